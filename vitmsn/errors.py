@@ -1,0 +1,58 @@
+"""Every error this package raises on purpose.
+
+ViTMSNError
+├── ConfigError        a configuration that describes no possible network
+├── CheckpointError    a file or folder that cannot be loaded faithfully
+│   └── MissingHeadError   a classifier (or prototypes) asked of a checkpoint that carries none
+├── InputError         tensors, sizes or options that the model cannot take
+├── ImageError         bytes that are not a picture we can decode safely
+├── ArchiveError       a zip that is damaged, hostile or too large
+├── DataError          a data set that cannot be read
+├── GalleryError       labelled examples that cannot be kept, moved or opened
+└── FewShotError       too little, or contradictory, to learn from
+
+All of them are ``ValueError`` as well, so that scikit-learn's and everyone's ``except ValueError`` works. A message is
+one sentence that says what came, what is needed and what to do; the app shows it to visitors as it is.
+"""
+
+from __future__ import annotations
+
+
+class ViTMSNError(ValueError):
+    """Base of all errors raised on purpose by this package."""
+
+
+class ConfigError(ViTMSNError):
+    """A configuration that describes no possible network."""
+
+
+class CheckpointError(ViTMSNError):
+    """A checkpoint that cannot be loaded faithfully: missing, unknown, mis-shaped, damaged or unsafe."""
+
+
+class MissingHeadError(CheckpointError):
+    """A trained head was asked of a checkpoint that carries only a backbone."""
+
+
+class InputError(ViTMSNError):
+    """Tensors, sizes, masks or options that the model cannot take."""
+
+
+class ImageError(ViTMSNError):
+    """Bytes that are not a picture we can decode safely."""
+
+
+class ArchiveError(ViTMSNError):
+    """A zip that is damaged, hostile or too large."""
+
+
+class DataError(ViTMSNError):
+    """A data set that cannot be read."""
+
+
+class GalleryError(ViTMSNError):
+    """Labelled examples that cannot be kept, moved or opened."""
+
+
+class FewShotError(ViTMSNError):
+    """Too little, or contradictory, to learn from."""

@@ -1,0 +1,58 @@
+"""Every bound of the package, one line each; ``VITMSN_<NAME>`` in the environment overrides it.
+
+Bounds exist so that one visitor's input never costs another visitor's answer. They are read once, at import.
+"""
+
+from __future__ import annotations
+
+import os
+
+from vitmsn.errors import ConfigError
+
+
+def _bound(name: str, default: int) -> int:
+    text = os.environ.get(f"VITMSN_{name}", str(default))
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise ConfigError(f"VITMSN_{name} is {text!r}; it must be a whole number of at least 1: correct or unset it.")
+    return value
+
+
+MIB = 1024 * 1024
+
+# Pictures
+MAX_PIXELS = _bound("MAX_PIXELS", 50_000_000)  # of one picture, checked on the header before any decoding
+MAX_IMAGE_BYTES = _bound("MAX_IMAGE_BYTES", 20 * MIB)  # of one encoded picture
+MAX_ASPECT = _bound("MAX_ASPECT", 50)  # longer side / shorter side
+THUMBNAIL_SIDE = _bound("THUMBNAIL_SIDE", 256)  # what a gallery keeps of a picture, in pixels
+
+# Archives
+MAX_ARCHIVE_BYTES = _bound("MAX_ARCHIVE_BYTES", 200 * MIB)  # of the zip file itself
+MAX_ARCHIVE_ENTRIES = _bound("MAX_ARCHIVE_ENTRIES", 4000)
+MAX_UNPACKED_BYTES = _bound("MAX_UNPACKED_BYTES", 512 * MIB)  # of all entries, counted while reading
+MAX_COMPRESSION_RATIO = _bound("MAX_COMPRESSION_RATIO", 200)  # unpacked / packed, of one entry
+ARCHIVE_SECONDS = _bound("ARCHIVE_SECONDS", 60)  # for reading one archive
+
+# Galleries
+MAX_CLASSES = _bound("MAX_CLASSES", 50)
+MAX_EXAMPLES = _bound("MAX_EXAMPLES", 2000)  # of one visitor, all classes together
+MAX_QUERIES = _bound("MAX_QUERIES", 200)  # pictures to predict in one go
+MAX_NAME_LENGTH = _bound("MAX_NAME_LENGTH", 64)  # characters of a class or file name
+GALLERY_BYTES = _bound("GALLERY_BYTES", 64 * MIB)  # thumbnails and embeddings of one visitor
+
+# Models
+MAX_CHECKPOINT_BYTES = _bound("MAX_CHECKPOINT_BYTES", 4096 * MIB)
+MAX_MODELS = _bound("MAX_MODELS", 2)  # in memory at once, for all visitors
+MAX_TOKENS = _bound("MAX_TOKENS", 4096)  # patches of one picture
+CACHE_BYTES = _bound("CACHE_BYTES", 256 * MIB)  # embeddings and tokens remembered by one encoder
+MAX_BATCH = _bound("MAX_BATCH", 64)  # pictures in one forward
+
+# The app
+MAX_UPLOAD_BYTES = _bound("MAX_UPLOAD_BYTES", 256 * MIB)  # of one request's body
+MAX_VISITORS = _bound("MAX_VISITORS", 200)  # whose galleries are kept at once
+VISIT_SECONDS = _bound("VISIT_SECONDS", 3600)  # a visitor's pictures are dropped after so long without a click
+QUEUE_LENGTH = _bound("QUEUE_LENGTH", 32)  # jobs waiting before a new one is turned away
+JOB_SECONDS = _bound("JOB_SECONDS", 120)  # for one long job (a zip, a batch, a map)
