@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 
-from vitmsn.errors import ConfigError
-
 
 def _bound(name: str, default: int) -> int:
     text = os.environ.get(f"VITMSN_{name}", str(default))
@@ -17,7 +15,7 @@ def _bound(name: str, default: int) -> int:
     except ValueError:
         value = 0
     if value < 1:
-        raise ConfigError(f"VITMSN_{name} is {text!r}; it must be a whole number of at least 1: correct or unset it.")
+        raise ValueError(f"VITMSN_{name} is {text!r}; it must be a whole number of at least 1: correct or unset it.")
     return value
 
 
