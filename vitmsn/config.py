@@ -1,0 +1,177 @@
+"""The shape of a ViT-MSN, under transformers' names, and the table of published variants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from vitmsn.errors import ConfigError
+
+
+def pair(value: int | list[int] | tuple[int, int]) -> tuple[int, int]:
+    """``7`` or ``[7, 7]`` -> ``(7, 7)``: (rows, columns), as transformers writes sizes."""
+    if isinstance(value, int):
+        return value, value
+    rows, columns = value
+    return int(rows), int(columns)
+
+
+@dataclass(frozen=True)
+class ViTMSNConfig:
+    """Architecture of a ViT-MSN; field names, defaults and meaning are those of transformers' ``ViTMSNConfig``.
+
+    Raises:
+        ConfigError: where the numbers describe no network (a head count that does not divide the width, ...).
+    """
+
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.0  # some official files say 0.1, so eval mode matters
+    attention_probs_dropout_prob: float = 0.0
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-6
+    image_size: int | tuple[int, int] = 224
+    patch_size: int | tuple[int, int] = 16
+    num_channels: int = 3
+    qkv_bias: bool = True
+    id2label: Mapping[int, str] = field(default_factory=lambda: {0: "LABEL_0", 1: "LABEL_1"})
+    problem_type: str | None = None
+
+    def __post_init__(self) -> None:
+        # JSON has lists for pairs and strings for keys
+        for name in ("image_size", "patch_size"):
+            value = getattr(self, name)
+            if not isinstance(value, int):
+                object.__setattr__(self, name, pair(value))
+        object.__setattr__(self, "id2label", {int(key): str(label) for key, label in self.id2label.items()})
+        self._check()
+
+    def _check(self) -> None:
+        for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "num_channels"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.hidden_size % self.num_attention_heads:
+            raise ConfigError(
+                f"hidden_size {self.hidden_size} cannot be shared by {self.num_attention_heads} heads; "
+                "choose num_attention_heads that divides it."
+            )
+        (height, width), (patch_height, patch_width) = pair(self.image_size), pair(self.patch_size)
+        if min(height, width, patch_height, patch_width) < 1 or height < patch_height or width < patch_width:
+            raise ConfigError(
+                f"image_size {self.image_size} holds no patch of patch_size {self.patch_size}; "
+                "the picture must be at least one patch high and wide."
+            )
+        if self.hidden_act not in ACTIVATIONS:
+            raise ConfigError(f"hidden_act is {self.hidden_act!r}; known are {', '.join(ACTIVATIONS)}.")
+        if sorted(self.id2label) != list(range(len(self.id2label))):
+            raise ConfigError(f"id2label has the keys {sorted(self.id2label)[:8]}...; they must count 0, 1, 2, ...")
+
+    @property
+    def num_labels(self) -> int:
+        return len(self.id2label)
+
+    @property
+    def label2id(self) -> dict[str, int]:
+        return {label: index for index, label in self.id2label.items()}
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of patches at the native image size."""
+        (height, width), (patch_height, patch_width) = pair(self.image_size), pair(self.patch_size)
+        return height // patch_height, width // patch_width
+
+    @property
+    def num_patches(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+    def with_labels(self, num_labels: int | None = None, id2label: Mapping[int, str] | None = None) -> ViTMSNConfig:
+        """A copy with other classes: named by ``id2label``, or ``LABEL_0 ... LABEL_{num_labels - 1}``."""
+        if id2label is None:
+            if num_labels is None:
+                return self
+            id2label = {index: f"LABEL_{index}" for index in range(num_labels)}
+        elif num_labels is not None and num_labels != len(id2label):
+            raise ConfigError(f"num_labels is {num_labels} but id2label names {len(id2label)} classes; give one of them.")
+        return replace(self, id2label=id2label)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What ``config.json`` holds; transformers 4.x and 5.x read it as ``ViTMSNConfig``."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("id2label", "problem_type")}
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        values["model_type"] = "vit_msn"
+        values["id2label"] = {str(index): label for index, label in self.id2label.items()}
+        values["label2id"] = self.label2id
+        if self.problem_type is not None:
+            values["problem_type"] = self.problem_type
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ViTMSNConfig:
+        """Read a ``config.json``. Keys that are not about the architecture are transformers' own and are passed over.
+
+        Raises:
+            ConfigError: another model type, a value of the wrong kind, or numbers that describe no network.
+        """
+        model_type = values.get("model_type", "vit_msn")
+        if model_type != "vit_msn":
+            raise ConfigError(f"config.json describes a {model_type!r} model; a 'vit_msn' one is needed.")
+        known = {f.name for f in fields(cls)}
+        kept = {name: value for name, value in values.items() if name in known and value is not None}
+        if "id2label" not in kept and values.get("num_labels") is not None:
+            kept["id2label"] = {index: f"LABEL_{index}" for index in range(int(values["num_labels"]))}
+        defaults = cls()
+        for name, value in kept.items():
+            wanted = getattr(defaults, name)
+            if isinstance(wanted, bool | int | float) and name not in ("image_size", "patch_size"):
+                whole = isinstance(wanted, int)
+                if not isinstance(value, int | float) or (whole and value != int(value)):
+                    raise ConfigError(f"config.json has {name} = {value!r}; a number like {wanted} is needed.")
+        try:
+            return cls(**kept)
+        except ConfigError:
+            raise
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ConfigError(f"config.json has a value of the wrong kind ({error}); correct the file.") from error
+
+
+ACTIVATIONS = ("gelu", "gelu_new", "relu", "silu")
+
+
+def _vit(dim: int, layers: int, heads: int, patch: int, image: int = 224) -> ViTMSNConfig:
+    return ViTMSNConfig(
+        hidden_size=dim,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=4 * dim,
+        patch_size=patch,
+        image_size=image,
+    )
+
+
+# arXiv 2204.07141, section 5 and appendix; the last line is the model that this project trains and ships
+VARIANTS: dict[str, ViTMSNConfig] = {
+    "small-16": _vit(384, 12, 6, 16),
+    "base-16": _vit(768, 12, 12, 16),
+    "base-8": _vit(768, 12, 12, 8),
+    "base-4": _vit(768, 12, 12, 4),
+    "large-16": _vit(1024, 24, 16, 16),
+    "large-7": _vit(1024, 24, 16, 7),
+    "tiny-8-64": _vit(192, 9, 3, 8, 64),
+}
+
+# where the official weights of a variant live on the hub: backbones only, Apache-2.0 by their cards
+OFFICIAL: dict[str, str] = {
+    "facebook/vit-msn-small": "small-16",
+    "facebook/vit-msn-base": "base-16",
+    "facebook/vit-msn-large": "large-16",
+    "facebook/vit-msn-base-4": "base-4",
+    "facebook/vit-msn-large-7": "large-7",
+}

@@ -1,0 +1,440 @@
+"""ViT-MSN: the backbone, the classifier on it, and the MSN head (projector + prototypes). One forward path.
+
+Letters in shape comments: B pictures, C channels, N patches of the grid, K patches kept (K = N unless some are
+dropped), T = 1 + K tokens (CLS first), D width, H heads, d = D / H, P prototypes.
+
+A masked view *drops* patches (Assran et al. 2022, section 3): position embeddings are added first, then only the kept
+tokens go through the layers, so that cost falls with the tokens. ``bool_masked_pos`` replaces patches by a mask token
+instead, as transformers does; it saves nothing and is here for compatibility.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint as recompute
+
+from vitmsn import checkpoint
+from vitmsn.config import ViTMSNConfig, pair
+from vitmsn.errors import InputError, MissingHeadError
+
+ACTIVATIONS = {
+    "gelu": nn.GELU,
+    "gelu_new": lambda: nn.GELU(approximate="tanh"),
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+}
+
+
+@dataclass
+class ViTMSNOutput:
+    """What a backbone gives.
+
+    Attributes:
+        last_hidden_state: (B, 1 + K, D), after the final LayerNorm; row 0 is CLS.
+        grid: (rows, columns) of the patches before any was dropped.
+        keep_indices: (B, K) int64 row-major positions of the patches kept, or None when all were.
+        hidden_states: layers + 1 tensors (B, 1 + K, D): the embeddings, then each layer's output (before the final
+            LayerNorm), or None.
+        attentions: one tensor (B, H, 1 + K, 1 + K) a layer, rows sum to 1, or None.
+    """
+
+    last_hidden_state: Tensor
+    grid: tuple[int, int]
+    keep_indices: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass
+class ClassifierOutput:
+    """What a classifier gives: ``logits`` (B, labels), ``loss`` (scalar) where labels were given, and the backbone's."""
+
+    logits: Tensor
+    loss: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+class PatchEmbeddings(nn.Module):
+    def __init__(self, config: ViTMSNConfig) -> None:
+        super().__init__()
+        patch = pair(config.patch_size)
+        self.projection = nn.Conv2d(config.num_channels, config.hidden_size, kernel_size=patch, stride=patch)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        return self.projection(pixel_values).flatten(2).transpose(1, 2)  # (B, D, rows, columns) -> (B, N, D)
+
+
+class Embeddings(nn.Module):
+    """Pixels -> tokens: patches, then the mask token, then positions, then CLS, then only what is kept."""
+
+    def __init__(self, config: ViTMSNConfig, use_mask_token: bool) -> None:
+        super().__init__()
+        self.config = config
+        self.patch_embeddings = PatchEmbeddings(config)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size)) if use_mask_token else None
+        self.position_embeddings = nn.Parameter(torch.zeros(1, 1 + config.num_patches, config.hidden_size))
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def positions(self, grid: tuple[int, int]) -> Tensor:
+        """Patch position embeddings (1, rows * columns, D), bicubically interpolated to another grid."""
+        patches = self.position_embeddings[:, 1:]
+        if grid == self.config.grid:
+            return patches
+        plane = patches.unflatten(1, self.config.grid).permute(0, 3, 1, 2)  # (1, D, native rows, native columns)
+        plane = F.interpolate(plane, size=grid, mode="bicubic", align_corners=False)
+        return plane.flatten(2).transpose(1, 2)
+
+    def forward(self, pixel_values: Tensor, bool_masked_pos: Tensor | None, keep_indices: Tensor | None) -> Tensor:
+        tokens = self.patch_embeddings(pixel_values)  # (B, N, D)
+        height, width = pixel_values.shape[-2:]
+        patch_height, patch_width = pair(self.config.patch_size)
+        grid = height // patch_height, width // patch_width
+        if bool_masked_pos is not None:
+            if self.mask_token is None:
+                raise InputError(
+                    "bool_masked_pos was given but this model has no mask token; build it with use_mask_token=True, "
+                    "or drop patches with keep_indices."
+                )
+            tokens = torch.where(bool_masked_pos.unsqueeze(-1), self.mask_token.to(tokens.dtype), tokens)
+        tokens = tokens + self.positions(grid)
+        if keep_indices is not None:
+            tokens = tokens.gather(1, keep_indices.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))  # (B, K, D)
+        cls = self.cls_token + self.position_embeddings[:, :1]
+        return self.dropout(torch.cat((cls.expand(len(tokens), -1, -1), tokens), dim=1))
+
+
+# Above this many tokens the (T, T) matrices no longer fit the caches and the fused kernel wins on a CPU as well
+EAGER_TOKENS = 320
+
+
+class Attention(nn.Module):
+    def __init__(self, config: ViTMSNConfig) -> None:
+        super().__init__()
+        self.heads, self.head_dim = config.num_attention_heads, config.head_dim
+        self.scale = self.head_dim**-0.5
+        self.dropout = config.attention_probs_dropout_prob
+        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=config.qkv_bias)
+        self.output = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens (B, T, D) -> query, key, value, each (B, H, T, d)."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, self.head_dim))  # (B, T, 3, H, d)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        return query, key, value
+
+    def forward(self, x: Tensor, want_weights: bool) -> tuple[Tensor, Tensor | None]:
+        query, key, value = self.split(x)
+        dropout = self.dropout if self.training else 0.0
+        weights: Tensor | None = None
+        if want_weights or (x.device.type == "cpu" and x.shape[1] <= EAGER_TOKENS):
+            weights = F.softmax((query * self.scale) @ key.transpose(-2, -1), dim=-1)  # (B, H, T, T)
+            mixed = F.dropout(weights, dropout) @ value
+        else:
+            mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+        return self.output(mixed.transpose(1, 2).flatten(2)), weights if want_weights else None
+
+
+class MLP(nn.Module):
+    def __init__(self, config: ViTMSNConfig) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.activation = ACTIVATIONS[config.hidden_act]()
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.activation(self.fc1(x)))
+
+
+class Layer(nn.Module):
+    def __init__(self, config: ViTMSNConfig) -> None:
+        super().__init__()
+        self.layernorm_before = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.attention = Attention(config)
+        self.layernorm_after = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = MLP(config)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, x: Tensor, want_weights: bool = False) -> tuple[Tensor, Tensor | None]:
+        mixed, weights = self.attention(self.layernorm_before(x), want_weights)
+        x = x + self.dropout(mixed)
+        return x + self.dropout(self.mlp(self.layernorm_after(x))), weights
+
+
+class ViTMSNModel(nn.Module):
+    """The backbone, with transformers' call and ``keep_indices`` beside it.
+
+    Args:
+        config: the architecture.
+        use_mask_token: also hold a mask token, which ``bool_masked_pos`` needs.
+
+    Weights start as in the original code (truncated normal, CLS and positions included); load trained ones with
+    :meth:`from_pretrained`.
+    """
+
+    def __init__(self, config: ViTMSNConfig, use_mask_token: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        self.gradient_checkpointing = False
+        self.embeddings = Embeddings(config, use_mask_token)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        initialise(self, config.initializer_range)
+        for token in (self.embeddings.cls_token, self.embeddings.position_embeddings):
+            nn.init.trunc_normal_(token, std=config.initializer_range)
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path) -> ViTMSNModel:
+        """Load a hub id, a folder or a file, in eval mode. Every format is read strictly (see ``checkpoint.load``)."""
+        return cls.from_checkpoint(checkpoint.load(name_or_path))
+
+    @classmethod
+    def from_checkpoint(cls, loaded: checkpoint.Checkpoint) -> ViTMSNModel:
+        model = cls(loaded.config, use_mask_token="embeddings.mask_token" in loaded.tensors)
+        model.load_state_dict(loaded.tensors, strict=True)
+        return model.eval()
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``config.json`` and ``model.safetensors``; transformers 4.x and 5.x load the folder."""
+        checkpoint.save(folder, self.config, self.state_dict())
+
+    def gradient_checkpointing_enable(self) -> None:
+        """Recompute each layer's activations in the backward pass instead of keeping them."""
+        self.gradient_checkpointing = True
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        bool_masked_pos: Tensor | None = None,
+        keep_indices: Tensor | None = None,
+        interpolate_pos_encoding: bool = False,
+        output_attentions: bool = False,
+        output_hidden_states: bool = False,
+    ) -> ViTMSNOutput:
+        """Run the backbone.
+
+        Args:
+            pixel_values: (B, C, height, width), normalised; height and width multiples of the patch.
+            bool_masked_pos: (B, N) bool, True where a patch is replaced by the mask token.
+            keep_indices: (B, K) int64, the patches kept, row-major from 0; all others are dropped.
+            interpolate_pos_encoding: accept sizes other than the configured one.
+            output_attentions: also give every attention map; this takes the slower attention.
+            output_hidden_states: also give every layer's tokens.
+
+        Raises:
+            InputError: shapes or indices that do not fit, named.
+        """
+        pixel_values = pixel_values.to(self.embeddings.cls_token.dtype)
+        grid = self._check(pixel_values, bool_masked_pos, keep_indices, interpolate_pos_encoding)
+        x = self.embeddings(pixel_values, bool_masked_pos, keep_indices)  # (B, 1 + K, D)
+        hidden_states, attentions = [x], []
+        for layer in self.layers:
+            if self.gradient_checkpointing and self.training:
+                x, weights = recompute(layer, x, output_attentions, use_reentrant=False)
+            else:
+                x, weights = layer(x, output_attentions)
+            if output_hidden_states:
+                hidden_states.append(x)
+            if weights is not None:
+                attentions.append(weights)
+        return ViTMSNOutput(
+            last_hidden_state=self.layernorm(x),
+            grid=grid,
+            keep_indices=keep_indices,
+            hidden_states=tuple(hidden_states) if output_hidden_states else None,
+            attentions=tuple(attentions) if output_attentions else None,
+        )
+
+    def _check(
+        self, pixels: Tensor, masked: Tensor | None, keep: Tensor | None, interpolate: bool
+    ) -> tuple[int, int]:
+        config = self.config
+        if pixels.ndim != 4 or pixels.shape[1] != config.num_channels:
+            raise InputError(
+                f"pixel_values has the shape {tuple(pixels.shape)}; (pictures, {config.num_channels}, height, width) "
+                "is needed."
+            )
+        height, width = pixels.shape[-2:]
+        patch_height, patch_width = pair(config.patch_size)
+        native = pair(config.image_size)
+        if not interpolate and (height, width) != native:
+            raise InputError(
+                f"The picture is {height} x {width} but the model was built for {native[0]} x {native[1]}; resize it, "
+                "or pass interpolate_pos_encoding=True."
+            )
+        if interpolate and (height < patch_height or width < patch_width or height % patch_height or width % patch_width):
+            raise InputError(
+                f"The picture is {height} x {width}, which patches of {patch_height} x {patch_width} do not divide; "
+                "choose multiples of the patch."
+            )
+        grid = height // patch_height, width // patch_width
+        patches = grid[0] * grid[1]
+        if masked is not None and (masked.dtype != torch.bool or masked.shape != (len(pixels), patches)):
+            raise InputError(
+                f"bool_masked_pos is {masked.dtype} {tuple(masked.shape)}; bool ({len(pixels)}, {patches}) is needed."
+            )
+        if keep is not None:
+            if keep.ndim != 2 or len(keep) != len(pixels) or keep.shape[1] < 1 or keep.dtype != torch.int64:
+                raise InputError(
+                    f"keep_indices is {keep.dtype} {tuple(keep.shape)}; int64 ({len(pixels)}, at least 1) is needed."
+                )
+            if keep.device.type == "cpu" and (int(keep.min()) < 0 or int(keep.max()) >= patches):
+                raise InputError(
+                    f"keep_indices runs from {int(keep.min())} to {int(keep.max())}; the grid has patches 0 to "
+                    f"{patches - 1}."
+                )
+        return grid
+
+
+class ViTMSNForImageClassification(nn.Module):
+    """A backbone and a linear classifier on its CLS token (after the final LayerNorm), as in transformers.
+
+    ``has_trained_head`` tells whether the classifier came from a checkpoint or was made new to be trained.
+    """
+
+    def __init__(self, config: ViTMSNConfig, use_mask_token: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        self.has_trained_head = False
+        self.vit = ViTMSNModel(config, use_mask_token)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels) if config.num_labels else nn.Identity()
+        initialise(self.classifier, config.initializer_range)
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_path: str | Path, num_labels: int | None = None, id2label: dict[int, str] | None = None
+    ) -> ViTMSNForImageClassification:
+        """Load a classifier; or, when ``num_labels`` or ``id2label`` ask for it, a backbone under a new head to train.
+
+        Raises:
+            MissingHeadError: the checkpoint is a backbone only and no new head was asked for. A random head is no
+                classifier.
+        """
+        loaded = checkpoint.load(name_or_path)
+        new_head = num_labels is not None or id2label is not None
+        if not loaded.classifier and not new_head:
+            raise MissingHeadError(
+                f"{loaded.source} is a backbone without a classifier, so it has no class to name; pass num_labels= or "
+                "id2label= for a new head to train, or use its embeddings (few-shot)."
+            )
+        model = cls(loaded.config.with_labels(num_labels, id2label), "embeddings.mask_token" in loaded.tensors)
+        model.vit.load_state_dict(loaded.tensors, strict=True)
+        if not new_head:
+            model.classifier.load_state_dict(loaded.classifier, strict=True)
+            model.has_trained_head = True
+        return model.eval()
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a folder that transformers' ``ViTMSNForImageClassification`` and its pipeline load."""
+        checkpoint.save(folder, self.config, self.vit.state_dict(), classifier=self.classifier.state_dict())
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        labels: Tensor | None = None,
+        bool_masked_pos: Tensor | None = None,
+        keep_indices: Tensor | None = None,
+        interpolate_pos_encoding: bool = False,
+        output_attentions: bool = False,
+        output_hidden_states: bool = False,
+    ) -> ClassifierOutput:
+        """As the backbone's forward, to ``logits`` (B, labels); ``labels`` also give the loss, chosen as transformers does:
+        squared error for one label, cross-entropy for whole numbers, binary cross-entropy for a matrix of floats."""
+        out = self.vit(
+            pixel_values,
+            bool_masked_pos,
+            keep_indices,
+            interpolate_pos_encoding,
+            output_attentions,
+            output_hidden_states,
+        )
+        logits = self.classifier(out.last_hidden_state[:, 0])
+        loss = None if labels is None else self._loss(logits, labels)
+        return ClassifierOutput(logits, loss, out.hidden_states, out.attentions)
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        kind = self.config.problem_type
+        if kind is None:
+            whole = labels.dtype in (torch.int32, torch.int64)
+            kind = "regression" if self.config.num_labels == 1 else f"{'single' if whole else 'multi'}_label_classification"
+        if kind == "regression":
+            return F.mse_loss(logits.squeeze(), labels.squeeze().to(logits.dtype))
+        if kind == "single_label_classification":
+            return F.cross_entropy(logits, labels.view(-1))
+        return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+
+
+class MSNHead(nn.Module):
+    """Projector and prototypes: what turns a CLS token into an assignment (arXiv 2204.07141, section 3).
+
+    The projector is Linear-BN-GELU, Linear-BN-GELU, Linear; an assignment is softmax(cosine / tau) over P prototypes.
+
+    Args:
+        dim: width D of the backbone.  hidden: of the projector.  output: of the space the prototypes live in.
+        prototypes: how many.  temperature: tau of anchors.  sharpening: T, so that targets have tau * T.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        hidden: int = 2048,
+        output: int = 256,
+        prototypes: int = 1024,
+        temperature: float = 0.1,
+        sharpening: float = 0.25,
+    ) -> None:
+        super().__init__()
+        self.temperature, self.sharpening = temperature, sharpening
+        self.projector = nn.Sequential()
+        for name, module in (
+            ("fc1", nn.Linear(dim, hidden)),
+            ("bn1", nn.BatchNorm1d(hidden)),
+            ("gelu1", nn.GELU()),
+            ("fc2", nn.Linear(hidden, hidden)),
+            ("bn2", nn.BatchNorm1d(hidden)),
+            ("gelu2", nn.GELU()),
+            ("fc3", nn.Linear(hidden, output)),
+        ):
+            self.projector.add_module(name, module)
+        self.prototypes = nn.Parameter(torch.empty(prototypes, output))
+        initialise(self.projector, 0.02)
+        nn.init.uniform_(self.prototypes, -(output**-0.5), output**-0.5)
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor], temperature: float = 0.1, sharpening: float = 0.25) -> MSNHead:
+        """Rebuild a trained head, in eval mode; its sizes are those of its tensors."""
+        hidden, dim = tensors["projector.fc1.weight"].shape
+        prototypes, output = tensors["prototypes"].shape
+        head = cls(dim, hidden, output, prototypes, temperature, sharpening)
+        head.load_state_dict(tensors, strict=True)
+        return head.eval()
+
+    def forward(self, cls: Tensor) -> Tensor:
+        """CLS (B, D) -> projections (B, output), not normalised."""
+        return self.projector(cls)
+
+    def assign(self, cls: Tensor, sharpen: bool = False) -> Tensor:
+        """CLS (B, D) -> log-probabilities over prototypes (B, P): an anchor's, or a target's when sharpened."""
+        temperature = self.temperature * (self.sharpening if sharpen else 1.0)
+        return log_assignment(self(cls), self.prototypes, temperature)
+
+
+def log_assignment(projections: Tensor, prototypes: Tensor, temperature: float) -> Tensor:
+    """log softmax(cosine / temperature): (B, d) and (P, d) -> (B, P), in float32 (equation 1 of the paper)."""
+    cosine = F.normalize(projections.float(), dim=-1) @ F.normalize(prototypes.float(), dim=-1).T
+    return F.log_softmax(cosine / temperature, dim=-1)
+
+
+def initialise(module: nn.Module, std: float) -> None:
+    """Truncated normal weights and zero biases for linear and patch layers; norms start as the identity."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Conv2d):
+            nn.init.trunc_normal_(part.weight, std=std)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
