@@ -25,6 +25,7 @@ MIB = 1024 * 1024
 MAX_PIXELS = _bound("MAX_PIXELS", 50_000_000)  # of one picture, checked on the header before any decoding
 MAX_IMAGE_BYTES = _bound("MAX_IMAGE_BYTES", 20 * MIB)  # of one encoded picture
 MAX_ASPECT = _bound("MAX_ASPECT", 50)  # longer side / shorter side
+MAX_SCANNED_PIXELS = _bound("MAX_SCANNED_PIXELS", 1_000_000_000)  # of one JPEG: pixels times scans
 THUMBNAIL_SIDE = _bound("THUMBNAIL_SIDE", 256)  # what a gallery keeps of a picture, in pixels
 
 # Archives
@@ -52,5 +53,10 @@ MAX_BATCH = _bound("MAX_BATCH", 64)  # pictures in one forward
 MAX_UPLOAD_BYTES = _bound("MAX_UPLOAD_BYTES", 256 * MIB)  # of one request's body
 MAX_VISITORS = _bound("MAX_VISITORS", 200)  # whose galleries are kept at once
 VISIT_SECONDS = _bound("VISIT_SECONDS", 3600)  # a visitor's pictures are dropped after so long without a click
+LEAVE_SECONDS = _bound("LEAVE_SECONDS", 120)  # after closing the page: a phone that slept may come back
+UPLOAD_SECONDS = _bound("UPLOAD_SECONDS", 300)  # an upload's file stays on disk after it was read
+VISITS_BYTES = _bound("VISITS_BYTES", 1024 * MIB)  # pictures and galleries of all visitors together
+PICTURE_SIDE = _bound("PICTURE_SIDE", 1600)  # longer side, in pixels, of the one picture a visit keeps
+MAX_JSON_BYTES = _bound("MAX_JSON_BYTES", 1 * MIB)  # of one request that carries no file
 QUEUE_LENGTH = _bound("QUEUE_LENGTH", 32)  # jobs waiting before a new one is turned away
 JOB_SECONDS = _bound("JOB_SECONDS", 120)  # for one long job (a zip, a batch, a map)
