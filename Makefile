@@ -1,0 +1,51 @@
+# Everything a person types here. `make` alone lists it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --prefer-binary
+
+# Where `make run` serves; both names are Gradio's own.
+GRADIO_SERVER_NAME ?= 127.0.0.1
+GRADIO_SERVER_PORT ?= 7860
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint bench clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/.run  ## install what is missing, then serve the app; ARGS="--model FOLDER_OR_HUB_ID" for another model
+	GRADIO_SERVER_NAME=$(GRADIO_SERVER_NAME) GRADIO_SERVER_PORT=$(GRADIO_SERVER_PORT) $(BIN)/python app.py $(ARGS)
+
+test: $(VENV)/.test  ## install the test extras and a browser, then run the whole suite; ARGS="-k name" for a part
+	bash tests/browser/install.sh $(BIN)/python
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.test  ## ruff (rules and format) and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.test  ## one table, one row per claim
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean:  ## remove .venv and everything else that make and the tools left
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .gradio tests/browser/screenshots
+	find app.py vitmsn tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# Each stamp is newer than what it stands for, so a second start installs nothing.
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo "vitmsn needs Python 3.10 or newer as $(PYTHON); install one, or name it: make PYTHON=/path/to/python3 ..." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+		echo "$(PYTHON) -m venv failed; on Debian and Ubuntu install python3-venv, then try again." >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.made requirements.txt constraints.txt
+	$(PIP) -r requirements.txt -c constraints.txt
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.run requirements-test.txt
+	$(PIP) -r requirements.txt -r requirements-test.txt -c constraints.txt
+	@touch $@
