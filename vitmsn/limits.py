@@ -25,6 +25,7 @@ MIB = 1024 * 1024
 MAX_PIXELS = _bound("MAX_PIXELS", 50_000_000)  # of one picture, checked on the header before any decoding
 MAX_IMAGE_BYTES = _bound("MAX_IMAGE_BYTES", 20 * MIB)  # of one encoded picture
 MAX_ASPECT = _bound("MAX_ASPECT", 50)  # longer side / shorter side
+LARGE_PIXELS = _bound("LARGE_PIXELS", 16_000_000)  # above it, pictures are decoded one at a time
 MAX_SCANNED_PIXELS = _bound("MAX_SCANNED_PIXELS", 1_000_000_000)  # of one JPEG: pixels times scans
 THUMBNAIL_SIDE = _bound("THUMBNAIL_SIDE", 256)  # what a gallery keeps of a picture, in pixels
 
@@ -57,6 +58,7 @@ LEAVE_SECONDS = _bound("LEAVE_SECONDS", 120)  # after closing the page: a phone 
 UPLOAD_SECONDS = _bound("UPLOAD_SECONDS", 300)  # an upload's file stays on disk after it was read
 VISITS_BYTES = _bound("VISITS_BYTES", 1024 * MIB)  # pictures and galleries of all visitors together
 PICTURE_SIDE = _bound("PICTURE_SIDE", 1600)  # longer side, in pixels, of the one picture a visit keeps
+SHOWN_SIDE = _bound("SHOWN_SIDE", 800)  # longer side, in pixels, of a picture sent to the page
 MAX_JSON_BYTES = _bound("MAX_JSON_BYTES", 1 * MIB)  # of one request that carries no file
 QUEUE_LENGTH = _bound("QUEUE_LENGTH", 32)  # jobs waiting before a new one is turned away
 JOB_SECONDS = _bound("JOB_SECONDS", 120)  # for one long job (a zip, a batch, a map)

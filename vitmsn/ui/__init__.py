@@ -1,0 +1,1 @@
+"""The demo: one file per tab, `build` assembles them, `state` remembers."""

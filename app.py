@@ -1,0 +1,23 @@
+"""The app: `python app.py [--model FOLDER_OR_HUB_ID]`, then open http://127.0.0.1:7860."""
+
+import argparse
+import os
+import sys
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+from vitmsn.ui.build import serve  # noqa: E402 (Gradio reads the environment when it is imported)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Serve the ViT-MSN demo.")
+    parser.add_argument("--model", default=os.environ.get("VITMSN_MODEL") or None, help="a folder or a hub id")
+    parser.add_argument("--host", help="address to listen on (default: GRADIO_SERVER_NAME or 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port (default: GRADIO_SERVER_PORT or the first free from 7860)")
+    options = parser.parse_args()
+    return serve(options.model, options.host, options.port)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,248 @@
+"""The page: header, tabs, sidebar, status line; and the server around it.
+
+How a tab plugs in
+------------------
+A tab is one module with one function, `build(app: App) -> None`, called inside its `gr.Tab`. It imports from the library
+and from `vitmsn.ui.{page, state, parts, examples}`, never from another tab. A typical one:
+
+    def draw(call: Call, layer: int, head: int) -> tuple[PIL.Image.Image, str]:
+        '''Pure: no Gradio inside. `call.encoder` is the visitor's model, `call.picture` their picture.'''
+        tokens = call.encoder.tokens(call.picture)
+        ...
+        return overlay, parts.sentence("Layer 9 looks at row 3, column 5 most: 12 % of its attention.")
+
+    def build(app: App) -> None:
+        with gr.Row():
+            with gr.Column():
+                app.picture("attention")                       # 'your picture', examples, message line
+            with gr.Column():
+                overlay = app.shown(label="Attention")         # a picture that is only shown (no file is written)
+                said = gr.HTML()
+                layer = gr.Slider(1, 9, 9, step=1, label="Layer")
+                head = gr.Dropdown([("mean", 0), ("1", 1)], value=0, label="Head")
+        app.answer("attention", draw, [layer, head], [overlay, said], again=[layer.input, head.input])
+        app.link("layer", layer, lambda text: min(max(int(text), 1), 9))
+        app.endpoint("attention", endpoint, [...], [...])      # hidden components; `endpoint(call, image, layer=0, ...)`
+
+- `app.answer` is the tab's main function; the house runs it at load, on opening the tab, on a new picture, on a new model.
+- `app.on(event, fn, inputs, outputs, notice=...)` wires any other event; `long=True` for zips, batches and UMAP.
+- Raise a ViTMSNError and its sentence appears beside the picture, everything else stays. `call.message = "..."` says
+  something without failing. Return `page.SKIP` to change nothing.
+- In loops call `call.progress(done, total)` (it is also what `encoder.embed(progress=...)` wants): it shows time left, and
+  ends the job when the visitor pressed Stop (`app.stop(button)`), left, or used up `limits.JOB_SECONDS`.
+- What a tab keeps for a visitor goes into `call.visit.kept["name"]`; give it an `nbytes` so that it is counted. Use
+  `with call.visit.lock:` around changes. Nothing goes to disk; uploads vanish minutes after they were read.
+- A value from the page is untrusted, and so is `call.chosen("...")` of an event: check ranges in the function.
+- Text from outside goes through `parts.text`; `parts` has the bars, sentences, hints and the 'In Python' snippet.
+- Use `.input` (a person did it), not `.change` (anything did it), for controls.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import shutil
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import gradio as gr
+from gradio.themes import Base
+
+from vitmsn import limits
+from vitmsn.errors import ViTMSNError
+from vitmsn.ui import examples, guard, parts
+from vitmsn.ui.page import App
+from vitmsn.ui.state import Call, Models, Visitors, keep_picture
+
+TITLE = "ViT-MSN: see what a masked siamese network sees"
+TABS = (
+    ("classify", "Classify"),
+    ("attention", "Attention"),
+    ("masking", "Masking"),
+    ("fewshot", "Few-shot"),
+    ("explore", "Explore"),
+)
+CSS = Path(__file__).with_name("theme.css")
+FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
+MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
+
+
+PRIVACY = (
+    "Your pictures are for your visit only. They stay in this server's memory; the file your browser sends is deleted "
+    f"{limits.UPLOAD_SECONDS // 60} minutes after it was read, everything else {limits.LEAVE_SECONDS // 60} minutes after you "
+    f"close the page or after {limits.VISIT_SECONDS // 60} minutes without a click. Nothing is kept, nothing is sent elsewhere."
+)
+
+
+def theme() -> Base:
+    """One accent, system fonts, no request to anywhere. The rest of the look is theme.css."""
+    return Base(
+        primary_hue="indigo",
+        neutral_hue="slate",
+        spacing_size="lg",
+        radius_size="lg",
+        text_size="lg",
+        font=FONTS,
+        font_mono=MONO,
+    )
+
+
+def build(models: Models | None = None) -> gr.Blocks:
+    """The whole page, not yet served."""
+    models = models or Models()
+    visitors = Visitors(models.default)
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, limits.VISIT_SECONDS)) as page:
+        with gr.Row(elem_classes="msn-header"):
+            gr.HTML(parts.header(), elem_classes="msn-brand", min_width=240)
+            model = gr.Dropdown(
+                models.choices, value=models.default, label="Model", filterable=False, elem_id="model", min_width=240
+            )
+        top = gr.HTML(parts.notice(models.warning), elem_classes="msn-notice-line")
+        with gr.Sidebar(open=False, elem_id="about", position="right"):
+            about = gr.HTML(_about(models, models.default))
+        status = gr.HTML(elem_classes="msn-foot", render=False)
+        with gr.Tabs(elem_classes="msn-tabs", selected=TABS[0][0]) as tabs:
+            app = App(models, visitors, model=model, status=status, tabs=tabs)
+            for name, label in TABS:
+                if importlib.util.find_spec(f"vitmsn.ui.{name}") is None:
+                    continue
+                with gr.Tab(label, id=name, elem_id=f"tab-{name}") as app.items[name]:
+                    importlib.import_module(f"vitmsn.ui.{name}").build(app)
+        status.render()
+        app.connect()
+        _wire_model(app, top, about)
+        _wire_load(page, app, top)
+
+        def leave(request: gr.Request) -> None:
+            visitors.leave(request.session_hash)
+
+        page.unload(leave)
+    page.visitors = visitors
+    return page
+
+
+def _wire_model(app: App, top: gr.HTML, about: gr.HTML) -> None:
+    """A new model: read it (the old one stays when that fails), then answer the open tab again."""
+
+    def choose(call: Call, key: str) -> tuple[str, str]:
+        try:
+            app.models.get(key)
+            call.visit.model = key
+        except ViTMSNError as error:
+            call.message = f"{error} The model stays {app.models.label(call.visit.model)}."
+        return call.visit.model, _about(app.models, call.visit.model)
+
+    chosen = app.on(
+        app.model.input, choose, [app.model], [app.model, about], notice=top, long=True, show_progress="full"
+    )
+    for name in app.items:
+        app.fill(chosen.then, name)
+
+
+def _wire_load(page: gr.Blocks, app: App, top: gr.HTML) -> None:
+    """A link's tab, example, model and settings, read when the page opens; what it does not know it ignores."""
+    linked = list(app.links.values())
+
+    def load(call: Call, *_: object) -> list[object]:
+        visit, query = call.visit, call.query
+        visit.shown.clear()  # a page that came back shows nothing yet
+        if query.get("tab") in app.items:
+            visit.tab = query["tab"]
+        if query.get("model") in app.models:
+            visit.model = query["model"]
+        try:
+            example = examples.by_name(query["example"]) if "example" in query else None
+        except ViTMSNError as error:
+            call.message, example = str(error), None
+        if example is not None:
+            keep_picture(visit, example.picture, example.name)
+        elif visit.picture is None:
+            first = examples.photographs()[0]
+            keep_picture(visit, first.picture, first.name)
+        values = []
+        for name, link in app.links.items():
+            try:
+                values.append(link.check(query[name]) if name in query else gr.skip())
+            except ValueError:
+                values.append(gr.skip())
+        return [gr.Tabs(selected=visit.tab), visit.model, *values]
+
+    outputs = [app.tabs, app.model, *(link.component for link in linked)]
+    opened = app.on(page.load, load, [], outputs, notice=top, show_progress="hidden")
+    for name in app.items:
+        app.fill(opened.then, name)
+
+
+def _about(models: Models, key: str) -> str:
+    """The sidebar: what is running, on what, within which limits, and what happens to pictures."""
+    facts = [("Model", models.label(key))]
+    encoder = models.loaded(key)
+    if encoder is not None:
+        height, width = encoder.input_size
+        facts += [
+            ("Loaded from", encoder.source if key != "given" else encoder.name),
+            ("Input", f"{height} × {width} px, patches of {encoder.patch_size} px"),
+            ("Device", str(encoder.device)),
+            ("Precision", str(encoder.dtype).removeprefix("torch.")),
+            ("Classes", f"{len(encoder.labels)}" if encoder.has_classifier else "none: this model has no classifier"),
+        ]
+    bounds = [
+        ("One picture", f"{limits.MAX_IMAGE_BYTES // limits.MIB} MB, {limits.MAX_PIXELS // 1_000_000} megapixels"),
+        ("One zip", f"{limits.MAX_ARCHIVE_BYTES // limits.MIB} MB, {limits.MAX_ARCHIVE_ENTRIES} files"),
+        ("Your examples", f"{limits.MAX_EXAMPLES} in {limits.MAX_CLASSES} classes"),
+        ("One job", f"{limits.JOB_SECONDS} s"),
+    ]
+    return parts.about(facts, bounds, PRIVACY)
+
+
+# ------------------------------------------------------------------------------------------------------------ server
+
+
+def serve(model: str | None = None, host: str | None = None, port: int | None = None) -> int:
+    """Serve the page until SIGINT or SIGTERM; the exit code. Host and port default to Gradio's environment variables."""
+    try:
+        folder = guard.private_temp_folder()
+        models = Models(model)
+        encoder = models.get(models.default)
+        page = build(models)
+    except (ViTMSNError, OSError) as error:
+        print(f"vitmsn: {error}", file=sys.stderr)
+        return 2
+    print(f"vitmsn: {encoder.name} on {encoder.device} ({str(encoder.dtype).removeprefix('torch.')})", flush=True)
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    try:
+        launch(page, host, port)
+        while not ended.wait(timeout=30):
+            page.visitors.sweep()
+            page.visitors.sweep_uploads(folder)
+    except OSError as error:
+        print(f"vitmsn: {error}", file=sys.stderr)
+        return 2
+    finally:
+        page.close(verbose=False)
+        shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+def launch(page: gr.Blocks, host: str | None = None, port: int | None = None) -> str:
+    """Start serving in the background with every door closed that Gradio leaves open; the local address."""
+    page.queue(max_size=limits.QUEUE_LENGTH, api_open=False, default_concurrency_limit=8)
+    _, address, _ = page.launch(
+        server_name=host,
+        server_port=port,
+        prevent_thread_lock=True,
+        show_error=False,
+        enable_monitoring=False,
+        run_history=False,
+        max_file_size=limits.MAX_ARCHIVE_BYTES,
+        state_session_capacity=limits.MAX_VISITORS,
+        footer_links=["api", "settings"],
+        theme=theme(),
+        css_paths=CSS,
+        app_kwargs={"middleware": guard.middleware()},
+    )
+    return address

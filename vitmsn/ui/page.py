@@ -1,0 +1,397 @@
+"""`App`: what a tab plugs into. It owns the shared components and wires every event the same way.
+
+A tab function is plain Python: `fn(call, *input values) -> output value(s)`. The wiring around it finds the visit, turns a
+ViTMSNError into a message beside the picture, logs anything unexpected, and refreshes the status line.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import typing
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+from gradio.data_classes import ImageData
+from gradio.utils import get_upload_folder
+
+from vitmsn import image, limits
+from vitmsn.errors import ImageError, ViTMSNError
+from vitmsn.ui import examples, parts
+from vitmsn.ui.state import Call, Models, Visit, Visitors, keep_picture
+
+log = logging.getLogger("vitmsn.ui")
+
+BROKEN = "Something went wrong on this side, and it was written to the log; try again, or try another picture."
+
+# Short jobs interleave (the encoder has its own lock); long ones (a zip, a batch, UMAP) wait for one another, never
+# before a one-picture job.
+SHORT: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 4}
+LONG: dict[str, Any] = {"concurrency_id": "long", "concurrency_limit": 1}
+
+# Keeps the address in step with a control, so that the page can be linked to as it stands.
+LINK = """(value) => {{
+  const url = new URL(window.location);
+  url.searchParams.set("{name}", value);
+  window.history.replaceState(null, "", url);
+}}"""
+STRIP = """element.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-name]");
+  if (button) trigger("click", {name: button.dataset.name});
+});"""
+
+Function = Callable[..., Any]
+
+
+def only_paths(component: gr.Image) -> gr.Image:
+    """Hand the uploaded file's path to us untouched, and show pictures without writing files.
+
+    Gradio would open the file with every format Pillow knows, with no cap on pixels; our decoder is the only one. An
+    instance is changed rather than a subclass made, because subclasses of components write stub files beside the source.
+    """
+
+    def preprocess(payload: Any) -> str | None:
+        if payload is None:
+            return None
+        if not payload.path or (payload.url or "").startswith("data:"):
+            raise gr.Error("Send the picture as a file upload; pictures inside the request are not accepted.")
+        return str(payload.path)
+
+    def postprocess(value: Any) -> ImageData | None:
+        if value is None:
+            return None
+        shown = value.copy()
+        shown.thumbnail((limits.SHOWN_SIDE, limits.SHOWN_SIDE))
+        return ImageData(url=parts.data_url(shown), orig_name="picture.webp", mime_type="image/webp")
+
+    setattr(component, "preprocess", preprocess)  # noqa: B010 (mypy refuses plain assignment to a method)
+    setattr(component, "postprocess", postprocess)  # noqa: B010
+    return component
+
+
+@dataclass
+class Panel:
+    """'Your picture' on one tab: the picture, the examples under it, and where messages about it appear."""
+
+    image: gr.Image
+    strip: gr.HTML
+    notice: gr.HTML
+
+
+@dataclass
+class Answer:
+    """How one tab fills itself, for load, for opening the tab, and for a new picture or model."""
+
+    fn: Function
+    inputs: list[Component]
+    outputs: list[Component]
+    notice: gr.HTML
+    stamp: Callable[[Visit], Hashable]
+
+
+@dataclass
+class Link:
+    component: Component
+    check: Callable[[str], Any]
+
+
+def picture_stamp(visit: Visit) -> Hashable:
+    return visit.picture.digest if visit.picture else ""
+
+
+@dataclass
+class App:
+    """One page. Tabs use `picture`, `answer`, `on`, `endpoint`, `link`; the rest is the house's."""
+
+    models: Models
+    visitors: Visitors
+    model: gr.Dropdown
+    status: gr.HTML
+    tabs: gr.Tabs
+    items: dict[str, gr.Tab] = field(default_factory=dict)
+    panels: dict[str, Panel] = field(default_factory=dict)
+    answers: dict[str, Answer] = field(default_factory=dict)
+    links: dict[str, Link] = field(default_factory=dict)
+
+    # -- for tabs ----------------------------------------------------------------------------------------------------
+
+    def picture(self, tab: str, label: str = "Your picture") -> gr.Image:
+        """'Your picture' with its examples and message line, in the place where this is called. One per tab."""
+        first = examples.photographs()[0]
+        shown = only_paths(
+            gr.Image(
+                label=label,
+                type="filepath",
+                sources=["upload", "webcam", "clipboard"],
+                buttons=["fullscreen"],
+                elem_classes="msn-picture",
+                elem_id=f"picture-{tab}",
+                alt_text="Your picture",
+            )
+        )
+        shown.value = shown.postprocess(first.picture.rgb)
+        notice = self.notice()
+        strip = gr.HTML(examples.strip(), js_on_load=STRIP, elem_classes="msn-strip")
+        self.panels[tab] = Panel(shown, strip, notice)
+        return shown
+
+    def shown(self, label: str, **more: Any) -> gr.Image:
+        """A picture that is only shown: functions return a PIL image, it travels inside the page, no file is written."""
+        return only_paths(gr.Image(label=label, interactive=False, buttons=["download", "fullscreen"], **more))
+
+    def notice(self) -> gr.HTML:
+        """A message line of your own, for tabs (or corners) without `picture`."""
+        return gr.HTML("", elem_classes="msn-notice-line")
+
+    def answer(
+        self,
+        tab: str,
+        fn: Function,
+        inputs: Sequence[Component] = (),
+        outputs: Sequence[Component] = (),
+        *,
+        again: Sequence[Any] = (),
+        notice: gr.HTML | None = None,
+        stamp: Callable[[Visit], Hashable] = picture_stamp,
+    ) -> None:
+        """The tab's main function. Runs at load when the tab is open, when it is opened and something changed
+        (`stamp`, or the model), on a new picture, on a new model, and on each event listed in `again`."""
+        line = notice or self.panels[tab].notice
+        entry = Answer(fn, list(inputs), list(outputs), line, stamp)
+        self.answers[tab] = entry
+        if again:
+            self.on(again, fn, inputs, outputs, notice=line)
+
+    def on(
+        self,
+        events: Any,
+        fn: Function,
+        inputs: Sequence[Component] = (),
+        outputs: Sequence[Component] = (),
+        *,
+        notice: gr.HTML,
+        long: bool = False,
+        show_progress: typing.Literal["full", "minimal", "hidden"] = "minimal",
+        **more: Any,
+    ) -> Any:
+        """Wire `fn(call, *inputs)` to one event or a list of them; returns Gradio's dependency (for `.then`)."""
+        outputs = [notice, *outputs, self.status]
+        listen = functools.partial(gr.on, list(events)) if isinstance(events, (list, tuple)) else events
+        return listen(
+            self._shown(fn, len(outputs) - 2),
+            list(inputs),
+            outputs,
+            api_visibility="private",
+            show_progress=show_progress,
+            show_progress_on=outputs[1:-1] or None,
+            **{"trigger_mode": "always_last", **(LONG if long else SHORT), **more},
+        )
+
+    def endpoint(
+        self,
+        name: str,
+        fn: Function,
+        inputs: Sequence[Component],
+        outputs: Sequence[Component],
+        *,
+        long: bool = False,
+    ) -> None:
+        """Publish `fn(call, *inputs)` as `/name` for gradio_client; its docstring is the tool's description.
+
+        Make the components with `visible=False`, pictures with `page.only_paths(gr.Image(..., visible=False))`. A
+        ViTMSNError becomes the client's error message.
+        """
+        gr.Button(visible=False).click(
+            self._published(fn), list(inputs), list(outputs), api_name=name, **(LONG if long else SHORT)
+        )
+
+    def stop(self, button: gr.Button) -> None:
+        """Make `button` end this visitor's long job at its next `call.progress`."""
+
+        def stop(request: gr.Request) -> None:
+            self.visitors.of(request.session_hash).stop = True
+
+        button.click(stop, queue=False, api_visibility="private", show_progress="hidden")
+
+    def link(self, name: str, component: Component, check: Callable[[str], Any]) -> None:
+        """Keep a control in the address as `?name=value`. `check` turns the text into the control's value and raises
+        ValueError for anything it does not take (the link is then ignored)."""
+        self.links[name] = Link(component, check)
+        component.change(None, [component], None, js=LINK.format(name=name), api_visibility="private")  # type: ignore[attr-defined]
+
+    # -- the wiring ---------------------------------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Join the tabs: your picture, opening a tab, choosing a model. Called once, after all tabs were built."""
+        for tab, panel in self.panels.items():
+            for event, fn, inputs in (
+                (panel.image.input, self._receive, [panel.image]),
+                (panel.strip.click, self._choose, []),
+            ):
+                changed = self.on(event, fn, inputs, [panel.image], notice=panel.notice)
+                self.fill(changed.then, tab)
+        for tab, item in self.items.items():
+            item.select(None, js=f"() => ({LINK.format(name='tab')})('{tab}')", api_visibility="private")
+            self.fill(item.select, tab, opening=True)
+
+    def fill(self, event: Any, tab: str, *, opening: bool = False) -> Any:
+        """On `event`, show the visitor's picture and the tab's answer, if this tab is open and either is out of date."""
+        entry, panel = self.answers.get(tab), self.panels.get(tab)
+        if entry is None:
+            return event(self._mark(tab), queue=False, api_visibility="private", show_progress="hidden")
+        outputs = [panel.image] if panel else []
+
+        def fill(call: Call, *values: Any) -> Any:
+            visit = call.visit
+            if opening:
+                visit.tab = tab
+            if visit.tab != tab:
+                return SKIP
+            if visit.picture is None and tab not in visit.shown and panel:
+                first = examples.photographs()[0]
+                keep_picture(visit, first.picture, first.name)
+            picture = visit.picture.digest if visit.picture else ""
+            stamp = (entry.stamp(visit), visit.model)
+            old_picture, old_stamp = visit.shown.get(f"{tab} picture"), visit.shown.get(tab)
+            if (picture, stamp) == (old_picture, old_stamp):
+                return SKIP
+            shown = [] if not panel else [visit.picture.rgb if visit.picture else None]
+            visit.shown[f"{tab} picture"] = picture
+            try:
+                results = _listed(entry.fn(call, *values), len(entry.outputs))
+            except ViTMSNError as error:
+                visit.shown.pop(tab, None)
+                call.message = str(error)
+                results = [gr.skip()] * len(entry.outputs)
+            else:
+                visit.shown[tab] = stamp
+            return [*shown, *results]
+
+        return self.on(event, fill, entry.inputs, [*outputs, *entry.outputs], notice=entry.notice)
+
+    def _mark(self, tab: str) -> Function:
+        def mark(request: gr.Request) -> None:
+            self.visitors.of(request.session_hash).tab = tab
+
+        return mark
+
+    def _receive(self, call: Call, path: str | None) -> Any:
+        """A picture came (or was cleared): make it the visitor's, or say why not and show the one before again."""
+        visit = call.visit
+        if path is None:
+            visit.picture, visit.example = None, ""
+            return None
+        try:
+            keep_picture(visit, read_picture(path))
+        except ViTMSNError as error:
+            call.message = str(error)
+        return visit.picture.rgb if visit.picture else None
+
+    def _choose(self, call: Call) -> Any:
+        example = examples.by_name(str(call.chosen("name")))
+        keep_picture(call.visit, example.picture, example.name)
+        return example.picture.rgb
+
+    def _shown(self, fn: Function, count: int) -> Function:
+        """`fn` as a Gradio handler whose errors appear on the page: notice first, status last."""
+
+        def handler(request: gr.Request, event: gr.EventData, bar: gr.Progress = gr.Progress(), *values: Any) -> Any:  # noqa: B008
+            visit = self.visitors.of(request.session_hash)
+            visit.stop = False
+            call = Call(self.models, visit, event, bar, query=dict(request.query_params))
+            try:
+                result = fn(call, *values)
+                if result is SKIP:
+                    return [gr.skip()] * (count + 2)
+                return [parts.notice(call.message), *_listed(result, count), self.status_line(call)]
+            except ViTMSNError as error:
+                message = str(error)
+            except Exception:
+                log.exception("%s failed", getattr(fn, "__qualname__", fn))
+                message = BROKEN
+            finally:
+                self._done(values)
+            return [parts.notice(message), *[gr.skip()] * count, gr.skip()]
+
+        return handler
+
+    def _published(self, fn: Function) -> Function:
+        """`fn` as an endpoint: the parameters of `fn` after `call`, its docstring, errors as the client's error."""
+        described = list(inspect.signature(fn).parameters.values())[1:]
+        hints = typing.get_type_hints(fn)
+
+        def handler(*values: Any) -> Any:
+            request, bar, values = values[0], values[-1], values[1:-1]
+            call = Call(self.models, self.visitors.of(request.session_hash), None, bar)
+            call.visit.stop = False
+            try:
+                return fn(call, *values)
+            except ViTMSNError as error:
+                raise gr.Error(str(error), print_exception=False) from None
+            except Exception:
+                log.exception("/%s failed", fn.__name__)
+                raise gr.Error(BROKEN, print_exception=False) from None
+            finally:
+                self._done(values)
+
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        handler.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [
+                inspect.Parameter("request", kind, annotation=gr.Request),
+                *described,
+                inspect.Parameter("progress", kind, default=gr.Progress()),
+            ]
+        )
+        handler.__annotations__ = {**{p.name: hints.get(p.name, Any) for p in described}, "request": gr.Request}
+        handler.__name__, handler.__doc__ = fn.__name__, fn.__doc__
+        return handler
+
+    def _done(self, values: Sequence[Any]) -> None:
+        """After an event: its uploads were read, and the bounds on visits apply."""
+        folder = Path(get_upload_folder()).resolve()
+        for value in values:
+            for name in value if isinstance(value, (list, tuple)) else [value]:
+                if isinstance(name, str) and name.startswith(str(folder)):
+                    self.visitors.read_upload(Path(name))
+        self.visitors.sweep()
+
+    def status_line(self, call: Call) -> str:
+        """Model · input size · device and precision · milliseconds of the last forward · patches, as HTML."""
+        encoder = self.models.loaded(call.visit.model)
+        if encoder is None:
+            return parts.status([self.models.label(call.visit.model), "not loaded yet"])
+        height, width = encoder.input_size
+        words = [
+            encoder.name,
+            f"{height} × {width} px",
+            f"{encoder.device} · {str(encoder.dtype).removeprefix('torch.')}",
+        ]
+        if encoder.last is not None:
+            words += [f"last forward {encoder.last.milliseconds:.2g} ms", f"{encoder.last.patches} patches"]
+        return parts.status(words)
+
+
+class _Skip:
+    """Returned by a tab function that has nothing to change: not one output, not even the message, is touched."""
+
+
+SKIP = _Skip()
+
+
+def _listed(result: Any, count: int) -> list[Any]:
+    """Output values as a list of `count`."""
+    if count == 1 and not (isinstance(result, (list, tuple)) and len(result) == 1):
+        return [result]
+    return list(result) if count else []
+
+
+def read_picture(path: str) -> image.Picture:
+    """Decode an upload, with a sentence of its own when the file is gone (a page that slept longer than its files)."""
+    if not Path(path).is_file():
+        raise ImageError("That upload is no longer here; drop the picture again.")
+    return image.decode(Path(path))

@@ -1,0 +1,309 @@
+"""What the app remembers: the models that all visitors share, and one short-lived visit per visitor.
+
+Nothing here is written to disk. A visit lives under Gradio's session hash in a store of our own, because Gradio's
+``gr.State`` is copied on every use, is evicted without telling anyone, and cannot be counted in bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from vitmsn import checkpoint, image, limits
+from vitmsn.encoder import Encoder
+from vitmsn.errors import InputError, ViTMSNError
+from vitmsn.image import Picture
+
+EMBEDDED = "vit-msn-tiny-8-64"
+RANDOM = "random"
+GIVEN = "given"
+OFFICIAL = (
+    ("facebook/vit-msn-small", "ViT-S/16 · 224 px · 88 MB from the Hub"),
+    ("facebook/vit-msn-base", "ViT-B/16 · 224 px · 344 MB from the Hub"),
+    ("facebook/vit-msn-base-4", "ViT-B/4 · 224 px · 344 MB from the Hub"),
+    ("facebook/vit-msn-large", "ViT-L/16 · 224 px · 1.2 GB from the Hub"),
+    ("facebook/vit-msn-large-7", "ViT-L/7 · 224 px · 1.2 GB from the Hub"),
+)
+
+
+class Stopped(ViTMSNError):
+    """The visitor asked for this job to end, or has left."""
+
+
+# ------------------------------------------------------------------------------------------------------------ models
+
+
+def open_model(source: str | None) -> Encoder:
+    """The encoder behind a menu entry; ``None`` is random weights of the embedded architecture."""
+    return Encoder.random() if source is None else Encoder.from_pretrained(source)
+
+
+class Models:
+    """The menu of models, and at most `limits.MAX_MODELS` of them in memory, the least recently used leaves first.
+
+    The menu is an allow-list: a visitor chooses a key, never a path or a hub id of their own. `given` (a folder or hub
+    id from whoever started the app) comes first and is what visitors start with.
+    """
+
+    def __init__(self, given: str | None = None, *, opener: Callable[[str | None], Encoder] = open_model) -> None:
+        self._open = opener
+        self._loaded: OrderedDict[str, Encoder] = OrderedDict()
+        self._lock = threading.Lock()  # guards the table
+        self._opening = threading.Lock()  # one model is read at a time, so that memory has one peak
+        self._sources: dict[str, str | None] = {}
+        self._labels: dict[str, str] = {}
+        self.missing = ""  # why the embedded model is not there; "" when it is
+        if given:
+            self._add(GIVEN, f"{Path(given).name} · chosen at the start", given)
+        try:
+            folder = checkpoint.embedded(EMBEDDED)
+            if not folder.is_dir():
+                raise InputError(f"The embedded model's folder assets/{EMBEDDED} is missing.")
+            self._add(EMBEDDED, "tiny/8 · 64 px · embedded", str(folder))
+        except ViTMSNError as error:
+            self.missing = str(error)
+        for name, label in OFFICIAL:
+            self._add(name, label, name)
+        self._add(RANDOM, "random weights · what training did not do", None)
+        self.default = GIVEN if given else RANDOM if self.missing else EMBEDDED
+
+    def _add(self, key: str, label: str, source: str | None) -> None:
+        self._sources[key], self._labels[key] = source, label
+
+    @property
+    def choices(self) -> list[tuple[str, str]]:
+        """(label, key) pairs for the menu."""
+        return [(label, key) for key, label in self._labels.items()]
+
+    @property
+    def warning(self) -> str:
+        """What visitors should know before they read any result; "" when there is nothing to say."""
+        if self.default != RANDOM:
+            return ""
+        return f"{self.missing} The page runs on random weights, so its answers mean nothing; reinstall, or start it with --model."
+
+    def label(self, key: str) -> str:
+        return self._labels[key]
+
+    def source(self, key: str) -> str | None:
+        """What `Encoder.from_pretrained` takes for this entry; ``None`` for random weights."""
+        return self._sources[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._sources
+
+    def get(self, key: str) -> Encoder:
+        """The encoder of a menu entry, read when it is not in memory. Raises InputError for a key that is not offered."""
+        if key not in self._sources:
+            raise InputError("That model is not in the menu; choose one of its entries.")
+        with self._lock:
+            if key in self._loaded:
+                self._loaded.move_to_end(key)
+                return self._loaded[key]
+        with self._opening:
+            with self._lock:  # another visitor may have read it while we waited
+                if key in self._loaded:
+                    return self._loaded[key]
+                while len(self._loaded) >= limits.MAX_MODELS:
+                    self._loaded.popitem(last=False)
+            encoder = self._open(self._sources[key])
+            with self._lock:
+                self._loaded[key] = encoder
+            return encoder
+
+    def loaded(self, key: str) -> Encoder | None:
+        """The encoder of `key` if it is in memory now; never reads one."""
+        with self._lock:
+            return self._loaded.get(key)
+
+    def in_memory(self) -> list[str]:
+        with self._lock:
+            return list(self._loaded)
+
+
+# ------------------------------------------------------------------------------------------------------------ visits
+
+
+@dataclass
+class Visit:
+    """One visitor's page: their picture, their model, and what each tab keeps for them under its own name."""
+
+    key: str
+    model: str
+    tab: str = "classify"
+    picture: Picture | None = None
+    example: str = ""  # the name of the example that `picture` is, "" for the visitor's own
+    kept: dict[str, Any] = field(default_factory=dict)  # {"gallery": Gallery, ...}; `nbytes` of a value is counted
+    shown: dict[str, Hashable] = field(default_factory=dict)  # what each tab was answered for
+    seen: float = 0.0
+    left: bool = False  # the page was closed; it may come back (a phone that slept)
+    stop: bool = False  # the visitor pressed Stop
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes this visit keeps alive. Examples are shared, so they cost nothing."""
+        own = self.picture is not None and not self.example
+        pixels = self.picture.rgb.width * self.picture.rgb.height * 3 if own and self.picture else 0
+        return pixels + sum(int(getattr(value, "nbytes", 0)) for value in self.kept.values())
+
+
+class Visitors:
+    """All visits: least recently seen leave when there are too many, too many bytes, or after the time limits."""
+
+    def __init__(self, default_model: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._default = default_model
+        self._clock = clock
+        self._visits: OrderedDict[str, Visit] = OrderedDict()
+        self._read: dict[Path, float] = {}  # uploads that were read -> wall time of the reading
+        self._lock = threading.Lock()
+
+    def of(self, key: str | None) -> Visit:
+        """The visit of a session hash, begun when it is new; a call without one gets a visit that nobody keeps."""
+        now = self._clock()
+        if not key:
+            return Visit("", self._default, seen=now)
+        with self._lock:
+            visit = self._visits.setdefault(key, Visit(key, self._default))
+            visit.seen, visit.left = now, False
+            self._visits.move_to_end(key)
+        return visit
+
+    def leave(self, key: str | None) -> None:
+        """The page was closed: its pictures go after `limits.LEAVE_SECONDS`, unless it comes back."""
+        with self._lock:
+            visit = self._visits.get(key or "")
+            if visit:
+                visit.left, visit.seen = True, self._clock()
+
+    def forget(self, key: str | None) -> None:
+        """Drop everything of one visitor now."""
+        with self._lock:
+            self._drop(key or "")
+
+    def _drop(self, key: str) -> None:
+        visit = self._visits.pop(key, None)
+        if visit:
+            visit.left = visit.stop = True  # a job that still runs for them ends at its next step
+            visit.picture = None
+            visit.kept.clear()
+
+    def sweep(self) -> None:
+        """Apply every bound. Called after each event and by a clock, so that an idle server forgets too."""
+        now = self._clock()
+        with self._lock:
+            for key, visit in list(self._visits.items()):
+                patience = limits.LEAVE_SECONDS if visit.left else limits.VISIT_SECONDS
+                if now - visit.seen > patience:
+                    self._drop(key)
+            total = sum(visit.nbytes for visit in self._visits.values())
+            while self._visits and (len(self._visits) > limits.MAX_VISITORS or total > limits.VISITS_BYTES):
+                key, visit = next(iter(self._visits.items()))
+                if len(self._visits) == 1:
+                    break  # one visit alone is bounded by its own limits
+                total -= visit.nbytes
+                self._drop(key)
+
+    def read_upload(self, path: Path) -> None:
+        """An upload was read; its file goes `limits.UPLOAD_SECONDS` later (someone else may have sent the same bytes)."""
+        with self._lock:
+            self._read[path] = time.time()
+
+    def sweep_uploads(self, folder: Path, now: float | None = None) -> None:
+        """Delete uploads that were read, and every file of Gradio's that is older than a visit, with its empty folder."""
+        now = time.time() if now is None else now
+        for path in _files(folder):
+            try:
+                written = path.stat().st_mtime
+                read = self._read.get(path)
+                done = read is not None and read >= written and now - read > limits.UPLOAD_SECONDS
+                if done or now - written > limits.VISIT_SECONDS:
+                    path.unlink(missing_ok=True)
+                    with self._lock:
+                        self._read.pop(path, None)
+            except OSError:
+                continue  # gone meanwhile, or not ours to delete: the next sweep sees
+        for parent in sorted((p for p in folder.glob("*") if p.is_dir()), reverse=True):
+            try:
+                if now - parent.stat().st_mtime > limits.UPLOAD_SECONDS:
+                    parent.rmdir()  # refuses when it holds something
+            except OSError:
+                continue
+
+    def __len__(self) -> int:
+        return len(self._visits)
+
+    @property
+    def nbytes(self) -> int:
+        with self._lock:
+            return sum(visit.nbytes for visit in self._visits.values())
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for root, _, names in os.walk(folder):
+        for name in names:
+            yield Path(root, name)
+
+
+# -------------------------------------------------------------------------------------------------------------- call
+
+
+@dataclass
+class Call:
+    """One click of one visitor: what every tab's function gets as its first argument."""
+
+    models: Models
+    visit: Visit
+    event: gr.EventData | None = None  # of select and custom events: untrusted values
+    bar: gr.Progress | None = None
+    query: dict[str, str] = field(default_factory=dict)  # of the page's address
+    message: str = ""  # shown beside the picture together with the outputs, for what is not an error
+    deadline: float = field(default_factory=lambda: time.monotonic() + limits.JOB_SECONDS)
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def encoder(self) -> Encoder:
+        """The model the visitor chose."""
+        return self.models.get(self.visit.model)
+
+    @property
+    def picture(self) -> Picture:
+        """'Your picture'. Raises InputError when there is none."""
+        if self.visit.picture is None:
+            raise InputError("There is no picture yet: drop one, take one, or choose an example.")
+        return self.visit.picture
+
+    def chosen(self, name: str) -> Any:
+        """A value that a custom event or a selection carries (`call.chosen("index")`); None when it has none. Untrusted."""
+        data = getattr(self.event, "_data", None)
+        return data.get(name) if isinstance(data, dict) else None
+
+    def progress(self, done: int, total: int, what: str = "pictures") -> None:
+        """Say how far a long job is; ends it when the visitor stopped it or left, or when its time is up."""
+        if self.visit.stop or self.visit.left:
+            raise Stopped("Stopped; what was there before is unchanged.")
+        now = time.monotonic()
+        if now > self.deadline:
+            raise Stopped(f"This took longer than {limits.JOB_SECONDS} s and was ended; try with fewer pictures.")
+        if self.bar is not None:
+            elapsed = now - self.began
+            left = f", about {elapsed / done * (total - done):.0f} s left" if 0 < done < total and elapsed > 1 else ""
+            self.bar((done, total), desc=f"{done} of {total} {what}{left}", unit=what)
+
+
+def keep_picture(visit: Visit, picture: Picture, example: str = "") -> None:
+    """Make `picture` the visitor's; reduced to `limits.PICTURE_SIDE` first, so that visits stay small."""
+    if max(picture.rgb.size) > limits.PICTURE_SIDE:
+        reduced = picture.rgb.copy()
+        reduced.thumbnail((limits.PICTURE_SIDE, limits.PICTURE_SIDE))
+        picture = image.decode(reduced, name=picture.name)
+    with visit.lock:
+        visit.picture, visit.example = picture, example
