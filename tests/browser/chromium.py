@@ -14,7 +14,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 
 
 def starts(path: str) -> bool:
-    """Ubuntu's `chromium-browser` may be a wrapper around a snap that is not there, so being on the PATH is not enough."""
+    """Being on the PATH is not enough: Ubuntu's `chromium-browser` may wrap a snap that is not installed."""
     try:
         return subprocess.run([path, "--version"], capture_output=True, timeout=30).returncode == 0
     except (OSError, subprocess.TimeoutExpired):

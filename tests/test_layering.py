@@ -1,0 +1,232 @@
+"""Who may know whom: the table, and every file's imports read against it."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "vitmsn"
+
+TRAINING = {"config", "checkpoint", "model", "image", "masking", "data", "encoder", "fewshot"}
+PRETRAIN = {"pretrain.views", "pretrain.loss", "pretrain.schedule", "pretrain.trainer", "pretrain.finetune"}
+LIBRARY = {
+    *("errors", "limits", "config", "checkpoint", "model", "image", "data", "masking", "encoder", "attention"),
+    *("fewshot", "gallery", "projection", "lowshot", "export", "draw"),
+}
+TABS = {"ui.classify", "ui.attention", "ui.masking", "ui.fewshot", "ui.explore", "ui.learn"}
+# What the tabs share: state, and the pieces that every tab is made of.
+SHARED = {"ui.state", "ui.page", "ui.parts", "ui.examples", "ui.guard"}
+
+# module -> what it may import from the package. Complete: what is not listed may not be imported.
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "limits": set(),
+    "config": {"errors"},
+    "masking": {"errors"},
+    "fewshot": {"errors"},
+    "projection": {"errors"},
+    "draw": {"errors"},
+    "pretrain.loss": {"errors"},
+    "pretrain.schedule": {"errors"},
+    "checkpoint": {"errors", "limits", "config"},
+    "model": {"errors", "config", "checkpoint"},
+    "image": {"errors", "limits", "checkpoint"},
+    "data": {"errors", "limits", "image"},
+    "attention": {"errors", "model"},
+    "encoder": {"errors", "limits", "checkpoint", "model", "image", "masking"},
+    "gallery": {"errors", "limits", "image", "encoder"},
+    "lowshot": {"errors", "data", "encoder", "fewshot"},
+    "export": {"errors", "checkpoint", "model", "fewshot", "gallery"},
+    "pretrain": PRETRAIN,
+    "pretrain.views": {"errors"} | TRAINING | PRETRAIN,
+    "pretrain.trainer": {"errors"} | TRAINING | PRETRAIN,
+    "pretrain.finetune": {"errors"} | TRAINING | PRETRAIN,
+    "ui": SHARED | TABS | {"ui.build"},
+    **dict.fromkeys(SHARED | TABS, LIBRARY | SHARED),
+    "ui.build": LIBRARY | SHARED | TABS,
+    "cli": LIBRARY | PRETRAIN | {"pretrain", "ui", "ui.build"},  # ui only inside `serve`, see below
+    "__main__": {"cli"},
+    "__init__": LIBRARY,
+    "app": {"ui", "ui.build"},
+}
+
+# third-party package -> who may import it; what is not here may be imported by every module.
+ONLY_IN: dict[str, str] = {
+    "gradio": r"ui(\..+)?|app",
+    "gradio_client": r"",
+    "huggingface_hub": r"checkpoint|gallery",
+    "safetensors": r"checkpoint|gallery",
+    "umap": r"projection",
+    "datasets": r"data",
+    "accelerate": r"pretrain(\..+)?|cli",
+    "transformers": r"",
+    "torchvision": r"",
+    "matplotlib.pyplot": r"",  # keeps figures alive between visitors
+}
+WHEN_USED = {"umap"}  # never at import time: it compiles for seconds
+
+# A file tells one story in about 300 lines; longer ones say here why they are one story still.
+LONG_FROM = 450
+LONG: dict[str, str] = {
+    "checkpoint": "one key table for each foreign format, and the strict reading that they share",
+    "fewshot": "seven small estimators of one contract, with the checks they share",
+    "image": "the only decoder, with every format's conversion, and the only preprocessing",
+}
+
+
+class Import(NamedTuple):
+    line: int
+    target: str  # dotted, absolute
+    inside: str | None  # outermost function it stands in; None: import time
+
+
+def module_name(path: Path) -> str:
+    if path == ROOT / "app.py":
+        return "app"
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    if parts[-1] == "__init__" and len(parts) > 1:
+        parts = parts[:-1]
+    return ".".join(parts)
+
+
+FILES = {module_name(path): path for path in [*sorted(PACKAGE.rglob("*.py")), ROOT / "app.py"] if path.exists()}
+MODULES = pytest.mark.parametrize("module", sorted(FILES))
+
+
+def imports(path: Path) -> list[Import]:
+    """Every import of a file: statements, and calls of import_module and __import__ with a plain name."""
+    package = ["vitmsn", *path.relative_to(PACKAGE).parent.parts] if path.is_relative_to(PACKAGE) else []
+    found: list[Import] = []
+
+    def visit(node: ast.AST, inside: str | None) -> None:
+        if isinstance(node, ast.Import):
+            found.extend(Import(node.lineno, alias.name, inside) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            base = [*base, *([node.module] if node.module else [])]
+            found.extend(Import(node.lineno, ".".join([*base, alias.name]), inside) for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            name = ast.unparse(node.func).rpartition(".")[2]
+            if name in {"import_module", "__import__"} and isinstance(node.args[0].value, str):
+                target = node.args[0].value
+                target = ".".join(["vitmsn", target.lstrip(".")]) if target.startswith(".") else target
+                found.append(Import(node.lineno, target, inside))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and inside is None:
+            inside = getattr(node, "name", "lambda")
+        for child in ast.iter_child_nodes(node):
+            visit(child, inside)
+
+    visit(ast.parse(path.read_text(encoding="utf-8")), None)
+    return found
+
+
+def inner(target: str) -> str | None:
+    """'vitmsn.pretrain.loss.msn_loss' -> 'pretrain.loss'; None for what is not the package's."""
+    parts = target.split(".")
+    if parts[0] != "vitmsn":
+        return None
+    for end in range(len(parts), 1, -1):
+        name = ".".join(parts[1:end])
+        if name in ALLOWED:
+            return name
+    return "__init__"
+
+
+@MODULES
+def test_only_listed_modules_are_imported(module: str) -> None:
+    assert module in ALLOWED, f"{module} is not in the table of who may know whom"
+    wrong = [
+        f"{FILES[module].name}:{found.line} imports {found.target}"
+        for found in imports(FILES[module])
+        if (name := inner(found.target)) is not None and name != module and name not in ALLOWED[module]
+    ]
+    assert not wrong
+
+
+@MODULES
+def test_third_parties_stay_in_their_rooms(module: str) -> None:
+    for found in imports(FILES[module]):
+        for package, rooms in ONLY_IN.items():
+            if (found.target + ".").startswith(package + "."):
+                assert re.fullmatch(rooms or r"(?!)", module), f"{module}:{found.line} imports {found.target}"
+                assert package not in WHEN_USED or found.inside, (
+                    f"{module}:{found.line} imports {package} at import time"
+                )
+
+
+def test_the_command_line_knows_the_app_only_inside_serve() -> None:
+    if "cli" not in FILES:
+        pytest.skip("no command line yet")
+    for found in imports(FILES["cli"]):
+        if (inner(found.target) or "").startswith("ui"):
+            assert found.inside and "serve" in found.inside, f"cli:{found.line}"
+
+
+def test_there_is_no_drawer_for_odds_and_ends() -> None:
+    assert not [name for name in FILES if re.search(r"(^|\.)(utils?|helpers?|common|misc)$", name)]
+
+
+@MODULES
+def test_a_file_tells_one_story(module: str) -> None:
+    lines = len(FILES[module].read_text(encoding="utf-8").splitlines())
+    assert lines <= LONG_FROM or LONG.get(module), f"{module} has {lines} lines"
+
+
+def test_the_list_of_long_files_is_current() -> None:
+    for module in LONG:
+        lines = len(FILES[module].read_text(encoding="utf-8").splitlines())
+        assert lines > LONG_FROM, f"{module} is short again: take it off the list"
+
+
+def test_public_names_are_sorted_and_there() -> None:
+    package = importlib.import_module("vitmsn")
+    names = getattr(package, "__all__", [])
+    assert names == sorted(set(names))
+    for name in names:
+        assert getattr(package, name) is not None
+
+
+def test_importing_the_library_imports_nothing_heavy() -> None:
+    heavy = ["accelerate", "datasets", "gradio", "matplotlib", "transformers", "umap"]
+    code = f"import sys, vitmsn; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_error_is_drawn_in_the_tree_of_its_header() -> None:
+    errors = importlib.import_module("vitmsn.errors")
+    parents = {
+        name: base.__name__
+        for name, thing in vars(errors).items()
+        if isinstance(thing, type) and thing.__module__ == errors.__name__
+        for base in [thing.__mro__[1]]
+    }
+    drawn: dict[str, str] = {}
+    above: list[str] = []
+    for line in (errors.__doc__ or "").splitlines():
+        match = re.match(r"((?:│   |    )*)(├── |└── )?(\w+Error)\b", line)
+        if not match:
+            continue
+        depth = len(match[1]) // 4 + bool(match[2])
+        above[depth:] = [match[3]]
+        drawn[match[3]] = above[depth - 1] if depth else "ValueError"
+    assert drawn == parents
+
+
+def test_tests_mirror_the_package() -> None:
+    # A file of tests is about one module, but for these, which are about the whole.
+    whole = {"test_assets", "test_endpoints", "test_layering", "test_parity", "test_project"}
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        parts = path.relative_to(ROOT / "tests").with_suffix("").parts
+        if parts[0] == "browser" or parts[-1] in whole:
+            continue
+        module = ".".join([*parts[:-1], parts[-1].removeprefix("test_")])
+        assert module in FILES, f"{path.relative_to(ROOT)} mirrors no module"
