@@ -13,20 +13,21 @@ import hashlib
 import io
 import json
 import os
+import re
 import struct
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Union, cast
+from typing import Any, Union
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageChops, ImageCms
 
 from vitmsn import checkpoint, limits
 from vitmsn.errors import CheckpointError, ImageError, InputError
@@ -86,7 +87,7 @@ def _quiet() -> Iterator[None]:
 # -- Picture ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Picture:
     """A picture that is safe to use: decoded, upright, sRGB, without alpha.
 
@@ -130,39 +131,41 @@ def decode(source: ImageSource, *, name: str | None = None) -> Picture:
     if isinstance(source, Picture):
         return source if name is None else replace(source, name=_shown(name))
     if isinstance(source, Image.Image):
-        shown = _shown(name or os.path.basename(str(getattr(source, "filename", ""))) or "picture")
+        shown = _shown(name or os.path.basename(os.fsdecode(getattr(source, "filename", ""))) or "picture")
         return _decode(shown, lambda: source)
     if isinstance(source, (bytes, bytearray, memoryview)):
         shown, data = _shown(name or "picture"), bytes(source)
     elif isinstance(source, (str, os.PathLike)):
-        shown = _shown(name or os.path.basename(os.fspath(source)) or "picture")
+        shown = _shown(name or os.path.basename(os.fsdecode(source)) or "picture")
         data = _read(source, shown)
     else:
-        shown = _shown(name or "picture")
-        kind = type(source).__name__
-        raise ImageError(
-            f"{shown}: a picture is needed (a path, its bytes or a PIL image), not a value of type {kind}."
-        )
+        what = f"not a value of type {type(source).__name__}"
+        raise ImageError(f"{_shown(name or 'picture')}: a path, encoded bytes or a PIL image is needed, {what}.")
     if len(data) > limits.MAX_IMAGE_BYTES:
-        raise _too_many_bytes(shown)
+        most = limits.MAX_IMAGE_BYTES / limits.MIB
+        raise ImageError(f"{shown} is larger than {most:g} MiB: make it smaller or save it as JPEG.")
     kind = _format(data, shown)
-    if kind == "JPEG" and data.count(b"\xff\xda") > 1:
-        return _decode(shown, lambda: _open_progressive(data, shown))
     if kind == "WEBP":
         _check_size(_webp_canvas(data), shown)  # Pillow allocates the canvas on opening
-    return _decode(shown, lambda: Image.open(io.BytesIO(data), formats=(kind,)))
+    passes = _jpeg_scans(data) if kind == "JPEG" else 1
+    return _decode(shown, lambda: Image.open(io.BytesIO(data), formats=(kind,)), passes)
 
 
-def _decode(shown: str, opener: Any) -> Picture:
+_one_large = threading.Lock()  # a large picture takes several times its pixels in memory while it is decoded
+
+
+def _decode(shown: str, opener: Callable[[], Image.Image], passes: int = 1) -> Picture:
     """Everything that may make Pillow stumble happens in here, and leaves as an ``ImageError``."""
     try:
         with _quiet():
             image = opener()
             _check_size(image.size, shown)
-            _check_tiles(image, shown)
-            image.load()
-            rgb, notes = _to_srgb(image)
-            return Picture(shown, _upright(image, rgb), (*_frames(image), *notes))
+            _check_storage(image, passes, shown)
+            large = image.size[0] * image.size[1] > limits.LARGE_PIXELS
+            with _one_large if large else nullcontext():
+                image.load()
+                rgb, notes = _to_srgb(image)
+                return Picture(shown, _upright(image, rgb), (*_frames(image), *notes))
     except ImageError:
         raise
     except Image.DecompressionBombError:
@@ -170,9 +173,7 @@ def _decode(shown: str, opener: Any) -> Picture:
     except MemoryError:
         raise ImageError(f"{shown} needs more memory than there is: make it smaller.") from None
     except Exception as error:  # Pillow raises OSError, ValueError, SyntaxError, struct.error, ... for damaged files
-        raise ImageError(
-            f"{shown} is damaged or incomplete and cannot be decoded: save or download it again."
-        ) from error
+        raise ImageError(f"{shown} is damaged or incomplete, so not decodable: save or download it again.") from error
 
 
 def _shown(name: str) -> str:
@@ -209,22 +210,21 @@ def _format(data: bytes, shown: str) -> str:
         return "TIFF"
     if data.startswith(b"BM"):
         return "BMP"
-    supported = f"{', '.join(SUPPORTED[:-1])} and {SUPPORTED[-1]}"
     if not data:
         raise ImageError(f"{shown} is empty: save or download it again.")
+    supported = f"{', '.join(SUPPORTED[:-1])} and {SUPPORTED[-1]}"
+    text = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     for offset, magics, what, advice in _REFUSED:
         if data.startswith(magics, offset):
-            raise ImageError(f"{shown} is {what}, which is unsupported; {supported} are supported: {advice}.")
-    text = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith(b"<") and b"<svg" in text:
-        raise ImageError(
-            f"{shown} is an SVG drawing, which is unsupported; {supported} are supported: export it as PNG."
-        )
-    if text.startswith((b"<!doctype html", b"<html")):
-        raise ImageError(
-            f"{shown} is a web page, which is unsupported; {supported} are supported: save the picture itself."
-        )
-    raise ImageError(f"{shown} is not a picture in a supported format ({supported}): {_ASK}.")
+            break
+    else:
+        if text.startswith(b"<") and b"<svg" in text:
+            what, advice = "an SVG drawing", "export it as PNG"
+        elif text.startswith((b"<!doctype html", b"<html")):
+            what, advice = "a web page", "save the picture itself, not the page"
+        else:
+            raise ImageError(f"{shown} is not a picture in a supported format ({supported}): {_ASK}.")
+    raise ImageError(f"{shown} is {what}, which is unsupported; {supported} are supported: {advice}.")
 
 
 def _webp_canvas(data: bytes) -> tuple[int, int]:
@@ -250,37 +250,43 @@ def _check_size(size: tuple[int, int], shown: str) -> None:
         raise ImageError(f"{shown} is {width} x {height} pixels; at most {most:g} million are taken: make it smaller.")
     if max(size) > limits.MAX_ASPECT * min(size):
         most = limits.MAX_ASPECT
-        raise ImageError(f"{shown} is {width} x {height} pixels; one side may be at most {most} times the other.")
+        raise ImageError(f"{shown} is {width} x {height} pixels, more than {most} times longer than wide: crop it.")
 
 
-def _too_many_bytes(shown: str) -> ImageError:
-    most = limits.MAX_IMAGE_BYTES / limits.MIB
-    return ImageError(f"{shown} is larger than {most:g} MiB: make it smaller or save it as JPEG.")
+_JPEG_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])", re.DOTALL)  # neither stuffing nor a restart
 
 
-def _open_progressive(data: bytes, shown: str) -> Image.Image:
-    """Each scan of a progressive JPEG visits every pixel, and a scan of a few bytes is a valid one."""
-    image = Image.open(io.BytesIO(data), formats=("JPEG",))
-    if data.count(b"\xff\xda") * image.size[0] * image.size[1] > limits.MAX_SCANNED_PIXELS:
-        raise ImageError(
-            f"{shown} is a JPEG stored in too many passes for its size: save it again as an ordinary JPEG."
-        )
-    return image
+def _jpeg_scans(data: bytes) -> int:
+    """How many scans the JPEG at the beginning of ``data`` has; thumbnails and what follows its end are not counted."""
+    scans, at = 0, 2
+    while marker := _JPEG_MARKER.search(data, at):
+        if marker[1] == b"\xd9":  # the end of the picture
+            break
+        scans += marker[1] == b"\xda"
+        at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+    return scans
 
 
-def _check_tiles(image: Image.Image, shown: str) -> None:
-    """A small TIFF may be stored in one enormous tile, which is what gets unpacked."""
+def _check_storage(image: Image.Image, passes: int, shown: str) -> None:
+    """Small files and small pictures that are enormous work all the same."""
+    width, height = image.size
+    if passes * width * height > limits.MAX_SCANNED_PIXELS:  # each scan visits every pixel, and may be a few bytes long
+        raise ImageError(f"{shown} is a JPEG in too many passes ({passes}): save it again as an ordinary JPEG.")
     tags = getattr(image, "tag_v2", {})
-    width, height = tags.get(322, 1), tags.get(323, 1)  # TileWidth, TileLength
+    width, height = tags.get(322, 1), tags.get(323, 1)  # of a TIFF's tiles, which are unpacked whole
     if not (isinstance(width, int) and isinstance(height, int) and width * height <= limits.MAX_PIXELS):
-        raise ImageError(f"{shown} is a TIFF stored in enormous tiles: save it again as PNG.")
+        raise ImageError(f"{shown} is a TIFF in enormous tiles: save it again as PNG.")
 
 
 def _frames(image: Image.Image) -> tuple[str, ...]:
-    """What to say about the frames that are not looked at. An MPO's second picture is the camera's own business."""
+    """What to say about the frames not looked at; a camera's second picture in the same JPEG is its own business."""
+    if image.tell():  # someone's PIL image, at a frame of their choice
+        return ()
     if image.format in ("PNG", "WEBP") and (count := getattr(image, "n_frames", 1)) > 1:
         return (f"first frame of {count}",)
-    if image.format in ("GIF", "TIFF") and getattr(image, "is_animated", False):  # counting them means walking the file
+    if image.format in ("GIF", "TIFF") and getattr(
+        image, "is_animated", False
+    ):  # to count means to walk the whole file
         return ("first frame of several" if image.format == "GIF" else "first page of several",)
     return ()
 
@@ -306,56 +312,56 @@ def _upright(image: Image.Image, rgb: Image.Image) -> Image.Image:
 
 def _to_srgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     """A new RGB image in sRGB, on white where it was transparent; and what there is to say about it."""
+    profile = image.info.get("icc_profile")
     notes: list[str] = []
-    profile, alpha = image.info.get("icc_profile"), None
     grey = image.mode in ("1", "L", "LA", "La") or image.mode.startswith(("I", "F"))
+    clear = None  # how transparent, 0-255
     if image.mode.startswith(("I", "F")):
         image, stretched = _to_8bit(image)
         notes += stretched
-    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        alpha = image.getchannel("A")
-        if alpha.getextrema() == (255, 255):
-            alpha = None
-        else:
-            notes.append("transparent parts laid on white")
-    if grey:
-        image = image.convert("L")
-    elif image.mode not in ("RGB", "CMYK"):
-        image = image.convert("RGB")
-    if profile:
-        try:
-            rgb = _through_profile(image, profile)
-        except (ImageCms.PyCMSError, OSError, ValueError, TypeError, ImportError):
-            rgb = image.convert("RGB")
-            notes.append("damaged colour profile ignored")
-    else:
+    elif image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or (image.mode in _KEYED and "transparency" in image.info):
+        if image.mode == "La":
+            image = image.convert("LA")
+        if image.mode != "RGBA":
+            image = image.convert("RGBA")
+        clear = ImageChops.invert(image.getchannel("A"))
+    if image.mode not in ("L", "RGB", "CMYK") or grey:
+        image = image.convert("L" if grey else "RGB")
+    try:
+        rgb = _through_profile(image, profile) if profile else image.convert("RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError, ImportError):
         rgb = image.convert("RGB")
-    if alpha is not None:
-        white = Image.new("RGB", rgb.size, WHITE)
-        white.paste(rgb, mask=alpha)
-        rgb = white
+        notes.append("colour profile ignored: damaged, or of another kind of picture")
+    if clear is not None and clear.getbbox():
+        rgb.paste(WHITE, mask=clear)
+        notes.append("transparent parts laid on white")
     rgb.info.clear()
     return rgb, tuple(notes)
+
+
+_KEYED = ("1", "L", "P", "RGB")  # modes where one colour may be marked as transparent
 
 
 def _to_8bit(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     """Grey values beyond 8 bit, scaled into 0-255, never clipped: by the range of the type, or else the picture's."""
     values = np.array(image, dtype=np.float32)
-    finite = np.isfinite(values)
-    if not finite.all():
-        values[~finite] = 0
+    if image.mode == "F":
+        values[~np.isfinite(values)] = 0
     low, high = float(values.min()), float(values.max())
-    note: tuple[str, ...] = ()
-    if image.mode.startswith("I;16") or (image.mode == "I" and 0 <= low and 255 < high <= 65535):
-        values /= 257
-    elif image.mode == "F" and 0 <= low and high <= 1:
-        values *= 255
-    elif not (0 <= low and high <= 255):
-        values -= low
-        values *= 255 / (high - low) if high > low else 0
-        note = (f"values {low:g} to {high:g} shown as 0 to 255",)
-    return Image.fromarray(np.rint(values, out=values).astype(np.uint8)), note
+    scale, shift = 1.0, 0.0
+    notes: tuple[str, ...] = ()
+    if image.mode.startswith("I;16") or (image.mode == "I" and low >= 0 and 255 < high <= 65535):
+        scale = 1 / 257
+    elif image.mode == "F" and low >= 0 and high <= 1:
+        scale = 255
+    elif low < 0 or high > 255:
+        scale = 255 / max(high - low, 1e-30)
+        shift = -low * scale
+        notes = (f"values {low:g} to {high:g} shown as 0 to 255",)
+    values *= scale
+    values += shift
+    np.clip(np.rint(values, out=values), 0, 255, out=values)
+    return Image.fromarray(values.astype(np.uint8)), notes
 
 
 def _through_profile(image: Image.Image, data: bytes) -> Image.Image:
@@ -439,7 +445,7 @@ class ViTMSNImageProcessor:
 
     @property
     def recipe(self) -> str:
-        """ "squash", or "resize-<shorter side>-crop-<side>"."""
+        """What it is called: "squash", or "resize-<shorter side>-crop-<side>"."""
         if self.crop is None:
             return "squash"
         return f"resize-{_spell(self.shortest_edge or self.resized)}-crop-{_spell(self.crop)}"
@@ -475,6 +481,8 @@ class ViTMSNImageProcessor:
         """
         rgb = decode(picture).rgb
         height, width = target = self.input_size if size is None else _height_width(size, "size")
+        if size is not None and not self.do_resize:
+            raise InputError(f"size is {size}, but this processor does not resize: turn do_resize on.")
         if self.do_resize:
             rgb = rgb.resize(self._resized(rgb.size, target), _RESAMPLE[self.resample])
         if self.crop is not None:
@@ -494,7 +502,7 @@ class ViTMSNImageProcessor:
 
     def __call__(
         self,
-        images: ImageSource | Sequence[ImageSource],
+        images: ImageSource | list[ImageSource] | tuple[ImageSource, ...],
         size: int | tuple[int, int] | None = None,
         return_tensors: str = "pt",
     ) -> dict[str, Any]:
@@ -504,9 +512,7 @@ class ViTMSNImageProcessor:
         """
         if return_tensors not in ("pt", "np"):
             raise InputError(f'return_tensors is {return_tensors!r}: choose "pt" or "np".')
-        one = isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike, Image.Image, Picture))
-        sources = cast("Sequence[ImageSource]", [images] if one else images)
-        views = [self.view(source, size) for source in sources]
+        views = [self.view(image, size) for image in (images if isinstance(images, (list, tuple)) else [images])]
         if not views:
             raise InputError("there are no pictures: give at least one.")
         if len({view.size for view in views}) > 1:
@@ -546,14 +552,12 @@ class ViTMSNImageProcessor:
         ``None`` (there is no such file) warns and takes ImageNet's mean and standard deviation and ``size``. Raises
         ``CheckpointError``, naming ``source``, for what cannot be followed to the letter.
         """
+        assumed = "ImageNet's mean and standard deviation are assumed"
         if values is None:
             values = {"size": size}
-            missing = "no preprocessor_config.json"
-        else:
-            missing = "no image_mean and image_std" if not {"image_mean", "image_std"} <= set(values) else ""
-        if missing:
-            message = f"{source} has {missing}: ImageNet's mean and standard deviation are assumed."
-            warnings.warn(message, UserWarning, stacklevel=3)
+            warnings.warn(f"{source} has no preprocessor_config.json: a squash and {assumed}.", stacklevel=3)
+        elif values.get("do_normalize", True) and not (values.get("image_mean") and values.get("image_std")):
+            warnings.warn(f"{source}: preprocessor_config.json lacks image_mean or image_std: {assumed}.", stacklevel=3)
         try:
             return cls(**_from_transformers(values))
         except (InputError, TypeError, ValueError) as error:
