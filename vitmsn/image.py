@@ -212,19 +212,22 @@ def _format(data: bytes, shown: str) -> str:
         return "BMP"
     if not data:
         raise ImageError(f"{shown} is empty: save or download it again.")
+    what, advice = _refused(data)
     supported = f"{', '.join(SUPPORTED[:-1])} and {SUPPORTED[-1]}"
-    text = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    raise ImageError(f"{shown} is {what}, which is unsupported; {supported} are supported: {advice}.")
+
+
+def _refused(data: bytes) -> tuple[str, str]:
+    """What these bytes are, if not a picture we decode, and what to do about it."""
     for offset, magics, what, advice in _REFUSED:
         if data.startswith(magics, offset):
-            break
-    else:
-        if text.startswith(b"<") and b"<svg" in text:
-            what, advice = "an SVG drawing", "export it as PNG"
-        elif text.startswith((b"<!doctype html", b"<html")):
-            what, advice = "a web page", "save the picture itself, not the page"
-        else:
-            raise ImageError(f"{shown} is not a picture in a supported format ({supported}): {_ASK}.")
-    raise ImageError(f"{shown} is {what}, which is unsupported; {supported} are supported: {advice}.")
+            return what, advice
+    text = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith(b"<") and b"<svg" in text:
+        return "an SVG drawing", "export it as PNG"
+    if text.startswith((b"<!doctype html", b"<html")):
+        return "a web page", "save the picture itself, not the page"
+    return "a file of unknown format", _ASK
 
 
 def _webp_canvas(data: bytes) -> tuple[int, int]:
@@ -284,10 +287,8 @@ def _frames(image: Image.Image) -> tuple[str, ...]:
         return ()
     if image.format in ("PNG", "WEBP") and (count := getattr(image, "n_frames", 1)) > 1:
         return (f"first frame of {count}",)
-    if image.format in ("GIF", "TIFF") and getattr(
-        image, "is_animated", False
-    ):  # to count means to walk the whole file
-        return ("first frame of several" if image.format == "GIF" else "first page of several",)
+    if getattr(image, "is_animated", False):  # to count them would mean to walk the whole file
+        return {"GIF": ("first frame of several",), "TIFF": ("first page of several",)}.get(str(image.format), ())
     return ()
 
 
@@ -308,6 +309,9 @@ def _upright(image: Image.Image, rgb: Image.Image) -> Image.Image:
     except Exception:  # damaged EXIF is common and says nothing about the pixels
         turn = None
     return rgb if turn is None else rgb.transpose(turn)
+
+
+_KEYED = ("1", "L", "P", "RGB")  # modes where one colour may be marked as transparent
 
 
 def _to_srgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
@@ -337,9 +341,6 @@ def _to_srgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
         notes.append("transparent parts laid on white")
     rgb.info.clear()
     return rgb, tuple(notes)
-
-
-_KEYED = ("1", "L", "P", "RGB")  # modes where one colour may be marked as transparent
 
 
 def _to_8bit(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
