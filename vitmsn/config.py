@@ -92,6 +92,31 @@ class ViTMSNConfig:
     def num_patches(self) -> int:
         return self.grid[0] * self.grid[1]
 
+    def shapes(self, mask_token: bool = False) -> dict[str, tuple[int, ...]]:
+        """Key -> shape of every tensor that a backbone of this architecture holds."""
+        dim, inner = self.hidden_size, self.intermediate_size
+        shapes: dict[str, tuple[int, ...]] = {
+            "embeddings.cls_token": (1, 1, dim),
+            "embeddings.position_embeddings": (1, 1 + self.num_patches, dim),
+            "embeddings.patch_embeddings.projection.weight": (dim, self.num_channels, *pair(self.patch_size)),
+            "embeddings.patch_embeddings.projection.bias": (dim,),
+        }
+        if mask_token:
+            shapes["embeddings.mask_token"] = (1, 1, dim)
+        for layer in range(self.num_hidden_layers):
+            for module, rows, columns in (
+                ("layernorm_before", dim, 0),
+                ("attention.qkv", 3 * dim, dim),
+                ("attention.output", dim, dim),
+                ("layernorm_after", dim, 0),
+                ("mlp.fc1", inner, dim),
+                ("mlp.fc2", dim, inner),
+            ):
+                shapes[f"layers.{layer}.{module}.weight"] = (rows, columns) if columns else (rows,)
+                if module != "attention.qkv" or self.qkv_bias:
+                    shapes[f"layers.{layer}.{module}.bias"] = (rows,)
+        return shapes | {"layernorm.weight": (dim,), "layernorm.bias": (dim,)}
+
     def with_labels(self, num_labels: int | None = None, id2label: Mapping[int, str] | None = None) -> ViTMSNConfig:
         """A copy with other classes: named by ``id2label``, or ``LABEL_0 ... LABEL_{num_labels - 1}``."""
         if id2label is None:
@@ -99,7 +124,9 @@ class ViTMSNConfig:
                 return self
             id2label = {index: f"LABEL_{index}" for index in range(num_labels)}
         elif num_labels is not None and num_labels != len(id2label):
-            raise ConfigError(f"num_labels is {num_labels} but id2label names {len(id2label)} classes; give one of them.")
+            raise ConfigError(
+                f"num_labels is {num_labels} but id2label names {len(id2label)} classes; give one of them."
+            )
         return replace(self, id2label=id2label)
 
     def to_dict(self) -> dict[str, Any]:
@@ -142,6 +169,28 @@ class ViTMSNConfig:
             raise ConfigError(f"config.json has a value of the wrong kind ({error}); correct the file.") from error
 
 
+def msn_head_shapes(given: Mapping[str, tuple[int, ...]], dim: int) -> dict[str, tuple[int, ...]]:
+    """Key -> shape that the MSN head of a backbone of width ``dim`` must have.
+
+    Its own sizes (hidden, output, prototypes) are those of the tensors given. A projector is whole or absent, and so
+    are the prototypes.
+    """
+    hidden = (*given.get("projector.fc1.weight", ()), 0)[0]
+    prototypes, width = (*given.get("prototypes", ()), 0, 0)[:2]
+    output = (*given.get("projector.fc3.weight", ()), 0)[0]
+    shapes: dict[str, tuple[int, ...]] = {}
+    if any(key.startswith("projector.") for key in given):
+        for index, (rows, columns) in enumerate(((hidden, dim), (hidden, hidden), (output, hidden)), start=1):
+            shapes[f"projector.fc{index}.weight"] = (rows, columns)
+            shapes[f"projector.fc{index}.bias"] = (rows,)
+        for norm in ("projector.bn1", "projector.bn2"):
+            shapes |= {f"{norm}.{part}": (hidden,) for part in ("weight", "bias", "running_mean", "running_var")}
+            shapes[f"{norm}.num_batches_tracked"] = ()
+    if "prototypes" in given:
+        shapes["prototypes"] = (prototypes, output or width)
+    return shapes
+
+
 ACTIVATIONS = ("gelu", "gelu_new", "relu", "silu")
 
 
@@ -164,7 +213,7 @@ VARIANTS: dict[str, ViTMSNConfig] = {
     "base-4": _vit(768, 12, 12, 4),
     "large-16": _vit(1024, 24, 16, 16),
     "large-7": _vit(1024, 24, 16, 7),
-    "tiny-8-64": _vit(192, 9, 3, 8, 64),
+    "tiny-8-64": _vit(192, 6, 3, 8, 64),
 }
 
 # where the official weights of a variant live on the hub: backbones only, Apache-2.0 by their cards
