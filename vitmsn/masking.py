@@ -1,0 +1,136 @@
+"""Which patches stay: random, focal, block and painted masks.
+
+A mask is ``keep_indices`` (batch, K) int64: row-major positions of the patches that stay, sorted. The model drops the
+others. The functions are pure: all chance comes from the ``torch.Generator`` given, so a seed names a mask.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitmsn.errors import InputError
+
+Grid = tuple[int, int]  # (rows, columns)
+
+
+def kept_count(patches: int, ratio: float) -> int:
+    """Patches that stay of ``patches`` when ``ratio`` of them is hidden: never none.
+
+    Raises:
+        InputError: a ratio outside [0, 1).
+    """
+    if not 0 <= ratio < 1:
+        raise InputError(f"The mask ratio is {ratio}; it must be at least 0 (hide nothing) and below 1.")
+    return max(1, round(patches * (1 - ratio)))
+
+
+def random_mask(grid: Grid, ratio: float, generator: torch.Generator, batch: int = 1) -> Tensor:
+    """Keep patches drawn uniformly, another draw for each picture (the paper's random masking, section 3).
+
+    Returns:
+        (batch, K) with K = max(1, round(rows * columns * (1 - ratio))).
+    """
+    return keep_lowest(torch.rand(batch, _patches(grid), generator=generator), ratio)
+
+
+def keep_lowest(scores: Tensor, ratio: float) -> Tensor:
+    """Keep the patches of lowest score: (batch, N) numbers -> (batch, K), K as for :func:`random_mask`."""
+    kept = scores.argsort(dim=1)[:, : kept_count(scores.shape[1], ratio)]
+    return kept.sort(dim=1).values
+
+
+def focal_mask(grid: Grid, ratio: float, generator: torch.Generator, batch: int = 1) -> Tensor:
+    """Keep one random rectangle and drop all around it (the paper's focal masking, seen on the grid).
+
+    The rectangle is the one whose area comes closest to that of a random mask of the same ratio, with the grid's own
+    aspect; its place is drawn for each picture.
+
+    Returns:
+        (batch, height * width of the rectangle).
+    """
+    rows, columns = grid
+    height, width = _rectangle(grid, kept_count(_patches(grid), ratio))
+    top = torch.randint(0, rows - height + 1, (batch, 1, 1), generator=generator)
+    left = torch.randint(0, columns - width + 1, (batch, 1, 1), generator=generator)
+    row = top + torch.arange(height).view(1, height, 1)
+    column = left + torch.arange(width).view(1, 1, width)
+    return (row * columns + column).flatten(1)  # (batch, height, width) -> (batch, K)
+
+
+def block_mask(grid: Grid, ratio: float, generator: torch.Generator, batch: int = 1) -> Tensor:
+    """Drop random rectangles until exactly ``ratio`` of the patches is hidden; the last one is cut short.
+
+    Returns:
+        (batch, K), K as for :func:`random_mask`.
+    """
+    patches = _patches(grid)
+    to_hide = patches - kept_count(patches, ratio)
+    kept = [_without_blocks(grid, to_hide, generator) for _ in range(batch)]
+    return torch.stack(kept)
+
+
+def painted_mask(hidden: np.ndarray | Tensor) -> Tensor:
+    """Keep what was not painted over.
+
+    Args:
+        hidden: (rows, columns) bool, True where a patch was painted out.
+
+    Returns:
+        (1, K).
+
+    Raises:
+        InputError: everything is painted out, or the array is no grid.
+    """
+    painted = torch.as_tensor(hidden, dtype=torch.bool)
+    if painted.ndim != 2:
+        raise InputError(f"The painted mask has {painted.ndim} axes; (rows, columns) is needed.")
+    kept = (~painted).flatten().nonzero().T
+    if not kept.numel():
+        raise InputError("Every patch is painted out; leave at least one for the model to see.")
+    return kept
+
+
+def to_grid(keep_indices: Tensor, grid: Grid) -> Tensor:
+    """(batch, K) -> (batch, rows, columns) bool, True where a patch stays."""
+    kept = torch.zeros(len(keep_indices), _patches(grid), dtype=torch.bool)
+    return kept.scatter(1, keep_indices.cpu(), True).view(-1, *grid)
+
+
+def _patches(grid: Grid) -> int:
+    rows, columns = grid
+    if rows < 1 or columns < 1:
+        raise InputError(f"The grid is {rows} x {columns}; it needs at least one row and one column.")
+    return rows * columns
+
+
+def _rectangle(grid: Grid, area: int) -> tuple[int, int]:
+    """Height and width of the rectangle in the grid nearest to ``area``; of equals, the one nearest the grid's aspect."""
+    rows, columns = grid
+    shapes = [(height, width) for height in range(1, rows + 1) for width in range(1, columns + 1)]
+
+    def distance(shape: tuple[int, int]) -> tuple[int, float]:
+        height, width = shape
+        return abs(height * width - area), abs(math.log(height * columns / (width * rows)))
+
+    # an aspect beyond 2:1 is no crop that MSN would take, so area gives way there first
+    near = [shape for shape in shapes if distance(shape)[1] <= math.log(2)] or shapes
+    return min(near, key=distance)
+
+
+def _without_blocks(grid: Grid, to_hide: int, generator: torch.Generator) -> Tensor:
+    rows, columns = grid
+    hidden = torch.zeros(rows, columns, dtype=torch.bool)
+    while (missing := to_hide - int(hidden.sum())) > 0:
+        height = int(torch.randint(1, max(1, rows // 2) + 1, (1,), generator=generator))
+        width = int(torch.randint(1, max(1, columns // 2) + 1, (1,), generator=generator))
+        top = int(torch.randint(0, rows - height + 1, (1,), generator=generator))
+        left = int(torch.randint(0, columns - width + 1, (1,), generator=generator))
+        block = torch.zeros_like(hidden)
+        block[top : top + height, left : left + width] = True
+        new = (block & ~hidden).flatten().nonzero().flatten()[:missing]
+        hidden.view(-1)[new] = True
+    return (~hidden).flatten().nonzero().flatten()
