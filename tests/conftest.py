@@ -5,7 +5,14 @@ from __future__ import annotations
 import atexit
 import os
 import random
+import socket
+import subprocess
+import sys
 import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 # Before anything reads them: no test may reach a network, and none may find what an earlier run cached.
@@ -51,3 +58,54 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no shared data at {folder}")
     return folder
+
+
+@dataclass
+class Served:
+    """The real app in a process of its own."""
+
+    url: str
+    log: Path
+
+    def said(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """`python app.py` as a person starts it, on a free port, ready to answer; shared by the whole session."""
+    app = Served(f"http://127.0.0.1:{free_port()}/", tmp_path_factory.mktemp("app") / "app.log")
+    environment = {**os.environ, "GRADIO_SERVER_PORT": app.url.split(":")[2].strip("/"), "PYTHONUNBUFFERED": "1"}
+    with app.log.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
+    try:
+        deadline = time.monotonic() + 120
+        while not answers(app.url):
+            assert process.poll() is None, f"app.py ended with {process.returncode}:\n{app.said()}"
+            assert time.monotonic() < deadline, f"app.py does not answer at {app.url}:\n{app.said()}"
+            time.sleep(0.1)
+        yield app
+        assert process.poll() is None, f"app.py ended with {process.returncode}:\n{app.said()}"
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,0 +1,39 @@
+"""The page as a whole: it opens, on a desk and on a phone, with its tabs, and nothing complains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+WIDTHS = [(1280, 900, False), (390, 844, True)]
+
+
+def test_opens_on_the_first_tab(page: Page) -> None:
+    tabs = page.get_by_role("tab")
+    expect(tabs.filter(has_text="Classify")).to_have_attribute("aria-selected", "true")
+    assert "ViT-MSN" in page.title()
+
+
+def test_every_tab_opens(page: Page) -> None:
+    names = [name.strip() for name in page.get_by_role("tab").all_inner_texts() if name.strip()]
+    assert names[:1] == ["Classify"] and len(names) == len(set(names))
+    for name in names:
+        tab = page.get_by_role("tab", name=name, exact=True)
+        tab.click()
+        expect(tab).to_have_attribute("aria-selected", "true")
+        expect(page.get_by_role("tabpanel").locator("visible=true").first).to_be_visible()
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize(("width", "height", "touch"), WIDTHS, ids=["desk", "phone"])
+def test_nothing_scrolls_sideways(visit: Callable[..., Page], width: int, height: int, touch: bool, dark: bool) -> None:
+    page = visit(width=width, height=height, touch=touch, dark=dark)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_keyboard_reaches_the_tabs(page: Page) -> None:
+    page.get_by_role("tab", name="Classify").focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement !== document.body")
