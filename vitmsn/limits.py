@@ -45,6 +45,7 @@ GALLERY_BYTES = _bound("GALLERY_BYTES", 64 * MIB)  # thumbnails and embeddings o
 
 # Models
 MAX_CHECKPOINT_BYTES = _bound("MAX_CHECKPOINT_BYTES", 4096 * MIB)
+MAX_HEADER_BYTES = _bound("MAX_HEADER_BYTES", 32 * MIB)  # of a checkpoint's table of tensors, or of its JSON
 MAX_MODELS = _bound("MAX_MODELS", 2)  # in memory at once, for all visitors
 MAX_TOKENS = _bound("MAX_TOKENS", 4096)  # patches of one picture
 CACHE_BYTES = _bound("CACHE_BYTES", 256 * MIB)  # embeddings and tokens remembered by one encoder
