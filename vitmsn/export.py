@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Sequence
 
 # A cell that begins so is a formula to a spreadsheet; a quote in front makes it text. Numbers stay numbers.
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
