@@ -23,7 +23,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Union, cast
 
 import numpy as np
 import torch
@@ -503,7 +503,7 @@ class ViTMSNImageProcessor:
 
     def __call__(
         self,
-        images: ImageSource | list[ImageSource] | tuple[ImageSource, ...],
+        images: ImageSource | Sequence[ImageSource],
         size: int | tuple[int, int] | None = None,
         return_tensors: str = "pt",
     ) -> dict[str, Any]:
@@ -513,7 +513,8 @@ class ViTMSNImageProcessor:
         """
         if return_tensors not in ("pt", "np"):
             raise InputError(f'return_tensors is {return_tensors!r}: choose "pt" or "np".')
-        views = [self.view(image, size) for image in (images if isinstance(images, (list, tuple)) else [images])]
+        several = images if isinstance(images, (list, tuple)) else [cast(ImageSource, images)]
+        views = [self.view(image, size) for image in several]
         if not views:
             raise InputError("there are no pictures: give at least one.")
         if len({view.size for view in views}) > 1:
