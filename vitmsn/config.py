@@ -191,7 +191,7 @@ def msn_head_shapes(given: Mapping[str, tuple[int, ...]], dim: int) -> dict[str,
     return shapes
 
 
-ACTIVATIONS = ("gelu", "gelu_new", "relu", "silu")
+ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish", "tanh")
 
 
 def _vit(dim: int, layers: int, heads: int, patch: int, image: int = 224) -> ViTMSNConfig:

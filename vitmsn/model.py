@@ -10,7 +10,8 @@ instead, as transformers does; it saves nothing and is here for compatibility.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,11 +23,14 @@ from vitmsn import checkpoint
 from vitmsn.config import ViTMSNConfig, pair
 from vitmsn.errors import InputError, MissingHeadError
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
     "gelu_new": lambda: nn.GELU(approximate="tanh"),
+    "gelu_pytorch_tanh": lambda: nn.GELU(approximate="tanh"),
     "relu": nn.ReLU,
     "silu": nn.SiLU,
+    "swish": nn.SiLU,
+    "tanh": nn.Tanh,
 }
 
 
@@ -52,7 +56,7 @@ class ViTMSNOutput:
 
 @dataclass
 class ClassifierOutput:
-    """What a classifier gives: ``logits`` (B, labels), ``loss`` (scalar) where labels were given, and the backbone's."""
+    """What a classifier gives: ``logits`` (B, labels), ``loss`` (scalar) where labels came in, and the backbone's."""
 
     logits: Tensor
     loss: Tensor | None = None
@@ -102,7 +106,7 @@ class Embeddings(nn.Module):
                     "bool_masked_pos was given but this model has no mask token; build it with use_mask_token=True, "
                     "or drop patches with keep_indices."
                 )
-            tokens = torch.where(bool_masked_pos.unsqueeze(-1), self.mask_token.to(tokens.dtype), tokens)
+            tokens = torch.where(bool_masked_pos.bool().unsqueeze(-1), self.mask_token.to(tokens.dtype), tokens)
         tokens = tokens + self.positions(grid)
         if keep_indices is not None:
             tokens = tokens.gather(1, keep_indices.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))  # (B, K, D)
@@ -133,8 +137,10 @@ class Attention(nn.Module):
         query, key, value = self.split(x)
         dropout = self.dropout if self.training else 0.0
         weights: Tensor | None = None
-        if want_weights or (x.device.type == "cpu" and x.shape[1] <= EAGER_TOKENS):
-            weights = F.softmax((query * self.scale) @ key.transpose(-2, -1), dim=-1)  # (B, H, T, T)
+        if want_weights or x.dtype == torch.float64 or (x.device.type == "cpu" and x.shape[1] <= EAGER_TOKENS):
+            # transformers' eager attention takes every softmax in float32, float64 models included
+            scores = (query * self.scale) @ key.transpose(-2, -1)  # (B, H, T, T)
+            weights = F.softmax(scores, dim=-1, dtype=torch.float32).to(scores.dtype)
             mixed = F.dropout(weights, dropout) @ value
         else:
             mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
@@ -196,8 +202,10 @@ class ViTMSNModel(nn.Module):
 
     @classmethod
     def from_checkpoint(cls, loaded: checkpoint.Checkpoint) -> ViTMSNModel:
-        model = cls(loaded.config, use_mask_token="embeddings.mask_token" in loaded.tensors)
-        model.load_state_dict(loaded.tensors, strict=True)
+        """Build a model on copies of the tensors of a loaded checkpoint, in eval mode."""
+        with torch.device("meta"):  # no random weights that nobody will see
+            model = cls(loaded.config, use_mask_token="embeddings.mask_token" in loaded.tensors)
+        model.load_state_dict({key: tensor.clone() for key, tensor in loaded.tensors.items()}, assign=True)
         return model.eval()
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -251,9 +259,7 @@ class ViTMSNModel(nn.Module):
             attentions=tuple(attentions) if output_attentions else None,
         )
 
-    def _check(
-        self, pixels: Tensor, masked: Tensor | None, keep: Tensor | None, interpolate: bool
-    ) -> tuple[int, int]:
+    def _check(self, pixels: Tensor, masked: Tensor | None, keep: Tensor | None, interpolate: bool) -> tuple[int, int]:
         config = self.config
         if pixels.ndim != 4 or pixels.shape[1] != config.num_channels:
             raise InputError(
@@ -268,14 +274,14 @@ class ViTMSNModel(nn.Module):
                 f"The picture is {height} x {width} but the model was built for {native[0]} x {native[1]}; resize it, "
                 "or pass interpolate_pos_encoding=True."
             )
-        if interpolate and (height < patch_height or width < patch_width or height % patch_height or width % patch_width):
+        if (height, width) != native and (min(height, width) < 1 or height % patch_height or width % patch_width):
             raise InputError(
                 f"The picture is {height} x {width}, which patches of {patch_height} x {patch_width} do not divide; "
                 "choose multiples of the patch."
             )
         grid = height // patch_height, width // patch_width
         patches = grid[0] * grid[1]
-        if masked is not None and (masked.dtype != torch.bool or masked.shape != (len(pixels), patches)):
+        if masked is not None and (masked.is_floating_point() or masked.shape != (len(pixels), patches)):
             raise InputError(
                 f"bool_masked_pos is {masked.dtype} {tuple(masked.shape)}; bool ({len(pixels)}, {patches}) is needed."
             )
@@ -295,14 +301,19 @@ class ViTMSNModel(nn.Module):
 class ViTMSNForImageClassification(nn.Module):
     """A backbone and a linear classifier on its CLS token (after the final LayerNorm), as in transformers.
 
+    Args:
+        config: the architecture and the labels.
+        use_mask_token: as in the backbone.
+        backbone: put the classifier on this one instead of a new one.
+
     ``has_trained_head`` tells whether the classifier came from a checkpoint or was made new to be trained.
     """
 
-    def __init__(self, config: ViTMSNConfig, use_mask_token: bool = False) -> None:
+    def __init__(self, config: ViTMSNConfig, use_mask_token: bool = False, backbone: ViTMSNModel | None = None) -> None:
         super().__init__()
         self.config = config
         self.has_trained_head = False
-        self.vit = ViTMSNModel(config, use_mask_token)
+        self.vit = ViTMSNModel(config, use_mask_token) if backbone is None else backbone
         self.classifier = nn.Linear(config.hidden_size, config.num_labels) if config.num_labels else nn.Identity()
         initialise(self.classifier, config.initializer_range)
 
@@ -323,8 +334,8 @@ class ViTMSNForImageClassification(nn.Module):
                 f"{loaded.source} is a backbone without a classifier, so it has no class to name; pass num_labels= or "
                 "id2label= for a new head to train, or use its embeddings (few-shot)."
             )
-        model = cls(loaded.config.with_labels(num_labels, id2label), "embeddings.mask_token" in loaded.tensors)
-        model.vit.load_state_dict(loaded.tensors, strict=True)
+        backbone = ViTMSNModel.from_checkpoint(replace(loaded, config=loaded.config.with_labels(num_labels, id2label)))
+        model = cls(backbone.config, backbone=backbone)
         if not new_head:
             model.classifier.load_state_dict(loaded.classifier, strict=True)
             model.has_trained_head = True
@@ -344,8 +355,11 @@ class ViTMSNForImageClassification(nn.Module):
         output_attentions: bool = False,
         output_hidden_states: bool = False,
     ) -> ClassifierOutput:
-        """As the backbone's forward, to ``logits`` (B, labels); ``labels`` also give the loss, chosen as transformers does:
-        squared error for one label, cross-entropy for whole numbers, binary cross-entropy for a matrix of floats."""
+        """As the backbone's forward, to ``logits`` (B, labels); ``labels`` give the loss that transformers chooses.
+
+        ``config.problem_type`` decides; where it is None: squared error for a single label, cross-entropy for whole
+        numbers (B,), binary cross-entropy for floats (B, labels).
+        """
         out = self.vit(
             pixel_values,
             bool_masked_pos,
@@ -362,7 +376,11 @@ class ViTMSNForImageClassification(nn.Module):
         kind = self.config.problem_type
         if kind is None:
             whole = labels.dtype in (torch.int32, torch.int64)
-            kind = "regression" if self.config.num_labels == 1 else f"{'single' if whole else 'multi'}_label_classification"
+            kind = (
+                "regression"
+                if self.config.num_labels == 1
+                else f"{'single' if whole else 'multi'}_label_classification"
+            )
         if kind == "regression":
             return F.mse_loss(logits.squeeze(), labels.squeeze().to(logits.dtype))
         if kind == "single_label_classification":
