@@ -1,0 +1,192 @@
+"""The project's own files agree with one another: README, pins, metadata, Makefile, and the wheel they make."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.markers import Marker
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+import vitmsn
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
+
+# Where the name that is imported is not the name that is installed.
+DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "skimage": "scikit-image", "umap": "umap-learn"}
+# Gradio's own parts, in the versions that it brings.
+GRADIO_BRINGS = {"fastapi", "pandas", "starlette"}
+
+
+def requirements(name: str) -> dict[str, Requirement]:
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    found = [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
+    return {canonicalize_name(one.name): one for one in found}
+
+
+def pins(python: str) -> dict[str, Version]:
+    """What constraints.txt fixes for one version of Python."""
+    found: dict[str, Version] = {}
+    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
+        if line.startswith("#"):
+            continue
+        one = Requirement(line)
+        if isinstance(one.marker, Marker) and not one.marker.evaluate({"python_version": python}):
+            continue
+        [specifier] = one.specifier
+        assert specifier.operator == "==" and one.name not in found, line
+        found[one.name] = Version(specifier.version)
+    return found
+
+
+def front_matter() -> dict[str, str]:
+    head = README.split("---\n")[1]
+    return dict(re.findall(r'^(\w+): "?(.*?)"?$', head, re.MULTILINE))
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_every_requirement_is_pinned_inside_its_range(python: str) -> None:
+    fixed = pins(python)
+    for name, one in {**requirements("requirements.txt"), **requirements("requirements-test.txt")}.items():
+        assert name in fixed, f"{name} has no pin for Python {python}"
+        assert one.specifier.contains(fixed[name]), f"{name}=={fixed[name]} is outside {one.specifier}"
+        assert "<" in str(one.specifier) or name == "setuptools", f"{name} has no upper end"
+
+
+def test_torch_suits_this_machine_and_spaces() -> None:
+    torch = requirements("requirements.txt")["torch"].specifier
+    assert all(torch.contains(version) for version in ("2.8.0", "2.9.1", "2.10.0", "2.11.0", "2.13.0"))
+    assert {str(pins(python)["torch"]) for python in PYTHONS} == {"2.13.0"}
+
+
+def test_the_lists_are_sorted() -> None:
+    for name in ("requirements.txt", "requirements-test.txt", "constraints.txt"):
+        lines = [line for line in (ROOT / name).read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+        names = [canonicalize_name(Requirement(line).name) for line in lines]
+        assert names == sorted(names)
+
+
+def test_what_is_imported_is_declared() -> None:
+    declared = set(requirements("requirements.txt")) | GRADIO_BRINGS
+    for path in [ROOT / "app.py", *sorted((ROOT / "vitmsn").rglob("*.py"))]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                targets = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                targets = [node.module]
+            else:
+                continue
+            for target in targets:
+                top = target.split(".")[0]
+                known = top in sys.stdlib_module_names or top == "vitmsn"
+                assert known or canonicalize_name(DISTRIBUTIONS.get(top, top)) in declared, f"{path.name}: {target}"
+
+
+def test_one_version_everywhere() -> None:
+    version = PROJECT["project"]["version"]
+    assert vitmsn.__version__ == version
+    assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_front_matter_is_what_a_space_needs() -> None:
+    head = front_matter()
+    assert README.startswith("---\n")
+    assert head["sdk"] == "gradio" and Version(head["sdk_version"]) == pins("3.12")["gradio"]
+    assert (ROOT / head["app_file"]).is_file()
+    assert SpecifierSet(PROJECT["project"]["requires-python"]).contains(head["python_version"])
+    assert head["license"] == PROJECT["project"]["license"].lower()
+    assert 0 < len(head["short_description"]) <= 60
+    colours = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+    assert {head["colorFrom"], head["colorTo"]} <= colours
+
+
+def test_the_readme_leads_with_the_two_commands() -> None:
+    start = README.split("\n# ")[1][:600]
+    assert start.index("make run") < start.index("make test")
+
+
+def links(text: str) -> Iterator[str]:
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+        if "://" not in target:
+            yield target
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/decisions.md"])
+def test_links_lead_somewhere(name: str) -> None:
+    path = ROOT / name
+    for target in links(path.read_text(encoding="utf-8")):
+        assert (path.parent / target).exists(), f"{name} links to {target}"
+
+
+def test_the_licence_is_whole() -> None:
+    text = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert "Apache License" in text and "END OF TERMS AND CONDITIONS" in text and len(text) > 11_000
+
+
+def test_make_help_lists_every_command() -> None:
+    done = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = re.findall(r"^make (\w+) +\S", done.stdout, re.MULTILINE)
+    assert listed == ["help", "run", "test", "lint", "bench", "clean"]
+
+
+def test_python_too_old_is_said(tmp_path: Path) -> None:
+    old = tmp_path / "python3"
+    old.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
+    old.chmod(0o755)
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("requirements.txt", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    done = subprocess.run(["make", "run", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and "needs Python 3.10 or newer" in done.stderr
+
+
+def test_the_wheel_carries_the_models_and_the_look(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "requirements.txt", "requirements-test.txt", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    for name in ("vitmsn", "assets"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*command, "-w", str(tmp_path), str(source)], check=True, capture_output=True)
+    [wheel] = tmp_path.glob("vitmsn-*.whl")
+    inside = set(zipfile.ZipFile(wheel).namelist())
+
+    def there(folder: str, prefix: str = "") -> set[str]:
+        files = [path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+        return {prefix + path.relative_to(ROOT).as_posix() for path in files}
+
+    pictures = {name for name in there("assets", "vitmsn/") if name.startswith("vitmsn/assets/screenshots/")}
+    expected = there("vitmsn") | (there("assets", "vitmsn/") - pictures)
+    packed = {name for name in inside if ".dist-info/" not in name}
+    assert packed == expected
+    with zipfile.ZipFile(wheel) as archive:
+        [entry] = [name for name in inside if name.endswith("entry_points.txt")]
+        assert "vitmsn = vitmsn.cli:main" in archive.read(entry).decode()
+
+
+def test_no_file_needs_large_file_storage() -> None:
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    for name in filter(None, done.stdout.split("\0")):
+        path = ROOT / name
+        assert not path.exists() or path.stat().st_size < 10 * 2**20, f"{name} is 10 MiB or more"
