@@ -108,7 +108,7 @@ def _patches(grid: Grid) -> int:
 
 
 def _rectangle(grid: Grid, area: int) -> tuple[int, int]:
-    """Height and width of the rectangle in the grid nearest to ``area``; of equals, the one nearest the grid's aspect."""
+    """Height and width of the rectangle in the grid nearest to ``area``; of equals, the one with the grid's aspect."""
     rows, columns = grid
     shapes = [(height, width) for height in range(1, rows + 1) for width in range(1, columns + 1)]
 

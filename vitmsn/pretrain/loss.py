@@ -24,14 +24,12 @@ class LossParts:
     anchor_entropy: Tensor  # mean entropy of single anchors; the optional last term of the original code
 
 
-def msn_loss(
-    anchors: Tensor, targets: Tensor, me_max_weight: float = 1.0, entropy_weight: float = 0.0
-) -> LossParts:
+def msn_loss(anchors: Tensor, targets: Tensor, me_max_weight: float = 1.0, entropy_weight: float = 0.0) -> LossParts:
     """Match every anchor view to its picture's target, and spread the mean assignment over the prototypes.
 
     Args:
         anchors: (V, B, P) log-probabilities.
-        targets: (B, P) probabilities, already sharpened (and balanced by Sinkhorn where wanted); no gradient flows here.
+        targets: (B, P) probabilities, already sharpened (and balanced by Sinkhorn where wanted); constants here.
     """
     if anchors.ndim != 3 or anchors.shape[1:] != targets.shape:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Schedules: warm-up then cosine for the rate, cosine for weight decay, a line for the EMA. Pure functions of a step."""
+"""Schedules as pure functions of a step: warm-up then cosine for the rate, cosine for decay, a line for the EMA."""
 
 from __future__ import annotations
 

@@ -79,11 +79,15 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if abs(sum(stage.share for stage in self.stages) - 1) > 1e-6:
-            raise ConfigError(f"The shares of the stages sum to {sum(s.share for s in self.stages):g}; they must sum to 1.")
+            raise ConfigError(
+                f"The shares of the stages sum to {sum(s.share for s in self.stages):g}; they must sum to 1."
+            )
         patch = max(pair(self.model.patch_size))
         for stage in self.stages:
             if stage.target % patch or stage.focal % patch:
-                raise ConfigError(f"Views of {stage.target} and {stage.focal} pixels are not multiples of the patch, {patch}.")
+                raise ConfigError(
+                    f"Views of {stage.target} and {stage.focal} pixels are not multiples of the patch, {patch}."
+                )
 
     @property
     def target_view(self) -> views.ViewRecipe:
@@ -136,7 +140,9 @@ class Trainer:
         self.head.to(self.device).train()
         self.target_model = copy.deepcopy(self.model).requires_grad_(False)
         self.target_head = copy.deepcopy(self.head).requires_grad_(False)
-        self.optimiser = torch.optim.AdamW(self._parameter_groups(), lr=recipe.start_rate, betas=(0.9, 0.999), fused=True)
+        self.optimiser = torch.optim.AdamW(
+            self._parameter_groups(), lr=recipe.start_rate, betas=(0.9, 0.999), fused=True
+        )
         self.steps_per_epoch = len(pictures) // recipe.batch_size
         self.steps = max(1, round(recipe.epochs * self.steps_per_epoch))
         self.step = 0
@@ -213,8 +219,8 @@ class Trainer:
         )
         if not torch.isfinite(parts.total):
             raise DivergedError(
-                f"The loss is {parts.total.item()} at step {self.step} (pictures {indices[:4].tolist()}...); resume from "
-                "the last checkpoint with a lower --rate."
+                f"The loss is {parts.total.item()} at step {self.step} (pictures {indices[:4].tolist()}...); resume "
+                "from the last checkpoint with a lower --rate."
             )
         self._set_schedules()
         self.optimiser.zero_grad(set_to_none=True)
@@ -278,7 +284,9 @@ class Trainer:
         ours = asdict(self.recipe)
         other = [name for name in ours if ours[name] != state["recipe"].get(name)]
         if other:
-            raise ConfigError(f"The checkpoint was made with another {', '.join(other)}; resume with the same settings.")
+            raise ConfigError(
+                f"The checkpoint was made with another {', '.join(other)}; resume with the same settings."
+            )
         self.step = state["step"]
         for name in ("model", "head", "target_model", "target_head", "optimiser"):
             getattr(self, name).load_state_dict(state[name])

@@ -1,0 +1,517 @@
+"""Pictures -> embeddings, tokens, classes, prototype assignments: one model behind one lock and one cache.
+
+Whatever looks at a picture asks an :class:`Encoder`. A picture is encoded once for each input size and mask; what came
+out is remembered, up to ``limits.CACHE_BYTES``, under (size, content of the picture, patches kept).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vitmsn import checkpoint, limits
+from vitmsn.config import VARIANTS, ViTMSNConfig, pair
+from vitmsn.errors import InputError, MissingHeadError
+from vitmsn.image import ImageSource, Picture, ViTMSNImageProcessor, decode
+from vitmsn.model import MSNHead, ViTMSNModel, ViTMSNOutput
+
+Progress = Callable[[int, int], None]
+Keep = Tensor | np.ndarray | Sequence[int] | None
+_Key = tuple[tuple[int, int], str, bytes]
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What a classifier says of one picture.
+
+    Attributes:
+        labels, probabilities: the ``top_k`` most probable classes, best first; calibrated, so that of the answers given
+            with 0.7 about 70 % are right on pictures like those it was trained on.
+        sure: whether the first is probable enough to be named (the threshold was chosen on held-out pictures).
+        kind, kind_probability: where the class is not sure, but its kind is ("cat"): the kind and its probability.
+    """
+
+    labels: list[str]
+    probabilities: list[float]
+    sure: bool
+    kind: str | None = None
+    kind_probability: float = 0.0
+
+    def sentence(self) -> str:
+        """The answer in words."""
+        first = f"{self.labels[0]}, {_percent(self.probabilities[0])}"
+        if self.sure:
+            return f"This looks like: {first}."
+        if self.kind is not None:
+            return f"Some kind of {self.kind} ({_percent(self.kind_probability)}); not sure which. Best guess: {first}."
+        return f"Not sure. Best guess: {first}."
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The last forward: how long it took, over how many patches of how large a picture."""
+
+    milliseconds: float
+    pictures: int
+    patches: int
+    size: tuple[int, int]
+
+
+class Encoder:
+    """A model, its preprocessing and its heads on a device. Safe to share between threads.
+
+    Attributes:
+        name, source: how it was asked for, and what was opened.
+        model, processor, config, device, dtype: the parts. Outputs are float32 whatever ``dtype`` is.
+        labels: the classes it can name; empty without a classifier.
+        feature_mean: (D,) float32 mean embedding of the pre-training data, or None; centre on it before distances.
+        fingerprint: hex digest of weights and preprocessing; encoders that share it give the same embeddings.
+        card: what its folder's ``vitmsn.json`` says (threshold, kinds of labels, where it was trained).
+        last: :class:`Timing` of the last forward, or None before the first.
+    """
+
+    def __init__(
+        self,
+        model: ViTMSNModel,
+        processor: ViTMSNImageProcessor,
+        *,
+        name: str,
+        source: str = "",
+        classifier: nn.Linear | None = None,
+        msn_head: MSNHead | None = None,
+        feature_mean: np.ndarray | None = None,
+        card: dict[str, Any] | None = None,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.name, self.source = name, source or name
+        self.processor, self.config = processor, model.config
+        self.device, self.dtype = torch.device(device), dtype
+        self.feature_mean, self.card = feature_mean, card or {}
+        self.fingerprint = _fingerprint(model, processor)
+        self.model = model.to(self.device, dtype).eval().requires_grad_(False)
+        # heads are small and decide probabilities: they stay in float32
+        self._classifier = classifier.to(self.device).eval().requires_grad_(False) if classifier is not None else None
+        self._msn_head = msn_head.to(self.device).eval().requires_grad_(False) if msn_head is not None else None
+        self.labels = list(self.config.id2label.values()) if classifier is not None else []
+        self.last: Timing | None = None
+        self._lock = threading.RLock()
+        self._cache = _Cache(limits.CACHE_BYTES)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path | None = None,
+        device: str = "auto",
+        dtype: str | torch.dtype = "auto",
+    ) -> Encoder:
+        """Load a hub id, a folder or a file; ``None`` is the model that comes with the package.
+
+        Args:
+            device: "auto" takes CUDA where there is one, else the CPU.
+            dtype: "auto" takes bfloat16 where the device computes in it, else float32.
+
+        Raises:
+            CheckpointError: it cannot be loaded faithfully.
+        """
+        loaded = checkpoint.load(checkpoint.embedded() if name_or_path is None else name_or_path)
+        name = Path(loaded.source).name if name_or_path is None else str(name_or_path)
+        classifier = None
+        if loaded.classifier:
+            labels, dim = loaded.classifier["weight"].shape
+            classifier = nn.Linear(dim, labels)
+            classifier.load_state_dict(loaded.classifier)
+        msn_head = None
+        if "prototypes" in loaded.msn_head and len(loaded.msn_head) > 1:
+            msn_head = MSNHead.from_tensors(loaded.msn_head, loaded.temperature, loaded.sharpening)
+        height, width = pair(loaded.config.image_size)
+        chosen = choose_device(device)
+        return cls(
+            ViTMSNModel.from_checkpoint(loaded),
+            ViTMSNImageProcessor.from_dict(
+                loaded.processor, source=loaded.source, size={"height": height, "width": width}
+            ),
+            name=name,
+            source=loaded.source,
+            classifier=classifier,
+            msn_head=msn_head,
+            feature_mean=None if loaded.feature_mean is None else loaded.feature_mean.numpy(),
+            card=loaded.card,
+            device=chosen,
+            dtype=choose_dtype(dtype, chosen),
+        )
+
+    @classmethod
+    def random(cls, config: ViTMSNConfig | None = None, seed: int = 0, device: str = "auto") -> Encoder:
+        """Random weights: the best lesson in what training did. By default the embedded architecture."""
+        config = config or VARIANTS["tiny-8-64"]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = ViTMSNModel(config)
+        height, width = pair(config.image_size)
+        processor = ViTMSNImageProcessor(size={"height": height, "width": width})
+        return cls(model, processor, name="random weights", source=f"seed {seed}", device=choose_device(device))
+
+    @property
+    def has_classifier(self) -> bool:
+        return self._classifier is not None
+
+    @property
+    def has_msn_head(self) -> bool:
+        return self._msn_head is not None
+
+    @property
+    def patch_size(self) -> tuple[int, int]:
+        """(height, width) of a patch in pixels of the input."""
+        return pair(self.config.patch_size)
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) of the input in pixels, where no other is asked for."""
+        return self.processor.input_size
+
+    # What it gives
+
+    def embed(
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        *,
+        keep_indices: Keep = None,
+        size: int | None = None,
+        batch_size: int = limits.MAX_BATCH,
+        progress: Progress | None = None,
+    ) -> np.ndarray:
+        """CLS embeddings after the final LayerNorm.
+
+        Args:
+            images: one or many, in anything ``image.decode`` takes; decoded a batch at a time.
+            keep_indices: patches kept, (K,) or (1, K) for all pictures or (N, K); the others are dropped for real.
+            size: side of the input in pixels, a multiple of the patch; positions are interpolated.
+            progress: called with (pictures done, pictures in all) after every batch.
+
+        Returns:
+            (N, D) float32. Norms differ widely between models: normalise before distances.
+
+        Raises:
+            ImageError, InputError: a picture, size or mask that cannot be taken, named.
+        """
+        sources = _listed(images)
+        if not sources:
+            return np.zeros((0, self.config.hidden_size), np.float32)
+        height, width = self._size(size)
+        rows = self._keep(keep_indices, len(sources), (height, width))
+        batch_size = max(1, min(batch_size, limits.MAX_BATCH))
+        found = np.empty((len(sources), self.config.hidden_size), np.float32)
+        for start in range(0, len(sources), batch_size):
+            stop = min(start + batch_size, len(sources))
+            pictures = [decode(source) for source in sources[start:stop]]
+            found[start:stop] = self._embed_batch(pictures, (height, width), rows and rows[start:stop])
+            if progress is not None:
+                progress(stop, len(sources))
+        return found
+
+    def tokens(self, image: ImageSource, *, size: int | None = None, keep_indices: Keep = None) -> ViTMSNOutput:
+        """Every layer's tokens of one picture, for attention maps: batch 1, float32, on the CPU; remembered.
+
+        Args:
+            size, keep_indices: as in :meth:`embed`.
+        """
+        where = self._size(size)
+        rows = self._keep(keep_indices, 1, where)
+        return self._tokens(decode(image), where, rows[0] if rows else None)
+
+    def classify(
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        *,
+        top_k: int = 5,
+        keep_indices: Keep = None,
+        progress: Progress | None = None,
+    ) -> list[Classification]:
+        """Name what is in each picture.
+
+        Raises:
+            MissingHeadError: the model has no trained classifier.
+        """
+        embedded = self.embed(images, keep_indices=keep_indices, progress=progress)
+        return self.classify_embeddings(embedded, top_k=top_k)
+
+    def classify_embeddings(self, embeddings: np.ndarray, *, top_k: int = 5) -> list[Classification]:
+        """:meth:`classify` for embeddings (N, D) of this model that are there already."""
+        if top_k < 1:
+            raise InputError(f"top_k is {top_k}; it must be at least 1.")
+        return [self._classification(row, top_k) for row in self.class_probabilities(embeddings)]
+
+    def class_probabilities(self, embeddings: np.ndarray) -> np.ndarray:
+        """Embeddings (N, D) of this model -> calibrated probabilities (N, classes) float32."""
+        if self._classifier is None:
+            raise MissingHeadError(
+                f"{self.name} is a backbone without a trained classifier, so it has no class to name; teach it your "
+                "own classes (few-shot), or choose a model with a classifier."
+            )
+        with self._lock, torch.inference_mode():
+            logits = self._classifier(torch.from_numpy(embeddings).to(self.device))
+            return logits.softmax(-1).cpu().numpy()
+
+    def assign(
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        *,
+        keep_indices: Keep = None,
+        sharpen: bool = False,
+    ) -> np.ndarray:
+        """Probabilities over the prototypes (N, P) float32: an anchor's assignment, or a target's when sharpened.
+
+        Raises:
+            MissingHeadError: the checkpoint carries no projector and prototypes.
+        """
+        if self._msn_head is None:
+            raise MissingHeadError(
+                f"{self.name} carries no projector and prototypes, so nothing can be assigned; choose a model that "
+                "does, like the embedded one."
+            )
+        embedded = self.embed(images, keep_indices=keep_indices)
+        with self._lock, torch.inference_mode():
+            return self._msn_head.assign(torch.from_numpy(embedded).to(self.device), sharpen).exp().cpu().numpy()
+
+    def time(
+        self, image: ImageSource, *, keep_indices: Keep = None, size: int | None = None, repeats: int = 5
+    ) -> float:
+        """Milliseconds of one forward of one picture: the median of ``repeats`` after a first; nothing is remembered."""
+        where = self._size(size)
+        rows = self._keep(keep_indices, 1, where)
+        pixels = self.processor([decode(image)], size=where)["pixel_values"]
+        taken = []
+        for _ in range(1 + repeats):
+            with self._lock:
+                self._forward(pixels, rows, hidden=False)
+                assert self.last is not None
+                taken.append(self.last.milliseconds)
+        return float(np.median(taken[1:]))
+
+    # How
+
+    def _embed_batch(self, pictures: list[Picture], size: tuple[int, int], rows: list[np.ndarray] | None) -> np.ndarray:
+        if len(pictures) == 1:  # the picture someone looks at: its tokens will be wanted too
+            return self._tokens(pictures[0], size, rows[0] if rows else None).last_hidden_state[:, 0].numpy()
+        keys = [self._key(size, picture, rows[i] if rows else None) for i, picture in enumerate(pictures)]
+        with self._lock:
+            found = [self._cache.get(key) for key in keys]
+            missing = [i for i, row in enumerate(found) if row is None]
+            if missing:
+                pixels = self.processor([pictures[i] for i in missing], size=size)["pixel_values"]
+                out = self._forward(pixels, [rows[i] for i in missing] if rows else None, hidden=False)
+                cls = out.last_hidden_state[:, 0].float().cpu().numpy()
+                for row, i in zip(cls, missing, strict=True):
+                    found[i] = row.copy()
+                    self._cache.put(keys[i], found[i])
+        return np.stack([_cls(row) for row in found])
+
+    def _tokens(self, picture: Picture, size: tuple[int, int], row: np.ndarray | None) -> ViTMSNOutput:
+        key = self._key(size, picture, row)
+        with self._lock:
+            known = self._cache.get(key)
+            if isinstance(known, ViTMSNOutput):
+                return known
+            pixels = self.processor([picture], size=size)["pixel_values"]
+            out = self._forward(pixels, None if row is None else [row], hidden=True)
+            assert out.hidden_states is not None
+            out = ViTMSNOutput(
+                last_hidden_state=out.last_hidden_state.float().cpu(),
+                grid=out.grid,
+                keep_indices=None if out.keep_indices is None else out.keep_indices.cpu(),
+                hidden_states=tuple(state.float().cpu() for state in out.hidden_states),
+            )
+            self._cache.put(key, out)
+            return out
+
+    def _forward(self, pixels: Tensor, rows: list[np.ndarray] | None, hidden: bool) -> ViTMSNOutput:
+        """One forward, in halves where the device's memory is short; then on the CPU, and said."""
+        keep = None if rows is None else torch.from_numpy(np.stack(rows))
+        try:
+            return self._timed(pixels, keep, hidden)
+        except torch.cuda.OutOfMemoryError:
+            torch.cuda.empty_cache()
+        if len(pixels) > 1:
+            half = len(pixels) // 2
+            parts = [
+                self._forward(pixels[part], None if rows is None else rows[part], hidden)
+                for part in (slice(None, half), slice(half, None))
+            ]
+            return ViTMSNOutput(torch.cat([part.last_hidden_state for part in parts]), parts[0].grid)
+        warnings.warn(f"{self.device} has not enough memory for {self.name}; it goes on on the CPU.", stacklevel=2)
+        self.device, self.dtype = torch.device("cpu"), choose_dtype("auto", torch.device("cpu"))
+        self.model.to(self.device, self.dtype)
+        for head in (self._classifier, self._msn_head):
+            if head is not None:
+                head.to(self.device)
+        return self._timed(pixels, keep, hidden)
+
+    def _timed(self, pixels: Tensor, keep: Tensor | None, hidden: bool) -> ViTMSNOutput:
+        with torch.inference_mode():
+            started = time.perf_counter()
+            out = self.model(
+                pixels.to(self.device),
+                keep_indices=None if keep is None else keep.to(self.device),
+                interpolate_pos_encoding=True,
+                output_hidden_states=hidden,
+            )
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            milliseconds = 1000 * (time.perf_counter() - started)
+        height, width = pixels.shape[-2:]
+        patches = out.last_hidden_state.shape[1] - 1
+        self.last = Timing(milliseconds, len(pixels), patches, (height, width))
+        return out
+
+    def _size(self, size: int | None) -> tuple[int, int]:
+        height, width = self.input_size if size is None else (size, size)
+        patch_height, patch_width = self.patch_size
+        if height < patch_height or width < patch_width or height % patch_height or width % patch_width:
+            raise InputError(
+                f"The input would be {height} x {width} pixels; it must be made of whole patches of {patch_height} x "
+                f"{patch_width}: choose a multiple."
+            )
+        patches = (height // patch_height) * (width // patch_width)
+        if patches > limits.MAX_TOKENS:
+            raise InputError(
+                f"An input of {height} x {width} pixels has {patches} patches; at most {limits.MAX_TOKENS} are taken: "
+                "choose a smaller one."
+            )
+        return height, width
+
+    def _keep(self, keep: Keep, pictures: int, size: tuple[int, int]) -> list[np.ndarray] | None:
+        """Masks in any accepted shape -> one checked, sorted int64 row a picture."""
+        if keep is None:
+            return None
+        rows = np.atleast_2d(np.asarray(keep, dtype=np.int64))
+        if rows.ndim != 2 or len(rows) not in (1, pictures) or rows.shape[1] < 1:
+            raise InputError(
+                f"keep_indices has the shape {rows.shape}; (patches kept,) or ({pictures}, patches kept) is needed."
+            )
+        patches = (size[0] // self.patch_size[0]) * (size[1] // self.patch_size[1])
+        rows = np.sort(rows, axis=1)
+        if rows.min() < 0 or rows.max() >= patches or (np.diff(rows, axis=1) == 0).any():
+            raise InputError(
+                f"keep_indices runs from {rows.min()} to {rows.max()} and must name different patches from 0 to "
+                f"{patches - 1}."
+            )
+        return [rows[0]] * pictures if len(rows) == 1 else list(rows)
+
+    def _key(self, size: tuple[int, int], picture: Picture, row: np.ndarray | None) -> _Key:
+        return size, picture.digest, b"" if row is None else row.tobytes()
+
+    def _classification(self, probabilities: np.ndarray, top_k: int) -> Classification:
+        best = np.argsort(-probabilities, kind="stable")[:top_k]
+        threshold = float(self.card.get("not_sure_below", 0.5))
+        sure = bool(probabilities[best[0]] >= threshold)
+        kind, total = None, 0.0
+        if not sure:
+            place = {label: index for index, label in enumerate(self.labels)}
+            for name, members in self.card.get("kinds", {}).items():
+                share = float(sum(probabilities[place[label]] for label in members if label in place))
+                if share >= threshold and share > total:
+                    kind, total = name, share
+        return Classification(
+            [self.labels[i] for i in best], [float(probabilities[i]) for i in best], sure, kind, total
+        )
+
+
+def _fingerprint(model: ViTMSNModel, processor: ViTMSNImageProcessor) -> str:
+    digest = hashlib.sha256(json.dumps(processor.to_dict(), sort_keys=True).encode())
+    for key, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{key} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().float().cpu().contiguous().numpy())
+    return digest.hexdigest()
+
+
+class _Cache:
+    """The most recently used results, up to a number of bytes."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity, self._held = capacity, 0
+        self._entries: OrderedDict[_Key, np.ndarray | ViTMSNOutput] = OrderedDict()
+
+    def get(self, key: _Key) -> np.ndarray | ViTMSNOutput | None:
+        if key in self._entries:
+            self._entries.move_to_end(key)
+        return self._entries.get(key)
+
+    def put(self, key: _Key, value: np.ndarray | ViTMSNOutput) -> None:
+        if key in self._entries:
+            self._held -= _bytes(self._entries.pop(key))
+        self._entries[key] = value
+        self._held += _bytes(value)
+        while self._held > self._capacity and self._entries:
+            self._held -= _bytes(self._entries.popitem(last=False)[1])
+
+
+def _bytes(value: np.ndarray | ViTMSNOutput) -> int:
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    return sum(state.nbytes for state in (value.last_hidden_state, *(value.hidden_states or ())))
+
+
+def _cls(value: np.ndarray | ViTMSNOutput | None) -> np.ndarray:
+    assert value is not None
+    return value if isinstance(value, np.ndarray) else value.last_hidden_state[0, 0].numpy()
+
+
+def _listed(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
+    if isinstance(images, list | tuple):
+        return list(images)
+    if isinstance(images, bytes | str | Path | Picture) or hasattr(images, "getbands"):  # a PIL image
+        return [images]  # type: ignore[list-item]
+    return list(images)  # type: ignore[arg-type]
+
+
+def _percent(probability: float) -> str:
+    return f"{100 * probability:.2g} %" if probability < 0.995 else "over 99 %"
+
+
+def choose_device(device: str = "auto") -> torch.device:
+    """A name -> a device; "auto" is CUDA where there is one, else the CPU.
+
+    Raises:
+        InputError: a device that this machine does not have.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.zeros(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"The device {device!r} is not to be had here; choose auto or cpu.") from error
+    return chosen
+
+
+def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+    """A name -> a precision; "auto" is bfloat16 where ``device`` computes in it, else float32.
+
+    A processor without bfloat16 instructions emulates them a hundred times slower, hence the question.
+    """
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    named = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype in named:
+        return named[dtype]
+    if dtype != "auto":
+        raise InputError(f"dtype is {dtype!r}; choose auto, {', '.join(named)}.")
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        asks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        fast = device.type == "cpu" and any(getattr(torch.cpu, ask, bool)() for ask in asks)
+    return torch.bfloat16 if fast else torch.float32
