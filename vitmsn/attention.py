@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vitmsn.errors import InputError
-from vitmsn.model import ViTMSNModel, ViTMSNOutput
+from vitmsn.model import Layer, ViTMSNModel, ViTMSNOutput
 
 
 def cls_attention(model: ViTMSNModel, tokens: ViTMSNOutput, with_cls: bool = False) -> Tensor:
@@ -141,6 +141,7 @@ def _check_layer(model: ViTMSNModel, layer: int) -> None:
 def _query_key(model: ViTMSNModel, state: Tensor, layer: int) -> tuple[Tensor, Tensor, float]:
     """Scaled query and key, each (B, H, T, d), in float32 on the CPU whatever the model runs in."""
     block = model.layers[layer]
+    assert isinstance(block, Layer)
     x = block.layernorm_before(state.to(next(block.parameters())))
     query, key, _ = block.attention.split(x)
     return query.float().cpu(), key.float().cpu(), block.attention.scale

@@ -289,7 +289,7 @@ class Encoder:
     def time(
         self, image: ImageSource, *, keep_indices: Keep = None, size: int | None = None, repeats: int = 5
     ) -> float:
-        """Milliseconds of one forward of one picture: the median of ``repeats`` after a first; nothing is remembered."""
+        """Milliseconds of one forward of one picture: the median of ``repeats`` after a first; not remembered."""
         where = self._size(size)
         rows = self._keep(keep_indices, 1, where)
         pixels = self.processor([decode(image)], size=where)["pixel_values"]
@@ -315,8 +315,8 @@ class Encoder:
                 out = self._forward(pixels, [rows[i] for i in missing] if rows else None, hidden=False)
                 cls = out.last_hidden_state[:, 0].float().cpu().numpy()
                 for row, i in zip(cls, missing, strict=True):
-                    found[i] = row.copy()
-                    self._cache.put(keys[i], found[i])
+                    self._cache.put(keys[i], row.copy())
+                    found[i] = row
         return np.stack([_cls(row) for row in found])
 
     def _tokens(self, picture: Picture, size: tuple[int, int], row: np.ndarray | None) -> ViTMSNOutput:

@@ -150,7 +150,8 @@ class Trainer:
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         """Matrices decay; biases, norms, tokens and prototypes do not."""
-        decay, plain = [], []
+        decay: list[nn.Parameter] = []
+        plain: list[nn.Parameter] = []
         for name, parameter in [*self.model.named_parameters(), *self.head.named_parameters()]:
             matrix = parameter.ndim >= 2 and not name.endswith(("cls_token", "position_embeddings", "prototypes"))
             (decay if matrix else plain).append(parameter)
@@ -261,8 +262,8 @@ class Trainer:
         momentum = schedule.linear(self.step, self.steps, *self.recipe.ema)
         pairs = ((self.target_model, self.model), (self.target_head, self.head))
         for target, student in pairs:
-            ours = list(target.parameters())
-            torch._foreach_lerp_(ours, list(student.parameters()), 1 - momentum)
+            for ours, new in zip(target.parameters(), student.parameters(), strict=True):
+                ours.lerp_(new, 1 - momentum)
 
     def state_dict(self) -> dict[str, Any]:
         return {
