@@ -4,10 +4,11 @@ import argparse
 import os
 import sys
 
+# Gradio reads these when it is imported.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-from vitmsn.ui.build import serve  # noqa: E402 (Gradio reads the environment when it is imported)
+from vitmsn.ui.build import serve
 
 
 def main() -> int:

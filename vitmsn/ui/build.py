@@ -53,7 +53,7 @@ from gradio.themes import Base
 from vitmsn import limits
 from vitmsn.errors import ViTMSNError
 from vitmsn.ui import examples, guard, parts
-from vitmsn.ui.page import App
+from vitmsn.ui.page import LINK, OPEN, App
 from vitmsn.ui.state import Call, Models, Visitors, keep_picture
 
 TITLE = "ViT-MSN: see what a masked siamese network sees"
@@ -78,19 +78,39 @@ PRIVACY = (
 
 def theme() -> Base:
     """One accent, system fonts, no request to anywhere. The rest of the look is theme.css."""
+    quiet = {"block_border_width": "0px", "block_shadow": "none", "block_background_fill": "transparent"}
     return Base(
         primary_hue="indigo",
         neutral_hue="slate",
-        spacing_size="lg",
-        radius_size="lg",
-        text_size="lg",
+        spacing_size="md",
+        radius_size="md",
+        text_size="md",
         font=FONTS,
         font_mono=MONO,
+    ).set(
+        **quiet,
+        **{f"{name}_dark": value for name, value in quiet.items()},
+        body_background_fill="#ffffff",
+        body_background_fill_dark="#12141a",
+        body_text_color="#1c2030",
+        body_text_color_dark="#e8eaf1",
+        body_text_color_subdued="#5b6275",
+        body_text_color_subdued_dark="#a3a9ba",
+        background_fill_primary_dark="#12141a",
+        background_fill_secondary="#f4f5f9",
+        background_fill_secondary_dark="#1c1f29",
+        input_background_fill="#f4f5f9",
+        input_background_fill_dark="#1c1f29",
+        color_accent="#4f46e5",
+        block_label_text_color="#5b6275",
+        block_label_text_color_dark="#a3a9ba",
+        border_color_primary="#e5e7ee",
+        border_color_primary_dark="#2a2e3a",
     )
 
 
-def build(models: Models | None = None) -> gr.Blocks:
-    """The whole page, not yet served."""
+def build(models: Models | None = None) -> App:
+    """The whole page, not yet served: `.page` is Gradio's."""
     models = models or Models()
     visitors = Visitors(models.default)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, limits.VISIT_SECONDS)) as page:
@@ -104,7 +124,7 @@ def build(models: Models | None = None) -> gr.Blocks:
             about = gr.HTML(_about(models, models.default))
         status = gr.HTML(elem_classes="msn-foot", render=False)
         with gr.Tabs(elem_classes="msn-tabs", selected=TABS[0][0]) as tabs:
-            app = App(models, visitors, model=model, status=status, tabs=tabs)
+            app = App(page, models, visitors, model=model, status=status, tabs=tabs)
             for name, label in TABS:
                 if importlib.util.find_spec(f"vitmsn.ui.{name}") is None:
                     continue
@@ -119,8 +139,7 @@ def build(models: Models | None = None) -> gr.Blocks:
             visitors.leave(request.session_hash)
 
         page.unload(leave)
-    page.visitors = visitors
-    return page
+    return app
 
 
 def _wire_model(app: App, top: gr.HTML, about: gr.HTML) -> None:
@@ -137,6 +156,7 @@ def _wire_model(app: App, top: gr.HTML, about: gr.HTML) -> None:
     chosen = app.on(
         app.model.input, choose, [app.model], [app.model, about], notice=top, long=True, show_progress="full"
     )
+    app.model.input(None, [app.model], js=LINK.format(name="model"), api_visibility="private")
     for name in app.items:
         app.fill(chosen.then, name)
 
@@ -181,9 +201,10 @@ def _about(models: Models, key: str) -> str:
     encoder = models.loaded(key)
     if encoder is not None:
         height, width = encoder.input_size
+        patch = " × ".join(str(side) for side in dict.fromkeys(encoder.patch_size))
         facts += [
-            ("Loaded from", encoder.source if key != "given" else encoder.name),
-            ("Input", f"{height} × {width} px, patches of {encoder.patch_size} px"),
+            ("Name", models.name(key)),
+            ("Input", f"{height} × {width} px, patches of {patch} px"),
             ("Device", str(encoder.device)),
             ("Precision", str(encoder.dtype).removeprefix("torch.")),
             ("Classes", f"{len(encoder.labels)}" if encoder.has_classifier else "none: this model has no classifier"),
@@ -205,25 +226,25 @@ def serve(model: str | None = None, host: str | None = None, port: int | None = 
     try:
         folder = guard.private_temp_folder()
         models = Models(model)
-        encoder = models.get(models.default)
-        page = build(models)
+        encoder = models.start()
+        app = build(models)
     except (ViTMSNError, OSError) as error:
         print(f"vitmsn: {error}", file=sys.stderr)
         return 2
-    print(f"vitmsn: {encoder.name} on {encoder.device} ({str(encoder.dtype).removeprefix('torch.')})", flush=True)
+    print(f"vitmsn: {models.name(models.default)} on {encoder.device} ({str(encoder.dtype).removeprefix('torch.')})", flush=True)
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     try:
-        launch(page, host, port)
+        launch(app.page, host, port)
         while not ended.wait(timeout=30):
-            page.visitors.sweep()
-            page.visitors.sweep_uploads(folder)
+            app.visitors.sweep()
+            app.visitors.sweep_uploads(folder)
     except OSError as error:
         print(f"vitmsn: {error}", file=sys.stderr)
         return 2
     finally:
-        page.close(verbose=False)
+        app.page.close(verbose=False)
         shutil.rmtree(folder, ignore_errors=True)
     return 0
 

@@ -144,7 +144,7 @@ def _foreign(entry: dict[str, Any]) -> bool:
     path, url = entry.get("path"), entry.get("url")
     web = ("http:", "https:", "ftp:", "data:", "file:", "//")
     return (isinstance(path, str) and path.strip().lower().startswith(web)) or (
-        isinstance(url, str) and url.strip().lower().startswith("data:") and "meta" in entry
+        isinstance(url, str) and url.strip().lower().startswith("data:")
     )
 
 
@@ -198,7 +198,7 @@ def private_temp_folder() -> Path:
         folder = tempfile.mkdtemp(prefix="vitmsn-", dir=parent)
     except OSError as error:
         raise OSError(
-            f"{parent} cannot be written ({error.strerror}), and uploads need a folder; set GRADIO_TEMP_DIR to one that can."
+            f"{parent} cannot be written ({error.strerror}) and uploads need a folder; set GRADIO_TEMP_DIR to one that can."
         ) from None
     os.environ["GRADIO_TEMP_DIR"] = folder
     return Path(folder)

@@ -9,19 +9,24 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import math
+import time
 import typing
+from abc import ABCMeta
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gradio as gr
+import PIL.Image
+from gradio.component_meta import ComponentMeta
 from gradio.components import Component
 from gradio.data_classes import ImageData
 from gradio.utils import get_upload_folder
 
 from vitmsn import image, limits
-from vitmsn.errors import ImageError, ViTMSNError
+from vitmsn.errors import ImageError, InputError, ViTMSNError
 from vitmsn.ui import examples, parts
 from vitmsn.ui.state import Call, Models, Visit, Visitors, keep_picture
 
@@ -29,10 +34,11 @@ log = logging.getLogger("vitmsn.ui")
 
 BROKEN = "Something went wrong on this side, and it was written to the log; try again, or try another picture."
 
-# Short jobs interleave (the encoder has its own lock); long ones (a zip, a batch, UMAP) wait for one another, never
-# before a one-picture job.
-SHORT: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 4}
+# Short jobs interleave (the encoder has its own lock); long ones (a zip, a batch, UMAP) wait for one another, and never
+# hold up a one-picture job. Opening a model may mean a download.
+SHORT: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 8}
 LONG: dict[str, Any] = {"concurrency_id": "long", "concurrency_limit": 1}
+OPEN: dict[str, Any] = {"concurrency_id": "open", "concurrency_limit": 2}
 
 # Keeps the address in step with a control, so that the page can be linked to as it stands.
 LINK = """(value) => {{
@@ -42,36 +48,45 @@ LINK = """(value) => {{
 }}"""
 STRIP = """element.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-name]");
-  if (button) trigger("click", {name: button.dataset.name});
+  if (!button) return;
+  const url = new URL(window.location);
+  url.searchParams.set("example", button.dataset.name);
+  window.history.replaceState(null, "", url);
+  trigger("click", {name: button.dataset.name});
 });"""
+UNLINK = """() => {
+  const url = new URL(window.location);
+  url.searchParams.delete("example");
+  window.history.replaceState(null, "", url);
+}"""
 
 Function = Callable[..., Any]
 
 
-def only_paths(component: gr.Image) -> gr.Image:
-    """Hand the uploaded file's path to us untouched, and show pictures without writing files.
+class _Files:
+    """Hand the uploaded file's path over untouched, and show pictures without writing files.
 
-    Gradio would open the file with every format Pillow knows, with no cap on pixels; our decoder is the only one. An
-    instance is changed rather than a subclass made, because subclasses of components write stub files beside the source.
+    Gradio would open the file with every format Pillow knows and no cap on pixels; our decoder is the only one.
     """
 
-    def preprocess(payload: Any) -> str | None:
+    def preprocess(self, payload: Any) -> str | None:
         if payload is None:
             return None
         if not payload.path or (payload.url or "").startswith("data:"):
             raise gr.Error("Send the picture as a file upload; pictures inside the request are not accepted.")
         return str(payload.path)
 
-    def postprocess(value: Any) -> ImageData | None:
+    def postprocess(self, value: PIL.Image.Image | None) -> ImageData | None:
         if value is None:
             return None
         shown = value.copy()
         shown.thumbnail((limits.SHOWN_SIDE, limits.SHOWN_SIDE))
         return ImageData(url=parts.data_url(shown), orig_name="picture.webp", mime_type="image/webp")
 
-    setattr(component, "preprocess", preprocess)  # noqa: B010 (mypy refuses plain assignment to a method)
-    setattr(component, "postprocess", postprocess)  # noqa: B010
-    return component
+
+# `gr.Image` with the two methods above. A subclass, because Gradio makes the component anew from its class on updates; made
+# past Gradio's metaclass, because that writes a stub file beside the source.
+Photo = cast("type[gr.Image]", ABCMeta.__new__(ComponentMeta, "Image", (_Files, gr.Image), {"__module__": __name__}))
 
 
 @dataclass
@@ -108,6 +123,7 @@ def picture_stamp(visit: Visit) -> Hashable:
 class App:
     """One page. Tabs use `picture`, `answer`, `on`, `endpoint`, `link`; the rest is the house's."""
 
+    page: gr.Blocks
     models: Models
     visitors: Visitors
     model: gr.Dropdown
@@ -123,18 +139,16 @@ class App:
     def picture(self, tab: str, label: str = "Your picture") -> gr.Image:
         """'Your picture' with its examples and message line, in the place where this is called. One per tab."""
         first = examples.photographs()[0]
-        shown = only_paths(
-            gr.Image(
-                label=label,
-                type="filepath",
-                sources=["upload", "webcam", "clipboard"],
-                buttons=["fullscreen"],
-                elem_classes="msn-picture",
-                elem_id=f"picture-{tab}",
-                alt_text="Your picture",
-            )
+        shown = Photo(
+            first.picture.rgb,
+            label=label,
+            sources=["upload", "webcam", "clipboard"],
+            buttons=["fullscreen"],
+            height=360,
+            elem_classes="msn-picture",
+            elem_id=f"picture-{tab}",
+            alt_text=first.title,
         )
-        shown.value = shown.postprocess(first.picture.rgb)
         notice = self.notice()
         strip = gr.HTML(examples.strip(), js_on_load=STRIP, elem_classes="msn-strip")
         self.panels[tab] = Panel(shown, strip, notice)
@@ -142,7 +156,7 @@ class App:
 
     def shown(self, label: str, **more: Any) -> gr.Image:
         """A picture that is only shown: functions return a PIL image, it travels inside the page, no file is written."""
-        return only_paths(gr.Image(label=label, interactive=False, buttons=["download", "fullscreen"], **more))
+        return Photo(label=label, interactive=False, **{"buttons": ["download", "fullscreen"], **more})
 
     def notice(self) -> gr.HTML:
         """A message line of your own, for tabs (or corners) without `picture`."""
@@ -159,8 +173,11 @@ class App:
         notice: gr.HTML | None = None,
         stamp: Callable[[Visit], Hashable] = picture_stamp,
     ) -> None:
-        """The tab's main function. Runs at load when the tab is open, when it is opened and something changed
-        (`stamp`, or the model), on a new picture, on a new model, and on each event listed in `again`."""
+        """The tab's main function, with the tab's `notice` line for what goes wrong.
+
+        Runs at load when the tab is open, when it is opened and something changed (`stamp`, or the model), on a new
+        picture, on a new model, and on each event listed in `again`.
+        """
         line = notice or self.panels[tab].notice
         entry = Answer(fn, list(inputs), list(outputs), line, stamp)
         self.answers[tab] = entry
@@ -203,32 +220,41 @@ class App:
     ) -> None:
         """Publish `fn(call, *inputs)` as `/name` for gradio_client; its docstring is the tool's description.
 
-        Make the components with `visible=False`, pictures with `page.only_paths(gr.Image(..., visible=False))`. A
-        ViTMSNError becomes the client's error message.
+        Make the components with `visible=False`; a picture that comes in is a `page.Photo(visible=False)`, one that goes
+        out a `gr.Image(visible=False)`. A ViTMSNError becomes the client's error message.
         """
         gr.Button(visible=False).click(
             self._published(fn), list(inputs), list(outputs), api_name=name, **(LONG if long else SHORT)
         )
 
+    def go(self, button: gr.Button, tab: str) -> None:
+        """Make `button` open another tab, as a click on its name would."""
+        button.click(None, js=f"() => document.getElementById('tab-{tab}-button').click()", api_visibility="private")
+
     def stop(self, button: gr.Button) -> None:
         """Make `button` end this visitor's long job at its next `call.progress`."""
 
         def stop(request: gr.Request) -> None:
-            self.visitors.of(request.session_hash).stop = True
+            self.visitors.of(request.session_hash).stopped = time.monotonic()
 
         button.click(stop, queue=False, api_visibility="private", show_progress="hidden")
 
     def link(self, name: str, component: Component, check: Callable[[str], Any]) -> None:
-        """Keep a control in the address as `?name=value`. `check` turns the text into the control's value and raises
-        ValueError for anything it does not take (the link is then ignored)."""
+        """Keep a control in the address as `?name=value`.
+
+        `check` turns the text into the control's value and raises ValueError for what it does not take: such a link is
+        ignored.
+        """
         self.links[name] = Link(component, check)
-        component.change(None, [component], None, js=LINK.format(name=name), api_visibility="private")  # type: ignore[attr-defined]
+        changed: Any = getattr(component, "change")  # noqa: B009 (every control has it, the base class does not say so)
+        changed(None, [component], None, js=LINK.format(name=name), api_visibility="private")
 
     # -- the wiring ---------------------------------------------------------------------------------------------------
 
     def connect(self) -> None:
         """Join the tabs: your picture, opening a tab, choosing a model. Called once, after all tabs were built."""
         for tab, panel in self.panels.items():
+            panel.image.input(None, js=UNLINK, api_visibility="private")
             for event, fn, inputs in (
                 (panel.image.input, self._receive, [panel.image]),
                 (panel.strip.click, self._choose, []),
@@ -260,7 +286,7 @@ class App:
             old_picture, old_stamp = visit.shown.get(f"{tab} picture"), visit.shown.get(tab)
             if (picture, stamp) == (old_picture, old_stamp):
                 return SKIP
-            shown = [] if not panel else [visit.picture.rgb if visit.picture else None]
+            shown = [portrait(visit)] if panel else []
             visit.shown[f"{tab} picture"] = picture
             try:
                 results = _listed(entry.fn(call, *values), len(entry.outputs))
@@ -285,24 +311,23 @@ class App:
         visit = call.visit
         if path is None:
             visit.picture, visit.example = None, ""
-            return None
+            return portrait(visit)
         try:
             keep_picture(visit, read_picture(path))
         except ViTMSNError as error:
             call.message = str(error)
-        return visit.picture.rgb if visit.picture else None
+        return portrait(visit)
 
     def _choose(self, call: Call) -> Any:
         example = examples.by_name(str(call.chosen("name")))
         keep_picture(call.visit, example.picture, example.name)
-        return example.picture.rgb
+        return portrait(call.visit)
 
     def _shown(self, fn: Function, count: int) -> Function:
         """`fn` as a Gradio handler whose errors appear on the page: notice first, status last."""
 
         def handler(request: gr.Request, event: gr.EventData, bar: gr.Progress = gr.Progress(), *values: Any) -> Any:  # noqa: B008
             visit = self.visitors.of(request.session_hash)
-            visit.stop = False
             call = Call(self.models, visit, event, bar, query=dict(request.query_params))
             try:
                 result = fn(call, *values)
@@ -328,7 +353,6 @@ class App:
         def handler(*values: Any) -> Any:
             request, bar, values = values[0], values[-1], values[1:-1]
             call = Call(self.models, self.visitors.of(request.session_hash), None, bar)
-            call.visit.stop = False
             try:
                 return fn(call, *values)
             except ViTMSNError as error:
@@ -364,7 +388,7 @@ class App:
         """Model · input size · device and precision · milliseconds of the last forward · patches, as HTML."""
         encoder = self.models.loaded(call.visit.model)
         if encoder is None:
-            return parts.status([self.models.label(call.visit.model), "not loaded yet"])
+            return parts.status([call.name, "not read yet"])
         height, width = encoder.input_size
         words = [
             encoder.name,
@@ -372,7 +396,7 @@ class App:
             f"{encoder.device} · {str(encoder.dtype).removeprefix('torch.')}",
         ]
         if encoder.last is not None:
-            words += [f"last forward {encoder.last.milliseconds:.2g} ms", f"{encoder.last.patches} patches"]
+            words += [f"last forward {milliseconds(encoder.last.milliseconds)}", f"{encoder.last.patches} patches"]
         return parts.status(words)
 
 
@@ -388,6 +412,29 @@ def _listed(result: Any, count: int) -> list[Any]:
     if count == 1 and not (isinstance(result, (list, tuple)) and len(result) == 1):
         return [result]
     return list(result) if count else []
+
+
+def portrait(visit: Visit) -> dict[str, Any]:
+    """The update that shows the visitor's picture, or none, with the text that says so."""
+    if visit.picture is None:
+        return gr.update(value=None, alt_text="No picture")
+    title = examples.by_name(visit.example).title if visit.example else f"Your picture, {visit.picture.name}"
+    return gr.update(value=visit.picture.rgb, alt_text=title)
+
+
+def milliseconds(value: float) -> str:
+    """A duration with two significant digits and its unit."""
+    return f"{value / 1000:.2g} s" if value >= 9950 else f"{float(f'{value:.2g}'):g} ms"
+
+
+def whole(value: Any, name: str, low: int, high: int) -> int:
+    """A whole number from a page or a client, checked; InputError names it, its range and what came."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or int(value) != value:
+        raise InputError(f"{name} is {value!r}; it must be a whole number from {low} to {high}.")
+    if not low <= value <= high:
+        raise InputError(f"{name} is {int(value)}; it must be from {low} to {high}.")
+    return int(value)
 
 
 def read_picture(path: str) -> image.Picture:

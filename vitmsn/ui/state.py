@@ -41,9 +41,9 @@ class Stopped(ViTMSNError):
 # ------------------------------------------------------------------------------------------------------------ models
 
 
-def open_model(source: str | None) -> Encoder:
-    """The encoder behind a menu entry; ``None`` is random weights of the embedded architecture."""
-    return Encoder.random() if source is None else Encoder.from_pretrained(source)
+def open_model(key: str, source: str | None) -> Encoder:
+    """The encoder behind a menu entry: the embedded model has no source, random weights none either."""
+    return Encoder.random() if key == RANDOM else Encoder.from_pretrained(source)
 
 
 class Models:
@@ -53,7 +53,7 @@ class Models:
     id from whoever started the app) comes first and is what visitors start with.
     """
 
-    def __init__(self, given: str | None = None, *, opener: Callable[[str | None], Encoder] = open_model) -> None:
+    def __init__(self, given: str | None = None, *, opener: Callable[[str, str | None], Encoder] = open_model) -> None:
         self._open = opener
         self._loaded: OrderedDict[str, Encoder] = OrderedDict()
         self._lock = threading.Lock()  # guards the table
@@ -64,10 +64,8 @@ class Models:
         if given:
             self._add(GIVEN, f"{Path(given).name} · chosen at the start", given)
         try:
-            folder = checkpoint.embedded(EMBEDDED)
-            if not folder.is_dir():
-                raise InputError(f"The embedded model's folder assets/{EMBEDDED} is missing.")
-            self._add(EMBEDDED, "tiny/8 · 64 px · embedded", str(folder))
+            checkpoint.embedded(EMBEDDED)
+            self._add(EMBEDDED, "tiny/8 · 64 px · embedded", None)
         except ViTMSNError as error:
             self.missing = str(error)
         for name, label in OFFICIAL:
@@ -88,20 +86,29 @@ class Models:
         """What visitors should know before they read any result; "" when there is nothing to say."""
         if self.default != RANDOM:
             return ""
-        return f"{self.missing} The page runs on random weights, so its answers mean nothing; reinstall, or start it with --model."
+        return (
+            f"{self.missing} Until then the page runs on random weights and its answers mean nothing; "
+            "whoever runs it can give another model with --model."
+        )
 
     def label(self, key: str) -> str:
         return self._labels[key]
 
     def source(self, key: str) -> str | None:
-        """What `Encoder.from_pretrained` takes for this entry; ``None`` for random weights."""
+        """What `Encoder.from_pretrained` takes for this entry; None for the embedded model and for random weights."""
         return self._sources[key]
+
+    def name(self, key: str) -> str:
+        """The model's name for people: never the folder it lies in."""
+        if key == RANDOM:
+            return "random weights"
+        return Path(str(self._sources[key])).name if key == GIVEN else key
 
     def __contains__(self, key: object) -> bool:
         return key in self._sources
 
     def get(self, key: str) -> Encoder:
-        """The encoder of a menu entry, read when it is not in memory. Raises InputError for a key that is not offered."""
+        """The encoder of a menu entry, read when it is not in memory. InputError for a key that is not offered."""
         if key not in self._sources:
             raise InputError("That model is not in the menu; choose one of its entries.")
         with self._lock:
@@ -114,7 +121,7 @@ class Models:
                     return self._loaded[key]
                 while len(self._loaded) >= limits.MAX_MODELS:
                     self._loaded.popitem(last=False)
-            encoder = self._open(self._sources[key])
+            encoder = self._open(key, self._sources[key])
             with self._lock:
                 self._loaded[key] = encoder
             return encoder
@@ -123,6 +130,17 @@ class Models:
         """The encoder of `key` if it is in memory now; never reads one."""
         with self._lock:
             return self._loaded.get(key)
+
+    def start(self) -> Encoder:
+        """Read what visitors start with. An embedded model that cannot be read leaves the menu; a given one is an error."""
+        try:
+            return self.get(self.default)
+        except ViTMSNError as error:
+            if self.default != EMBEDDED:
+                raise
+            self.missing, self.default = str(error), RANDOM
+            del self._sources[EMBEDDED], self._labels[EMBEDDED]
+            return self.get(RANDOM)
 
     def in_memory(self) -> list[str]:
         with self._lock:
@@ -145,7 +163,7 @@ class Visit:
     shown: dict[str, Hashable] = field(default_factory=dict)  # what each tab was answered for
     seen: float = 0.0
     left: bool = False  # the page was closed; it may come back (a phone that slept)
-    stop: bool = False  # the visitor pressed Stop
+    stopped: float = 0.0  # when the visitor last pressed Stop
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @property
@@ -192,7 +210,7 @@ class Visitors:
     def _drop(self, key: str) -> None:
         visit = self._visits.pop(key, None)
         if visit:
-            visit.left = visit.stop = True  # a job that still runs for them ends at its next step
+            visit.left = True  # a job that still runs for them ends at its next step
             visit.picture = None
             visit.kept.clear()
 
@@ -213,12 +231,12 @@ class Visitors:
                 self._drop(key)
 
     def read_upload(self, path: Path) -> None:
-        """An upload was read; its file goes `limits.UPLOAD_SECONDS` later (someone else may have sent the same bytes)."""
+        """An upload was read: its file goes `limits.UPLOAD_SECONDS` later (others may have sent the same bytes)."""
         with self._lock:
             self._read[path] = time.time()
 
     def sweep_uploads(self, folder: Path, now: float | None = None) -> None:
-        """Delete uploads that were read, and every file of Gradio's that is older than a visit, with its empty folder."""
+        """Delete uploads that were read, files of Gradio's that are older than a visit, and folders left empty."""
         now = time.time() if now is None else now
         for path in _files(folder):
             try:
@@ -275,6 +293,11 @@ class Call:
         return self.models.get(self.visit.model)
 
     @property
+    def name(self) -> str:
+        """What to call that model on the page."""
+        return self.models.name(self.visit.model)
+
+    @property
     def picture(self) -> Picture:
         """'Your picture'. Raises InputError when there is none."""
         if self.visit.picture is None:
@@ -282,15 +305,23 @@ class Call:
         return self.visit.picture
 
     def chosen(self, name: str) -> Any:
-        """A value that a custom event or a selection carries (`call.chosen("index")`); None when it has none. Untrusted."""
+        """A value that a selection or custom event carries (`call.chosen("index")`), untrusted; None without one."""
         data = getattr(self.event, "_data", None)
         return data.get(name) if isinstance(data, dict) else None
 
+    @property
+    def python(self) -> str:
+        """The line that opens the visitor's model, for 'In Python'."""
+        if self.visit.model == RANDOM:
+            return "encoder = Encoder.random()"
+        source = "" if self.visit.model == EMBEDDED else repr(self.name)
+        return f"encoder = Encoder.from_pretrained({source})"
+
     def progress(self, done: int, total: int, what: str = "pictures") -> None:
-        """Say how far a long job is; ends it when the visitor stopped it or left, or when its time is up."""
-        if self.visit.stop or self.visit.left:
-            raise Stopped("Stopped; what was there before is unchanged.")
+        """Say how far a long job is; Stopped when the visitor pressed Stop or left, or when its time is up."""
         now = time.monotonic()
+        if self.visit.left or self.visit.stopped > self.began:
+            raise Stopped("Stopped; what was there before is unchanged.")
         if now > self.deadline:
             raise Stopped(f"This took longer than {limits.JOB_SECONDS} s and was ended; try with fewer pictures.")
         if self.bar is not None:
