@@ -16,6 +16,7 @@ import math
 import os
 import pickletools
 import re
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
@@ -152,15 +153,15 @@ TORCH_NAMES = {
 }
 
 
-def _sized(path: Path) -> int:
-    """Bytes of a file that is there and within bounds."""
+def _sized(path: Path, before: int = 0) -> int:
+    """Bytes of a file that is there and, together with those before it, within bounds."""
     try:
         size = path.stat().st_size
     except OSError as error:
         raise CheckpointError(f"{path} cannot be opened ({error.strerror}); check the path.") from error
-    if size > limits.MAX_CHECKPOINT_BYTES:
+    if before + size > limits.MAX_CHECKPOINT_BYTES:
         raise CheckpointError(
-            f"{path} has {size:,} bytes; at most {limits.MAX_CHECKPOINT_BYTES:,} are read "
+            f"{path} takes the model to {before + size:,} bytes; at most {limits.MAX_CHECKPOINT_BYTES:,} are read "
             "(VITMSN_MAX_CHECKPOINT_BYTES raises this)."
         )
     return size
@@ -294,7 +295,7 @@ class Weights:
 
     entries: dict[str, Entry]
     layout: Layout
-    temperature: float | None = None
+    temperature: Any = None  # what a Meta dictionary says
     self_contained: bool = False  # a Meta dictionary tells its own architecture, whatever lies beside it
 
 
@@ -319,9 +320,11 @@ def _shards(index: Path) -> dict[str, Entry]:
     if not isinstance(places, dict) or not places:
         raise CheckpointError(f"{index} has no weight_map; fetch it again.")
     merged: dict[str, Entry] = {}
+    total = 0
     for file in sorted({str(place) for place in places.values()}):
         if Path(file).name != file:
             raise CheckpointError(f"{index} points to {file!r}; shards must lie beside it.")
+        total += _sized(index.with_name(file), total)
         shard = _open(index.with_name(file))[0]
         wanted = {key for key, place in places.items() if place == file}
         _compare(f"{index.with_name(file)}", set(shard), wanted)
@@ -344,21 +347,19 @@ def _gather(path: Path) -> Weights:
         plain = {re.sub(r"^fc\.", "projector.", name): entry for name, entry in plain.items()}
     if "prototypes" in rest:
         plain |= _entries(path, {"prototypes": rest["prototypes"]})
-    temperature = rest.get("temperature")
-    if temperature is not None and not (isinstance(temperature, int | float) and temperature > 0):
-        raise CheckpointError(f"{path} has temperature {temperature!r}; a positive number is needed.")
-    return Weights(plain, layout, temperature, self_contained="meta" in rest)
+    return Weights(plain, layout, rest.get("temperature"), self_contained="meta" in rest)
 
 
-def _layout(path: Path, names: Iterable[str]) -> Layout:
-    """The layout that one of its layers' attention keys gives away."""
-    present = set(names)
-    for layout in LAYOUTS:
-        if layout.names("layers.0.attention.qkv.weight")[0] in present:
-            return layout
-    looked = ", ".join(layout.names("layers.0.attention.qkv.weight")[0] for layout in LAYOUTS)
+def _layout(path: Path, present: Iterable[str]) -> Layout:
+    """The layout that the names of the first layer fit best."""
+    first = [f"layers.0.{module}.weight" for module in ("attention.qkv", "attention.output", "mlp.fc2")]
+    present = set(present)
+    hits = [sum(name in present for key in first for name in layout.names(key)) for layout in LAYOUTS]
+    if max(hits):
+        return LAYOUTS[hits.index(max(hits))]
+    needed = ", ".join(f"{layout.names(first[0])[0]} ({layout.name})" for layout in LAYOUTS)
     found = ", ".join(sorted(present)[:3]) or "nothing"
-    raise CheckpointError(f"{path} is no ViT-MSN: it holds {found}; one of {looked} is needed.")
+    raise CheckpointError(f"{path} is no ViT-MSN: it holds {found}; one of {needed} is needed.")
 
 
 def _compare(source: str, present: set[str], wanted: set[str]) -> None:
@@ -393,7 +394,7 @@ def _infer(path: Path, weights: Weights) -> ViTMSNConfig:
             f"{path} comes without config.json, and a width of {dim} with {patches} positions does not tell the heads "
             "and the picture size; put its config.json beside it."
         )
-    labels = weights.entries["classifier.weight"].shape[0] if "classifier.weight" in weights.entries else 2
+    labels = (*weights.entries["classifier.weight"].shape, 0)[0] if "classifier.weight" in weights.entries else None
     return ViTMSNConfig(
         hidden_size=dim,
         num_hidden_layers=_depth(weights),
@@ -420,11 +421,11 @@ def load(name_or_path: str | Path) -> Checkpoint:
             NaN. Only heads may be absent.
     """
     source, path = _locate(name_or_path)
-    folder = path.parent
     weights = _gather(path)
-    has_config = (folder / CONFIG).is_file() and not weights.self_contained
+    described = (path.parent / CONFIG).is_file() and not weights.self_contained
+    beside = {name: path.parent / name for name in (CONFIG, *EXTRAS) if described and (path.parent / name).is_file()}
     try:
-        config = ViTMSNConfig.from_dict(_json(folder / CONFIG)) if has_config else _infer(path, weights)
+        config = ViTMSNConfig.from_dict(_json(beside[CONFIG])) if described else _infer(path, weights)
     except ConfigError as error:
         raise CheckpointError(f"{source}: {error}") from error
     if _depth(weights) != config.num_hidden_layers:  # before a config's billion layers are enumerated
@@ -432,51 +433,45 @@ def load(name_or_path: str | Path) -> Checkpoint:
             f"{source} has {_depth(weights)} layers but its config says {config.num_hidden_layers}; the two must agree."
         )
     entries = weights.entries
-    classifier = {
-        name: entries.pop(f"classifier.{name}") for name in ("weight", "bias") if f"classifier.{name}" in entries
-    }
+    classifier = {name: entries.pop(name) for name in list(entries) if name.startswith("classifier.")}
     head = {name: entries.pop(name) for name in list(entries) if name.startswith("projector.") or name == "prototypes"}
-    temperature, sharpening = weights.temperature or 0.1, 0.25
-    mean: dict[str, Entry] = {}
-    if has_config and (folder / MSN_HEAD).is_file():
-        head, metadata = _safetensors(folder / MSN_HEAD)
-        temperature = _positive(folder / MSN_HEAD, metadata, "temperature", temperature)
-        sharpening = _positive(folder / MSN_HEAD, metadata, "sharpening", sharpening)
-    if has_config and (folder / FEATURE_MEAN).is_file():
-        mean, _ = _safetensors(folder / FEATURE_MEAN)
+    metadata: dict[str, str] = {}
+    if MSN_HEAD in beside:
+        head, metadata = _safetensors(beside[MSN_HEAD])
+    mean = _safetensors(beside[FEATURE_MEAN])[0] if FEATURE_MEAN in beside else {}
 
     labels, dim = config.num_labels, config.hidden_size
-    wanted_classifier = {"weight": (labels, dim), "bias": (labels,)} if classifier else {}
-    wanted_head = msn_head_shapes({name: entry.shape for name, entry in head.items()}, dim)
     backbone = config.shapes(mask_token="embeddings.mask_token" in entries)
-    _check(source, entries, {key: (weights.layout.names(key), shape) for key, shape in backbone.items()})
-    _check(f"{source} (classifier)", classifier, {key: ((key,), shape) for key, shape in wanted_classifier.items()})
-    _check(f"{source} (MSN head)", head, {key: ((key,), shape) for key, shape in wanted_head.items()})
-    _check(f"{source} (feature mean)", mean, {"feature_mean": (("feature_mean",), (dim,))} if mean else {})
+    linear = {"classifier.weight": (labels, dim), "classifier.bias": (labels,)}
+    heads = msn_head_shapes({name: entry.shape for name, entry in head.items()}, dim)
+    _check(source, entries, backbone, weights.layout)
+    _check(f"{source} (classifier)", classifier, linear if classifier else {})
+    _check(f"{source} (MSN head)", head, heads)
+    _check(f"{source} (feature mean)", mean, {"feature_mean": (dim,)} if mean else {})
     return Checkpoint(
         source=source,
         config=config,
-        tensors={key: _fused([entries[name] for name in weights.layout.names(key)]) for key in backbone},
-        classifier={key: _fused([entry]) for key, entry in classifier.items()},
-        msn_head={key: _fused([entry]) for key, entry in head.items()},
-        temperature=temperature,
-        sharpening=sharpening,
-        feature_mean=_fused([mean["feature_mean"]]) if mean else None,
-        processor=_json(folder / PROCESSOR) if has_config and (folder / PROCESSOR).is_file() else None,
-        card=_json(folder / CARD) if has_config and (folder / CARD).is_file() else {},
+        tensors={key: _read([entries[name] for name in weights.layout.names(key)]) for key in backbone},
+        classifier={key.removeprefix("classifier."): _read([entry]) for key, entry in classifier.items()},
+        msn_head={key: _read([entry]) for key, entry in head.items()},
+        temperature=_positive(source, metadata, "temperature", weights.temperature or 0.1),
+        sharpening=_positive(source, metadata, "sharpening", 0.25),
+        feature_mean=_read([mean["feature_mean"]]) if mean else None,
+        processor=_json(beside[PROCESSOR]) if PROCESSOR in beside else None,
+        card=_json(beside[CARD]) if CARD in beside else {},
     )
 
 
-Wanted = Mapping[str, tuple[tuple[str, ...], tuple[int, ...]]]  # canonical key -> the file's names, whole shape
-
-
-def _check(source: str, entries: Mapping[str, Entry], wanted: Wanted) -> None:
-    """Every name there, no other, each of its shape and of a type we convert faithfully."""
-    _compare(source, set(entries), {name for names, _ in wanted.values() for name in names})
-    for names, shape in wanted.values():
+def _check(
+    source: str, entries: Mapping[str, Entry], shapes: Mapping[str, tuple[int, ...]], layout: Layout = CANONICAL
+) -> None:
+    """Every name there, no other, each of its shape and of a type that widens faithfully."""
+    _compare(source, set(entries), {name for key in shapes for name in layout.names(key)})
+    for key, shape in shapes.items():
+        names = layout.names(key)
         part = shape if len(names) == 1 else (shape[0] // len(names), *shape[1:])
+        types = ("I64",) if key.endswith("num_batches_tracked") else FLOATS
         for entry in (entries[name] for name in names):
-            types = ("I64",) if entry.key.endswith("num_batches_tracked") else FLOATS
             if entry.shape != part:
                 raise CheckpointError(
                     f"{source} has {entry.key} of shape {entry.shape}; this network needs {part}: check that weights "
@@ -488,8 +483,8 @@ def _check(source: str, entries: Mapping[str, Entry], wanted: Wanted) -> None:
                 )
 
 
-def _fused(entries: list[Entry]) -> Tensor:
-    """Read, check and widen the parts of one tensor into memory of its own (files may change later)."""
+def _read(entries: list[Entry]) -> Tensor:
+    """Read, widen and check the parts of one tensor, into memory of its own (files may change later)."""
     parts = []
     for entry in entries:
         tensor = entry.read()
@@ -500,13 +495,14 @@ def _fused(entries: list[Entry]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _positive(file: Path, metadata: Mapping[str, str], name: str, default: float) -> float:
+def _positive(source: str, metadata: Mapping[str, str], name: str, default: float) -> float:
+    text = metadata.get(name, str(default))
     try:
-        value = float(metadata.get(name, default))
+        value = float(text)
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
-        raise CheckpointError(f"{file} has {name} {metadata[name]!r} in its metadata; a positive number is needed.")
+        raise CheckpointError(f"{source} has {name} {text!r} beside its MSN head; a positive number is needed.")
     return value
 
 
@@ -532,28 +528,27 @@ def embedded(name: str = "vit-msn-tiny-8-64") -> Path:
 
 def read_processor(name_or_path: str | Path) -> dict[str, Any] | None:
     """The parsed ``preprocessor_config.json`` of a hub id, a folder or a file's folder; None where there is none."""
-    path = Path(name_or_path).expanduser()
-    if not path.exists():
-        path = _fetch(str(name_or_path), lambda names: [CONFIG, PROCESSOR])
-    file = (path if path.is_dir() else path.parent) / PROCESSOR
+    place = os.path.expanduser(name_or_path)
+    if not os.path.exists(place):
+        place = str(_fetch(str(name_or_path), lambda names: [CONFIG, PROCESSOR])[0])
+    file = Path(place if os.path.isdir(place) else os.path.dirname(place)) / PROCESSOR
     return _json(file) if file.is_file() else None
 
 
 def _locate(name_or_path: str | Path) -> tuple[str, Path]:
     """(source for people, weights file or index)."""
-    path = Path(name_or_path).expanduser()
-    if path.is_file():
-        return str(name_or_path), path
-    if not path.is_dir():
-        path = _fetch(str(name_or_path), lambda names: [CONFIG, *EXTRAS, *_preferred(names)])
+    source, path = str(name_or_path), Path(os.path.expanduser(name_or_path))
+    if os.path.isfile(path):
+        return source, path
+    if not os.path.isdir(path):
+        path, fresh = _fetch(source, lambda names: [CONFIG, *EXTRAS, *_preferred(names)])
+        source = source if fresh else f"{source} (cached copy: the hub cannot be reached)"
     if not (path / CONFIG).is_file():
-        raise CheckpointError(
-            f"{name_or_path} has no {CONFIG}; a model folder has one (a lone weights file: give its path)."
-        )
+        raise CheckpointError(f"{source} has no {CONFIG}; a model folder has one (a lone weights file: give its path).")
     present = [name for name in WEIGHTS if (path / name).is_file()]
     if not present:
-        raise CheckpointError(f"{name_or_path} has no weights; one of {', '.join(WEIGHTS)} is needed.")
-    return str(name_or_path), path / present[0]
+        raise CheckpointError(f"{source} has no weights; one of {', '.join(WEIGHTS)} is needed.")
+    return source, path / present[0]
 
 
 def _preferred(names: Iterable[str]) -> list[str]:
@@ -566,8 +561,8 @@ def _preferred(names: Iterable[str]) -> list[str]:
     return []
 
 
-def _fetch(name: str, choose: Callable[[Iterable[str]], list[str]]) -> Path:
-    """Download the chosen files of a hub model, size known first; the cached copy when the hub cannot be reached."""
+def _fetch(name: str, choose: Callable[[Iterable[str]], list[str]]) -> tuple[Path, bool]:
+    """(folder of a hub model with the chosen files, True), its size known first; a cached folder and False offline."""
     if not HUB_ID.fullmatch(name) or ".." in name:
         raise CheckpointError(f"{name!r} is no file or folder here and no hub id; a hub id reads 'owner/name'.")
     from huggingface_hub import HfApi, snapshot_download  # slow to import, and most models are folders
@@ -581,7 +576,7 @@ def _fetch(name: str, choose: Callable[[Iterable[str]], list[str]]) -> Path:
         ) from error
     except Exception as error:  # each version of the hub's client has its own transport errors
         try:
-            return Path(snapshot_download(name, allow_patterns=[CONFIG], local_files_only=True))
+            return Path(snapshot_download(name, allow_patterns=[CONFIG], local_files_only=True)), False
         except Exception:
             raise CheckpointError(
                 f"{name} cannot be fetched ({type(error).__name__}) and is not in the cache; connect to the network, "
@@ -596,7 +591,7 @@ def _fetch(name: str, choose: Callable[[Iterable[str]], list[str]]) -> Path:
             "(VITMSN_MAX_CHECKPOINT_BYTES raises this)."
         )
     try:
-        return Path(snapshot_download(name, allow_patterns=chosen))
+        return Path(snapshot_download(name, allow_patterns=chosen)), True
     except Exception as error:  # as above
         raise CheckpointError(f"{name} could not be downloaded ({error}); try again, or give a folder.") from error
 
@@ -663,6 +658,7 @@ def save(
             _write_json(fresh / CONFIG, description)
             for name in (MSN_HEAD, FEATURE_MEAN, CARD, PROCESSOR, WEIGHTS[0], CONFIG):
                 if (fresh / name).exists():
+                    shutil.copymode(fresh / CONFIG, fresh / name)  # safetensors writes for the owner alone
                     os.replace(fresh / name, folder / name)
                 elif name != PROCESSOR:
                     (folder / name).unlink(missing_ok=True)

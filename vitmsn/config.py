@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from vitmsn.errors import ConfigError
@@ -15,6 +16,19 @@ def pair(value: int | list[int] | tuple[int, int]) -> tuple[int, int]:
         return value, value
     rows, columns = value
     return int(rows), int(columns)
+
+
+_UNSET: Any = None  # settled by what else is given
+_WHOLE = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "num_channels")
+_REAL = {  # name -> largest value
+    "hidden_dropout_prob": 1.0,
+    "attention_probs_dropout_prob": 1.0,
+    "initializer_range": math.inf,
+    "layer_norm_eps": math.inf,
+}
+ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish", "tanh")
+PROBLEMS = ("regression", "single_label_classification", "multi_label_classification")
+MAX_LABELS = 100_000  # ImageNet-21k has 21,841; a config must not be able to ask for a billion
 
 
 @dataclass(frozen=True)
@@ -38,45 +52,73 @@ class ViTMSNConfig:
     patch_size: int | tuple[int, int] = 16
     num_channels: int = 3
     qkv_bias: bool = True
-    id2label: Mapping[int, str] = field(default_factory=lambda: {0: "LABEL_0", 1: "LABEL_1"})
+    id2label: Mapping[int, str] = _UNSET  # unset: LABEL_0, LABEL_1, ...
+    label2id: Mapping[str, int] = _UNSET  # unset: the inverse of id2label
+    num_labels: int = _UNSET  # unset: as many as id2label names, or 2
     problem_type: str | None = None
 
     def __post_init__(self) -> None:
-        # JSON has lists for pairs and strings for keys
+        for name in _WHOLE:
+            self._set(name, _number(name, getattr(self, name), whole=True, low=1))
+        for name, high in _REAL.items():
+            self._set(name, _number(name, getattr(self, name), whole=False, low=0, high=high))
         for name in ("image_size", "patch_size"):
             value = getattr(self, name)
-            if not isinstance(value, int):
-                object.__setattr__(self, name, pair(value))
-        object.__setattr__(self, "id2label", {int(key): str(label) for key, label in self.id2label.items()})
-        self._check()
-
-    def _check(self) -> None:
-        for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "num_channels"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+            numbers = [value] if isinstance(value, int) else list(value) if isinstance(value, list | tuple) else []
+            if len(numbers) != (1 if isinstance(value, int) else 2):
+                raise ConfigError(
+                    f"{name} is {value!r}; one whole number of pixels or a pair [height, width] is needed."
+                )
+            numbers = [_number(name, number, whole=True, low=1) for number in numbers]
+            self._set(name, numbers[0] if isinstance(value, int) else tuple(numbers))
+        if not isinstance(self.qkv_bias, bool):
+            raise ConfigError(f"qkv_bias is {self.qkv_bias!r}; true or false is needed.")
+        if self.hidden_act not in ACTIVATIONS:
+            raise ConfigError(f"hidden_act is {self.hidden_act!r}; known are {', '.join(ACTIVATIONS)}.")
+        if self.problem_type not in (None, *PROBLEMS):
+            raise ConfigError(f"problem_type is {self.problem_type!r}; known are {', '.join(PROBLEMS)}.")
         if self.hidden_size % self.num_attention_heads:
             raise ConfigError(
                 f"hidden_size {self.hidden_size} cannot be shared by {self.num_attention_heads} heads; "
                 "choose num_attention_heads that divides it."
             )
-        (height, width), (patch_height, patch_width) = pair(self.image_size), pair(self.patch_size)
-        if min(height, width, patch_height, patch_width) < 1 or height < patch_height or width < patch_width:
+        if 0 in self.grid:
             raise ConfigError(
                 f"image_size {self.image_size} holds no patch of patch_size {self.patch_size}; "
                 "the picture must be at least one patch high and wide."
             )
-        if self.hidden_act not in ACTIVATIONS:
-            raise ConfigError(f"hidden_act is {self.hidden_act!r}; known are {', '.join(ACTIVATIONS)}.")
-        if sorted(self.id2label) != list(range(len(self.id2label))):
-            raise ConfigError(f"id2label has the keys {sorted(self.id2label)[:8]}...; they must count 0, 1, 2, ...")
+        self._name_labels()
 
-    @property
-    def num_labels(self) -> int:
-        return len(self.id2label)
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)  # the class is frozen for everyone else
 
-    @property
-    def label2id(self) -> dict[str, int]:
-        return {label: index for index, label in self.id2label.items()}
+    def _name_labels(self) -> None:
+        """Settle ``id2label``, ``label2id`` and ``num_labels``, of which any may be given."""
+        named, numbers, count = self.id2label, self.label2id, self.num_labels
+        if count is not None:
+            count = int(_number("num_labels", count, whole=True, low=0, high=MAX_LABELS))
+        try:
+            if named is None and numbers is not None:
+                named = {index: label for label, index in numbers.items()}
+            if named is None:
+                named = {index: f"LABEL_{index}" for index in range(2 if count is None else count)}
+            named = {int(index): str(label) for index, label in named.items()}  # JSON has text for keys
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ConfigError(f"id2label or label2id is no table of numbers and names ({error}).") from error
+        if sorted(named) != list(range(len(named))) or len(named) > MAX_LABELS:
+            raise ConfigError(
+                f"id2label has {len(named)} labels, numbered {sorted(named)[:4]}...; they must count 0, 1, 2, ... "
+                f"up to at most {MAX_LABELS}."
+            )
+        if count not in (None, len(named)):
+            raise ConfigError(f"num_labels is {count} but {len(named)} labels are named; give one of them.")
+        named = dict(sorted(named.items()))
+        inverse = {label: index for index, label in named.items()}
+        if numbers is not None and dict(numbers) != inverse:
+            raise ConfigError("label2id is not the inverse of id2label; give one of them.")
+        self._set("id2label", named)
+        self._set("label2id", inverse)
+        self._set("num_labels", len(named))
 
     @property
     def head_dim(self) -> int:
@@ -119,25 +161,19 @@ class ViTMSNConfig:
 
     def with_labels(self, num_labels: int | None = None, id2label: Mapping[int, str] | None = None) -> ViTMSNConfig:
         """A copy with other classes: named by ``id2label``, or ``LABEL_0 ... LABEL_{num_labels - 1}``."""
-        if id2label is None:
-            if num_labels is None:
-                return self
-            id2label = {index: f"LABEL_{index}" for index in range(num_labels)}
-        elif num_labels is not None and num_labels != len(id2label):
-            raise ConfigError(
-                f"num_labels is {num_labels} but id2label names {len(id2label)} classes; give one of them."
-            )
-        return replace(self, id2label=id2label)
+        if num_labels is None and id2label is None:
+            return self
+        unset: dict[str, Any] = {"num_labels": num_labels, "id2label": id2label, "label2id": None}
+        return replace(self, **unset)
 
     def to_dict(self) -> dict[str, Any]:
         """What ``config.json`` holds; transformers 4.x and 5.x read it as ``ViTMSNConfig``."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("id2label", "problem_type")}
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-        values["model_type"] = "vit_msn"
-        values["id2label"] = {str(index): label for index, label in self.id2label.items()}
-        values["label2id"] = self.label2id
-        if self.problem_type is not None:
-            values["problem_type"] = self.problem_type
+        values |= {"model_type": "vit_msn", "id2label": {str(index): label for index, label in self.id2label.items()}}
+        del values["num_labels"]  # transformers counts the names
+        if self.problem_type is None:
+            del values["problem_type"]
         return values
 
     @classmethod
@@ -152,21 +188,18 @@ class ViTMSNConfig:
             raise ConfigError(f"config.json describes a {model_type!r} model; a 'vit_msn' one is needed.")
         known = {f.name for f in fields(cls)}
         kept = {name: value for name, value in values.items() if name in known and value is not None}
-        if "id2label" not in kept and values.get("num_labels") is not None:
-            kept["id2label"] = {index: f"LABEL_{index}" for index in range(int(values["num_labels"]))}
-        defaults = cls()
-        for name, value in kept.items():
-            wanted = getattr(defaults, name)
-            if isinstance(wanted, bool | int | float) and name not in ("image_size", "patch_size"):
-                whole = isinstance(wanted, int)
-                if not isinstance(value, int | float) or (whole and value != int(value)):
-                    raise ConfigError(f"config.json has {name} = {value!r}; a number like {wanted} is needed.")
-        try:
-            return cls(**kept)
-        except ConfigError:
-            raise
-        except (TypeError, ValueError, AttributeError) as error:
-            raise ConfigError(f"config.json has a value of the wrong kind ({error}); correct the file.") from error
+        if "id2label" in kept:  # the inverse is often written carelessly; only the names count
+            kept.pop("label2id", None)
+        return cls(**kept)
+
+
+def _number(name: str, value: Any, *, whole: bool, low: float, high: float = math.inf) -> int | float:
+    fits = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+    if not fits or math.isinf(value) or (whole and value != int(value)):
+        kind = "whole number" if whole else "number"
+        upper = "" if math.isinf(high) else f" and at most {high:g}"
+        raise ConfigError(f"{name} is {value!r}; a {kind} of at least {low:g}{upper} is needed.")
+    return int(value) if whole else value
 
 
 def msn_head_shapes(given: Mapping[str, tuple[int, ...]], dim: int) -> dict[str, tuple[int, ...]]:
@@ -189,9 +222,6 @@ def msn_head_shapes(given: Mapping[str, tuple[int, ...]], dim: int) -> dict[str,
     if "prototypes" in given:
         shapes["prototypes"] = (prototypes, output or width)
     return shapes
-
-
-ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish", "tanh")
 
 
 def _vit(dim: int, layers: int, heads: int, patch: int, image: int = 224) -> ViTMSNConfig:
