@@ -78,7 +78,7 @@ LONG_FROM = 450
 LONG: dict[str, str] = {
     "checkpoint": "one key table for each foreign format, and the strict reading that they share",
     "encoder": "the one way from pictures to embeddings, tokens and classes, with its lock and its cache",
-    "fewshot": "seven small estimators of one contract, with the checks they share",
+    "fewshot": "four estimators of one contract, their held-out judgement and the rejector, with the checks they share",
     "gallery": "one kind of example, and the four ways in and out: folder, zip, app, bundle",
     "image": "the only decoder, with every format's conversion, and the only preprocessing",
     "model": "backbone, classifier and head on one forward path, with the reading and writing of each",
