@@ -12,9 +12,9 @@ import csv
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from vitmsn import checkpoint, masking
 from vitmsn.config import VARIANTS, ViTMSNConfig, pair
 from vitmsn.errors import ConfigError, DataError, ViTMSNError
+from vitmsn.image import ViTMSNImageProcessor
 from vitmsn.model import MSNHead, ViTMSNModel, log_assignment
 from vitmsn.pretrain import loss, schedule, views
 
@@ -158,6 +159,10 @@ class Trainer:
         return [{"params": decay, "decays": True}, {"params": plain, "decays": False, "weight_decay": 0.0}]
 
     @property
+    def pictures_per_step(self) -> int:
+        return self.recipe.batch_size
+
+    @property
     def stage(self) -> Stage:
         done, reached = self.step / self.steps, 0.0
         for stage in self.recipe.stages:
@@ -196,9 +201,7 @@ class Trainer:
         first_draw = (self.step // self.steps_per_epoch) * (2 + recipe.random_views + recipe.focal_views)
 
         def view(kind: views.ViewRecipe, size: int, number: int) -> Tensor:
-            sized = copy.copy(kind)
-            object.__setattr__(sized, "size", size)
-            return views.draw_view(pictures, keys, sized, recipe.seed, first_draw + number)
+            return views.draw_view(pictures, keys, replace(kind, size=size), recipe.seed, first_draw + number)
 
         targets = self.targets(view(recipe.target_view, stage.target, 0))
         patch = pair(recipe.model.patch_size)
@@ -292,48 +295,82 @@ class Trainer:
         for name in ("model", "head", "target_model", "target_head", "optimiser"):
             getattr(self, name).load_state_dict(state[name])
 
-    def save(self, path: Path) -> None:
-        """Write the state in one piece: a kill leaves the old file or the new one, never half of one."""
-        temporary = path.with_suffix(".part")
-        torch.save(self.state_dict(), temporary)
-        os.replace(temporary, path)
+
+@torch.no_grad()
+def feature_mean(model: ViTMSNModel, pictures: Tensor, most: int = 10_000, batch_size: int = 250) -> Tensor:
+    """Mean CLS embedding (D,) of the first ``most`` of uint8 ``pictures`` (N, 3, height, width) at the native size."""
+    model.eval()
+    size = pair(model.config.image_size)[0]
+    device = model.embeddings.cls_token.device
+    total = torch.zeros(model.config.hidden_size, dtype=torch.float64)
+    for batch in pictures[:most].split(batch_size):
+        view = views.resize(batch.to(device), size)
+        total += model(view, interpolate_pos_encoding=True).last_hidden_state[:, 0].double().sum(0).cpu()
+    return (total / min(most, len(pictures))).float()
 
 
-Monitor = Callable[[ViTMSNModel], dict[str, float]]
-LOG_COLUMNS = ("step", "epoch", "minutes", "pictures_per_second", "loss", "cross_entropy", "mean_entropy",
-               "anchor_entropy", "prototypes_in_use", "gradient_norm", "rate", "knn")  # fmt: skip
+def export(trainer: Trainer, folder: Path, card: dict[str, Any], dtype: torch.dtype = torch.float32) -> None:
+    """Write the target backbone, its projector and the prototypes as a model folder that this package loads.
+
+    The target is the better model (an average of students), and its projector is the one that the prototypes saw.
+    """
+    head = trainer.target_head.state_dict() | {"prototypes": trainer.head.prototypes.detach()}
+    size = pair(trainer.recipe.model.image_size)
+    checkpoint.save(
+        folder,
+        trainer.recipe.model,
+        trainer.target_model.state_dict(),
+        msn_head=head,
+        feature_mean=feature_mean(trainer.target_model, trainer.pictures),
+        processor=ViTMSNImageProcessor(size={"height": size[0], "width": size[1]}).to_dict(),
+        card=card,
+        dtype=dtype,
+        temperature=trainer.recipe.temperature,
+        sharpening=trainer.recipe.sharpening,
+    )
 
 
-def pretrain(
-    trainer: Trainer,
+class Run(Protocol):
+    """What the loop needs of a trainer; :class:`Trainer` and ``finetune.Finetuner`` are such."""
+
+    step: int
+    steps: int
+    steps_per_epoch: int
+    device: torch.device
+
+    @property
+    def pictures_per_step(self) -> int: ...
+    def train_step(self) -> dict[str, float]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def run(
+    trainer: Run,
     folder: Path,
     *,
     limit_minutes: float | None = None,
     log_every: int = 50,
     save_every: int = 200,
-    monitor: Monitor | None = None,
+    monitor: Callable[[], dict[str, float]] | None = None,
     monitor_every: int = 1000,
     say: Callable[[str], None] = print,
 ) -> bool:
-    """Train to the recipe's end, or until ``limit_minutes`` have passed; resume from ``folder`` if it holds a state.
+    """Train to the recipe's end, or until ``limit_minutes`` have passed; go on from ``folder`` if it holds a state.
 
     Writes ``state.pt`` (to resume) and ``log.csv`` into ``folder``.
 
     Args:
-        monitor: called with the target backbone every ``monitor_every`` steps; its ``knn`` goes into the log.
+        monitor: measures the model every ``monitor_every`` steps and at the end; its numbers join the log.
 
     Returns:
         Whether the recipe is finished.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    state = folder / "state.pt"
+    state, log = folder / "state.pt", folder / "log.csv"
     if state.exists():
         trainer.load_state_dict(torch.load(state, map_location=trainer.device, weights_only=True))
         say(f"resuming at step {trainer.step} of {trainer.steps}")
-    log = folder / "log.csv"
-    if not log.exists():
-        with log.open("w", newline="") as file:
-            csv.writer(file).writerow(LOG_COLUMNS)
     started = mark = time.monotonic()
     marked_step = trainer.step
     while trainer.step < trainer.steps:
@@ -341,33 +378,37 @@ def pretrain(
         finished = trainer.step == trainer.steps
         now = time.monotonic()
         out_of_time = limit_minutes is not None and now - started > 60 * limit_minutes
-        measured = monitor is not None and (trainer.step % monitor_every == 0 or finished)
-        if measured and monitor is not None:
-            row.update(monitor(trainer.target_model))
-        if measured or finished or out_of_time or trainer.step % log_every == 0:
-            row["epoch"] = round(trainer.step / trainer.steps_per_epoch, 3)
-            row["minutes"] = round((now - started) / 60, 2)
-            seen = (trainer.step - marked_step) * trainer.recipe.batch_size
-            row["pictures_per_second"] = round(seen / max(now - mark, 1e-9), 1)
+        measure = monitor is not None and (trainer.step % monitor_every == 0 or finished)
+        if measure or finished or out_of_time or trainer.step % log_every == 0:
+            seen = (trainer.step - marked_step) * trainer.pictures_per_step
+            row["epoch"] = trainer.step / trainer.steps_per_epoch
+            row["minutes"] = (now - started) / 60
+            row["pictures_per_second"] = seen / max(now - mark, 1e-9)
+            measured = monitor() if measure and monitor is not None else {}
+            _log(log, row, measured)
+            numbers = "  ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in (row | measured).items())
+            say(f"of {trainer.steps} steps: {numbers}")
             mark, marked_step = time.monotonic(), trainer.step
-            with log.open("a", newline="") as file:
-                csv.writer(file).writerow([_short(row.get(name, "")) for name in LOG_COLUMNS])
-            say(_line(row, trainer))
         if finished or out_of_time or trainer.step % save_every == 0:
-            trainer.save(state)
+            save_state(trainer.state_dict(), state)
         if out_of_time:
             break
     return trainer.step >= trainer.steps
 
 
-def _short(value: float | str) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+def save_state(state: dict[str, Any], path: Path) -> None:
+    """Write a state in one piece: a kill leaves the old file or the new one, never half of one."""
+    partial = path.with_suffix(".part")
+    torch.save(state, partial)
+    os.replace(partial, path)
 
 
-def _line(row: dict[str, float], trainer: Trainer) -> str:
-    text = (
-        f"step {trainer.step}/{trainer.steps}  epoch {row['epoch']:.2f}  {row['pictures_per_second']:.0f} pictures/s  "
-        f"loss {row['loss']:.3f}  cross-entropy {row['cross_entropy']:.3f}  "
-        f"mean entropy {row['mean_entropy']:.2f}  prototypes {row['prototypes_in_use']:.0f}"
-    )
-    return text + (f"  kNN {100 * row['knn']:.1f} %" if "knn" in row else "")
+def _log(path: Path, row: dict[str, float], measured: dict[str, float]) -> None:
+    """One line of the log; the column for measurements is there from the start, empty where nothing was measured."""
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.writer(file)
+        if new:
+            writer.writerow([*row, "measured"])
+        words = " ".join(f"{name}={value:.4f}" for name, value in measured.items())
+        writer.writerow([*(f"{value:.6g}" for value in row.values()), words])
