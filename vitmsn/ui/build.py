@@ -178,7 +178,7 @@ def _wire_load(page: gr.Blocks, app: App, top: gr.HTML) -> None:
             call.message, example = str(error), None
         if example is not None:
             keep_picture(visit, example.picture, example.name)
-        elif visit.picture is None:
+        elif not visit.begun:
             first = examples.photographs()[0]
             keep_picture(visit, first.picture, first.name)
         values = []
@@ -231,7 +231,10 @@ def serve(model: str | None = None, host: str | None = None, port: int | None = 
     except (ViTMSNError, OSError) as error:
         print(f"vitmsn: {error}", file=sys.stderr)
         return 2
-    print(f"vitmsn: {models.name(models.default)} on {encoder.device} ({str(encoder.dtype).removeprefix('torch.')})", flush=True)
+    print(
+        f"vitmsn: {models.name(models.default)} on {encoder.device} ({str(encoder.dtype).removeprefix('torch.')})",
+        flush=True,
+    )
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())

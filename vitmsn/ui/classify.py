@@ -20,7 +20,9 @@ SHOWN = 5  # answers on the page, and in each row of the table
 STEP = 16  # pictures classified between two looks at the clock and the Stop button
 PEOPLE = {"person", "people", "human", "man", "woman", "boy", "girl"}
 NO_HEAD = "No names to show: {name} has no classifier."
-STILL = "It still turns pictures into embeddings, and those are enough to teach it classes of your own from a few examples."
+STILL = (
+    "It still turns pictures into embeddings, and those are enough to teach it classes of your own from a few examples."
+)
 
 # One listener on the component, which outlives its contents: what is typed hides the classes that do not contain it.
 SEARCH = """element.addEventListener("input", (event) => {
@@ -223,9 +225,16 @@ def build(app: App) -> None:
     with gr.Accordion("What it can recognise", open=False):
         known = gr.HTML(js_on_load=SEARCH)
     app.answer("classify", answer, [], [said, bars, about, code, known])
-    app.on([files.upload, files.delete, files.clear], many, [files], [table], notice=line, long=True, show_progress="full")
+    app.on(
+        [files.upload, files.delete, files.clear], many, [files], [table], notice=line, long=True, show_progress="full"
+    )
     app.go(teach, "fewshot")
     app.stop(stop)
-    app.endpoint("classify", classify, [Photo(visible=False), gr.Number(5, visible=False, precision=0)], [gr.Label(visible=False)])
+    app.endpoint(
+        "classify",
+        classify,
+        [Photo(visible=False), gr.Number(5, visible=False, precision=0)],
+        [gr.Label(visible=False)],
+    )
     pictures = gr.File(visible=False, file_count="multiple", type="filepath")
     app.endpoint("embed", embed, [pictures], [gr.JSON(visible=False)], long=True)

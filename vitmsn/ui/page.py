@@ -252,76 +252,88 @@ class App:
     # -- the wiring ---------------------------------------------------------------------------------------------------
 
     def connect(self) -> None:
-        """Join the tabs: your picture, opening a tab, choosing a model. Called once, after all tabs were built."""
+        """Join the tabs: your picture, opening a tab. Called once, after all tabs were built."""
         for tab, panel in self.panels.items():
             panel.image.input(None, js=UNLINK, api_visibility="private")
-            for event, fn, inputs in (
-                (panel.image.input, self._receive, [panel.image]),
-                (panel.strip.click, self._choose, []),
-            ):
-                changed = self.on(event, fn, inputs, [panel.image], notice=panel.notice)
-                self.fill(changed.then, tab)
+            self.fill(panel.image.input, tab, before=self._receive, given=[panel.image], always=True)
+            self.fill(panel.strip.click, tab, before=self._choose, always=True)
         for tab, item in self.items.items():
             item.select(None, js=f"() => ({LINK.format(name='tab')})('{tab}')", api_visibility="private")
-            self.fill(item.select, tab, opening=True)
+            self.fill(item.select, tab, before=functools.partial(self._enter, tab))
 
-    def fill(self, event: Any, tab: str, *, opening: bool = False) -> Any:
-        """On `event`, show the visitor's picture and the tab's answer, if this tab is open and either is out of date."""
-        entry, panel = self.answers.get(tab), self.panels.get(tab)
-        if entry is None:
-            return event(self._mark(tab), queue=False, api_visibility="private", show_progress="hidden")
-        outputs = [panel.image] if panel else []
+    def fill(
+        self,
+        event: Any,
+        tab: str,
+        *,
+        before: Callable[..., bool] | None = None,
+        given: Sequence[Component] = (),
+        always: bool = False,
+    ) -> Any:
+        """On `event`, show the visitor's picture and the tab's answer, if this tab is open and either is out of date
+        (or `always`, where the page may show something else by now).
+
+        `before(call, *given values)` comes first; when it returns False only the picture and its message are shown.
+        """
+        panel = self.panels.get(tab)
+        entry = self.answers[tab]
 
         def fill(call: Call, *values: Any) -> Any:
             visit = call.visit
-            if opening:
-                visit.tab = tab
+            head, values = values[: len(given)], values[len(given) :]
+            going_on = before is None or before(call, *head)
             if visit.tab != tab:
                 return SKIP
-            if visit.picture is None and tab not in visit.shown and panel:
-                first = examples.photographs()[0]
-                keep_picture(visit, first.picture, first.name)
-            picture = visit.picture.digest if visit.picture else ""
+            shown = self._picture(call) if panel else []
             stamp = (entry.stamp(visit), visit.model)
-            old_picture, old_stamp = visit.shown.get(f"{tab} picture"), visit.shown.get(tab)
-            if (picture, stamp) == (old_picture, old_stamp):
+            if not always and visit.shown.get(tab) == (stamp, picture_stamp(visit)):
                 return SKIP
-            shown = [portrait(visit)] if panel else []
-            visit.shown[f"{tab} picture"] = picture
+            visit.shown.pop(tab, None)
+            results: list[Any] = [gr.skip()] * len(entry.outputs)
             try:
-                results = _listed(entry.fn(call, *values), len(entry.outputs))
+                if going_on:
+                    results = _listed(entry.fn(call, *values), len(entry.outputs))
+                    visit.shown[tab] = (stamp, picture_stamp(visit))
             except ViTMSNError as error:
-                visit.shown.pop(tab, None)
                 call.message = str(error)
-                results = [gr.skip()] * len(entry.outputs)
-            else:
-                visit.shown[tab] = stamp
             return [*shown, *results]
 
-        return self.on(event, fill, entry.inputs, [*outputs, *entry.outputs], notice=entry.notice)
+        outputs = [*([panel.image] if panel else []), *entry.outputs]
+        return self.on(event, fill, [*given, *entry.inputs], outputs, notice=entry.notice)
 
-    def _mark(self, tab: str) -> Function:
-        def mark(request: gr.Request) -> None:
-            self.visitors.of(request.session_hash).tab = tab
+    def _picture(self, call: Call) -> list[Any]:
+        """The update that shows 'your picture'; a visit that was forgotten meanwhile starts again with the example."""
+        if not call.visit.begun:
+            first = examples.photographs()[0]
+            keep_picture(call.visit, first.picture, first.name)
+            call.message = "This page slept so long that your pictures were deleted; drop yours again to go on with it."
+        return [portrait(call.visit)]
 
-        return mark
+    def _enter(self, tab: str, call: Call) -> bool:
+        call.visit.tab = tab
+        return True
 
-    def _receive(self, call: Call, path: str | None) -> Any:
-        """A picture came (or was cleared): make it the visitor's, or say why not and show the one before again."""
+    def _receive(self, call: Call, path: str | None) -> bool:
+        """A picture came (or was cleared): make it the visitor's, or say why not and keep the one before."""
         visit = call.visit
         if path is None:
-            visit.picture, visit.example = None, ""
-            return portrait(visit)
+            visit.picture, visit.example, visit.begun = None, "", True
+            call.message = "There is no picture now: drop one, take one, or choose an example."
+            return False
         try:
             keep_picture(visit, read_picture(path))
         except ViTMSNError as error:
+            visit.begun = True
             call.message = str(error)
-        return portrait(visit)
+            return False
+        if visit.picture is not None and visit.picture.notes:
+            call.message = f"{visit.picture.name}: {', '.join(visit.picture.notes)}."
+        return True
 
-    def _choose(self, call: Call) -> Any:
+    def _choose(self, call: Call) -> bool:
         example = examples.by_name(str(call.chosen("name")))
         keep_picture(call.visit, example.picture, example.name)
-        return portrait(call.visit)
+        return True
 
     def _shown(self, fn: Function, count: int) -> Function:
         """`fn` as a Gradio handler whose errors appear on the page: notice first, status last."""

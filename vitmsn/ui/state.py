@@ -162,6 +162,7 @@ class Visit:
     kept: dict[str, Any] = field(default_factory=dict)  # {"gallery": Gallery, ...}; `nbytes` of a value is counted
     shown: dict[str, Hashable] = field(default_factory=dict)  # what each tab was answered for
     seen: float = 0.0
+    begun: bool = False  # a picture was chosen, dropped or cleared: the page shows what this visit says
     left: bool = False  # the page was closed; it may come back (a phone that slept)
     stopped: float = 0.0  # when the visitor last pressed Stop
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
@@ -337,4 +338,4 @@ def keep_picture(visit: Visit, picture: Picture, example: str = "") -> None:
         reduced.thumbnail((limits.PICTURE_SIDE, limits.PICTURE_SIDE))
         picture = image.decode(reduced, name=picture.name)
     with visit.lock:
-        visit.picture, visit.example = picture, example
+        visit.picture, visit.example, visit.begun = picture, example, True
