@@ -1,0 +1,65 @@
+"""Bounds: one line each, whole numbers above zero, and the environment's word over ours."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from vitmsn import limits
+
+SOURCE = Path(limits.__file__)
+BOUNDS = sorted(name for name in vars(limits) if name.isupper() and name != "MIB")
+
+
+def fresh() -> ModuleType:
+    """The module as a new process would read it; the one in use stays as it is."""
+    spec = importlib.util.spec_from_file_location("limits_read_again", SOURCE)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_the_environment_overrides_every_bound(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert type(getattr(limits, name)) is int
+    assert getattr(limits, name) >= 1
+    before = {other: getattr(limits, other) for other in BOUNDS}
+    monkeypatch.setenv(f"VITMSN_{name}", "12345")
+    after = fresh()
+    assert {other: getattr(after, other) for other in BOUNDS} == {**before, name: 12345}
+    assert getattr(limits, name) == before[name]
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "", "many", "nan", "1e6"])
+def test_a_bound_that_makes_no_sense_is_refused_by_name(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VITMSN_MAX_PIXELS", text)
+    with pytest.raises(ValueError, match=rf"^VITMSN_MAX_PIXELS is {re.escape(repr(text))}; .* correct or unset it\.$"):
+        fresh()
+
+
+def test_one_line_each() -> None:
+    """Each bound is read from the environment by its own name, and by no other."""
+    read = {
+        statement.targets[0].id: statement.value.args[0].value
+        for statement in ast.parse(SOURCE.read_text(encoding="utf-8")).body
+        if isinstance(statement, ast.Assign)
+        and isinstance(statement.targets[0], ast.Name)
+        and isinstance(statement.value, ast.Call)
+        and isinstance(statement.value.args[0], ast.Constant)
+    }
+    assert sorted(read) == BOUNDS
+    assert all(name == asked for name, asked in read.items())
+
+
+def test_bounds_fit_together() -> None:
+    assert limits.MAX_IMAGE_BYTES <= limits.MAX_UPLOAD_BYTES
+    assert limits.MAX_ARCHIVE_BYTES <= limits.MAX_UPLOAD_BYTES
+    assert limits.LARGE_PIXELS <= limits.MAX_PIXELS <= limits.MAX_SCANNED_PIXELS
+    assert limits.MAX_CLASSES <= limits.MAX_EXAMPLES
+    assert limits.THUMBNAIL_SIDE**2 <= limits.MAX_PIXELS

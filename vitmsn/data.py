@@ -1,0 +1,370 @@
+"""Data sets as encoded pictures with labels: a folder, parquet files, or a data set of the hub.
+
+    open_data("pets/") -> DataSet -> Record(id, data, label), in an order that is the same every time
+
+Pictures stay encoded: decoding is ``image.decode``'s alone. Parquet files and hub data sets are read by Hugging Face's
+``datasets``, which is imported when it is needed; the files of a folder are read as they are.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from vitmsn import limits
+from vitmsn.errors import DataError, ImageError
+from vitmsn.image import ViTMSNImageProcessor, decode
+
+UNLABELLED = -1  # in ``DataSet.labels``; a record says ``None``
+
+
+class Record(NamedTuple):
+    """One picture: ``data`` are its encoded bytes, ``label`` its place in ``classes`` (``None`` when it has none)."""
+
+    id: str
+    data: bytes
+    label: int | None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class DataSet:
+    """Pictures and labels, read anew at each iteration and never held in memory.
+
+    ``classes``: the names that labels are places in; empty when nothing is labelled. ``labels``: (N,) int64 of all
+    records in order, -1 without one. ``skipped``: what was left out on opening, and why ("a/notes.txt: ...").
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    labels: np.ndarray
+    read: Callable[[np.ndarray], Iterator[Record]]  # rows of the source, ascending -> their records
+    rows: np.ndarray  # (N,) rows of the source that belong to this data set, ascending
+    skipped: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"DataSet({self.name!r}, {len(self)} pictures, {len(self.classes)} classes)"
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Record]:
+        return self.read(self.rows)
+
+    def subset(self, indices: Iterable[int]) -> DataSet:
+        """The records at these places (0 to N - 1), in the data set's own order, each once."""
+        places = np.unique(np.fromiter(indices, dtype=np.int64))
+        if len(places) and not (places[0] >= 0 and places[-1] < len(self)):
+            raise DataError(f"{self.name} has {len(self)} pictures: indices from 0 to {len(self) - 1} are needed.")
+        return replace(self, rows=self.rows[places], labels=self.labels[places])
+
+    def split(self, fraction: float, seed: int = 0) -> tuple[DataSet, DataSet]:
+        """(the rest, the held out): ``fraction`` of every class, chosen by ``seed``; both keep the order.
+
+        A class of two pictures or more has at least one on either side; a single picture stays with the rest.
+        """
+        if not 0 < fraction < 1:
+            raise DataError(f"a fraction of {fraction} cannot be held out: give a number between 0 and 1.")
+        generator = np.random.default_rng(seed)
+        held = np.zeros(len(self), dtype=bool)
+        for label in np.unique(self.labels):
+            places = generator.permutation(np.flatnonzero(self.labels == label))
+            held[places[: min(max(1, round(fraction * len(places))), len(places) - 1)]] = True
+        return self.subset(np.flatnonzero(~held)), self.subset(np.flatnonzero(held))
+
+
+def open_data(source: str | os.PathLike[str], split: str | None = None) -> DataSet:
+    """Open a data set; nothing but names and labels is read yet.
+
+    ``source`` is a folder whose sub-folders are the classes, whatever is nested in them (without any, its pictures are
+    unlabelled); a folder, file or pattern (``"train-*.parquet"``) of parquet as ``datasets`` writes it; or the
+    ``owner/name`` of a data set on the hub, downloaded into the cache of ``datasets``. ``split`` ("train",
+    "validation", "test") chooses among the splits there are; by default "train", or the only one. Raises ``DataError``
+    for what is not there or cannot be understood.
+    """
+    text = os.fspath(source)
+    path = Path(text)
+    try:
+        if path.is_dir():
+            parquet = sorted([*path.glob("*.parquet"), *path.glob("*/*.parquet")])
+            return _open_parquet(parquet, text, split) if parquet else _open_folder(path, text, split)
+        if path.suffix == ".parquet" and (path.is_file() or glob.has_magic(text)):
+            found = [path] if path.is_file() else sorted(Path(name) for name in glob.glob(text))
+            if not found:
+                raise DataError(f"{text} matches no file: check the pattern.")
+            return _open_parquet(found, text, split)
+        if path.exists():
+            raise DataError(f"{text} is a file: a folder of pictures, parquet files or a hub data set are needed.")
+    except (OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{text} cannot be read ({_reason(error)}): check the path and its permissions.") from error
+    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", text):
+        return _open_hub(text, split)
+    raise DataError(f"{text} is not there: give a folder, parquet files or the owner/name of a hub data set.")
+
+
+def to_uint8(
+    dataset: DataSet, side: int, progress: Callable[[int, int], None] | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The whole data set in memory, for training: (N, 3, side, side) uint8 and (N,) int64 labels, -1 without one.
+
+    Pictures are decoded and squashed as the model's own preprocessing does. Those that cannot be decoded are left out,
+    with one warning that names them. ``progress(done, total)`` is called after each.
+    """
+    processor = ViTMSNImageProcessor(side)
+    pixels = np.empty((len(dataset), 3, side, side), dtype=np.uint8)
+    labels = np.empty(len(dataset), dtype=np.int64)
+    kept, bad = 0, []
+    for done, record in enumerate(dataset, start=1):
+        try:
+            view = processor.view(decode(record.data, name=record.id))
+        except ImageError as error:
+            bad.append(str(error))
+        else:
+            pixels[kept] = np.asarray(view).transpose(2, 0, 1)
+            labels[kept] = UNLABELLED if record.label is None else record.label
+            kept += 1
+        if progress is not None:
+            progress(done, len(dataset))
+    if not kept:
+        raise DataError(f"{dataset.name} has no picture that can be decoded{': ' + bad[0] if bad else '.'}")
+    if bad:
+        few = " ".join(bad[:5])
+        warnings.warn(f"{len(bad)} of {len(dataset)} pictures of {dataset.name} are left out: {few}", stacklevel=2)
+    return torch.from_numpy(pixels[:kept]), torch.from_numpy(labels[:kept])
+
+
+# -- Splits -----------------------------------------------------------------------------------------------------------
+
+_SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
+
+
+def _choose(splits: Sequence[str], wanted: str | None, text: str) -> str:
+    there = ", ".join(sorted(splits))
+    if wanted is None:
+        if "train" not in splits and len(splits) > 1:
+            raise DataError(f"{text} has the splits {there}: say which with split=.")
+        return "train" if "train" in splits else splits[0]
+    wanted = _SPLITS.get(wanted.lower(), wanted)
+    if wanted not in splits:
+        raise DataError(f"{text} has no split {wanted!r}: choose one of {there}.")
+    return wanted
+
+
+# -- Folders ----------------------------------------------------------------------------------------------------------
+
+_EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+
+def _open_folder(root: Path, text: str, split: str | None) -> DataSet:
+    folders = _visible_folders(root)
+    splits = {_SPLITS[folder.name.lower()]: folder for folder in folders if folder.name.lower() in _SPLITS}
+    if folders and len(splits) == len(folders) and all(_visible_folders(folder) for folder in folders):
+        root = splits[_choose(list(splits), split, text)]
+        folders = _visible_folders(root)
+    elif split is not None:
+        raise DataError(f"{text} has no splits (folders named train, validation or test): leave split out.")
+
+    skipped: list[str] = []
+    pictures: dict[str, list[str]] = {}  # top folder -> paths below the root
+    for name in _files(root):
+        top, *below = name.split("/")
+        if any(part.startswith((".", "__MACOSX")) for part in (top, *below)):
+            skipped.append(f"{name}: hidden")
+        elif os.path.splitext(name)[1].lower() not in _EXTENSIONS:
+            skipped.append(f"{name}: not a picture by its name")
+        else:
+            pictures.setdefault(top if below else "", []).append(name)
+    loose = pictures.pop("", [])
+    if pictures:
+        skipped += [f"{name}: in no class folder" for name in loose]
+        skipped += [f"{folder.name}: no pictures" for folder in folders if folder.name not in pictures]
+    elif loose:
+        return _of_files(root, text, loose, np.full(len(loose), UNLABELLED), (), skipped)
+    else:
+        raise DataError(f"{text} holds no pictures: put them in one folder per class, as .jpg or .png.")
+    classes = tuple(sorted(pictures))
+    labels = np.repeat(np.arange(len(classes)), [len(pictures[name]) for name in classes])
+    return _of_files(root, text, [path for name in classes for path in pictures[name]], labels, classes, skipped)
+
+
+def _visible_folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith((".", "__MACOSX")))
+
+
+def _files(root: Path) -> list[str]:
+    """All files below ``root``, as sorted paths with slashes; links to folders are not followed."""
+
+    def complain(error: OSError) -> None:
+        raise error
+
+    names = []
+    for folder, _, files in os.walk(root, onerror=complain):
+        names += [Path(folder, file).relative_to(root).as_posix() for file in files]
+    return sorted(names)
+
+
+def _of_files(
+    root: Path, text: str, names: list[str], labels: np.ndarray, classes: tuple[str, ...], skipped: list[str]
+) -> DataSet:
+    def read(rows: np.ndarray) -> Iterator[Record]:
+        for row in rows:
+            try:
+                with open(root / names[row], "rb") as file:
+                    data = file.read(limits.MAX_IMAGE_BYTES + 1)  # enough for the decoder to say that it is too much
+            except OSError as error:
+                raise DataError(f"{root / names[row]} cannot be read ({_reason(error)}): check the file.") from error
+            yield Record(names[row], data, _label(labels[row]))
+
+    return DataSet(text, classes, labels.astype(np.int64), read, np.arange(len(names)), tuple(skipped))
+
+
+# -- Parquet and the hub, through ``datasets`` ------------------------------------------------------------------------
+
+_IMAGE_COLUMNS = ("image", "img", "picture", "photo")
+_LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target")
+_BATCH = 256  # rows looked at in one go
+
+
+def _open_parquet(paths: list[Path], text: str, split: str | None) -> DataSet:
+    splits: dict[str, list[str]] = {}
+    for path in paths:
+        words = re.split(r"[^a-z]+", f"{path.parent.name}/{path.stem}".lower())
+        name = next((_SPLITS[word] for word in reversed(words) if word in _SPLITS), "train")
+        splits.setdefault(name, []).append(str(path))
+    files = splits[_choose(list(splits), split, text)]
+
+    def load(columns: list[str] | None = None) -> Any:
+        from datasets import load_dataset
+
+        with tempfile.TemporaryDirectory() as locks:  # nothing is cached: the files are streamed
+            return load_dataset(
+                "parquet", data_files=files, split="train", streaming=True, columns=columns, cache_dir=locks
+            )
+
+    with _datasets(text):
+        rows = load()
+        image, label = _columns(rows.features, text)
+        others = [name for name in rows.features if name != image]
+        counted = label or next(iter(others), image)  # reading one small column tells how many rows there are
+        return _of_rows(rows, image, label, load([counted]), counted, text)
+
+
+def _open_hub(name: str, split: str | None) -> DataSet:
+    with _datasets(f"{name} is no file or folder here, and as a data set of the hub it"):
+        from datasets import load_dataset
+
+        rows = load_dataset(name, split=split or "train")
+        image, label = _columns(rows.features, name)
+        counted = label or image
+        return _of_rows(rows, image, label, rows.select_columns([counted]), counted, name)
+
+
+@contextmanager
+def _datasets(what: str) -> Iterator[None]:
+    """``datasets`` raises errors of many libraries; they leave as one sentence."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{what} cannot be read ({_reason(error)}): check the name, files and network.") from error
+
+
+def _columns(features: Any, text: str) -> tuple[str, str | None]:
+    """The names of the column of pictures and of the column of labels."""
+    import datasets
+
+    def first(names: list[str], preferred: Sequence[str]) -> str | None:
+        return next((name for name in (*preferred, *names) if name in names), None)
+
+    def is_image(feature: Any) -> bool:
+        return isinstance(feature, datasets.Image) or (isinstance(feature, dict) and "bytes" in feature)
+
+    def is_plain(feature: Any) -> bool:
+        return isinstance(feature, datasets.Value) and feature.dtype.startswith(
+            ("int", "uint", "string", "large_string")
+        )
+
+    image = first([name for name, feature in features.items() if is_image(feature)], _IMAGE_COLUMNS)
+    if image is None:
+        there = ", ".join(features)
+        raise DataError(f"{text} has the columns {there}: one of pictures (a struct of bytes and path) is needed.")
+    named = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
+    plain = [name for name in _LABEL_COLUMNS if is_plain(features.get(name))]
+    return image, first(named, _LABEL_COLUMNS) or first(plain, _LABEL_COLUMNS)
+
+
+def _of_rows(rows: Any, image: str, label: str | None, counted: Any, column: str, text: str) -> DataSet:
+    """``rows``: a data set of ``datasets``; ``counted``: its one ``column`` to count by, the labels if any."""
+    from datasets import ClassLabel, Image
+
+    tables = counted.with_format("arrow").iter(batch_size=10_000)
+    if label is None:
+        classes: tuple[str, ...] = ()
+        labels = np.full(sum(len(table) for table in tables), UNLABELLED, dtype=np.int64)
+    else:
+        values = [value for table in tables for value in table[column].to_pylist()]
+        feature = rows.features[label]
+        if isinstance(feature, ClassLabel):
+            classes = tuple(feature.names)
+            labels = np.array([UNLABELLED if value is None else max(value, UNLABELLED) for value in values], np.int64)
+        else:
+            known = sorted({value for value in values if value is not None})
+            places = {value: place for place, value in enumerate(known)}
+            classes = tuple(str(value) for value in known)
+            labels = np.array([places.get(value, UNLABELLED) for value in values], np.int64)
+        if len(labels) and labels.max() >= len(classes):
+            raise DataError(f"{text} has the label {labels.max()} but {len(classes)} class names: correct the file.")
+    if not len(labels):
+        raise DataError(f"{text} holds no pictures.")
+    if isinstance(rows.features[image], Image):
+        rows = rows.cast_column(image, Image(decode=False))
+    rows = rows.with_format("arrow")
+
+    def read(wanted: np.ndarray) -> Iterator[Record]:
+        start = 0
+        with _datasets(text):
+            for table in rows.iter(batch_size=_BATCH):
+                here = wanted[np.searchsorted(wanted, start) : np.searchsorted(wanted, start + len(table))]
+                for row, value in zip(here, table[image].take(here - start).to_pylist(), strict=True):
+                    yield _record(row, value, _label(labels[row]), text)
+                start += len(table)
+                if not len(wanted) or start > wanted[-1]:
+                    return
+
+    return DataSet(text, classes, labels, read, np.arange(len(labels)))
+
+
+def _record(row: int, value: dict[str, Any] | None, label: int | None, text: str) -> Record:
+    """Paths in a table are not followed: whoever made it could name any file of this machine."""
+    value = value or {}
+    if value.get("bytes") is None:
+        raise DataError(f"{text} has no picture in row {row}, but at most a path: store the pictures' bytes in it.")
+    path = os.path.basename(value.get("path") or "")
+    return Record(f"{row} {path}".strip(), value["bytes"], label)
+
+
+def _label(value: int) -> int | None:
+    return None if value == UNLABELLED else int(value)
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what went wrong, without the full stop."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return str(text).strip().splitlines()[0].rstrip(".:")
