@@ -528,7 +528,7 @@ def embedded(name: str = "vit-msn-tiny-8-64") -> Path:
 
 def read_processor(name_or_path: str | Path) -> dict[str, Any] | None:
     """The parsed ``preprocessor_config.json`` of a hub id, a folder or a file's folder; None where there is none."""
-    place = os.path.expanduser(name_or_path)
+    place = os.path.expanduser(str(name_or_path))
     if not os.path.exists(place):
         place = str(_fetch(str(name_or_path), lambda names: [CONFIG, PROCESSOR])[0])
     file = Path(place if os.path.isdir(place) else os.path.dirname(place)) / PROCESSOR
@@ -537,10 +537,11 @@ def read_processor(name_or_path: str | Path) -> dict[str, Any] | None:
 
 def _locate(name_or_path: str | Path) -> tuple[str, Path]:
     """(source for people, weights file or index)."""
-    source, path = str(name_or_path), Path(os.path.expanduser(name_or_path))
-    if os.path.isfile(path):
+    source, place = str(name_or_path), os.path.expanduser(str(name_or_path))
+    path = Path(place)
+    if os.path.isfile(place):
         return source, path
-    if not os.path.isdir(path):
+    if not os.path.isdir(place):
         path, fresh = _fetch(source, lambda names: [CONFIG, *EXTRAS, *_preferred(names)])
         source = source if fresh else f"{source} (cached copy: the hub cannot be reached)"
     if not (path / CONFIG).is_file():
