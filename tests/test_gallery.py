@@ -186,6 +186,16 @@ def test_two_entries_of_one_name_are_both_read() -> None:
     assert list(read_zip(source)) == [Entry("cat", "1.png", b"first"), Entry("cat", "1 (2).png", b"second")]
 
 
+def test_many_files_of_one_long_name_stay_apart() -> None:
+    source = zipped(
+        [(f"cat/{'n' * 70}{number}.png", b"x") for number in range(1500)]
+        + [("cat/a.png", b""), ("cat/A (2).png", b""), ("cat/a.PNG", b"")]
+    )
+    names = [name for _, name in seen(source)]
+    assert len({name.casefold() for name in names}) == 1503 and max(map(len, names)) == limits.MAX_NAME_LENGTH
+    assert names[1] == "n" * 60 + " (2)" and names[-3:] == ["a.png", "A (2).png", "a (3).PNG"]
+
+
 def test_markup_in_names_stays_text_and_invisible_folders_are_reported() -> None:
     entries = read_zip(zipped({"<img onerror=1>/\u202e.png": b"1", "\u200b/2.png": b"2"}))
     assert list(entries) == [Entry("<img onerror=1>", ".png", b"1")]
@@ -435,7 +445,7 @@ def test_classes_are_renamed_merged_moved_and_removed() -> None:
 @pytest.mark.parametrize(
     ("bound", "value", "message"),
     [
-        ("MAX_EXAMPLES", 3, "at most 3 examples, and this would make 4: remove some first"),
+        ("MAX_EXAMPLES", 3, "at most 3 examples; this would make 4: remove some first"),
         ("MAX_CLASSES", 2, "at most 2 classes"),
         ("GALLERY_BYTES", 1500, "a gallery holds at most"),
     ],
@@ -481,6 +491,13 @@ def test_a_zip_becomes_a_gallery_and_what_is_left_out_is_said(monkeypatch: pytes
     assert len(small) == 100 and "the gallery is full (100 examples)" in added.skipped[-1].reason
     with pytest.raises(GalleryError, match="this gallery was made with fake and other came"):
         small.extend(read_zip(source), Fake("other"))
+
+
+def test_large_pictures_are_embedded_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vitmsn.gallery.CHUNK_PIXELS", 2500)  # two of 40 x 30
+    encoder = Fake()
+    Gallery(encoder).extend([Entry("a", f"{grey}.png", png((grey, 0, 0))) for grey in range(7)], encoder)
+    assert encoder.calls == [3, 3, 1]
 
 
 def test_embedding_again_is_all_or_nothing() -> None:
@@ -531,6 +548,7 @@ def test_a_bundle_brings_everything_back(tmp_path: Path) -> None:
     assert not back["e3"].enabled and back.y.tolist() == ["even", "odd"]
     assert back.add("odd", pictures(13), Fake().embed(pictures(13))).ids == ("e4",)
     assert Gallery.open(path.read_bytes(), Fake()).classes == back.classes
+    assert Gallery.is_bundle(path) and not Gallery.is_bundle(TWO)
     again = Gallery.open(path, Fake()).save(tmp_path / "again.zip")
     assert Gallery.open(again, Fake()).examples[0].thumbnail[:2] == b"\xff\xd8"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["again.zip", "pets.zip"]

@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], object]  # (done, total)
 
-CHUNK = 64  # pictures decoded and embedded together
+CHUNK = 64  # pictures decoded and embedded together,
+CHUNK_PIXELS = 50_000_000  # or fewer when they are large: all are in memory at once
 JPEG_QUALITY = 85
 IGNORED = {"__macosx", "thumbs.db", "desktop.ini"}  # what systems leave beside people's files
 SPARED_BYTES = limits.MIB  # entries up to here may be packed as tightly as they like
@@ -183,10 +184,9 @@ class _Labels:
     def __call__(self, folder: str) -> str:
         if folder not in self._of_folder:
             label = clean_name(folder)
-            first = self._of_key.setdefault(_key(label), label)
-            if first in self._of_folder.values():
+            if first := self._of_key.get(_key(label)):
                 self._report.notes.append(f"the folder {label} was joined with {first}")
-            self._of_folder[folder] = first
+            self._of_folder[folder] = self._of_key.setdefault(_key(label), label)
         return self._of_folder[folder]
 
 
@@ -194,14 +194,17 @@ class _Names:
     """File names made different within their class: "a.jpg", "a (2).jpg"."""
 
     def __init__(self) -> None:
-        self._taken: set[tuple[str | None, str]] = set()
+        self._taken: dict[tuple[str | None, str], int] = {}  # -> how often it was asked for
 
     def __call__(self, label: str | None, name: str) -> str:
-        path, number, free = PurePosixPath(name), 2, name
+        path, free = PurePosixPath(name), name
+        number = self._taken.get((label, _key(name)), 0)
         while (label, _key(free)) in self._taken:
-            free = f"{path.stem} ({number}){path.suffix}"
             number += 1
-        self._taken.add((label, _key(free)))
+            tail = f" ({number}){path.suffix}"
+            free = path.stem[: limits.MAX_NAME_LENGTH - len(tail)] + tail
+        self._taken[label, _key(name)] = max(number, 1)
+        self._taken[label, _key(free)] = 1
         return free
 
 
@@ -353,10 +356,8 @@ class _Archive:
             reached = info.header_offset + 30 + info.compress_size
         if reached > end:
             raise ArchiveError(f"{self.shown} ends before its files do: it is incomplete, make or send it again.")
-        if (
-            sum(info.file_size for info in self.infos if info.file_size <= limits.MAX_IMAGE_BYTES)
-            > limits.MAX_UNPACKED_BYTES
-        ):
+        sizes = (info.file_size for info in self.infos)
+        if sum(size for size in sizes if size <= limits.MAX_IMAGE_BYTES) > limits.MAX_UNPACKED_BYTES:
             raise self._too_much()
 
     def _too_much(self) -> ArchiveError:
@@ -634,7 +635,7 @@ class Gallery:
                     chunk.append((self._place(entry, len(chunk)), decode(entry.data, name=entry.name)))
                 except (GalleryError, ImageError) as error:
                     skipped.append(Skipped(entry.name, str(error)))
-                if len(chunk) == CHUNK:
+                if len(chunk) >= CHUNK or sum(math.prod(picture.rgb.size) for _, picture in chunk) > CHUNK_PIXELS:
                     flush()
             flush()
         if isinstance(entries, Entries):
@@ -723,6 +724,13 @@ class Gallery:
             ) from error
         return target
 
+    @staticmethod
+    def is_bundle(source: bytes | str | os.PathLike[str]) -> bool:
+        """Whether a zip is for ``open`` rather than for ``read_zip``. Raises ArchiveError as they do."""
+        archive = _Archive(source)
+        archive.close()
+        return any(info.filename == ABOUT for info in archive.infos)
+
     @classmethod
     def open(
         cls,
@@ -768,7 +776,7 @@ def _encoded(picture: Picture) -> bytes:
 def _check_room(examples: int, nbytes: int) -> None:
     if examples > limits.MAX_EXAMPLES:
         raise GalleryError(
-            f"a gallery holds at most {limits.MAX_EXAMPLES} examples, and this would make {examples}: remove some first."
+            f"a gallery holds at most {limits.MAX_EXAMPLES} examples; this would make {examples}: remove some first."
         )
     if nbytes > limits.GALLERY_BYTES:
         most = limits.GALLERY_BYTES / limits.MIB
