@@ -150,13 +150,13 @@ def _wire_model(app: App, top: gr.HTML, about: gr.HTML) -> None:
             app.models.get(key)
             call.visit.model = key
         except ViTMSNError as error:
-            call.message = f"{error} The model stays {app.models.label(call.visit.model)}."
+            call.message = f"{error} The model stays {app.models.name(call.visit.model)}."
         return call.visit.model, _about(app.models, call.visit.model)
 
     chosen = app.on(
         app.model.input, choose, [app.model], [app.model, about], notice=top, long=True, show_progress="full"
     )
-    app.model.input(None, [app.model], js=LINK.format(name="model"), api_visibility="private")
+    app.model.change(None, [app.model], js=LINK.format(name="model"), api_visibility="private")
     for name in app.items:
         app.fill(chosen.then, name)
 

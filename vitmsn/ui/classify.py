@@ -128,7 +128,7 @@ def _try(path: str) -> tuple[str, Picture | None, str]:
 
 def _table(rows: list[tuple[str, Picture | None, Classification | None, str]]) -> str:
     body = "".join(_row(*row) for row in rows)
-    head = '<th scope="col">Picture</th><th scope="col">File</th><th scope="col">Answer</th><th scope="col">Confidence</th>'
+    head = '<th scope="col" aria-label="Picture"></th><th scope="col">File</th><th scope="col">Answer</th><th scope="col">Confidence</th>'
     return f'<table class="msn-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
@@ -218,10 +218,10 @@ def build(app: App) -> None:
             about = gr.HTML()
             code = gr.HTML()
     with gr.Accordion("Several pictures at once", open=False):
-        files = gr.File(file_count="multiple", file_types=["image"], type="filepath", label="Pictures", height=160)
+        files = gr.File(file_count="multiple", file_types=["image"], type="filepath", label="Pictures", height=160, elem_classes="msn-files")
         line = app.notice()
+        stop = gr.Button("Stop", elem_classes=["msn-quiet-button", "msn-stop"])
         table = gr.HTML()
-        stop = gr.Button("Stop", elem_classes="msn-quiet-button")
     with gr.Accordion("What it can recognise", open=False):
         known = gr.HTML(js_on_load=SEARCH)
     app.answer("classify", answer, [], [said, bars, about, code, known])

@@ -70,7 +70,7 @@ class Models:
             self.missing = str(error)
         for name, label in OFFICIAL:
             self._add(name, label, name)
-        self._add(RANDOM, "random weights · what training did not do", None)
+        self._add(RANDOM, "random weights · untrained", None)
         self.default = GIVEN if given else RANDOM if self.missing else EMBEDDED
 
     def _add(self, key: str, label: str, source: str | None) -> None:
