@@ -11,14 +11,17 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+from PIL import Image
 
 import vitmsn
+from tests.conftest import Served
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -134,6 +137,23 @@ def test_links_lead_somewhere(name: str) -> None:
     path = ROOT / name
     for target in links(path.read_text(encoding="utf-8")):
         assert (path.parent / target).exists(), f"{name} links to {target}"
+
+
+def test_the_python_of_the_readme_runs(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 80, 100, 3), dtype=np.uint8)
+    for name, pixels in zip(("cat", "dog", "who"), pictures, strict=True):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.jpg")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(block.replace("http://127.0.0.1:7860", served.url), names)
+    for name, shape in re.findall(r"^(\w+) = .*?# \(([^)]*)\)", "\n".join(blocks), re.MULTILINE):
+        assert len(names[name].shape) == len(shape.split(",")), name  # type: ignore[attr-defined]
+    said = capsys.readouterr().out
+    assert re.search(r"\['(cat|dog)'\]", said) and "confidences" in said
 
 
 def test_the_licence_is_whole() -> None:
