@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from vitmsn.errors import InputError
-from vitmsn.model import Layer, ViTMSNModel, ViTMSNOutput
+from vitmsn.model import Attention, Layer, ViTMSNModel, ViTMSNOutput
 
 
 def cls_attention(model: ViTMSNModel, tokens: ViTMSNOutput, with_cls: bool = False) -> Tensor:
@@ -52,7 +53,7 @@ def rollout(model: ViTMSNModel, tokens: ViTMSNOutput, start_layer: int = 0) -> T
     """Attention rollout of CLS (Abnar and Zuidema 2020): how layers pass information on, residual included.
 
     Each layer mixes by (mean over heads + identity) / 2; CLS's row of their product is carried backwards from the last
-    layer to ``start_layer``, so one layer's matrix is in memory at a time.
+    layer to ``start_layer``, so one head's matrix is in memory at a time.
 
     Returns:
         (B, K), without the CLS column.
@@ -60,17 +61,16 @@ def rollout(model: ViTMSNModel, tokens: ViTMSNOutput, start_layer: int = 0) -> T
     states = _states(model, tokens)
     _check_layer(model, start_layer)
     batch, count = states[0].shape[:2]
-    row = torch.zeros(batch, 1, count, dtype=states[0].dtype)
+    row = torch.zeros(batch, 1, count)
     row[..., 0] = 1
     for layer in range(len(model.layers) - 1, start_layer - 1, -1):
-        mixing = _matrix(model, states[layer], layer).mean(1)  # (B, T, T)
-        row = (row @ mixing + row) / 2
+        row = (_through(model, states[layer], layer, row) + row) / 2
     return row[:, 0, 1:]
 
 
 def similarity(tokens: ViTMSNOutput, patch: int) -> Tensor:
     """Cosine similarity of one patch's last token (after the final LayerNorm) to all patches' tokens: (B, K)."""
-    last = torch.nn.functional.normalize(tokens.last_hidden_state[:, 1:], dim=-1)
+    last = functional.normalize(tokens.last_hidden_state[:, 1:], dim=-1)
     if not 0 <= patch < last.shape[1]:
         raise InputError(f"patch is {patch}; this picture has the patches 0 to {last.shape[1] - 1}.")
     return (last @ last[:, patch].unsqueeze(-1)).squeeze(-1)
@@ -138,25 +138,38 @@ def _check_layer(model: ViTMSNModel, layer: int) -> None:
         raise InputError(f"layer is {layer}; this model has the layers 0 to {len(model.layers) - 1}.")
 
 
-def _query_key(model: ViTMSNModel, state: Tensor, layer: int) -> tuple[Tensor, Tensor, float]:
-    """Scaled query and key, each (B, H, T, d), in float32 on the CPU whatever the model runs in."""
+def _block(model: ViTMSNModel, layer: int) -> Layer:
     block = model.layers[layer]
     assert isinstance(block, Layer)
-    x = block.layernorm_before(state.to(next(block.parameters())))
-    query, key, _ = block.attention.split(x)
-    return query.float().cpu(), key.float().cpu(), block.attention.scale
+    return block
+
+
+def _project(attention: Attention, x: Tensor, part: int) -> Tensor:
+    """Tokens (B, T, D) -> their queries (part 0) or keys (part 1), (B, H, T, d), in float32 on the CPU."""
+    width = attention.heads * attention.head_dim
+    rows = slice(part * width, (part + 1) * width)
+    bias = attention.qkv.bias
+    projected = functional.linear(x, attention.qkv.weight[rows], None if bias is None else bias[rows])
+    return projected.unflatten(-1, (attention.heads, attention.head_dim)).transpose(1, 2).float().cpu()
 
 
 @torch.inference_mode()
 def _rows(model: ViTMSNModel, state: Tensor, layer: int, token: int) -> Tensor:
-    """One token's attention row in one layer: (B, H, T)."""
-    query, key, scale = _query_key(model, state, layer)
-    scores = (query[:, :, token : token + 1] * scale) @ key.transpose(-2, -1)  # (B, H, 1, T)
-    return scores.squeeze(2).softmax(-1)
+    """One token's attention row in one layer: (B, H, T). One query against all keys."""
+    block = _block(model, layer)
+    x = block.layernorm_before(state.to(next(block.parameters())))
+    query = _project(block.attention, x[:, token : token + 1], 0) * block.attention.scale  # (B, H, 1, d)
+    return (query @ _project(block.attention, x, 1).transpose(-2, -1)).squeeze(2).softmax(-1)
 
 
 @torch.inference_mode()
-def _matrix(model: ViTMSNModel, state: Tensor, layer: int) -> Tensor:
-    """The whole attention of one layer: (B, H, T, T)."""
-    query, key, scale = _query_key(model, state, layer)
-    return ((query * scale) @ key.transpose(-2, -1)).softmax(-1)
+def _through(model: ViTMSNModel, state: Tensor, layer: int, row: Tensor) -> Tensor:
+    """``row`` (B, 1, T) times one layer's attention, averaged over its heads: (B, 1, T)."""
+    block = _block(model, layer)
+    x = block.layernorm_before(state.to(next(block.parameters())))
+    query, key = (_project(block.attention, x, part) for part in (0, 1))
+    query = query * block.attention.scale
+    total = torch.zeros_like(row)
+    for head in range(block.attention.heads):
+        total += row @ (query[:, head] @ key[:, head].transpose(-2, -1)).softmax(-1)
+    return total / block.attention.heads

@@ -65,6 +65,11 @@ def colour(values: np.ndarray, scale: Scale) -> np.ndarray:
     return pixels
 
 
+def percent(share: float) -> str:
+    """A share of 1 with two significant digits: 0.0412 -> "4.1 %"."""
+    return f"{float(f'{100 * share:.2g}'):g} %"
+
+
 def own_scale(values: np.ndarray) -> Scale:
     """From 0 to the largest value; NaN is left out."""
     known = values[~np.isnan(values)]
@@ -154,20 +159,20 @@ def head_grid(maps: np.ndarray, scale: Scale | None = None, zoom: int = 8, gap: 
     return Image.fromarray(joined[: joined.shape[0] - gap, : joined.shape[1] - gap])
 
 
-def with_legend(picture: Image.Image, scale: Scale, unit: str = "", low: str = "", high: str = "") -> Image.Image:
-    """The picture with its colour scale underneath: the ramp, its two ends in numbers, and what they count."""
+def with_legend(picture: Image.Image, scale: Scale, what: str = "") -> Image.Image:
+    """The picture with the colour scale of its shares underneath: the ramp, its two ends, and ``what`` is shared."""
     pad, text_height = 8, 14
     strip = Image.new("RGB", (picture.width, 3 * pad + 8 + text_height), "white")
     bar = Image.fromarray(_MAGMA[None]).resize((max(picture.width - 2 * pad, 1), 8), Image.Resampling.BILINEAR)
     strip.paste(bar, (pad, pad))
     drawn, font = ImageDraw.Draw(strip), ImageFont.load_default(size=text_height)
     line = 2 * pad + 8
-    first, last = low or f"{scale[0]:.2g}", high or f"{scale[1]:.2g}"
+    first, last = (percent(end) for end in scale)
     drawn.text((pad, line), first, "black", font)
     drawn.text((strip.width - pad, line), last, "black", font, anchor="ra")
     between = strip.width - 4 * pad - drawn.textlength(first, font) - drawn.textlength(last, font)
-    if drawn.textlength(unit, font) <= between:
-        drawn.text((strip.width / 2, line), unit, "black", font, anchor="ma")
+    if drawn.textlength(what, font) <= between:
+        drawn.text((strip.width / 2, line), what, "black", font, anchor="ma")
     joined = Image.new("RGB", (picture.width, picture.height + strip.height))
     joined.paste(picture, (0, 0))
     joined.paste(strip, (0, picture.height))
@@ -295,7 +300,7 @@ def scatter(
 
 
 def _letter(axes: Axes, letter: str, place: np.ndarray, tone: str, alone: bool) -> None:
-    """A class's letter on its point, in the ink that is read on its colour; `alone`, larger, on a plate of the colour."""
+    """A class's letter on its point, in an ink that reads on its colour; `alone`, larger, on a plate of it."""
     red, green, blue = (int(tone[at : at + 2], 16) for at in (1, 3, 5))
     ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 115 else "white"
     box = {"boxstyle": "round,pad=0.3", "facecolor": tone, "edgecolor": "none"} if alone else None
