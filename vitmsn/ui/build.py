@@ -126,10 +126,11 @@ def build(models: Models | None = None) -> App:
         with gr.Tabs(elem_classes="msn-tabs", selected=TABS[0][0]) as tabs:
             app = App(page, models, visitors, model=model, status=status, tabs=tabs)
             for name, label in TABS:
-                if importlib.util.find_spec(f"vitmsn.ui.{name}") is None:
+                tab = importlib.import_module(f"vitmsn.ui.{name}") if importlib.util.find_spec(f"vitmsn.ui.{name}") else None
+                if not hasattr(tab, "build"):
                     continue
                 with gr.Tab(label, id=name, elem_id=f"tab-{name}") as app.items[name]:
-                    importlib.import_module(f"vitmsn.ui.{name}").build(app)
+                    tab.build(app)
         status.render()
         app.connect()
         _wire_model(app, top, about)
@@ -157,7 +158,7 @@ def _wire_model(app: App, top: gr.HTML, about: gr.HTML) -> None:
         app.model.input, choose, [app.model], [app.model, about], notice=top, long=True, show_progress="full"
     )
     app.model.change(None, [app.model], js=LINK.format(name="model"), api_visibility="private")
-    for name in app.items:
+    for name in app.answers:
         app.fill(chosen.then, name)
 
 
@@ -191,7 +192,8 @@ def _wire_load(page: gr.Blocks, app: App, top: gr.HTML) -> None:
 
     outputs = [app.tabs, app.model, *(link.component for link in linked)]
     opened = app.on(page.load, load, [], outputs, notice=top, show_progress="hidden")
-    for name in app.items:
+    opened.then(None, js="() => { window.msnOpened = true; }", api_visibility="private")
+    for name in app.answers:
         app.fill(opened.then, name)
 
 

@@ -258,8 +258,11 @@ class App:
             self.fill(panel.image.input, tab, before=self._receive, given=[panel.image], always=True)
             self.fill(panel.strip.click, tab, before=self._choose, always=True)
         for tab, item in self.items.items():
-            item.select(None, js=f"() => ({LINK.format(name='tab')})('{tab}')", api_visibility="private")
-            self.fill(item.select, tab, before=functools.partial(self._enter, tab))
+            # Gradio also selects the first tab when the page opens: that must not overwrite the tab of a link.
+            link = f"() => {{ if (window.msnOpened) ({LINK.format(name='tab')})('{tab}') }}"
+            item.select(None, js=link, api_visibility="private")
+            if tab in self.answers:
+                self.fill(item.select, tab, before=functools.partial(self._enter, tab))
 
     def fill(
         self,
@@ -275,14 +278,14 @@ class App:
 
         `before(call, *given values)` comes first; when it returns False only the picture and its message are shown.
         """
-        panel = self.panels.get(tab)
-        entry = self.answers[tab]
+        panel, entry = self.panels.get(tab), self.answers[tab]
 
         def fill(call: Call, *values: Any) -> Any:
             visit = call.visit
             head, values = values[: len(given)], values[len(given) :]
             going_on = before is None or before(call, *head)
-            if visit.tab != tab:
+            visit.tab = tab if always else visit.tab
+            if visit.tab != tab or not (visit.begun or visit.again):
                 return SKIP
             shown = self._picture(call) if panel else []
             stamp = (entry.stamp(visit), visit.model)
@@ -306,11 +309,13 @@ class App:
         if not call.visit.begun:
             first = examples.photographs()[0]
             keep_picture(call.visit, first.picture, first.name)
-            call.message = "This page slept so long that your pictures were deleted; drop yours again to go on with it."
+            if call.visit.again:
+                call.message = "Your pictures were deleted while this page slept; drop yours again to go on with it."
         return [portrait(call.visit)]
 
     def _enter(self, tab: str, call: Call) -> bool:
-        call.visit.tab = tab
+        if call.visit.begun or call.visit.again:  # before the page has loaded, the link says which tab
+            call.visit.tab = tab
         return True
 
     def _receive(self, call: Call, path: str | None) -> bool:

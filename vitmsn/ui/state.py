@@ -22,6 +22,7 @@ from vitmsn.encoder import Encoder
 from vitmsn.errors import InputError, ViTMSNError
 from vitmsn.image import Picture
 
+REMEMBERED = 10_000  # keys of forgotten visits, so that a page that slept can be told
 EMBEDDED = "vit-msn-tiny-8-64"
 RANDOM = "random"
 GIVEN = "given"
@@ -163,6 +164,7 @@ class Visit:
     shown: dict[str, Hashable] = field(default_factory=dict)  # what each tab was answered for
     seen: float = 0.0
     begun: bool = False  # a picture was chosen, dropped or cleared: the page shows what this visit says
+    again: bool = False  # an earlier visit of this page was forgotten: what the page shows is not here any more
     left: bool = False  # the page was closed; it may come back (a phone that slept)
     stopped: float = 0.0  # when the visitor last pressed Stop
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
@@ -182,6 +184,7 @@ class Visitors:
         self._default = default_model
         self._clock = clock
         self._visits: OrderedDict[str, Visit] = OrderedDict()
+        self._forgotten: OrderedDict[str, None] = OrderedDict()  # keys only, the last REMEMBERED
         self._read: dict[Path, float] = {}  # uploads that were read -> wall time of the reading
         self._lock = threading.Lock()
 
@@ -191,7 +194,9 @@ class Visitors:
         if not key:
             return Visit("", self._default, seen=now)
         with self._lock:
-            visit = self._visits.setdefault(key, Visit(key, self._default))
+            visit = self._visits.get(key)
+            if visit is None:
+                visit = self._visits[key] = Visit(key, self._default, again=key in self._forgotten)
             visit.seen, visit.left = now, False
             self._visits.move_to_end(key)
         return visit
@@ -211,6 +216,9 @@ class Visitors:
     def _drop(self, key: str) -> None:
         visit = self._visits.pop(key, None)
         if visit:
+            self._forgotten[key] = None
+            if len(self._forgotten) > REMEMBERED:
+                self._forgotten.popitem(last=False)
             visit.left = True  # a job that still runs for them ends at its next step
             visit.picture = None
             visit.kept.clear()
