@@ -13,16 +13,16 @@ import threading
 import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib import colormaps, font_manager
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 from PIL import Image, ImageDraw, ImageFont
 
 from vitmsn.errors import InputError
+
+if TYPE_CHECKING:  # matplotlib is imported by what needs it: colours and letters are asked for by every page
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Scale = tuple[float, float]  # the values at the dark and at the bright end
 
@@ -31,7 +31,6 @@ OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "
 HIDDEN = (128, 128, 128)  # patches that the model does not see
 MARK = "#56B4E9"  # outlines: magma has no blue this light
 
-_MAGMA = np.asarray((colormaps["magma"](np.arange(256))[:, :3] * 255).round(), dtype=np.uint8)  # (256, 3)
 _LOCK = threading.Lock()  # matplotlib's settings and font caches are the process's
 
 
@@ -49,10 +48,18 @@ def class_style(index: int) -> tuple[str, str]:
     return OKABE_ITO[index % len(OKABE_ITO)], letters
 
 
+@lru_cache(maxsize=1)
+def _magma() -> np.ndarray:
+    """(256, 3) uint8, dark to bright."""
+    from matplotlib import colormaps
+
+    return np.asarray((colormaps["magma"](np.arange(256))[:, :3] * 255).round(), dtype=np.uint8)
+
+
 def ramp(steps: int = 9) -> list[str]:
     """The colours of a map from its low to its high end as "#rrggbb", for legends drawn elsewhere."""
     places = np.linspace(0, 255, steps).round().astype(int)
-    return ["#{:02x}{:02x}{:02x}".format(*_MAGMA[place]) for place in places]
+    return ["#{:02x}{:02x}{:02x}".format(*_magma()[place]) for place in places]
 
 
 def colour(values: np.ndarray, scale: Scale) -> np.ndarray:
@@ -60,7 +67,7 @@ def colour(values: np.ndarray, scale: Scale) -> np.ndarray:
     low, high = scale
     unknown = np.isnan(values)
     shares = (np.where(unknown, low, values) - low) / max(high - low, np.finfo(float).tiny)
-    pixels = _MAGMA[(shares.clip(0, 1) * 255).round().astype(int)]
+    pixels = _magma()[(shares.clip(0, 1) * 255).round().astype(int)]
     pixels[unknown] = HIDDEN
     return pixels
 
@@ -163,7 +170,7 @@ def with_legend(picture: Image.Image, scale: Scale, what: str = "") -> Image.Ima
     """The picture with the colour scale of its shares underneath: the ramp, its two ends, and ``what`` is shared."""
     pad, text_height = 8, 14
     strip = Image.new("RGB", (picture.width, 3 * pad + 8 + text_height), "white")
-    bar = Image.fromarray(_MAGMA[None]).resize((max(picture.width - 2 * pad, 1), 8), Image.Resampling.BILINEAR)
+    bar = Image.fromarray(_magma()[None]).resize((max(picture.width - 2 * pad, 1), 8), Image.Resampling.BILINEAR)
     strip.paste(bar, (pad, pad))
     drawn, font = ImageDraw.Draw(strip), ImageFont.load_default(size=text_height)
     line = 2 * pad + 8
@@ -331,6 +338,9 @@ def _ink(dark: bool) -> str:
 
 def _figure(width: float, height: float, dark: bool) -> tuple[Figure, Axes]:
     """An empty figure (inches) with one pair of axes in the page's colours; inside the lock only."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     ground = "#12141a" if dark else "#ffffff"
     figure = Figure(figsize=(width, height), dpi=150, facecolor=ground, layout="constrained")
     FigureCanvasAgg(figure)
@@ -344,6 +354,8 @@ def _figure(width: float, height: float, dark: bool) -> tuple[Figure, Axes]:
 
 
 def _picture(figure: Figure) -> Image.Image:
+    from matplotlib.text import Text
+
     for text in figure.findobj(Text):
         assert isinstance(text, Text)
         text.set_parse_math(False)  # a class called "$5" is no formula
@@ -356,6 +368,8 @@ def _picture(figure: Figure) -> Image.Image:
 @lru_cache(maxsize=1)
 def _drawable() -> frozenset[int]:
     """The characters that matplotlib's own font has."""
+    from matplotlib import font_manager
+
     return frozenset(font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap())
 
 
