@@ -81,6 +81,7 @@ LONG: dict[str, str] = {
     "fewshot": "four estimators of one contract, their held-out judgement and the rejector, with the checks they share",
     "gallery": "one kind of example, and the four ways in and out: folder, zip, app, bundle",
     "image": "the only decoder, with every format's conversion, and the only preprocessing",
+    "lowshot": "features, kNN, linear probe and low-shot protocol, on the rows and the solver that they share",
     "model": "backbone, classifier and head on one forward path, with the reading and writing of each",
 }
 

@@ -190,15 +190,17 @@ class Encoder:
         *,
         keep_indices: Keep = None,
         size: int | None = None,
+        layernorm: bool = True,
         batch_size: int = limits.MAX_BATCH,
         progress: Progress | None = None,
     ) -> np.ndarray:
-        """CLS embeddings after the final LayerNorm.
+        """CLS embeddings.
 
         Args:
             images: one or many, in anything ``image.decode`` takes; decoded a batch at a time.
             keep_indices: patches kept, (K,) or (1, K) for all pictures or (N, K); the others are dropped for real.
             size: side of the input in pixels, a multiple of the patch; positions are interpolated.
+            layernorm: after the final LayerNorm; False is before it, where MSN's low-shot protocol takes them.
             progress: called with (pictures done, pictures in all) after every batch.
 
         Returns:
@@ -217,7 +219,7 @@ class Encoder:
         for start in range(0, len(sources), batch_size):
             stop = min(start + batch_size, len(sources))
             pictures = [decode(source) for source in sources[start:stop]]
-            found[start:stop] = self._embed_batch(pictures, (height, width), rows and rows[start:stop])
+            found[start:stop] = self._embed_batch(pictures, (height, width), rows and rows[start:stop], layernorm)
             if progress is not None:
                 progress(stop, len(sources))
         return found
@@ -303,21 +305,23 @@ class Encoder:
 
     # How
 
-    def _embed_batch(self, pictures: list[Picture], size: tuple[int, int], rows: list[np.ndarray] | None) -> np.ndarray:
+    def _embed_batch(
+        self, pictures: list[Picture], size: tuple[int, int], rows: list[np.ndarray] | None, layernorm: bool
+    ) -> np.ndarray:
         if len(pictures) == 1:  # the picture someone looks at: its tokens will be wanted too
-            return self._tokens(pictures[0], size, rows[0] if rows else None).last_hidden_state[:, 0].numpy()
-        keys = [self._key(size, picture, rows[i] if rows else None) for i, picture in enumerate(pictures)]
+            return _cls(self._tokens(pictures[0], size, rows[0] if rows else None), layernorm)
+        before = "" if layernorm else "before the final LayerNorm "
+        keys = [self._key(size, picture, rows[i] if rows else None, before) for i, picture in enumerate(pictures)]
         with self._lock:
             found = [self._cache.get(key) for key in keys]
-            missing = [i for i, row in enumerate(found) if row is None]
+            missing = [i for i, entry in enumerate(found) if entry is None]
             if missing:
                 pixels = self.processor([pictures[i] for i in missing], size=size)["pixel_values"]
-                out = self._forward(pixels, [rows[i] for i in missing] if rows else None, hidden=False)
-                cls = out.last_hidden_state[:, 0].float().cpu().numpy()
-                for row, i in zip(cls, missing, strict=True):
+                out = self._forward(pixels, [rows[i] for i in missing] if rows else None, not layernorm)
+                for row, i in zip(_cls(out, layernorm), missing, strict=True):
                     self._cache.put(keys[i], row.copy())
                     found[i] = row
-        return np.stack([_cls(row) for row in found])
+        return np.stack([_row(entry, layernorm) for entry in found])
 
     def _tokens(self, picture: Picture, size: tuple[int, int], row: np.ndarray | None) -> ViTMSNOutput:
         key = self._key(size, picture, row)
@@ -350,7 +354,12 @@ class Encoder:
                 self._forward(pixels[part], None if rows is None else rows[part], hidden)
                 for part in (slice(None, half), slice(half, None))
             ]
-            return ViTMSNOutput(torch.cat([part.last_hidden_state for part in parts]), parts[0].grid)
+            states = zip(*(part.hidden_states for part in parts if part.hidden_states), strict=True)
+            return ViTMSNOutput(
+                torch.cat([part.last_hidden_state for part in parts]),
+                parts[0].grid,
+                hidden_states=tuple(torch.cat(state) for state in states) or None,
+            )
         warnings.warn(f"{self.device} has not enough memory for {self.name}; it goes on on the CPU.", stacklevel=2)
         self.device, self.dtype = torch.device("cpu"), choose_dtype("auto", torch.device("cpu"))
         self.model.to(self.device, self.dtype)
@@ -410,8 +419,8 @@ class Encoder:
             )
         return [rows[0]] * pictures if len(rows) == 1 else list(rows)
 
-    def _key(self, size: tuple[int, int], picture: Picture, row: np.ndarray | None) -> _Key:
-        return size, picture.digest, b"" if row is None else row.tobytes()
+    def _key(self, size: tuple[int, int], picture: Picture, row: np.ndarray | None, what: str = "") -> _Key:
+        return size, what + picture.digest, b"" if row is None else row.tobytes()
 
     def _classification(self, probabilities: np.ndarray, top_k: int) -> Classification:
         best = np.argsort(-probabilities, kind="stable")[:top_k]
@@ -464,9 +473,18 @@ def _bytes(value: np.ndarray | ViTMSNOutput) -> int:
     return sum(state.nbytes for state in (value.last_hidden_state, *(value.hidden_states or ())))
 
 
-def _cls(value: np.ndarray | ViTMSNOutput | None) -> np.ndarray:
-    assert value is not None
-    return value if isinstance(value, np.ndarray) else value.last_hidden_state[0, 0].numpy()
+def _cls(out: ViTMSNOutput, layernorm: bool) -> np.ndarray:
+    """The CLS token of each picture, (B, D) float32."""
+    if layernorm:
+        return out.last_hidden_state[:, 0].float().cpu().numpy()
+    assert out.hidden_states is not None
+    return out.hidden_states[-1][:, 0].float().cpu().numpy()
+
+
+def _row(entry: np.ndarray | ViTMSNOutput | None, layernorm: bool) -> np.ndarray:
+    """What was remembered of one picture -> its CLS token (D,)."""
+    assert entry is not None
+    return entry if isinstance(entry, np.ndarray) else _cls(entry, layernorm)[0]
 
 
 def _listed(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
