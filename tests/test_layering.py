@@ -82,7 +82,6 @@ LONG: dict[str, str] = {
     "gallery": "one kind of example, and the four ways in and out: folder, zip, app, bundle",
     "image": "the only decoder, with every format's conversion, and the only preprocessing",
     "lowshot": "features, kNN, linear probe and low-shot protocol, on the rows and the solver that they share",
-    "lowshot": "the paper's protocols, from features extracted once to label-efficiency curves",
     "model": "backbone, classifier and head on one forward path, with the reading and writing of each",
     "ui.page": "how every tab is wired: the one place that knows Gradio's events",
 }
