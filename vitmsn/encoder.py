@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 import time
 import warnings
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from vitmsn import checkpoint, limits
@@ -263,8 +265,14 @@ class Encoder:
                 f"{self.name} is a backbone without a trained classifier, so it has no class to name; teach it your "
                 "own classes (few-shot), or choose a model with a classifier."
             )
+        rows = torch.tensor(np.asarray(embeddings, np.float32))
+        if rows.ndim != 2 or rows.shape[1] != self.config.hidden_size:
+            raise InputError(
+                f"The embeddings are {tuple(rows.shape)}; {self.name} makes and takes (pictures, "
+                f"{self.config.hidden_size})."
+            )
         with self._lock, torch.inference_mode():
-            logits = self._classifier(torch.from_numpy(embeddings).to(self.device))
+            logits = self._classifier(rows.to(self.device))
             return logits.softmax(-1).cpu().numpy()
 
     def assign(
@@ -405,7 +413,16 @@ class Encoder:
         """Masks in any accepted shape -> one checked, sorted int64 row a picture."""
         if keep is None:
             return None
-        rows = np.atleast_2d(np.asarray(keep, dtype=np.int64))
+        try:
+            rows = np.atleast_2d(np.asarray(keep.cpu() if isinstance(keep, Tensor) else keep))
+        except ValueError:  # rows of different lengths
+            rows = np.full((1, 1), np.nan)
+        if rows.size and rows.dtype.kind not in "iu":  # a bool mask would pass for the patches 0 and 1
+            raise InputError(
+                "keep_indices must be rows of equally many whole numbers, the places of the patches to keep "
+                "(masking.painted_mask makes them of a bool grid)."
+            )
+        rows = rows.astype(np.int64)
         if rows.ndim != 2 or len(rows) not in (1, pictures) or rows.shape[1] < 1:
             raise InputError(
                 f"keep_indices has the shape {rows.shape}; (patches kept,) or ({pictures}, patches kept) is needed."
@@ -439,7 +456,10 @@ class Encoder:
 
 
 def _fingerprint(model: ViTMSNModel, processor: ViTMSNImageProcessor) -> str:
-    digest = hashlib.sha256(json.dumps(processor.to_dict(), sort_keys=True).encode())
+    # what weights do not show: how many heads share them, which activation is between them, ...
+    unseen = ("hidden_act", "image_size", "layer_norm_eps", "num_attention_heads", "patch_size")
+    settings = {name: getattr(model.config, name) for name in unseen} | {"processor": processor.to_dict()}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for key, tensor in sorted(model.state_dict().items()):
         digest.update(f"{key} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().float().cpu().contiguous().numpy())
@@ -490,9 +510,9 @@ def _row(entry: np.ndarray | ViTMSNOutput | None, layernorm: bool) -> np.ndarray
 def _listed(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
     if isinstance(images, list | tuple):
         return list(images)
-    if isinstance(images, bytes | str | Path | Picture) or hasattr(images, "getbands"):  # a PIL image
+    if isinstance(images, bytes | bytearray | memoryview | str | os.PathLike | Picture | Image.Image):
         return [images]  # type: ignore[list-item]
-    return list(images)  # type: ignore[arg-type]
+    return list(images)
 
 
 def _percent(probability: float) -> str:

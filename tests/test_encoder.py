@@ -1,0 +1,481 @@
+"""One encoder: what it gives equals the model's own, is remembered, survives threads and short memory, and says no."""
+
+from __future__ import annotations
+
+import io
+import threading
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vitmsn import checkpoint, limits
+from vitmsn import encoder as encoder_module
+from vitmsn.config import ViTMSNConfig
+from vitmsn.encoder import Classification, Encoder, choose_device, choose_dtype
+from vitmsn.errors import ImageError, InputError, MissingHeadError, ViTMSNError
+from vitmsn.image import ViTMSNImageProcessor, decode
+from vitmsn.model import MSNHead, ViTMSNModel
+
+LABELS = ("siamese cat", "tabby", "goldfish", "shark")
+CONFIG = ViTMSNConfig(
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=32,
+    image_size=16,
+    patch_size=4,
+    id2label=dict(enumerate(LABELS)),
+)
+CARD = {"not_sure_below": 0.6, "kinds": {"cat": ["siamese cat", "tabby"], "fish": ["goldfish", "shark"]}}
+
+
+def picture(seed: int = 0, size: tuple[int, int] = (30, 20)) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def encoded(image: Image.Image) -> bytes:
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.fixture
+def encoder() -> Encoder:
+    return Encoder.random(CONFIG, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder with every extra: classifier, MSN head, mean, preprocessing, card."""
+    torch.manual_seed(0)
+    where = tmp_path_factory.mktemp("models") / "whole"
+    head = MSNHead(16, 8, 6, 5)
+    checkpoint.save(
+        where,
+        CONFIG,
+        ViTMSNModel(CONFIG).state_dict(),
+        classifier={"weight": torch.randn(4, 16), "bias": torch.randn(4)},
+        msn_head=head.state_dict(),
+        feature_mean=torch.arange(16.0),
+        processor=ViTMSNImageProcessor(16).to_dict(),
+        card=CARD,
+        temperature=0.2,
+        sharpening=0.5,
+    )
+    return where
+
+
+@pytest.fixture
+def whole(folder: Path) -> Encoder:
+    return Encoder.from_pretrained(folder, device="cpu", dtype="float32")
+
+
+@pytest.fixture
+def forwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of pictures of every forward that really ran."""
+    ran: list[int] = []
+    timed = Encoder._timed
+
+    def counted(self: Encoder, pixels: torch.Tensor, *rest: Any) -> Any:
+        ran.append(len(pixels))
+        return timed(self, pixels, *rest)
+
+    monkeypatch.setattr(Encoder, "_timed", counted)
+    return ran
+
+
+# What it gives
+
+
+def test_embeddings_are_the_models_cls_tokens(encoder: Encoder) -> None:
+    pictures = [picture(seed) for seed in range(5)]
+    with torch.no_grad():
+        tokens = encoder.model(encoder.processor(pictures)["pixel_values"]).last_hidden_state
+    found = encoder.embed(pictures, batch_size=2)  # the last batch is of one
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, tokens[:, 0].numpy(), atol=1e-5)
+
+
+def test_before_the_layernorm(encoder: Encoder) -> None:
+    pictures = [picture(seed) for seed in range(3)]
+    before, after = encoder.embed(pictures, layernorm=False), encoder.embed(pictures)
+    np.testing.assert_allclose(encoder.model.layernorm(torch.from_numpy(before)).numpy(), after, atol=1e-5)
+    np.testing.assert_allclose(encoder.embed(pictures[0], layernorm=False)[0], before[0], atol=1e-5)
+    np.testing.assert_array_equal(encoder.embed(pictures), after)  # the two are remembered apart
+
+
+def test_every_kind_of_source_gives_the_same(encoder: Encoder, tmp_path: Path) -> None:
+    image = picture()
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(image))
+    data = encoded(image)
+    for source in (image, path, str(path), data, bytearray(data), memoryview(data), decode(image)):
+        np.testing.assert_array_equal(encoder.embed(source), encoder.embed([image]))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(encoder.embed(one for one in (image, path)), encoder.embed([image, image]))
+
+
+def test_no_pictures_give_no_rows(encoder: Encoder) -> None:
+    assert encoder.embed([]).shape == (0, 16)
+
+
+def test_progress_counts_pictures(encoder: Encoder) -> None:
+    told: list[tuple[int, int]] = []
+    encoder.embed([picture(seed) for seed in range(5)], batch_size=2, progress=lambda *now: told.append(now))
+    assert told == [(2, 5), (4, 5), (5, 5)]
+
+
+def test_dropped_patches_are_dropped(encoder: Encoder) -> None:
+    pictures, keep = [picture(0), picture(1)], torch.tensor([0, 3, 9])
+    found = encoder.embed(pictures, keep_indices=keep)
+    assert encoder.last is not None and encoder.last.patches == 3 and encoder.last.pictures == 2
+    pixels = encoder.processor(pictures)["pixel_values"]
+    with torch.no_grad():
+        tokens = encoder.model(pixels, keep_indices=keep.expand(2, -1)).last_hidden_state
+    np.testing.assert_allclose(found, tokens[:, 0].numpy(), atol=1e-5)
+
+
+def test_each_picture_may_have_its_own_mask_and_order_does_not_matter(encoder: Encoder) -> None:
+    pictures = [picture(0), picture(1)]
+    found = encoder.embed(pictures, keep_indices=[[5, 1], [2, 3]])
+    for row, image, keep in zip(found, pictures, ([1, 5], [3, 2]), strict=True):
+        np.testing.assert_allclose(row, encoder.embed(image, keep_indices=keep)[0], atol=1e-5)
+
+
+def test_all_patches_kept_is_the_full_view(encoder: Encoder) -> None:
+    np.testing.assert_allclose(
+        encoder.embed(picture(), keep_indices=np.arange(16)), encoder.embed(picture()), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("keep", "word"),
+    [
+        ([], r"\(1, 0\)"),
+        ([16], "runs from 16 to 16"),
+        ([-1, 2], "from 0 to 15"),
+        ([3, 3], "different patches"),
+        ([[1], [2], [3]], r"\(3, 1\).*\(2, patches kept\)"),
+        ([[[1]]], r"\(1, 1, 1\)"),
+        ([0.5, 2.0], "whole numbers"),
+        ([True, False], "whole numbers"),
+        ([[1, 2], [3]], "whole numbers"),
+    ],
+)
+def test_masks_that_cannot_be_are_named(encoder: Encoder, keep: Any, word: str) -> None:
+    with pytest.raises(InputError, match=word):
+        encoder.embed([picture(0), picture(1)], keep_indices=keep)
+
+
+def test_other_sizes_interpolate_positions(encoder: Encoder) -> None:
+    found = encoder.embed([picture(0), picture(1)], size=24)
+    assert encoder.last is not None and (encoder.last.patches, encoder.last.size) == (36, (24, 24))
+    assert np.abs(found - encoder.embed([picture(0), picture(1)])).max() > 1e-3
+    assert encoder.tokens(picture(), size=8).grid == (2, 2)
+
+
+@pytest.mark.parametrize(("size", "word"), [(18, "18 x 18"), (0, "whole patches"), (-4, "multiple")])
+def test_sizes_that_patches_do_not_fill(encoder: Encoder, size: int, word: str) -> None:
+    with pytest.raises(InputError, match=word):
+        encoder.embed(picture(), size=size)
+
+
+def test_a_size_of_too_many_patches(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_TOKENS", 30)
+    with pytest.raises(InputError, match="36 patches; at most 30"):
+        encoder.embed(picture(), size=24)
+
+
+def test_a_bad_picture_is_an_image_error(encoder: Encoder, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=r"bad\.png"):
+        encoder.embed([picture(), bad])
+
+
+def test_tokens_hold_every_layer(encoder: Encoder) -> None:
+    out = encoder.tokens(picture(), keep_indices=[2, 4, 7])
+    assert out.grid == (4, 4) and out.keep_indices is not None and out.keep_indices.tolist() == [[2, 4, 7]]
+    assert out.hidden_states is not None and len(out.hidden_states) == 3
+    assert {tuple(state.shape) for state in out.hidden_states} == {(1, 4, 16)}
+    torch.testing.assert_close(encoder.model.layernorm(out.hidden_states[-1]), out.last_hidden_state)
+
+
+# Memory
+
+
+def test_a_picture_is_encoded_once(encoder: Encoder, forwards: list[int]) -> None:
+    pictures = [picture(seed) for seed in range(4)]
+    first = encoder.embed(pictures)
+    again = encoder.embed([*pictures, picture(9)])
+    assert forwards == [4, 1]
+    np.testing.assert_array_equal(again[:4], first)
+    encoder.embed(encoded(pictures[2]))  # of one: its tokens are wanted too, so it runs once more, then never again
+    encoder.tokens(pictures[2])
+    encoder.embed(pictures)
+    assert forwards == [4, 1, 1]
+
+
+def test_what_was_masked_or_resized_is_remembered_apart(encoder: Encoder, forwards: list[int]) -> None:
+    image = picture()
+    for _ in range(2):
+        encoder.embed(image)
+        encoder.embed(image, size=8)
+        encoder.embed(image, keep_indices=[1])
+        encoder.embed(image, keep_indices=[2])
+    assert forwards == [1] * 4
+
+
+def test_results_are_the_callers_own(encoder: Encoder) -> None:
+    for sources in ([picture()], [picture(), picture(1)]):
+        first = encoder.embed(sources)
+        expected = first.copy()
+        first += 1
+        np.testing.assert_array_equal(encoder.embed(sources), expected)
+
+
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "CACHE_BYTES", 3 * 16 * 4)  # three embeddings
+    encoder = Encoder.random(CONFIG, device="cpu")
+    encoder.embed([picture(seed) for seed in range(10)])
+    assert encoder._cache._held == 3 * 16 * 4 and len(encoder._cache._entries) == 3
+
+
+def test_many_threads_get_what_one_gets(encoder: Encoder) -> None:
+    pictures = [picture(seed) for seed in range(6)]
+    expected = Encoder.random(CONFIG, device="cpu").embed(pictures)
+    found: dict[int, np.ndarray] = {}
+
+    def work(number: int) -> None:
+        order = np.roll(np.arange(6), number)
+        rows = encoder.embed([pictures[i] for i in order], batch_size=1 + number % 3)
+        found[number] = rows[np.argsort(order)]
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    for rows in found.values():
+        np.testing.assert_allclose(rows, expected, atol=1e-5)
+
+
+def short_of_memory(most: int) -> Callable[..., Any]:
+    timed = Encoder._timed
+
+    def run(self: Encoder, pixels: torch.Tensor, *rest: Any) -> Any:
+        if len(pixels) > most:
+            raise torch.cuda.OutOfMemoryError("out of memory")
+        return timed(self, pixels, *rest)
+
+    return run
+
+
+@pytest.mark.parametrize("layernorm", [True, False])
+def test_a_batch_is_halved_where_memory_is_short(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch, layernorm: bool
+) -> None:
+    pictures = [picture(seed) for seed in range(7)]
+    keep = np.stack([np.random.default_rng(seed).permutation(16)[:5] for seed in range(7)])
+    expected = Encoder.random(CONFIG, device="cpu").embed(pictures, keep_indices=keep, layernorm=layernorm)
+    monkeypatch.setattr(Encoder, "_timed", short_of_memory(2))
+    np.testing.assert_allclose(encoder.embed(pictures, keep_indices=keep, layernorm=layernorm), expected, atol=1e-5)
+
+
+def test_when_nothing_fits_it_goes_on_on_the_cpu_and_says_so(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = Encoder.random(CONFIG, device="cpu").embed(picture())
+    timed, failed = Encoder._timed, []
+
+    def once(self: Encoder, *given: Any) -> Any:
+        if not failed:
+            failed.append(True)
+            raise torch.cuda.OutOfMemoryError("out of memory")
+        return timed(self, *given)
+
+    monkeypatch.setattr(Encoder, "_timed", once)
+    with pytest.warns(UserWarning, match="not enough memory for random weights"):
+        found = encoder.embed(picture())
+    np.testing.assert_allclose(found, expected, atol=2e-2)  # bfloat16 where the processor has it
+    assert encoder.device.type == "cpu"
+
+
+# Heads
+
+
+def test_a_folder_brings_everything(whole: Encoder, folder: Path) -> None:
+    assert whole.has_classifier and whole.has_msn_head and whole.labels == list(LABELS)
+    assert whole.name == whole.source == str(folder) and whole.card == CARD
+    assert (whole.patch_size, whole.input_size) == ((4, 4), (16, 16))
+    np.testing.assert_array_equal(whole.feature_mean, np.arange(16))  # type: ignore[arg-type]
+
+
+def test_classes_are_the_softmax_of_the_linear_head(whole: Encoder, folder: Path) -> None:
+    image = picture()
+    head = checkpoint.load(folder).classifier
+    logits = torch.from_numpy(whole.embed(image)) @ head["weight"].T + head["bias"]
+    expected = logits.softmax(-1)[0]
+    [found] = whole.classify(image, top_k=9)  # more than there are
+    assert found.labels == [LABELS[i] for i in expected.argsort(descending=True)]
+    np.testing.assert_allclose(found.probabilities, sorted(expected.tolist(), reverse=True), rtol=1e-4)
+    assert len(whole.classify([image, picture(1)], top_k=2)[1].labels) == 2
+
+
+def test_a_backbone_names_nothing(encoder: Encoder) -> None:
+    with pytest.raises(MissingHeadError, match="random weights is a backbone without a trained classifier"):
+        encoder.classify(picture())
+    with pytest.raises(MissingHeadError, match="no projector and prototypes"):
+        encoder.assign(picture())
+    assert encoder.labels == [] and not encoder.has_classifier and not encoder.has_msn_head
+
+
+def test_top_k_below_one(whole: Encoder) -> None:
+    with pytest.raises(InputError, match="top_k is 0"):
+        whole.classify(picture(), top_k=0)
+
+
+def test_embeddings_of_another_model_are_refused(whole: Encoder) -> None:
+    with pytest.raises(InputError, match=r"\(2, 5\).*16"):
+        whole.classify_embeddings(np.zeros((2, 5), np.float32))
+    assert len(whole.classify_embeddings(np.zeros((2, 16)))) == 2  # float64 is as good
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "sure", "kind", "sentence"),
+    [
+        ([0.7, 0.1, 0.1, 0.1], True, None, "This looks like: siamese cat, 70 %."),
+        (
+            [0.4, 0.3, 0.2, 0.1],
+            False,
+            "cat",
+            "Some kind of cat (70 %); not sure which. Best guess: siamese cat, 40 %.",
+        ),
+        (
+            [0.1, 0.3, 0.55, 0.05],
+            False,
+            "fish",
+            "Some kind of fish (60 %); not sure which. Best guess: goldfish, 55 %.",
+        ),
+        ([0.3, 0.25, 0.25, 0.2], False, None, "Not sure. Best guess: siamese cat, 30 %."),
+        ([0.999, 0.0005, 0.0005, 0], True, None, "This looks like: siamese cat, over 99 %."),
+    ],
+)
+def test_sure_kind_or_neither(
+    whole: Encoder, probabilities: list[float], sure: bool, kind: str | None, sentence: str
+) -> None:
+    found: Classification = whole._classification(np.array(probabilities), 4)
+    assert (found.sure, found.kind, found.sentence()) == (sure, kind, sentence)
+
+
+def test_assignments_are_the_heads(whole: Encoder, folder: Path) -> None:
+    loaded = checkpoint.load(folder)
+    head = MSNHead.from_tensors(loaded.msn_head, 0.2, 0.5).eval()
+    cls = torch.from_numpy(whole.embed([picture(0), picture(1)]))
+    with torch.no_grad():
+        cosine = torch.nn.functional.normalize(head(cls)) @ torch.nn.functional.normalize(head.prototypes).T
+    plain = whole.assign([picture(0), picture(1)])
+    np.testing.assert_allclose(plain, (cosine / 0.2).softmax(-1).numpy(), rtol=1e-4)
+    sharp = whole.assign([picture(0), picture(1)], sharpen=True)
+    np.testing.assert_allclose(sharp, (cosine / 0.1).softmax(-1).numpy(), rtol=1e-4)
+    np.testing.assert_allclose(sharp.sum(1), 1, rtol=1e-5)
+
+
+def test_time_is_measured_and_not_remembered(encoder: Encoder, forwards: list[int]) -> None:
+    assert encoder.time(picture(), repeats=3) > 0
+    assert forwards == [1] * 4
+    assert encoder.time(picture(), repeats=1, keep_indices=[0], size=8) > 0
+    assert encoder.last is not None and (encoder.last.patches, encoder.last.size) == (1, (8, 8))
+
+
+# What it is
+
+
+def test_random_weights_are_seeded_and_leave_chance_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    first = Encoder.random(CONFIG, device="cpu")
+    assert torch.rand(1) == expected
+    second, other = Encoder.random(CONFIG, device="cpu"), Encoder.random(CONFIG, seed=1, device="cpu")
+    np.testing.assert_array_equal(first.embed(picture()), second.embed(picture()))
+    assert first.fingerprint == second.fingerprint != other.fingerprint
+
+
+def test_the_fingerprint_covers_all_that_embeddings_depend_on(encoder: Encoder) -> None:
+    state = encoder.model.state_dict()
+
+    def fingerprint(processor: ViTMSNImageProcessor, labels: dict[int, str] | None = None, **changes: Any) -> str:
+        model = ViTMSNModel(replace(CONFIG, **changes).with_labels(id2label=labels))
+        model.load_state_dict(state)
+        return Encoder(model, processor, name="x").fingerprint
+
+    same = fingerprint(ViTMSNImageProcessor(16))
+    assert same == encoder.fingerprint == fingerprint(ViTMSNImageProcessor(16), {0: "other"})
+    changed = [
+        fingerprint(ViTMSNImageProcessor(24)),
+        fingerprint(ViTMSNImageProcessor(16), num_attention_heads=4),
+        fingerprint(ViTMSNImageProcessor(16), layer_norm_eps=1e-3),
+        fingerprint(ViTMSNImageProcessor(16), hidden_act="relu"),
+        fingerprint(ViTMSNImageProcessor(16), image_size=(8, 32)),
+    ]
+    assert len({same, *changed}) == 6
+
+
+def test_a_missing_preprocessor_file_is_said(tmp_path: Path) -> None:
+    ViTMSNModel(CONFIG).save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / "preprocessor_config.json").unlink(missing_ok=True)
+    with pytest.warns(UserWarning, match=r"no preprocessor_config\.json"):
+        encoder = Encoder.from_pretrained(tmp_path / "model", device="cpu")
+    assert encoder.input_size == (16, 16)
+
+
+def test_weights_do_not_learn(encoder: Encoder) -> None:
+    assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
+    assert not encoder.model.training
+
+
+def test_half_precision_is_near_and_gives_float32(folder: Path) -> None:
+    full = Encoder.from_pretrained(folder, device="cpu", dtype="float32")
+    half = Encoder.from_pretrained(folder, device="cpu", dtype="bfloat16")
+    pictures = [picture(0), picture(1)]
+    assert half.dtype == torch.bfloat16 and half.fingerprint == full.fingerprint
+    rows = half.embed(pictures)
+    assert rows.dtype == np.float32
+    np.testing.assert_allclose(rows, full.embed(pictures), atol=0.1)
+    assert half.tokens(picture()).last_hidden_state.dtype == torch.float32
+    assert half.classify(picture())[0].labels  # heads stay in float32
+    assert half.assign(picture()).dtype == np.float32
+
+
+def test_devices_and_precisions_by_name() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    cpu = torch.device("cpu")
+    assert choose_dtype("float16", cpu) == choose_dtype(torch.float16, cpu) == torch.float16
+    assert choose_dtype("auto", cpu) in (torch.float32, torch.bfloat16)
+    with pytest.raises(InputError, match="'float8'; choose auto, float32, bfloat16, float16"):
+        choose_dtype("float8", cpu)
+    for name in ("abacus", *([] if torch.cuda.is_available() else ["cuda"])):
+        with pytest.raises(InputError, match=f"device '{name}' is not to be had"):
+            choose_device(name)
+
+
+def test_auto_precision_follows_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    for has_it in (True, False):
+        for ask in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+            monkeypatch.setattr(encoder_module.torch.cpu, ask, lambda has_it=has_it: has_it, raising=False)
+        assert choose_dtype("auto", torch.device("cpu")) == (torch.bfloat16 if has_it else torch.float32)
+
+
+def test_all_that_is_refused_is_one_kind_of_error(encoder: Encoder) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for wrong in ({"size": 3}, {"keep_indices": [99]}):
+            with pytest.raises(ViTMSNError):
+                encoder.embed(picture(), **wrong)  # type: ignore[arg-type]
