@@ -204,7 +204,7 @@ def calibrate(logits: Tensor, labels: Tensor) -> float:
         return value
 
     optimiser.step(loss)
-    return float(log_temperature.exp())
+    return float(log_temperature.detach().exp())
 
 
 def fold_temperature(classifier: Mapping[str, Tensor], temperature: float) -> dict[str, Tensor]:
