@@ -2,34 +2,33 @@
 
 How a tab plugs in
 ------------------
-A tab is one module with one function, `build(app: App) -> None`, called inside its `gr.Tab`. It imports from the library
-and from `vitmsn.ui.{page, state, parts, examples}`, never from another tab. A typical one:
+A tab is one module with one function, `build(app: App) -> None`, called inside its `gr.Tab`. It imports from the
+library and from the pieces that tabs share (`page`, `state`, `parts`, `examples`), never from another tab:
 
     def draw(call: Call, layer: int, head: int) -> tuple[PIL.Image.Image, str]:
-        '''Pure: no Gradio inside. `call.encoder` is the visitor's model, `call.picture` their picture.'''
-        tokens = call.encoder.tokens(call.picture)
+        tokens = call.encoder.tokens(call.picture)             # the visitor's model, the visitor's picture
         ...
         return overlay, parts.sentence("Layer 9 looks at row 3, column 5 most: 12 % of its attention.")
 
     def build(app: App) -> None:
-        with gr.Row():
-            with gr.Column():
+        with gr.Row(elem_classes="msn-columns"):
+            with gr.Column(elem_classes="msn-left"):
                 app.picture("attention")                       # 'your picture', examples, message line
-            with gr.Column():
-                overlay = app.shown(label="Attention")         # a picture that is only shown (no file is written)
+            with gr.Column(elem_classes="msn-right"):
+                overlay = app.shown(label="Attention")         # a picture that is only shown: no file is written
                 said = gr.HTML()
                 layer = gr.Slider(1, 9, 9, step=1, label="Layer")
                 head = gr.Dropdown([("mean", 0), ("1", 1)], value=0, label="Head")
         app.answer("attention", draw, [layer, head], [overlay, said], again=[layer.input, head.input])
         app.link("layer", layer, lambda text: min(max(int(text), 1), 9))
-        app.endpoint("attention", endpoint, [...], [...])      # hidden components; `endpoint(call, image, layer=0, ...)`
+        app.endpoint("attention", endpoint, [...], [...])      # hidden components; `endpoint(call, image, layer=0)`
 
-- `app.answer` is the tab's main function; the house runs it at load, on opening the tab, on a new picture, on a new model.
+- `app.answer` is the tab's main function: at load, on opening the tab, on a new picture, on a new model.
 - `app.on(event, fn, inputs, outputs, notice=...)` wires any other event; `long=True` for zips, batches and UMAP.
 - Raise a ViTMSNError and its sentence appears beside the picture, everything else stays. `call.message = "..."` says
   something without failing. Return `page.SKIP` to change nothing.
-- In loops call `call.progress(done, total)` (it is also what `encoder.embed(progress=...)` wants): it shows time left, and
-  ends the job when the visitor pressed Stop (`app.stop(button)`), left, or used up `limits.JOB_SECONDS`.
+- In loops call `call.progress(done, total)` (it is also what `encoder.embed(progress=...)` wants): it shows the time
+  left, and ends the job when the visitor pressed Stop (`app.stop(button)`), left, or used up `limits.JOB_SECONDS`.
 - What a tab keeps for a visitor goes into `call.visit.kept["name"]`; give it an `nbytes` so that it is counted. Use
   `with call.visit.lock:` around changes. Nothing goes to disk; uploads vanish minutes after they were read.
 - A value from the page is untrusted, and so is `call.chosen("...")` of an event: check ranges in the function.
@@ -41,7 +40,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import shutil
 import signal
 import sys
 import threading
@@ -51,11 +49,13 @@ import gradio as gr
 from gradio.themes import Base
 
 from vitmsn import limits
+from vitmsn.encoder import Encoder
 from vitmsn.errors import ViTMSNError
 from vitmsn.ui import examples, guard, parts
 from vitmsn.ui.page import LINK, OPEN, App
 from vitmsn.ui.state import Call, Models, Visitors, keep_picture
 
+SWEEP_SECONDS = 30  # between two looks at what is to be forgotten
 TITLE = "ViT-MSN: see what a masked siamese network sees"
 TABS = (
     ("classify", "Classify"),
@@ -71,8 +71,9 @@ MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 PRIVACY = (
     "Your pictures are for your visit only. They stay in this server's memory; the file your browser sends is deleted "
-    f"{limits.UPLOAD_SECONDS // 60} minutes after it was read, everything else {limits.LEAVE_SECONDS // 60} minutes after you "
-    f"close the page or after {limits.VISIT_SECONDS // 60} minutes without a click. Nothing is kept, nothing is sent elsewhere."
+    f"{limits.UPLOAD_SECONDS // 60} minutes after it was read, everything else {limits.LEAVE_SECONDS // 60} minutes "
+    f"after you close the page, or after {limits.VISIT_SECONDS // 60} minutes without a click. Nothing is kept, "
+    "nothing is sent elsewhere."
 )
 
 
@@ -126,8 +127,9 @@ def build(models: Models | None = None) -> App:
         with gr.Tabs(elem_classes="msn-tabs", selected=TABS[0][0]) as tabs:
             app = App(page, models, visitors, model=model, status=status, tabs=tabs)
             for name, label in TABS:
-                tab = importlib.import_module(f"vitmsn.ui.{name}") if importlib.util.find_spec(f"vitmsn.ui.{name}") else None
-                if not hasattr(tab, "build"):
+                module = f"vitmsn.ui.{name}"
+                tab = importlib.import_module(module) if importlib.util.find_spec(module) else None
+                if tab is None or not hasattr(tab, "build"):
                     continue
                 with gr.Tab(label, id=name, elem_id=f"tab-{name}") as app.items[name]:
                     tab.build(app)
@@ -154,9 +156,8 @@ def _wire_model(app: App, top: gr.HTML, about: gr.HTML) -> None:
             call.message = f"{error} The model stays {app.models.name(call.visit.model)}."
         return call.visit.model, _about(app.models, call.visit.model)
 
-    chosen = app.on(
-        app.model.input, choose, [app.model], [app.model, about], notice=top, long=True, show_progress="full"
-    )
+    outputs = [app.model, about]
+    chosen = app.on(app.model.input, choose, [app.model], outputs, notice=top, show_progress="full", **OPEN)
     app.model.change(None, [app.model], js=LINK.format(name="model"), api_visibility="private")
     for name in app.answers:
         app.fill(chosen.then, name)
@@ -164,24 +165,23 @@ def _wire_model(app: App, top: gr.HTML, about: gr.HTML) -> None:
 
 def _wire_load(page: gr.Blocks, app: App, top: gr.HTML) -> None:
     """A link's tab, example, model and settings, read when the page opens; what it does not know it ignores."""
-    linked = list(app.links.values())
 
     def load(call: Call, *_: object) -> list[object]:
         visit, query = call.visit, call.query
         visit.shown.clear()  # a page that came back shows nothing yet
         if query.get("tab") in app.items:
             visit.tab = query["tab"]
-        if query.get("model") in app.models:
-            visit.model = query["model"]
+        example = examples.photographs()[0]
         try:
-            example = examples.by_name(query["example"]) if "example" in query else None
+            if "model" in query:
+                app.models.get(query["model"])
+                visit.model = query["model"]
+            if "example" in query:
+                example = examples.by_name(query["example"])
         except ViTMSNError as error:
-            call.message, example = str(error), None
-        if example is not None:
+            call.message = f"{error} The link was followed without it."
+        if "example" in query or not visit.begun:
             keep_picture(visit, example.picture, example.name)
-        elif not visit.begun:
-            first = examples.photographs()[0]
-            keep_picture(visit, first.picture, first.name)
         values = []
         for name, link in app.links.items():
             try:
@@ -190,7 +190,7 @@ def _wire_load(page: gr.Blocks, app: App, top: gr.HTML) -> None:
                 values.append(gr.skip())
         return [gr.Tabs(selected=visit.tab), visit.model, *values]
 
-    outputs = [app.tabs, app.model, *(link.component for link in linked)]
+    outputs = [app.tabs, app.model, *(link.component for link in app.links.values())]
     opened = app.on(page.load, load, [], outputs, notice=top, show_progress="hidden")
     opened.then(None, js="() => { window.msnOpened = true; }", api_visibility="private")
     for name in app.answers:
@@ -199,16 +199,15 @@ def _wire_load(page: gr.Blocks, app: App, top: gr.HTML) -> None:
 
 def _about(models: Models, key: str) -> str:
     """The sidebar: what is running, on what, within which limits, and what happens to pictures."""
-    facts = [("Model", models.label(key))]
+    facts = [("Model", models.name(key))]
     encoder = models.loaded(key)
     if encoder is not None:
         height, width = encoder.input_size
         patch = " × ".join(str(side) for side in dict.fromkeys(encoder.patch_size))
         facts += [
-            ("Name", models.name(key)),
             ("Input", f"{height} × {width} px, patches of {patch} px"),
             ("Device", str(encoder.device)),
-            ("Precision", str(encoder.dtype).removeprefix("torch.")),
+            ("Precision", _precision(encoder)),
             ("Classes", f"{len(encoder.labels)}" if encoder.has_classifier else "none: this model has no classifier"),
         ]
     bounds = [
@@ -224,34 +223,31 @@ def _about(models: Models, key: str) -> str:
 
 
 def serve(model: str | None = None, host: str | None = None, port: int | None = None) -> int:
-    """Serve the page until SIGINT or SIGTERM; the exit code. Host and port default to Gradio's environment variables."""
-    try:
-        folder = guard.private_temp_folder()
-        models = Models(model)
-        encoder = models.start()
-        app = build(models)
-    except (ViTMSNError, OSError) as error:
-        print(f"vitmsn: {error}", file=sys.stderr)
-        return 2
-    print(
-        f"vitmsn: {models.name(models.default)} on {encoder.device} ({str(encoder.dtype).removeprefix('torch.')})",
-        flush=True,
-    )
+    """Serve the page until SIGINT or SIGTERM; the exit code. Host and port default to Gradio's variables."""
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     try:
-        launch(app.page, host, port)
-        while not ended.wait(timeout=30):
-            app.visitors.sweep()
-            app.visitors.sweep_uploads(folder)
-    except OSError as error:
+        with guard.private_temp_folder() as folder:
+            models = Models(model)
+            encoder = models.start()
+            app = build(models)
+            address = launch(app.page, host, port)
+            print(f"{address}  {models.name(models.default)} on {encoder.device}, {_precision(encoder)}", flush=True)
+            if models.warning:
+                print(f"vitmsn: {models.warning}", file=sys.stderr)
+            while not ended.wait(timeout=SWEEP_SECONDS):
+                app.visitors.sweep()
+                app.visitors.sweep_uploads(folder)
+            app.page.close(verbose=False)
+    except (ViTMSNError, OSError) as error:
         print(f"vitmsn: {error}", file=sys.stderr)
         return 2
-    finally:
-        app.page.close(verbose=False)
-        shutil.rmtree(folder, ignore_errors=True)
     return 0
+
+
+def _precision(encoder: Encoder) -> str:
+    return str(encoder.dtype).removeprefix("torch.")
 
 
 def launch(page: gr.Blocks, host: str | None = None, port: int | None = None) -> str:
@@ -261,6 +257,7 @@ def launch(page: gr.Blocks, host: str | None = None, port: int | None = None) ->
         server_name=host,
         server_port=port,
         prevent_thread_lock=True,
+        quiet=True,
         show_error=False,
         enable_monitoring=False,
         run_history=False,

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from vitmsn import export, image, limits
+from vitmsn import export, limits
 from vitmsn.encoder import Classification, Encoder
 from vitmsn.errors import ImageError, InputError, MissingHeadError
 from vitmsn.image import Picture
@@ -86,8 +86,9 @@ def classes(encoder: Encoder, name: str) -> str:
     note = "There is no class for a person: a face gets whatever looks closest, or 'not sure'." if nobody else ""
     total = len(encoder.labels)
     return (
-        f'<div class="msn-classes"><input type="search" aria-label="Search the classes" placeholder="Search {total} classes">'
-        f'<p role="status" data-total="{total}">{total} classes</p>{parts.hint(note)}<ul>{items}</ul></div>'
+        '<div class="msn-classes"><input type="search" aria-label="Search the classes" '
+        f'placeholder="Search {total} classes"><p role="status" data-total="{total}">{total} classes</p>'
+        f"{parts.hint(note)}<ul>{items}</ul></div>"
     )
 
 
@@ -128,13 +129,15 @@ def _try(path: str) -> tuple[str, Picture | None, str]:
 
 def _table(rows: list[tuple[str, Picture | None, Classification | None, str]]) -> str:
     body = "".join(_row(*row) for row in rows)
-    head = '<th scope="col" aria-label="Picture"></th><th scope="col">File</th><th scope="col">Answer</th><th scope="col">Confidence</th>'
+    head = '<th scope="col" aria-label="Picture"></th>'
+    head += "".join(f'<th scope="col">{name}</th>' for name in ("File", "Answer", "Confidence"))
     return f'<table class="msn-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def _row(name: str, picture: Picture | None, result: Classification | None, reason: str) -> str:
     if picture is None or result is None:
-        return f'<tr class="msn-refused"><td></td><td>{parts.text(name, 40)}</td><td colspan="2">{parts.text(reason)}</td></tr>'
+        cells = f'<td></td><td>{parts.text(name, 40)}</td><td colspan="2">{parts.text(reason)}</td>'
+        return f'<tr class="msn-refused">{cells}</tr>'
     said = result.labels[0] if result.sure else f"not sure: {result.kind or result.labels[0]}?"
     return (
         f"<tr><td>{parts.img(picture.thumbnail(64), name)}</td><td>{parts.text(name, 40)}</td>"
@@ -218,7 +221,14 @@ def build(app: App) -> None:
             about = gr.HTML()
             code = gr.HTML()
     with gr.Accordion("Several pictures at once", open=False):
-        files = gr.File(file_count="multiple", file_types=["image"], type="filepath", label="Pictures", height=160, elem_classes="msn-files")
+        files = gr.File(
+            file_count="multiple",
+            file_types=["image"],
+            type="filepath",
+            label="Pictures",
+            height=160,
+            elem_classes="msn-files",
+        )
         line = app.notice()
         stop = gr.Button("Stop", elem_classes=["msn-quiet-button", "msn-stop"])
         table = gr.HTML()

@@ -1,7 +1,7 @@
 """Example pictures and few-shot starter sets, read at run time from what scikit-image and scikit-learn install.
 
-Nothing is downloaded and nothing is copied into this project. Only files that are inside the wheels are listed; one that
-a future wheel leaves out is simply not offered.
+Nothing is downloaded and nothing is copied into this project. Only files that are inside the
+wheels are listed; one that a future wheel leaves out is simply not offered.
 """
 
 from __future__ import annotations

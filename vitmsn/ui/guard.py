@@ -6,9 +6,12 @@ Plain ASGI, so that uploads stream through without being gathered here.
 from __future__ import annotations
 
 import json
+import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,8 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vitmsn import limits
+
+log = logging.getLogger("vitmsn.ui")
 
 # Gradio's pages bring inline scripts and styles and compile functions from text, so those stay allowed; everything else
 # comes from this server alone. Spaces show the page inside huggingface.co.
@@ -42,8 +47,16 @@ HEADERS = (
     (b"permissions-policy", b"microphone=(), geolocation=()"),
 )
 # Routes of Gradio's that this page does not use, each of which reads, writes or fetches more than it should.
-CLOSED = ("/gradio_api/deep_link", "/gradio_api/process_recording", "/gradio_api/proxy=", "/gradio_api/run-history",
-          "/gradio_api/runs", "/monitoring", "/gradio_api/vibe-")  # fmt: skip
+CLOSED = (
+    "/gradio_api/deep_link",
+    "/gradio_api/dev/",
+    "/gradio_api/process_recording",
+    "/gradio_api/proxy=",
+    "/gradio_api/run-history",
+    "/gradio_api/runs",
+    "/gradio_api/vibe-",
+    "/monitoring",
+)
 
 
 class Guard:
@@ -56,7 +69,17 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        send = _with_headers(send)
+        answer = _Answer(send)
+        try:
+            await self._admit(scope, receive, answer)
+        except Exception as error:
+            if answer.begun:
+                raise
+            # Gradio meets some requests (an unknown function, an odd header) with an exception.
+            log.warning("%s %s was not understood: %r", scope["method"], scope["path"], error)
+            await refuse(answer, 422, "This request could not be understood.")
+
+    async def _admit(self, scope: Scope, receive: Receive, send: _Answer) -> None:
         path = scope["path"]
         if path.startswith(CLOSED) or path.startswith(("/gradio_api/file=http:", "/gradio_api/file=https:")):
             await refuse(send, 404, "There is nothing at this address.")
@@ -74,10 +97,9 @@ class Guard:
         else:
             await self._judge(scope, receive, send, cap)
 
-    async def _stream(self, scope: Scope, receive: Receive, send: Send, cap: int) -> None:
+    async def _stream(self, scope: Scope, receive: Receive, send: _Answer, cap: int) -> None:
         """Pass an upload on, counting: a length that was not announced, or was a lie, ends it."""
         passed = 0
-        answered = False
 
         async def counted() -> Message:
             nonlocal passed
@@ -87,18 +109,13 @@ class Guard:
                 raise _TooLarge
             return message
 
-        async def watched(message: Message) -> None:
-            nonlocal answered
-            answered = True
-            await send(message)
-
         try:
-            await self.app(scope, counted, watched)
+            await self.app(scope, counted, send)
         except _TooLarge:
-            if not answered:
+            if not send.begun:
                 await refuse(send, 413, f"This upload is larger than {cap // limits.MIB} MB; send less at once.")
 
-    async def _judge(self, scope: Scope, receive: Receive, send: Send, cap: int) -> None:
+    async def _judge(self, scope: Scope, receive: Receive, send: _Answer, cap: int) -> None:
         """Gather a small body and refuse pictures inside it and files from elsewhere, before Gradio fetches them."""
         body, more = b"", True
         while more:
@@ -123,6 +140,21 @@ class Guard:
             return {"type": "http.request", "body": body, "more_body": False}
 
         await self.app(scope, replay, send)
+
+
+class _Answer:
+    """`send` with our headers on every answer, remembering whether one has begun."""
+
+    def __init__(self, send: Send) -> None:
+        self._send, self.begun = send, False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.begun = True
+            names = {name for name, _ in HEADERS}
+            kept = [(name, value) for name, value in message["headers"] if name.lower() not in names]
+            message = {**message, "headers": [*kept, *HEADERS]}
+        await self._send(message)
 
 
 class _TooLarge(Exception):
@@ -164,18 +196,7 @@ def _length(headers: dict[bytes, bytes]) -> int:
     return int(text) if text.isdigit() else 0
 
 
-def _with_headers(send: Send) -> Send:
-    async def wrapped(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            names = {name for name, _ in HEADERS}
-            kept = [(name, value) for name, value in message["headers"] if name.lower() not in names]
-            message = {**message, "headers": [*kept, *HEADERS]}
-        await send(message)
-
-    return wrapped
-
-
-async def refuse(send: Send, status: int, sentence: str) -> None:
+async def refuse(send: _Answer, status: int, sentence: str) -> None:
     body = json.dumps({"detail": sentence}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -187,18 +208,28 @@ def middleware() -> list[Middleware]:
     return [Middleware(Guard)]
 
 
-def private_temp_folder() -> Path:
-    """A fresh folder for Gradio's uploads, of this process alone, under GRADIO_TEMP_DIR or the system's.
+@contextmanager
+def private_temp_folder() -> Iterator[Path]:
+    """A fresh folder for Gradio's uploads, of this process alone, under GRADIO_TEMP_DIR or the system's; gone after.
 
-    Raises OSError with a sentence when it cannot be written. Must run before the page is built: components remember it.
+    Raises OSError with a sentence when it cannot be written. Must be entered before the page is built: components
+    remember the folder.
     """
-    parent = os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir()
+    parent = os.environ.get("GRADIO_TEMP_DIR")
+    where = parent or tempfile.gettempdir()
     try:
-        Path(parent).mkdir(parents=True, exist_ok=True)
-        folder = tempfile.mkdtemp(prefix="vitmsn-", dir=parent)
+        Path(where).mkdir(parents=True, exist_ok=True)
+        folder = tempfile.mkdtemp(prefix="vitmsn-", dir=where)
     except OSError as error:
         raise OSError(
-            f"{parent} cannot be written ({error.strerror}) and uploads need a folder; set GRADIO_TEMP_DIR to one that can."
+            f"{where} cannot be written ({error.strerror}) and uploads need a folder; set GRADIO_TEMP_DIR to another."
         ) from None
     os.environ["GRADIO_TEMP_DIR"] = folder
-    return Path(folder)
+    try:
+        yield Path(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if parent is None:
+            del os.environ["GRADIO_TEMP_DIR"]
+        else:
+            os.environ["GRADIO_TEMP_DIR"] = parent

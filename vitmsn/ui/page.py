@@ -1,7 +1,7 @@
 """`App`: what a tab plugs into. It owns the shared components and wires every event the same way.
 
-A tab function is plain Python: `fn(call, *input values) -> output value(s)`. The wiring around it finds the visit, turns a
-ViTMSNError into a message beside the picture, logs anything unexpected, and refreshes the status line.
+A tab function is plain Python: `fn(call, *input values) -> output value(s)`. The wiring around it finds the visit,
+turns a ViTMSNError into a message beside the picture, logs anything unexpected, and refreshes the status line.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any, cast
 
 import gradio as gr
 import PIL.Image
+from gradio.blocks import Block
 from gradio.component_meta import ComponentMeta
 from gradio.components import Component
 from gradio.data_classes import ImageData
@@ -84,8 +85,8 @@ class _Files:
         return ImageData(url=parts.data_url(shown), orig_name="picture.webp", mime_type="image/webp")
 
 
-# `gr.Image` with the two methods above. A subclass, because Gradio makes the component anew from its class on updates; made
-# past Gradio's metaclass, because that writes a stub file beside the source.
+# `gr.Image` with the two methods above. A subclass, because Gradio makes the component anew from its class on updates;
+# made past Gradio's metaclass, because that writes a stub file beside the source.
 Photo = cast("type[gr.Image]", ABCMeta.__new__(ComponentMeta, "Image", (_Files, gr.Image), {"__module__": __name__}))
 
 
@@ -189,7 +190,7 @@ class App:
         events: Any,
         fn: Function,
         inputs: Sequence[Component] = (),
-        outputs: Sequence[Component] = (),
+        outputs: Sequence[Block] = (),
         *,
         notice: gr.HTML,
         long: bool = False,
