@@ -78,10 +78,13 @@ def classes(encoder: Encoder, name: str) -> str:
     """The searchable list of what the model can recognise, with the kind beside each class."""
     if not encoder.has_classifier:
         return parts.hint(f"{name} has no classifier, so it recognises nothing by name.")
-    kinds: dict[str, str] = {}
+    kinds: dict[str, list[str]] = {}
     for kind, labels in encoder.card.get("kinds", {}).items():
-        kinds |= dict.fromkeys(labels, kind)
-    items = "".join(_class(label, kinds.get(label, "")) for label in sorted(encoder.labels, key=str.casefold))
+        for label in labels:
+            kinds.setdefault(label, []).append(kind)
+    items = "".join(
+        _class(label, ", ".join(kinds.get(label, []))) for label in sorted(encoder.labels, key=str.casefold)
+    )
     nobody = not any(PEOPLE & set(label.lower().split()) for label in encoder.labels)
     note = "There is no class for a person: a face gets whatever looks closest, or 'not sure'." if nobody else ""
     total = len(encoder.labels)

@@ -156,7 +156,7 @@ class App:
         return shown
 
     def shown(self, label: str, **more: Any) -> gr.Image:
-        """A picture that is only shown: functions return a PIL image, it travels inside the page, no file is written."""
+        """A picture that is only shown: functions return a PIL image; it travels in the page, no file is written."""
         return Photo(label=label, interactive=False, **{"buttons": ["download", "fullscreen"], **more})
 
     def notice(self) -> gr.HTML:
@@ -221,8 +221,8 @@ class App:
     ) -> None:
         """Publish `fn(call, *inputs)` as `/name` for gradio_client; its docstring is the tool's description.
 
-        Make the components with `visible=False`; a picture that comes in is a `page.Photo(visible=False)`, one that goes
-        out a `gr.Image(visible=False)`. A ViTMSNError becomes the client's error message.
+        Make the components with `visible=False`; a picture that comes in is a `page.Photo(visible=False)`, one that
+        goes out a `gr.Image(visible=False)`. A ViTMSNError becomes the client's error message.
         """
         gr.Button(visible=False).click(
             self._published(fn), list(inputs), list(outputs), api_name=name, **(LONG if long else SHORT)

@@ -50,8 +50,8 @@ def about(facts: Sequence[tuple[str, str]], bounds: Sequence[tuple[str, str]], p
 
     return (
         f'<section class="msn-about"><h2>Running</h2>{table(facts)}<h2>Limits</h2>{table(bounds)}'
-        f"<h2>Your pictures</h2><p>{text(privacy, 600)}</p><h2>About</h2><p>A vision transformer trained without labels by "
-        "hiding patches and asking for the same answer: "
+        f"<h2>Your pictures</h2><p>{text(privacy, 600)}</p><h2>About</h2><p>A vision transformer trained without "
+        "labels, by hiding patches and asking for the same answer: "
         '<a href="https://arxiv.org/abs/2204.07141" rel="noreferrer" target="_blank">Masked Siamese Networks</a> '
         "(Assran et al., 2022). This page and its library are free software, Apache-2.0.</p></section>"
     )
@@ -69,15 +69,16 @@ def in_python(*lines: str) -> str:
 
 
 def bars(rows: Sequence[tuple[str, float]], *, quiet: bool = False) -> str:
-    """Horizontal bars of (label, probability in 0..1), widest scale 1, numbers beside them. `quiet`: not sure, so muted."""
-    items = "".join(
-        f'<li><span class="msn-bar-label">{text(label, 80)}</span>'
-        f'<span class="msn-bar-value">{percent(value)}</span>'
-        f'<span class="msn-bar" aria-hidden="true"><span style="width:{min(max(value, 0.0), 1.0) * 100:.2f}%"></span></span>'
-        "</li>"
-        for label, value in rows
-    )
+    """Horizontal bars of (label, probability in 0..1), full width for 1, numbers beside them; `quiet` mutes them."""
+    items = "".join(_bar(label, min(max(value, 0.0), 1.0)) for label, value in rows)
     return f'<ol class="msn-bars{" msn-quiet" if quiet else ""}">{items}</ol>'
+
+
+def _bar(label: str, value: float) -> str:
+    return (
+        f'<li><span class="msn-bar-label">{text(label, 80)}</span><span class="msn-bar-value">{percent(value)}</span>'
+        f'<span class="msn-bar" aria-hidden="true"><span style="width:{value * 100:.2f}%"></span></span></li>'
+    )
 
 
 def percent(value: float) -> str:

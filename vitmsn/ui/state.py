@@ -133,7 +133,7 @@ class Models:
             return self._loaded.get(key)
 
     def start(self) -> Encoder:
-        """Read what visitors start with. An embedded model that cannot be read leaves the menu; a given one is an error."""
+        """Read what visitors start with. An embedded model that cannot be read leaves the menu; a given one raises."""
         try:
             return self.get(self.default)
         except ViTMSNError as error:
