@@ -24,7 +24,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .errors import FewShotError
+from vitmsn.errors import FewShotError
 
 __all__ = [
     "CentroidClassifier",
