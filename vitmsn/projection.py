@@ -1,7 +1,7 @@
 """Maps: embeddings (N, D) to points (N, 2), by PCA or by UMAP.
 
-PCA is exact and immediate. UMAP (McInnes et al., arXiv 1802.03426) keeps neighbours together; importing it takes seconds
-and compiling it some ten seconds more, the latter once per machine where the result can be kept on disk. ``warm_up``
+PCA is exact and immediate. UMAP (McInnes et al., arXiv 1802.03426) keeps neighbours together; importing it takes
+seconds and compiling it some ten more, the latter once per machine where the result can be kept on disk. ``warm_up``
 does both ahead of time.
 """
 
