@@ -7,6 +7,7 @@ others. The functions are pure: all chance comes from the ``torch.Generator`` gi
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from torch import Tensor
 from vitmsn.errors import InputError
 
 Grid = tuple[int, int]  # (rows, columns)
+
+PAINT_LENGTH = 4000  # characters of a painted mask in words
 
 
 def kept_count(patches: int, ratio: float) -> int:
@@ -92,6 +95,51 @@ def painted_mask(hidden: np.ndarray | Tensor) -> Tensor:
     if not kept.numel():
         raise InputError("Every patch is painted out; leave at least one for the model to see.")
     return kept
+
+
+def read_painted(text: str, grid: Grid) -> np.ndarray:
+    """Hidden patches in words, "2.3, 4.1-5.8" -> (rows, columns) bool, True where one is hidden.
+
+    Row and column count from 1: "2.3" is row 2, column 3, and "4.1-5.8" the rectangle with these corners.
+
+    Raises:
+        InputError: a piece that names no patch of the grid.
+    """
+    hidden = np.zeros(grid, dtype=bool)
+    if len(text) > PAINT_LENGTH:
+        raise InputError(f"The list of hidden patches has {len(text)} characters; {PAINT_LENGTH} are the most.")
+    for piece in filter(None, re.split(r"[,;\s]+", re.sub(r"\s*[-–]\s*", "-", text.strip()))):
+        match = re.fullmatch(r"(\d{1,4})\.(\d{1,4})(?:-(\d{1,4})\.(\d{1,4}))?", piece)
+        if match is None:
+            raise InputError(
+                f"{piece[:20]!r} names no patch; write row.column, like 2.3, or a rectangle, like 4.1-5.8."
+            )
+        rows = sorted((int(match[1]), int(match[3] or match[1])))
+        columns = sorted((int(match[2]), int(match[4] or match[2])))
+        if rows[0] < 1 or columns[0] < 1 or rows[1] > grid[0] or columns[1] > grid[1]:
+            raise InputError(f"{piece} is outside the grid of {grid[0]} rows and {grid[1]} columns.")
+        hidden[rows[0] - 1 : rows[1], columns[0] - 1 : columns[1]] = True
+    return hidden
+
+
+def write_painted(hidden: np.ndarray) -> str:
+    """(rows, columns) bool -> the words of :func:`read_painted`, in few rectangles."""
+    runs: dict[tuple[int, int], list[int]] = {}  # open rectangles: columns -> [first row, last row]
+    done: list[tuple[int, int, int, int]] = []
+    for row in range(hidden.shape[0] + 1):
+        line = hidden[row] if row < hidden.shape[0] else np.zeros(hidden.shape[1], dtype=bool)
+        edges = np.flatnonzero(np.diff(np.concatenate(([False], line, [False])).astype(int)))
+        now = {(int(left), int(right) - 1) for left, right in edges.reshape(-1, 2)}
+        for columns in [key for key in runs if key not in now]:
+            first, last = runs.pop(columns)
+            done.append((first, columns[0], last, columns[1]))
+        for columns in now:
+            runs.setdefault(columns, [row, row])[1] = row
+    words = []
+    for top, left, bottom, right in sorted(done):
+        start, end = f"{top + 1}.{left + 1}", f"{bottom + 1}.{right + 1}"
+        words.append(start if start == end else f"{start}-{end}")
+    return ", ".join(words)
 
 
 def to_grid(keep_indices: Tensor, grid: Grid) -> Tensor:

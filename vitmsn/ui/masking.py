@@ -1,0 +1,370 @@
+"""Masking: hide patches, and see what is left of the embedding, the answer and the time."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass, fields, replace
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import torch
+
+from vitmsn import draw, masking
+from vitmsn.encoder import Encoder
+from vitmsn.errors import InputError
+from vitmsn.image import Picture
+from vitmsn.ui import curve, parts, patches
+from vitmsn.ui.page import App, Photo, milliseconds, whole
+from vitmsn.ui.state import Call
+
+KINDS = {"random": "Random", "focal": "Focal", "block": "Block", "painted": "Painted"}
+DRAWN = {"random": masking.random_mask, "focal": masking.focal_mask, "block": masking.block_mask}
+MOST_RATIO = 95  # percent
+MOST_SEED = 2**31 - 1
+SHOWN = 5  # answers compared
+
+KIND = "Random: patches drawn one by one. Focal: all but one rectangle. Block: rectangles. Painted: yours, by clicks."
+RATIO = "Of the patches."
+SEED = "Names the draw."
+PAINT = "row.column, or row.column-row.column for a rectangle: 2.3, 4.1-5.8"
+
+
+# ------------------------------------------------------------------------------------------------------------- masking
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Which patches to hide, a field for each control in its order."""
+
+    kind: str = "random"
+    ratio: float = 70  # percent hidden
+    seed: int = 0
+    paint: str = ""  # hidden patches of a painted mask, rows and columns from 1: "1.1-2.4, 7.8"
+
+
+@dataclass(frozen=True)
+class Masked:
+    """A masked view beside the full one. `kept` is (rows, columns) bool."""
+
+    kept: np.ndarray
+    similarity: float
+    full: np.ndarray  # (1, D)
+    masked: np.ndarray  # (1, D)
+
+    @property
+    def count(self) -> int:
+        return int(self.kept.sum())
+
+    @property
+    def total(self) -> int:
+        return self.kept.size
+
+    @property
+    def keep_indices(self) -> np.ndarray:
+        return np.flatnonzero(self.kept)
+
+
+def kept_grid(ask: Ask, grid: tuple[int, int]) -> np.ndarray:
+    """The mask that was asked for, (rows, columns) bool, True where a patch stays."""
+    if ask.kind == "painted":
+        return masking.to_grid(masking.painted_mask(masking.read_painted(ask.paint, grid)), grid)[0].numpy()
+    if ask.kind not in DRAWN:
+        raise InputError(f"kind is {str(ask.kind)[:32]!r}; choose one of {', '.join(KINDS)}.")
+    seed = whole(ask.seed, "seed", 0, MOST_SEED)
+    generator = torch.Generator().manual_seed(seed)
+    return masking.to_grid(DRAWN[ask.kind](grid, _share(ask.ratio), generator), grid)[0].numpy()
+
+
+def _share(ratio: Any) -> float:
+    """A ratio in percent from the page or a client -> from 0 to 0.95."""
+    number = isinstance(ratio, (int, float)) and not isinstance(ratio, bool)
+    if not number or not 0 <= ratio <= MOST_RATIO:
+        raise InputError(f"The mask ratio is {ratio!r} percent; it must be from 0 (hide nothing) to {MOST_RATIO}.")
+    return ratio / 100
+
+
+def compare(encoder: Encoder, picture: Picture, kept: np.ndarray) -> Masked:
+    """Embed the full view and the view that keeps `kept`."""
+    full = encoder.embed(picture)
+    masked = encoder.embed(picture, keep_indices=np.flatnonzero(kept)) if not kept.all() else full
+    return Masked(kept, curve.cosine(full, masked)[0], full, masked)
+
+
+# ------------------------------------------------------------------------------------------------------------- saying
+
+
+def sentence(encoder: Encoder, found: Masked, taken: tuple[float, float]) -> str:
+    """What hiding patches did, in one sentence with its numbers; `taken`: milliseconds of the full and masked view."""
+    if found.kept.all():
+        return "Nothing is hidden: click patches of the picture to hide them."
+    full, masked = (milliseconds(value) for value in taken)
+    return (
+        f"Keeping {found.count} of {found.total} patches, {_verdict(encoder, found)}the embedding stays "
+        f"{curve.similar(found.similarity)} similar; it took {masked} instead of {full}."
+    )
+
+
+def _verdict(encoder: Encoder, found: Masked) -> str:
+    if not encoder.has_classifier:
+        return ""
+    before, after = encoder.classify_embeddings(np.concatenate([found.full, found.masked]), top_k=1)
+    doubt = "" if after.sure else " (not sure)"
+    if before.labels == after.labels:
+        return f"the model still says {after.labels[0]}{doubt} and "
+    return f"the answer changes from {before.labels[0]} to {after.labels[0]}{doubt} and "
+
+
+def pairs(encoder: Encoder, found: Masked, name: str) -> str:
+    """The most probable classes of the full view, with their bars before and after."""
+    if not encoder.has_classifier:
+        return parts.hint(f"{name} has no classifier, so there is no answer to compare, only the similarity.")
+    before, after = encoder.class_probabilities(np.concatenate([found.full, found.masked]))
+    order = [int(index) for index in np.argsort(-before, kind="stable")[:SHOWN]]
+    if (first := int(after.argmax())) not in order:
+        order.append(first)
+    rows = "".join(_pair(encoder.labels[index], float(before[index]), float(after[index])) for index in order)
+    return (
+        '<section class="msn-pairs"><p class="msn-hint"><i class="msn-before"></i> full view '
+        f'<i class="msn-after"></i> masked view</p><ol>{rows}</ol></section>'
+    )
+
+
+def _pair(label: str, before: float, after: float) -> str:
+    bars = "".join(
+        f'<span class="msn-bar" aria-hidden="true"><span class="{css}" style="width:{100 * value:.2f}%"></span></span>'
+        f'<span class="msn-bar-value"><span class="msn-aside">{name} </span>{parts.percent(value)}</span>'
+        for name, css, value in (("full view", "msn-before", before), ("masked view", "msn-after", after))
+    )
+    return f'<li><span class="msn-bar-label">{parts.text(label, 80)}</span><span class="msn-pair">{bars}</span></li>'
+
+
+# ------------------------------------------------------------------------------------------------------------- answers
+
+
+def answer(call: Call, *controls: Any) -> list[Any]:
+    """Everything on the tab for the controls as they stand (in the order of `Ask`)."""
+    return _answer(call, Ask(*controls), Ask(*controls))
+
+
+def choose(call: Call, *controls: Any) -> list[Any]:
+    """A kind was chosen: a painted mask begins with the mask that was there."""
+    asked = wanted = Ask(*controls)
+    drawn = call.visit.shown.get("masking drawn")
+    if asked.kind == "painted" and not asked.paint.strip() and isinstance(drawn, Ask):
+        wanted = replace(asked, paint=masking.write_painted(~kept_grid(drawn, patches.grid(call.encoder))))
+    return _answer(call, asked, wanted)
+
+
+def again(call: Call, *controls: Any) -> list[Any]:
+    """Another draw: the next seed."""
+    asked = Ask(*controls)
+    return _answer(call, asked, replace(asked, seed=(whole(asked.seed, "seed", 0, MOST_SEED) + 1) % MOST_SEED))
+
+
+def toggle(call: Call, *controls: Any, whole_picture: bool = False) -> list[Any]:
+    """A patch was clicked: hide it, or show it again. Whatever the mask was, it is a painted one from now on."""
+    asked, grid = Ask(*controls), patches.grid(call.encoder)
+    hidden = ~kept_grid(asked, grid) if asked.kind != "painted" else masking.read_painted(asked.paint, grid)
+    hidden[patches.clicked(call, grid, whole_picture=whole_picture)] ^= True
+    return _answer(call, asked, replace(asked, kind="painted", paint=masking.write_painted(hidden)))
+
+
+def toggle_in_whole(call: Call, *controls: Any) -> list[Any]:
+    """The same for a click on the visitor's picture itself."""
+    return toggle(call, *controls, whole_picture=True)
+
+
+def invert(call: Call, *controls: Any) -> list[Any]:
+    """Hide what is shown, show what is hidden."""
+    asked = Ask(*controls)
+    hidden = masking.read_painted(asked.paint, patches.grid(call.encoder))
+    return _answer(call, asked, replace(asked, paint=masking.write_painted(~hidden)))
+
+
+def clear(call: Call, *controls: Any) -> list[Any]:
+    """Show every patch."""
+    return _answer(call, Ask(*controls), replace(Ask(*controls), paint=""))
+
+
+def _answer(call: Call, asked: Ask, ask: Ask) -> list[Any]:
+    """The answer to `ask`, where the page still has the controls at `asked`."""
+    encoder, picture = call.encoder, call.picture
+    ask = replace(ask, seed=0 if ask.seed is None else ask.seed, paint=ask.paint or "")
+    found = compare(encoder, picture, kept_grid(ask, patches.grid(encoder)))
+    full = _time(encoder, picture)
+    around = curve.measure(encoder, picture, _sampler(encoder, ask.kind), full)
+    elsewhere = curve.others(encoder, picture, full)
+    taken = full, _time(encoder, picture, found.keep_indices)  # last, so that the status line speaks of this view
+    hidden = 100 * (1 - found.count / found.total)
+    shown = draw.masked_picture(patches.seen(encoder, picture), found.kept)
+    if ask.kind != "painted":
+        call.visit.shown["masking drawn"] = ask
+    return [
+        gr.update(value=shown, alt_text=f"{KINDS[ask.kind]} mask: {found.count} of {found.total} patches are left"),
+        parts.sentence(sentence(encoder, found, taken)),
+        figures(found, taken),
+        pairs(encoder, found, call.name),
+        curve.chart(around, (hidden, found.similarity), KINDS[_measured(ask.kind)].lower(), elsewhere),
+        parts.in_python("import torch", "from vitmsn import Encoder, masking", call.python, *_code(call, ask, found)),
+        *_controls(asked, ask),
+    ]
+
+
+def _measured(kind: str) -> str:
+    """The kind of views that the curve is made of: nobody paints a series of masks."""
+    return "random" if kind == "painted" else kind
+
+
+def _sampler(encoder: Encoder, kind: str) -> curve.Sampler:
+    """Draws the patches kept for a percentage hidden and a seed."""
+    grid = patches.grid(encoder)
+    return lambda ratio, seed: np.flatnonzero(kept_grid(Ask(_measured(kind), ratio, seed), grid))
+
+
+def _time(encoder: Encoder, picture: Picture, keep_indices: np.ndarray | None = None) -> float:
+    """Milliseconds of a view, measured now; a slow model is asked once."""
+    repeats = 3 if encoder.last is None or encoder.last.milliseconds < 50 else 1
+    return encoder.time(picture, keep_indices=keep_indices, repeats=repeats)
+
+
+def figures(found: Masked, taken: tuple[float, float]) -> str:
+    """The three numbers, large."""
+    full, masked = taken
+    rows = (
+        (curve.similar(found.similarity), "cosine similarity to the full view"),
+        (f"{found.count} of {found.total}", "patches are seen"),
+        (f"{full / masked:.1f} ×", f"as fast: {milliseconds(masked)} instead of {milliseconds(full)}"),
+    )
+    return (
+        '<dl class="msn-figures">'
+        + "".join(f"<div><dt>{what}</dt><dd>{value}</dd></div>" for value, what in rows)
+        + "</dl>"
+    )
+
+
+def _controls(asked: Ask, ask: Ask) -> list[Any]:
+    """Updates of [kind, ratio, seed, paint, again, invert, clear]: only what this kind of mask has is in sight."""
+    painted = ask.kind == "painted"
+    updates = []
+    for field, old, new in zip(fields(Ask), astuple(asked), astuple(ask), strict=True):
+        shown: dict[str, Any] = {} if field.name == "kind" else {"visible": painted == (field.name == "paint")}
+        updates.append(gr.update(value=new, **shown) if old != new else gr.update(**shown) if shown else gr.skip())
+    return [*updates, gr.update(visible=not painted), gr.update(visible=painted), gr.update(visible=painted)]
+
+
+def _code(call: Call, ask: Ask, found: Masked) -> list[str]:
+    name = patches.file_name(call)
+    grid = found.kept.shape
+    if ask.kind == "painted":
+        mask = f"masking.painted_mask(masking.read_painted({ask.paint!r}, {grid}))"
+    else:
+        drawn = f"{grid}, {ask.ratio / 100:g}, torch.Generator().manual_seed({ask.seed})"
+        mask = f"masking.{DRAWN[ask.kind].__name__}({drawn})"
+    return [
+        f"keep = {mask}",
+        f"full, masked = encoder.embed({name!r}), encoder.embed({name!r}, keep_indices=keep)",
+        "print(torch.cosine_similarity(torch.from_numpy(full), torch.from_numpy(masked)))",
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------------ endpoint
+
+
+def mask(
+    call: Call, image: str, kind: str = "random", ratio: float = 0.7, seed: int = 0, hidden: str = ""
+) -> tuple[Any, dict[str, Any]]:
+    """Hide patches of a picture from the model and compare: the masked picture, how similar the embedding stays to that
+    of the full view (cosine), the time both took in milliseconds on this machine, and the most probable classes before
+    and after (empty lists where the model has no classifier).
+
+    kind is "random" (patches drawn one by one), "focal" (all but one rectangle), "block" (rectangles) or "painted" (the
+    patches that `hidden` lists: row.column from 1, or row.column-row.column for a rectangle, like "2.3, 4.1-5.8").
+    ratio is the share hidden, from 0 to 0.95; seed names the draw.
+    """
+    encoder, picture = call.encoder, patches.sent(image)
+    if not isinstance(ratio, (int, float)) or isinstance(ratio, bool):
+        raise InputError(f"ratio is {ratio!r}; it must be a number from 0 to {MOST_RATIO / 100}.")
+    found = compare(encoder, picture, kept_grid(Ask(kind, round(100 * ratio, 9), seed, hidden), patches.grid(encoder)))
+    full, masked = _time(encoder, picture), _time(encoder, picture, found.keep_indices)
+    return draw.masked_picture(patches.seen(encoder, picture), found.kept), {
+        "kept": found.count,
+        "total": found.total,
+        "similarity": found.similarity,
+        "milliseconds_full": full,
+        "milliseconds_masked": masked,
+        "top_before": _top(encoder, found.full),
+        "top_after": _top(encoder, found.masked),
+    }
+
+
+def _top(encoder: Encoder, embedding: np.ndarray) -> list[dict[str, Any]]:
+    if not encoder.has_classifier:
+        return []
+    [result] = encoder.classify_embeddings(embedding, top_k=SHOWN)
+    pairs = zip(result.labels, result.probabilities, strict=True)
+    return [{"label": label, "confidence": probability} for label, probability in pairs]
+
+
+# ----------------------------------------------------------------------------------------------------------------- tab
+
+
+def build(app: App) -> None:
+    with gr.Row(elem_classes=["msn-columns", "msn-bench"]):
+        with gr.Column(elem_classes="msn-left"):
+            picture = app.picture("masking")
+            with gr.Column(elem_classes="msn-controls"):
+                kind = gr.Radio(
+                    [(label, name) for name, label in KINDS.items()], value="random", label="Mask", info=KIND
+                )
+                with gr.Row():
+                    ratio = gr.Slider(0, MOST_RATIO, 70, step=5, label="Hidden, %", info=RATIO)
+                    seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MOST_SEED, info=SEED)
+                more = gr.Button("Again", elem_classes="msn-quiet-button")
+                paint = gr.Textbox("", label="Hidden patches", info=PAINT, visible=False, submit_btn=False)
+                with gr.Row():
+                    opposite = gr.Button("Invert", elem_classes="msn-quiet-button", visible=False)
+                    nothing = gr.Button("Show all", elem_classes="msn-quiet-button", visible=False)
+            drawn = gr.HTML(elem_classes="msn-late")
+        with gr.Column(elem_classes="msn-right"):
+            shown = app.shown("What the model sees", height=348, elem_id="masked-view", elem_classes="msn-map")
+            said = gr.HTML()
+            numbers = gr.HTML()
+            bars = gr.HTML()
+    code = gr.HTML()
+    controls = [kind, ratio, seed, paint]
+    outputs = [shown, said, numbers, bars, drawn, code, *controls, more, opposite, nothing]
+    app.answer("masking", answer, controls, outputs, again=[ratio.input, seed.input, paint.submit, paint.blur])
+    notice = app.panels["masking"].notice
+    for event, fn in (
+        (kind.input, choose),
+        (more.click, again),
+        (opposite.click, invert),
+        (nothing.click, clear),
+        (shown.select, toggle),
+        (picture.select, toggle_in_whole),
+    ):
+        app.on(event, fn, controls, outputs, notice=notice)
+    app.link("mask", kind, _kind)
+    app.link("hidden", ratio, lambda text: _number(text, MOST_RATIO))
+    app.link("seed", seed, lambda text: _number(text, MOST_SEED))
+    asked = [
+        Photo(visible=False),
+        gr.Textbox("random", visible=False),
+        gr.Number(0.7, visible=False),
+        gr.Number(0, visible=False, precision=0),
+        gr.Textbox("", visible=False),
+    ]
+    app.endpoint("mask", mask, asked, [gr.Image(visible=False), gr.JSON(visible=False)])
+
+
+def _kind(text: str) -> str:
+    if text not in KINDS:
+        raise ValueError(text)
+    return text
+
+
+def _number(text: str, most: int) -> int:
+    value = int(text)
+    if not 0 <= value <= most:
+        raise ValueError(text)
+    return value
