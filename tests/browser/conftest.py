@@ -28,7 +28,7 @@ FLAGS = (
     *("--disable-background-networking", "--disable-component-update"),
 )
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
-PATIENCE = 20_000  # milliseconds for one condition; a busy machine is slow, not broken
+PATIENCE = 60_000  # milliseconds for one condition; a busy machine is slow, not broken
 
 
 @dataclass
