@@ -65,17 +65,31 @@ class ClassifierOutput:
 
 
 class PatchEmbeddings(nn.Module):
+    """One linear map of the pixels of a patch; its weight has the shape of a convolution, as checkpoints have it."""
+
     def __init__(self, config: ViTMSNConfig) -> None:
         super().__init__()
         patch = pair(config.patch_size)
         self.projection = nn.Conv2d(config.num_channels, config.hidden_size, kernel_size=patch, stride=patch)
 
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        return self.projection(pixel_values).flatten(2).transpose(1, 2)  # (B, D, rows, columns) -> (B, N, D)
+    def forward(self, pixel_values: Tensor, chosen: Tensor | None) -> Tensor:
+        """Pictures (B, C, height, width) -> (B, N, D), or (B, K, D) for the rows ``chosen`` of all B x N patches.
+
+        A product over the chosen patches only is faster than the convolution, which knows no other way than all.
+        """
+        patch_height, patch_width = self.projection.weight.shape[2:]
+        rows, columns = pixel_values.shape[2] // patch_height, pixel_values.shape[3] // patch_width
+        pixels = pixel_values[:, :, : rows * patch_height, : columns * patch_width]  # what is left over fills no patch
+        pixels = pixels.unflatten(3, (columns, patch_width)).unflatten(2, (rows, patch_height))
+        pixels = pixels.permute(0, 2, 4, 1, 3, 5).flatten(0, 2).flatten(1)  # (B N, C patch_height patch_width)
+        if chosen is not None:
+            pixels = pixels.index_select(0, chosen)  # (B K, ...)
+        tokens = F.linear(pixels, self.projection.weight.flatten(1), self.projection.bias)
+        return tokens.unflatten(0, (len(pixel_values), -1))
 
 
 class Embeddings(nn.Module):
-    """Pixels -> tokens: patches, then the mask token, then positions, then CLS, then only what is kept."""
+    """Pixels -> tokens: of the patches kept, then the mask token, then positions, then CLS before them."""
 
     def __init__(self, config: ViTMSNConfig, use_mask_token: bool) -> None:
         super().__init__()
@@ -95,27 +109,34 @@ class Embeddings(nn.Module):
         plane = F.interpolate(plane, size=grid, mode="bicubic", align_corners=False)
         return plane.flatten(2).transpose(1, 2)
 
-    def forward(self, pixel_values: Tensor, bool_masked_pos: Tensor | None, keep_indices: Tensor | None) -> Tensor:
-        tokens = self.patch_embeddings(pixel_values)  # (B, N, D)
-        height, width = pixel_values.shape[-2:]
-        patch_height, patch_width = pair(self.config.patch_size)
-        grid = height // patch_height, width // patch_width
+    def forward(
+        self,
+        pixel_values: Tensor,
+        grid: tuple[int, int],
+        bool_masked_pos: Tensor | None = None,
+        keep_indices: Tensor | None = None,
+    ) -> Tensor:
+        batch, patches = len(pixel_values), grid[0] * grid[1]
+        positions = self.positions(grid)  # (1, N, D)
+        chosen = None
+        if keep_indices is not None:
+            chosen = (keep_indices + patches * torch.arange(batch, device=keep_indices.device)[:, None]).flatten()
+            positions = positions[0].index_select(0, keep_indices.flatten()).unflatten(0, (batch, -1))  # (B, K, D)
+        tokens = self.patch_embeddings(pixel_values, chosen)  # (B, K, D)
         if bool_masked_pos is not None:
             if self.mask_token is None:
                 raise InputError(
                     "bool_masked_pos was given but this model has no mask token; build it with use_mask_token=True, "
                     "or drop patches with keep_indices."
                 )
-            tokens = torch.where(bool_masked_pos.bool().unsqueeze(-1), self.mask_token.to(tokens.dtype), tokens)
-        tokens = tokens + self.positions(grid)
-        if keep_indices is not None:
-            tokens = tokens.gather(1, keep_indices.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))  # (B, K, D)
+            masked = bool_masked_pos.bool() if keep_indices is None else bool_masked_pos.bool().gather(1, keep_indices)
+            tokens = torch.where(masked.unsqueeze(-1), self.mask_token.to(tokens.dtype), tokens)
         cls = self.cls_token + self.position_embeddings[:, :1]
-        return self.dropout(torch.cat((cls.expand(len(tokens), -1, -1), tokens), dim=1))
+        return self.dropout(torch.cat((cls.expand(batch, -1, -1), tokens + positions), dim=1))
 
 
-# Above this many tokens the (T, T) matrices no longer fit the caches and the fused kernel wins on a CPU as well
-EAGER_TOKENS = 320
+# Where a CPU multiplies half precision in hardware, plain products beat the fused kernel up to about this many tokens
+PLAIN_TOKENS = 320
 
 
 class Attention(nn.Module):
@@ -137,14 +158,24 @@ class Attention(nn.Module):
         query, key, value = self.split(x)
         dropout = self.dropout if self.training else 0.0
         weights: Tensor | None = None
-        if want_weights or x.dtype == torch.float64 or (x.device.type == "cpu" and x.shape[1] <= EAGER_TOKENS):
+        if want_weights or self.plain(query):
             # transformers' eager attention takes every softmax in float32, float64 models included
             scores = (query * self.scale) @ key.transpose(-2, -1)  # (B, H, T, T)
             weights = F.softmax(scores, dim=-1, dtype=torch.float32).to(scores.dtype)
-            mixed = F.dropout(weights, dropout) @ value
+            mixed = F.dropout(weights, dropout) @ value  # (B, H, T, d)
         else:
             mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
         return self.output(mixed.transpose(1, 2).flatten(2)), weights if want_weights else None
+
+    @staticmethod
+    def plain(query: Tensor) -> bool:
+        """Whether to write the products out: for float64, to be exact; for half precision on a CPU, to be fast."""
+        if query.dtype in (torch.float32, torch.float64):
+            return query.dtype == torch.float64
+        return query.device.type == "cpu" and query.shape[2] <= PLAIN_TOKENS
+
+
+PIECE = 256  # tokens whose activations are computed at a time
 
 
 class MLP(nn.Module):
@@ -155,7 +186,13 @@ class MLP(nn.Module):
         self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.activation(self.fc1(x)))
+        hidden = self.fc1(x)  # (B, T, intermediate)
+        if hidden.requires_grad or hidden.numel() < 2 * PIECE * hidden.shape[-1]:
+            return self.fc2(self.activation(hidden))
+        # The largest tensor of the network: a second one of its size would cost more in fresh pages than the activation
+        for piece in hidden.flatten(0, -2).split(PIECE):
+            piece.copy_(self.activation(piece))
+        return self.fc2(hidden)
 
 
 class Layer(nn.Module):
@@ -240,7 +277,7 @@ class ViTMSNModel(nn.Module):
         """
         pixel_values = pixel_values.to(self.embeddings.cls_token.dtype)
         grid = self._check(pixel_values, bool_masked_pos, keep_indices, interpolate_pos_encoding)
-        x = self.embeddings(pixel_values, bool_masked_pos, keep_indices)  # (B, 1 + K, D)
+        x = self.embeddings(pixel_values, grid, bool_masked_pos, keep_indices)  # (B, 1 + K, D)
         hidden_states, attentions = [x], []
         for layer in self.layers:
             if self.gradient_checkpointing and self.training:
