@@ -41,7 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "image": {"errors", "limits", "checkpoint"},
     "data": {"errors", "limits", "image"},
     "attention": {"errors", "model"},
-    "encoder": {"errors", "limits", "checkpoint", "model", "image", "masking"},
+    "encoder": {"errors", "limits", "config", "checkpoint", "model", "image", "masking"},
     "gallery": {"errors", "limits", "image", "encoder"},
     "lowshot": {"errors", "data", "encoder", "fewshot"},
     "export": {"errors", "checkpoint", "model", "fewshot", "gallery"},
