@@ -301,7 +301,7 @@ def scatter(
         axes.margins(0.06)
         if title:
             axes.set_title(_plain(title, 80), fontsize=11)
-        if len(order) <= 30:
+        if 0 < len(order) <= 30:
             axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9, labelcolor=_ink(dark))
         return _picture(figure)
 
