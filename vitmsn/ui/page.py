@@ -108,6 +108,7 @@ class Answer:
     outputs: list[Component]
     notice: gr.HTML
     stamp: Callable[[Visit], Hashable]
+    more: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -173,17 +174,18 @@ class App:
         again: Sequence[Any] = (),
         notice: gr.HTML | None = None,
         stamp: Callable[[Visit], Hashable] = picture_stamp,
+        **more: Any,
     ) -> None:
         """The tab's main function, with the tab's `notice` line for what goes wrong.
 
         Runs at load when the tab is open, when it is opened and something changed (`stamp`, or the model), on a new
-        picture, on a new model, and on each event listed in `again`.
+        picture, on a new model, and on each event listed in `again`. `more` goes to `on`.
         """
         line = notice or self.panels[tab].notice
-        entry = Answer(fn, list(inputs), list(outputs), line, stamp)
+        entry = Answer(fn, list(inputs), list(outputs), line, stamp, more)
         self.answers[tab] = entry
         if again:
-            self.on(again, fn, inputs, outputs, notice=line)
+            self.on(again, fn, inputs, outputs, notice=line, **more)
 
     def on(
         self,
@@ -206,8 +208,12 @@ class App:
             outputs,
             api_visibility="private",
             show_progress=show_progress,
-            show_progress_on=outputs[1:-1] or None,
-            **{"trigger_mode": "always_last", **(LONG if long else SHORT), **more},
+            **{
+                "trigger_mode": "always_last",
+                "show_progress_on": outputs[1:-1] or None,
+                **(LONG if long else SHORT),
+                **more,
+            },
         )
 
     def endpoint(
@@ -303,7 +309,7 @@ class App:
             return [*shown, *results]
 
         outputs = [*([panel.image] if panel else []), *entry.outputs]
-        return self.on(event, fill, [*given, *entry.inputs], outputs, notice=entry.notice)
+        return self.on(event, fill, [*given, *entry.inputs], outputs, notice=entry.notice, **entry.more)
 
     def _picture(self, call: Call) -> list[Any]:
         """The update that shows 'your picture'; a visit that was forgotten meanwhile starts again with the example."""
