@@ -1,0 +1,277 @@
+"""Explore: a map of the examples and queries, near where the model finds them alike, with the pictures beside it."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from vitmsn import draw, gallery, image, limits, projection
+from vitmsn.errors import ImageError, InputError
+from vitmsn.gallery import Example
+from vitmsn.ui import board, parts
+from vitmsn.ui.page import App, whole
+from vitmsn.ui.state import Call
+from vitmsn.ui.studio import Studio, opened, own_class, version
+
+SCRIPT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
+METHODS = {"pca": "PCA", "umap": "UMAP"}
+PICTURES = 600  # in the list beside the map; points beyond show their name
+MIN_DIST = 0.1
+MAX_NEIGHBORS = 50
+CHUNK = 16  # pictures of a zip decoded together
+SLOW = "steps (a server's first UMAP is compiled first, for up to half a minute)"
+Settings = tuple[str, bool, int, int]
+
+
+# ----------------------------------------------------------------------------------------------------------------- map
+
+
+def answer(
+    call: Call, method: str = "pca", asked: bool = True, neighbors: float = 15, seed: float = 0
+) -> tuple[str, str]:
+    """(what the map shows, in words; the map and the list). UMAP where it is ready, PCA until then."""
+    with opened(call) as (studio, encoder):
+        settings = _settings(method, asked, neighbors, seed)
+        shown = _shown(studio, settings)
+        if len(shown) < 2:
+            return parts.sentence("A map needs two pictures: add some in Few-shot."), ""
+        X = _rows(shown, encoder.feature_mean)
+        ready = studio.kept.get(settings)
+        points = projection.pca(X) if ready is None else ready
+        wanted = f"{studio.version} {settings}" if method == "umap" and ready is None else ""
+        words = _words(studio, shown, encoder.feature_mean) + _method_words(X, points, settings, ready is not None)
+        return words, f'<div class="msn-atlas">{_map(studio, shown, points, wanted)}{_list(studio, shown)}</div>'
+
+
+def lay_out(call: Call, *values: Any) -> str:
+    """Make the UMAP that `answer` wants, with progress; nobody else's clicks wait for it."""
+    with opened(call) as (studio, encoder):
+        settings = _settings(*values)
+        shown, made_for = _shown(studio, settings), studio.version
+    X = _rows(shown, encoder.feature_mean)
+    call.progress(0, 1, SLOW)
+    points = projection.umap(
+        X, settings[3], settings[2], MIN_DIST, progress=lambda done, total: call.progress(done, total, SLOW)
+    )
+    with opened(call) as (studio, _):
+        if studio.version == made_for:
+            studio.kept[settings] = points
+        return parts.sentence("The map is ready.")
+
+
+def _settings(method: Any, asked: Any, neighbors: Any, seed: Any) -> Settings:
+    if method not in METHODS:
+        raise InputError(f"There is no map called {str(method)[:32]!r}; choose one of {', '.join(METHODS)}.")
+    return method, bool(asked), whole(neighbors, "neighbours", 2, MAX_NEIGHBORS), whole(seed, "seed", 0, 2**31 - 1)
+
+
+def _shown(studio: Studio, settings: Settings) -> list[Example]:
+    return [*studio.gallery.enabled, *(studio.queries.examples if settings[1] else [])]
+
+
+def _rows(shown: Sequence[Example], center: np.ndarray | None) -> np.ndarray:
+    """Embeddings as the classifiers see them: centred and of length 1."""
+    X = np.stack([example.embedding for example in shown])
+    return _unit(X, center)
+
+
+def _unit(X: np.ndarray, center: np.ndarray | None) -> np.ndarray:
+    Z = X - (X.mean(axis=0) if center is None else center)
+    length = np.linalg.norm(Z, axis=1, keepdims=True)
+    return np.divide(Z, length, out=np.zeros_like(Z), where=length > 0)
+
+
+def _words(studio: Studio, shown: Sequence[Example], center: np.ndarray | None) -> str:
+    own, total = own_class(studio.gallery.X, studio.gallery.y.tolist(), center)
+    queries = len(shown) - total
+    if total < 2 or len(set(studio.gallery.y.tolist())) < 2:
+        return parts.sentence(f"{board.many(len(shown), 'picture')} on the map.")
+    asked = f" and {board.many(queries, 'query')}".replace("querys", "queries") if queries else ""
+    what = f"{board.many(total, 'example')}{asked} on the map."
+    return parts.sentence(
+        f"For {own} of {total} examples the most similar other one is of the same class."
+    ) + parts.hint(what)
+
+
+def _method_words(X: np.ndarray, points: np.ndarray, settings: Settings, umap: bool) -> str:
+    if umap:
+        _, _, neighbors, seed = settings
+        used = projection.fitting_neighbors(len(X), neighbors)
+        return parts.hint(
+            "UMAP keeps neighbours together; distances between far groups mean little. "
+            f"{used} neighbours, least distance {MIN_DIST}, seed {seed}."
+        )
+    around = X - X.mean(axis=0)
+    share = float((points**2).sum() / max(float((around**2).sum()), 1e-12))
+    return parts.hint(
+        f"PCA: the two directions, of {X.shape[1]}, in which these pictures differ most; they hold {100 * share:.0f} % "
+        "of the differences. Pictures that lie apart do differ; pictures that lie together may differ elsewhere."
+    )
+
+
+def _map(studio: Studio, shown: Sequence[Example], points: np.ndarray, wanted: str) -> str:
+    """The canvas with its data as attributes (escaped; the script writes names only as text), and the legend."""
+    numbers = {label: i for i, label in enumerate(studio.gallery.classes)}
+    around = _level(points)
+    held = len(studio.gallery.enabled)
+    data = []
+    for place, (example, (x, y)) in enumerate(zip(shown, around.tolist(), strict=True)):
+        asked = place >= held
+        label = studio.truth.get(example.id, "") if asked else example.label
+        data.append(
+            {
+                "id": _id(example, asked),
+                "x": round(x, 4),
+                "y": round(y, 4),
+                "c": numbers.get(label, -1) if not asked else -1,
+                "q": int(asked),
+                "n": f"{example.name}, {'query' if asked else label}",
+            }
+        )
+    styles = [(label, *reversed(draw.class_style(i)), board.ink(i)) for label, i in numbers.items()]
+    classes = "".join(
+        f"<li>{board.badge(i)} {parts.text(label)} <small>{studio.gallery.counts[label]}</small></li>"
+        for label, i in numbers.items()
+    )
+    queries = '<li><span class="msn-letter msn-query">?</span> queries</li>' if len(shown) > held else ""
+    alt = f"Map of {len(shown)} pictures in {len(numbers)} classes; the same pictures are listed beside it"
+    return (
+        f'<div><div class="msn-map" data-points="{_attribute(data)}" data-classes="{_attribute(styles)}" '
+        f'data-wanted="{parts.text(wanted)}"><canvas role="img" aria-label="{parts.text(alt)}"></canvas>'
+        '<div class="msn-tip" hidden><img alt=""><p></p></div></div>'
+        f'<ul class="msn-legend">{classes}{queries}</ul></div>'
+    )
+
+
+def _level(points: np.ndarray) -> np.ndarray:
+    """The map turned so that it is wider than high, and scaled into -1..1 with both axes alike."""
+    around = points - points.mean(axis=0)
+    turned = around @ np.linalg.svd(around, full_matrices=False)[2].T if len(points) > 1 else around
+    turned *= np.where(np.abs(turned.max(axis=0)) < np.abs(turned.min(axis=0)), -1, 1)  # SVD leaves the signs open
+    turned -= (turned.max(axis=0) + turned.min(axis=0)) / 2
+    level: np.ndarray = turned / max(float(np.abs(turned).max()), 1e-9)
+    return level
+
+
+def _id(example: Example, asked: bool) -> str:
+    return f"q{example.id}" if asked else example.id  # two galleries, each with ids of its own
+
+
+def _attribute(value: Any) -> str:
+    return html.escape(json.dumps(value, ensure_ascii=False), quote=True)
+
+
+def _list(studio: Studio, shown: Sequence[Example]) -> str:
+    """The same pictures as buttons, for the keyboard and for looking."""
+    numbers = {label: i for i, label in enumerate(studio.gallery.classes)}
+    held = len(studio.gallery.enabled)
+    items = ""
+    for place, example in enumerate(shown[:PICTURES]):
+        asked = place >= held
+        words = f"{example.name}, {'query' if asked else example.label}"
+        mark = '<span class="msn-letter msn-query">?</span>' if asked else board.badge(numbers[example.label])
+        items += (
+            f'<li><button type="button" data-id="{_id(example, asked)}" aria-pressed="false" '
+            f'title="{parts.text(words)}">{board.picture(studio, example, words)}{mark}</button></li>'
+        )
+    more = parts.hint(f"The first {PICTURES} of {len(shown)} pictures.") if len(shown) > PICTURES else ""
+    return f'<div><ul class="msn-gallery" aria-label="Pictures on the map">{items}</ul>{more}</div>'
+
+
+# ------------------------------------------------------------------------------------------------------------ endpoint
+
+
+def map(call: Call, images_zip: str, method: str = "pca") -> tuple[Image.Image, dict[str, Any]]:
+    """Lay pictures out on a plane so that those the model finds alike lie together. `images_zip` is a zip of pictures;
+    folders in it are taken as classes. method: "pca" (at once) or "umap" (keeps neighbours together; takes longer).
+    Answers with a picture of the map, and with one point per file: its name, its class (null outside all folders), x
+    and y. Files that are no pictures are named under `refused`.
+    """
+    if not images_zip:
+        raise InputError("No zip came; send one as `images_zip`.")
+    if method not in METHODS:
+        raise InputError(f"There is no method {str(method)[:32]!r}; choose one of {', '.join(METHODS)}.")
+    encoder = call.encoder
+    names: list[tuple[str, str | None]] = []
+    rows: list[np.ndarray] = []
+    refused: list[dict[str, str]] = []
+    chunk: list[image.Picture] = []
+    with gallery.read_zip(images_zip) as entries:
+        if entries.total > limits.MAX_EXAMPLES:
+            raise InputError(f"The zip holds {entries.total} files and {limits.MAX_EXAMPLES} go at once; send fewer.")
+        for entry in entries:
+            try:
+                chunk.append(image.decode(entry.data, name=entry.name))
+                names.append((entry.name, entry.label))
+            except ImageError as error:
+                refused.append({"file": entry.name, "reason": str(error)})
+            if len(chunk) == CHUNK:
+                rows.append(encoder.embed(chunk))
+                chunk.clear()
+                call.progress(len(names), entries.total)
+        refused += [{"file": skip.name, "reason": skip.reason} for skip in entries.report.skipped]
+    if chunk:
+        rows.append(encoder.embed(chunk))
+    if len(names) < 2:
+        raise InputError(f"{board.many(len(names), 'picture')} came out of the zip; a map needs at least two.")
+    X = _unit(np.concatenate(rows), encoder.feature_mean)
+    if method == "umap":
+        points = projection.umap(X, progress=lambda done, total: call.progress(done, total, SLOW))
+    else:
+        points = projection.pca(X)
+    labels = [label or "no class" for _, label in names]
+    drawn = draw.scatter(points, labels, title=f"{METHODS[method]} of {len(names)} pictures, {call.name}")
+    found = [
+        {"file": name, "label": label, "x": float(x), "y": float(y)}
+        for (name, label), (x, y) in zip(names, points.tolist(), strict=True)
+    ]
+    return drawn, {"model": call.name, "method": method, "points": found, "refused": refused}
+
+
+# ----------------------------------------------------------------------------------------------------------------- tab
+
+
+def build(app: App) -> None:
+    line = app.notice()
+    with gr.Row(elem_classes="msn-explore"):
+        method = gr.Radio([(label, key) for key, label in METHODS.items()], value="pca", label="Map")
+        asked = gr.Checkbox(True, label="Show the queries too")
+        teach = gr.Button("Change the examples →", elem_classes="msn-quiet-button")
+    with gr.Column():
+        said = gr.HTML()
+        stop = gr.Button("Stop", elem_classes=["msn-quiet-button", "msn-stop"])
+    shown = gr.HTML(js_on_load=SCRIPT, elem_id="explore-map")
+    with gr.Accordion("More", open=False):
+        neighbors = gr.Slider(
+            2, MAX_NEIGHBORS, 15, step=1, label="Neighbours",
+            info="UMAP ties each picture to so many others: fewer show small groups, more the large picture.",
+        )  # fmt: skip
+        seed = gr.Number(0, precision=0, minimum=0, label="Seed", info="UMAP draws lots; the same seed draws the same.")
+    settings: list[Any] = [method, asked, neighbors, seed]
+    again = [method.input, asked.input, neighbors.release, seed.submit]
+    app.answer("explore", answer, settings, [said, shown], again=again, notice=line, stamp=version)
+    made = app.on(getattr(shown, "wanted"), lay_out, settings, [said], notice=line, long=True, show_progress="full")  # noqa: B009
+    app.on(made.then, answer, settings, [said, shown], notice=app.notice(), show_progress="hidden")
+    app.stop(stop)
+    app.go(teach, "fewshot")
+    app.link("map", method, _known)
+    app.endpoint(
+        "map",
+        map,
+        [gr.File(visible=False, type="filepath"), gr.Textbox("pca", visible=False)],
+        [gr.Image(visible=False), gr.JSON(visible=False)],
+        long=True,
+    )
+
+
+def _known(text: str) -> str:
+    if text not in METHODS:
+        raise ValueError(text)
+    return text
