@@ -82,11 +82,10 @@ def _bar(label: str, value: float) -> str:
 
 
 def percent(value: float) -> str:
-    """A probability in words that stay true at the ends: never 0 % nor 100 %."""
-    shown = value * 100
-    if shown < 1:
-        return "&lt; 1 %"
-    return "&gt; 99 %" if shown > 99 else f"{shown:.0f} %"
+    """A probability with two significant digits, never rounded to certainty: "8.4 %", "&lt; 0.1 %", "over 99 %"."""
+    if value >= 0.995:
+        return "over 99 %"
+    return f"{100 * value:.2g} %" if value >= 0.001 else "&lt; 0.1 %"
 
 
 def data_url(picture: Image.Image, quality: int = 85) -> str:

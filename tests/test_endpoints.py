@@ -1,0 +1,199 @@
+"""The running app as programs meet it: `gradio_client` as documented, and requests as they should not be."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from tests.conftest import Served
+from vitmsn import limits
+from vitmsn.encoder import Encoder
+from vitmsn.ui import examples
+
+
+@pytest.fixture(scope="module")
+def client(served: Served) -> Iterator[Client]:
+    with Client(served.url, verbose=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return Encoder.from_pretrained()
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("photographs")
+    paths = []
+    for example in examples.photographs()[:3]:
+        paths.append(str(folder / f"{example.name}.png"))
+        example.picture.rgb.save(paths[-1])
+    return paths
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Thirty files that are no pictures, or should not be opened as such."""
+    folder = tmp_path_factory.mktemp("hostile")
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(buffer, "PNG")
+    png = buffer.getvalue()
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(buffer, "JPEG")
+    jpeg = buffer.getvalue()
+    huge = png[:16] + (60_000).to_bytes(4, "big") * 2 + png[24:]
+    made: dict[str, bytes] = {
+        "empty.png": b"",
+        "text.png": b"hello",
+        "bomb.png": huge,
+        "svg.svg": b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>",
+        "svg.png": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        "page.html": b"<html><script>alert(1)</script></html>",
+        "document.pdf": b"%PDF-1.7 nothing",
+        "drawing.eps": b"%!PS-Adobe-3.0 EPSF-3.0\n",
+        "phone.heic": b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic",
+        "clip.mp4": b"\x00\x00\x00\x18ftypisom\x00\x00\x00\x00isommp41",
+        "archive.png": b"PK\x03\x04" + b"\x00" * 60,
+        "zeros.jpg": b"\x00" * 2000,
+        "header.jpg": b"\xff\xd8\xff\xe0",
+        "only.gif": b"GIF89a",
+        "only.webp": b"RIFF\x24\x00\x00\x00WEBPVP8 ",
+        "only.bmp": b"BM" + b"\x00" * 20,
+        "only.tif": b"II*\x00\x08\x00\x00\x00",
+    }
+    for number, cut in enumerate((9, 20, 30, 40, 50, 60, len(png) // 2), 1):
+        made[f"cut{number}.png"] = png[:cut]
+    for number, cut in enumerate((3, 20, 100, 200, len(jpeg) // 3, 21), 1):
+        made[f"cut{number}.jpg"] = jpeg[:cut]
+    paths = []
+    for name, data in made.items():
+        paths.append(folder / name)
+        paths[-1].write_bytes(data)
+    assert len(paths) == 30
+    return paths
+
+
+def test_the_endpoints_describe_themselves(client: Client) -> None:
+    named: dict[str, Any] = client.view_api(return_format="dict")["named_endpoints"]  # type: ignore[index]
+    assert set(named) == {"/classify", "/attention", "/mask", "/few_shot", "/embed", "/map"}
+    parameters = {p["parameter_name"]: p for p in named["/classify"]["parameters"]}
+    assert list(parameters) == ["image", "top_k"]
+    assert not parameters["image"]["parameter_has_default"] and parameters["top_k"]["parameter_default"] == 5
+    assert all(len(endpoint["description"]) > 40 for endpoint in named.values())
+
+
+def test_classify_is_the_library(client: Client, encoder: Encoder, photographs: list[str]) -> None:
+    for path in photographs:
+        answer = client.predict(image=handle_file(path), top_k=3, api_name="/classify")
+        [result] = encoder.classify([path], top_k=3)
+        assert answer["label"] == result.labels[0]
+        assert [entry["label"] for entry in answer["confidences"]] == result.labels
+        given = [entry["confidence"] for entry in answer["confidences"]]
+        np.testing.assert_allclose(given, result.probabilities, rtol=1e-4)
+
+
+def test_classify_gives_five_unless_asked(client: Client, photographs: list[str]) -> None:
+    answer = client.predict(image=handle_file(photographs[0]), api_name="/classify")
+    assert set(answer) == {"label", "confidences"} and len(answer["confidences"]) == 5
+
+
+@pytest.mark.parametrize("top_k", [0, -3, 201, 2.5])
+def test_classify_refuses_a_senseless_count(client: Client, photographs: list[str], top_k: float) -> None:
+    with pytest.raises(AppError, match=r"top_k is .*from 1 to 200"):
+        client.predict(image=handle_file(photographs[0]), top_k=top_k, api_name="/classify")
+
+
+def test_embed_is_the_library(client: Client, encoder: Encoder, photographs: list[str]) -> None:
+    answer = client.predict(images=[handle_file(path) for path in photographs], api_name="/embed")
+    assert answer["dim"] == encoder.config.hidden_size and answer["model"] == encoder.name
+    assert answer["files"] == [Path(path).name for path in photographs] and answer["refused"] == []
+    np.testing.assert_allclose(answer["embeddings"], encoder.embed(photographs), rtol=1e-3, atol=1e-3)
+
+
+def test_thirty_hostile_files_get_a_message_each_and_the_app_goes_on(
+    client: Client, served: Served, hostile: list[Path], photographs: list[str]
+) -> None:
+    for path in hostile:
+        with pytest.raises(AppError) as refused:
+            client.predict(image=handle_file(path), api_name="/classify")
+        message = str(refused.value)
+        assert path.name in message and len(message) < 400 and "\n" not in message, message
+        assert "Traceback" not in message and "/" not in message.replace("GIF/", ""), message
+    answer = client.predict(images=[handle_file(path) for path in [photographs[0], *hostile]], api_name="/embed")
+    assert answer["files"] == [Path(photographs[0]).name]
+    assert [entry["file"] for entry in answer["refused"]] == [path.name for path in hostile]
+    assert "Traceback" not in served.said()
+
+
+def test_visitors_do_not_wait_for_each_others_answers_nor_get_them(served: Served, encoder: Encoder) -> None:
+    """Eight clients at once, each with a picture of its own."""
+    pictures = [Image.effect_mandelbrot((64, 64), (-2 + n / 8, -1, 1, 1), 50 + n) for n in range(8)]
+    wanted = [result.labels for result in encoder.classify(pictures)]
+
+    def ask(picture: Image.Image, folder: Path) -> list[str]:
+        folder.mkdir(exist_ok=True)
+        path = folder / "same-name.png"
+        picture.save(path)
+        with Client(served.url, verbose=False) as mine:
+            answer = mine.predict(image=handle_file(path), api_name="/classify")
+        return [entry["label"] for entry in answer["confidences"]]
+
+    folders = [served.log.parent / f"visitor{n}" for n in range(len(pictures))]
+    with concurrent.futures.ThreadPoolExecutor(len(pictures)) as pool:
+        assert list(pool.map(ask, pictures, folders)) == wanted
+
+
+# As it should not be
+
+
+def test_every_answer_carries_the_headers(served: Served) -> None:
+    for path in ("", "config", "gradio_api/info", "nothing-here"):
+        headers = httpx.get(served.url + path).headers
+        assert headers["x-content-type-options"] == "nosniff" and "content-security-policy" in headers
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"path": "https://example.com/a.png"},
+        {"path": None, "url": "data:image/png;base64,iVBORw0KGgo="},
+        {"path": "data:image/png;base64,iVBORw0KGgo="},
+    ],
+)
+def test_pictures_from_elsewhere_are_not_fetched(served: Served, entry: dict[str, Any]) -> None:
+    body = {"data": [{**entry, "meta": {"_type": "gradio.FileData"}}], "fn_index": 0, "session_hash": "x"}
+    refused = httpx.post(served.url + "gradio_api/queue/join", json=body)
+    assert refused.status_code == 422 and "uploads" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize("fn_index", [-1, 10**6, "x", None, 1.5])
+def test_unknown_functions_are_no_error_of_the_server(served: Served, fn_index: Any) -> None:
+    body = {"data": [], "fn_index": fn_index, "session_hash": "x"}
+    assert httpx.post(served.url + "gradio_api/queue/join", json=body).status_code in (400, 422)
+
+
+@pytest.mark.parametrize("path", ["gradio_api/call/nothing", "gradio_api/run/classify", "gradio_api/api/nothing"])
+def test_unknown_and_closed_addresses_are_said(served: Served, path: str) -> None:
+    assert httpx.post(served.url + path, json={"data": []}).status_code in (404, 422)
+
+
+def test_large_requests_are_turned_away(served: Served) -> None:
+    text = b'{"data": ["' + b"a" * limits.MAX_JSON_BYTES + b'"]}'
+    headers = {"content-type": "application/json"}
+    assert httpx.post(served.url + "gradio_api/queue/join", content=text, headers=headers).status_code == 413
+
+
+def test_other_peoples_files_are_not_served(served: Served) -> None:
+    for path in ("/etc/passwd", str(Path(__file__)), "https://example.com/a.png"):
+        assert httpx.get(f"{served.url}gradio_api/file={path}").status_code in (403, 404)

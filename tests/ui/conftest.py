@@ -1,0 +1,84 @@
+"""A classifier small enough for every test, and calls on it as the page makes them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from vitmsn import checkpoint, image
+from vitmsn.config import ViTMSNConfig
+from vitmsn.encoder import Encoder
+from vitmsn.image import Picture, ViTMSNImageProcessor
+from vitmsn.model import ViTMSNModel
+from vitmsn.ui.state import EMBEDDED, Call, Models, Visit
+
+LABELS = ("tabby", "Egyptian cat", "goldfish", "<b>shark</b>", "teapot", "alp")
+CONFIG = ViTMSNConfig(
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=32,
+    image_size=16,
+    patch_size=4,
+    id2label=dict(enumerate(LABELS)),
+)
+
+
+@pytest.fixture(autouse=True)
+def loops(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Gradio's `Blocks` makes event loops, where none runs, and never closes them: closed here."""
+    made: list[asyncio.AbstractEventLoop] = []
+    new = asyncio.new_event_loop
+
+    def remember() -> asyncio.AbstractEventLoop:
+        made.append(new())
+        return made[-1]
+
+    monkeypatch.setattr(asyncio, "new_event_loop", remember)
+    yield
+    for loop in made:
+        if not loop.is_running():
+            loop.close()
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    """Six classes, 16 patches, confident answers."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    checkpoint.save(
+        folder,
+        CONFIG,
+        ViTMSNModel(CONFIG).state_dict(),
+        classifier={"weight": torch.randn(6, 16), "bias": torch.zeros(6)},
+        processor=ViTMSNImageProcessor(16).to_dict(),
+        card={"not_sure_below": 0.3, "kinds": {"cat": ["tabby", "Egyptian cat"]}, "trained_on": "six pictures"},
+    )
+    return Encoder.from_pretrained(folder, device="cpu", dtype="float32")
+
+
+@pytest.fixture
+def models(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> Models:
+    """The menu with the tiny classifier as the embedded model; random weights have no classifier."""
+    monkeypatch.setattr(checkpoint, "embedded", lambda name=EMBEDDED: Path(name))
+    return Models(opener=lambda key, source: tiny if key == EMBEDDED else Encoder.random(CONFIG, device="cpu"))
+
+
+@pytest.fixture
+def picture() -> Picture:
+    return image.decode(Image.linear_gradient("L").convert("RGB"), name="gradient.png")
+
+
+@pytest.fixture
+def call(models: Models, picture: Picture) -> Callable[..., Call]:
+    """`call(model=..., picture=...)`: one click of a visitor who looks at a picture."""
+
+    def make(model: str = EMBEDDED, picture: Picture | None = picture) -> Call:
+        return Call(models, Visit("visitor", model, picture=picture, begun=True))
+
+    return make

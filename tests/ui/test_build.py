@@ -1,0 +1,213 @@
+"""The page as it is put together, and the process that serves it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import httpx
+import pytest
+
+from tests.conftest import ROOT, answers, free_port
+from tests.ui.conftest import CONFIG
+from vitmsn import checkpoint, limits
+from vitmsn.encoder import Encoder
+from vitmsn.errors import CheckpointError
+from vitmsn.ui import build
+from vitmsn.ui.page import App
+from vitmsn.ui.state import EMBEDDED, RANDOM, Models
+
+PUBLIC = {"classify", "attention", "mask", "few_shot", "embed", "map"}
+
+
+@pytest.fixture
+def app(models: Models) -> App:
+    models.start()
+    return build.build(models)
+
+
+def text_of(app: App) -> str:
+    """Everything the page says before any event."""
+    return " ".join(str(block.value) for block in app.page.blocks.values() if isinstance(block, gr.HTML))
+
+
+@pytest.fixture
+def opened(app: App) -> Callable[..., list[Any]]:
+    """`opened(tab=..., example=...)`: what loading the page at that address gives: [notice, tabs, model, ...]."""
+    [load] = [fn for fn in app.page.fns.values() if any(event == "load" for _, event in fn.targets)]
+
+    def open_page(**query: str) -> list[Any]:
+        request = gr.Request(session_hash="a", query_params=query)
+        return load.fn(request, gr.EventData(None, None))  # type: ignore[misc,no-any-return]
+
+    return open_page
+
+
+def test_the_tabs_are_the_houses_and_each_answers(app: App) -> None:
+    names = [name for name, _ in build.TABS]
+    assert list(app.items) == names
+    assert set(app.answers) <= set(names) and "classify" in app.answers
+
+
+def test_only_the_named_endpoints_are_public_and_each_says_what_it_does(app: App) -> None:
+    public = {str(fn.api_name): fn for fn in app.page.fns.values() if fn.api_visibility == "public"}
+    assert set(public) == PUBLIC
+    for name, fn in public.items():
+        assert fn.fn is not None and len(fn.fn.__doc__ or "") > 40, f"/{name} does not say what it does"
+
+
+def test_every_job_belongs_to_a_queue_of_its_kind(app: App) -> None:
+    for fn in app.page.fns.values():
+        if fn.fn is not None and fn.queue is not False and not any(event == "unload" for _, event in fn.targets):
+            assert str(fn.concurrency_id).isalpha(), fn.fn  # unnamed queues are numbers
+
+
+def test_the_sidebar_says_what_runs_and_what_happens_to_pictures(app: App) -> None:
+    said = text_of(app)
+    assert EMBEDDED in said and "16 × 16 px, patches of 4 px" in said and "float32" in said
+    assert f"deleted {limits.UPLOAD_SECONDS // 60} minutes after it was read" in said
+    assert "Nothing is kept" in said
+
+
+def test_nothing_on_the_page_comes_from_elsewhere(app: App) -> None:
+    theme = build.theme()
+    assert not theme._font_css and not theme._stylesheets
+    assert "http" not in build.CSS.read_text("utf-8")
+    assert "src=&quot;http" not in text_of(app) and 'src="http' not in text_of(app)
+
+
+def test_opening_the_page_shows_the_first_example(app: App, opened: Callable[..., list[Any]]) -> None:
+    notice, tabs, model, *_ = opened()
+    visit = app.visitors.of("a")
+    assert notice == "" and tabs.selected == "classify" and model == EMBEDDED
+    assert visit.example == "cat" and visit.begun
+
+
+def test_a_link_is_followed(app: App, opened: Callable[..., list[Any]]) -> None:
+    notice, tabs, model, *_ = opened(tab="attention", example="coffee", model=RANDOM)
+    visit = app.visitors.of("a")
+    assert notice == "" and tabs.selected == "attention" and model == RANDOM
+    assert (visit.tab, visit.example, visit.model) == ("attention", "coffee", RANDOM)
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ({"model": "../../etc"}, "not in the menu"),
+        ({"model": "someone/else"}, "not in the menu"),
+        ({"example": "<script>alert(1)</script>"}, "no example called"),
+    ],
+)
+def test_a_link_to_what_is_not_there_is_said_and_left(
+    app: App, opened: Callable[..., list[Any]], query: dict[str, str], words: str
+) -> None:
+    notice, tabs, model, *_ = opened(tab="nowhere", **query)
+    assert words in notice and "<script>" not in notice
+    assert tabs.selected == "classify" and model == EMBEDDED and app.visitors.of("a").example == "cat"
+
+
+@pytest.mark.parametrize("value", ["", "99999999999999999999", "-1", "nan", "1e400", "<b>", "\x00", "½"])
+def test_no_value_in_a_link_breaks_the_page(app: App, opened: Callable[..., list[Any]], value: str) -> None:
+    assert app.links
+    notice, *_ = opened(**dict.fromkeys(app.links, value))
+    assert notice == ""
+
+
+def test_a_model_that_cannot_be_read_leaves_the_one_before(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    [choose] = [
+        fn for fn in app.page.fns.values() if fn.concurrency_id == "open" and (app.model._id, "input") in fn.targets
+    ]
+    request, event = gr.Request(session_hash="a", query_params={}), gr.EventData(None, None)
+
+    def handler(key: str) -> list[Any]:
+        return choose.fn(request, event, gr.Progress(), key)  # type: ignore[misc,no-any-return]
+
+    _, model, about, _ = handler(RANDOM)
+    assert model == RANDOM and "none: this model has no classifier" in about
+
+    def offline(key: str, source: str | None) -> Encoder:
+        raise CheckpointError(f"{source} cannot be fetched.")
+
+    monkeypatch.setattr(app.models, "_open", offline)
+    notice, model, *_ = handler("facebook/vit-msn-small")
+    assert "facebook/vit-msn-small cannot be fetched. The model stays random weights." in notice
+    assert model == RANDOM and app.visitors.of("a").model == RANDOM
+
+
+def test_without_the_embedded_model_the_page_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str = EMBEDDED) -> Path:
+        raise CheckpointError("The embedded model is not installed.")
+
+    monkeypatch.setattr(checkpoint, "embedded", missing)
+    models = Models(opener=lambda key, source: Encoder.random(CONFIG, device="cpu"))
+    models.start()
+    assert "The embedded model is not installed." in text_of(build.build(models))
+
+
+# The process
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """`serve` takes over the process's signals; these tests give them back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_start_that_cannot_be_is_a_sentence_and_code_2(
+    signals: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    assert build.serve(str(tmp_path / "no-such-model")) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("vitmsn: ") and "no-such-model" in said and "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "file"))
+    assert build.serve() == 2
+    assert "set GRADIO_TEMP_DIR" in capsys.readouterr().err
+
+
+def test_sigterm_ends_it_cleanly_and_takes_the_uploads_along(tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{free_port()}/"
+    environment = {
+        **os.environ,
+        "GRADIO_SERVER_PORT": url.split(":")[2].strip("/"),
+        "GRADIO_TEMP_DIR": str(tmp_path),
+        "OMP_NUM_THREADS": "1",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "app.py"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not answers(url):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.2)
+        [path] = httpx.post(f"{url}gradio_api/upload", files={"files": ("a.png", b"a face")}).json()
+        assert Path(path).is_relative_to(tmp_path) and Path(path).exists()
+        waiting = urllib.request.urlopen(f"{url}gradio_api/heartbeat/abc")  # a page that is open keeps nothing alive
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=30)
+        waiting.close()
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0 and "Traceback" not in said
+    assert said.startswith(url)
+    assert not Path(path).exists() and not list(tmp_path.glob("vitmsn-*"))

@@ -1,0 +1,154 @@
+"""What stands before Gradio: sizes, files from elsewhere, closed doors, headers, the temporary folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from vitmsn import limits
+from vitmsn.ui import guard
+
+JOIN = "/gradio_api/queue/join"
+FILE = {"meta": {"_type": "gradio.FileData"}}
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """Says how many bytes came; raises for /broken, and halfway through the answer for /half."""
+    length, more = 0, True
+    while more:
+        message = await receive()
+        length += len(message.get("body", b""))
+        more = message.get("more_body", False)
+    if scope["path"] == "/broken":
+        raise KeyError("fn_index")
+    headers = [(b"content-type", b"text/plain"), (b"x-content-type-options", b"sniff")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    if scope["path"] == "/half":
+        raise KeyError("later")
+    await send({"type": "http.response.body", "body": str(length).encode()})
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_JSON_BYTES", 1000)
+    monkeypatch.setattr(limits, "MAX_UPLOAD_BYTES", 5000)
+
+
+async def ask(method: str, path: str, **more: Any) -> httpx.Response:
+    transport = httpx.ASGITransport(guard.Guard(echo))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        return await client.request(method, path, **more)
+
+
+@pytest.fixture
+def request_() -> Any:
+    import anyio
+
+    def run(method: str, path: str, **more: Any) -> httpx.Response:
+        async def inner() -> httpx.Response:
+            return await ask(method, path, **more)
+
+        return anyio.run(inner)
+
+    return run
+
+
+async def chunks(count: int) -> AsyncIterator[bytes]:
+    for _ in range(count):
+        yield b"a" * 500
+
+
+def test_every_answer_has_the_headers_once(request_: Any) -> None:
+    for path in ("/", "/monitoring/summary"):
+        headers = request_("GET", path).headers
+        assert headers.get_list("x-content-type-options") == ["nosniff"]
+        assert "default-src 'self'" in headers["content-security-policy"]
+        assert headers["referrer-policy"] == "same-origin"
+
+
+@pytest.mark.parametrize("announced", [True, False], ids=["announced", "chunked"])
+@pytest.mark.parametrize(("path", "cap"), [(JOIN, 1000), ("/gradio_api/upload", 5000)])
+def test_bodies_are_capped(request_: Any, path: str, cap: int, announced: bool) -> None:
+    fits, too_large = cap // 500, cap // 500 + 1
+    body = (lambda n: b"a" * 500 * n) if announced else chunks
+    assert request_("POST", path, content=body(fits)).text == str(cap)
+    refused = request_("POST", path, content=body(too_large))
+    assert refused.status_code == 413 and "larger than" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"path": "https://example.com/a.png", **FILE},
+        {"path": " HTTPS://example.com/a.png", **FILE},
+        {"path": "data:image/png;base64,AAAA"},
+        {"path": None, "url": "data:image/png;base64,AAAA", **FILE},
+        {"path": "//example.com/a.png"},
+        {"path": "file:///etc/passwd"},
+    ],
+)
+def test_files_from_elsewhere_are_refused_however_deep(request_: Any, entry: dict[str, Any]) -> None:
+    for data in ([entry], [[{"image": entry}]], [{"background": None, "layers": [entry]}]):
+        refused = request_("POST", JOIN, json={"data": data, "fn_index": 1})
+        assert refused.status_code == 422 and "uploads" in refused.json()["detail"]
+
+
+def test_uploaded_files_and_text_pass_unchanged(request_: Any) -> None:
+    ours = {"path": "/tmp/x/a.png", "url": "http://test/gradio_api/file=/tmp/x/a.png", **FILE}
+    for data in ([ours], ["see https://example.com and data: too"], [{"path": None, "url": None}]):
+        body = json.dumps({"data": data}).encode()
+        assert request_("POST", JOIN, content=body).text == str(len(body))
+
+
+@pytest.mark.parametrize("body", [b"{nope", b"[" * 900, b'{"path":' * 100, b"\xff\xfe path", b'"path"'])
+def test_odd_json_is_left_to_gradio(request_: Any, body: bytes) -> None:
+    assert request_("POST", JOIN, content=body).text == str(len(body))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/monitoring",
+        "/monitoring/summary",
+        "/gradio_api/deep_link?session_hash=a",
+        "/gradio_api/dev/reload",
+        "/gradio_api/file=https://example.com/a.png",
+        "/gradio_api/file=https%3A//example.com/a.png",
+        "/gradio_api/proxy=https://example.com",
+        "/gradio_api/runs",
+    ],
+)
+def test_doors_that_the_page_does_not_need_are_closed(request_: Any, path: str) -> None:
+    assert request_("GET", path).status_code == 404
+
+
+def test_what_gradio_does_not_understand_is_no_fault_of_the_server(
+    request_: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    refused = request_("POST", "/broken", content=b"{}")
+    assert refused.status_code == 422 and refused.json() == {"detail": "This request could not be understood."}
+    assert "POST /broken was not understood: KeyError" in caplog.text
+    with pytest.raises(KeyError):  # too late to say anything else
+        request_("POST", "/half", content=b"{}")
+
+
+def test_the_temporary_folder_is_private_and_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "new"))
+    with guard.private_temp_folder() as folder:
+        assert folder.parent == tmp_path / "new" and os.environ["GRADIO_TEMP_DIR"] == str(folder)
+        assert folder.stat().st_mode & 0o077 == 0
+        (folder / "upload.png").write_bytes(b"x")
+    assert not folder.exists() and os.environ["GRADIO_TEMP_DIR"] == str(tmp_path / "new")
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "file" / "inside"))
+    with pytest.raises(OSError, match=r"cannot be written .* set GRADIO_TEMP_DIR"), guard.private_temp_folder():
+        pass
