@@ -237,8 +237,8 @@ def _controls(call: Call, asked: Ask, ask: Ask) -> list[Any]:
         "head": {"choices": head_choices(many), "interactive": not rollout},
         "size": {"choices": sizes(encoder)},
         "start": {"maximum": max(layers, 2), "interactive": rollout},
-        "row": {"maximum": rows, "label": f"Row (1 to {rows})"},
-        "column": {"maximum": columns, "label": f"Column (1 to {columns})"},
+        "row": {"label": f"Row (1 to {rows})"},
+        "column": {"label": f"Column (1 to {columns})"},
     }
     state = (call.visit.model, rows, columns, rollout)
     fresh = call.visit.shown.get("attention ranges") != state
@@ -329,8 +329,8 @@ def build(app: App) -> None:
                     strength = gr.Slider(0, 100, 50, step=5, label="Overlay strength, %")
                     start = gr.Slider(1, max(layers, 2), 1, step=1, label="Rollout from layer", interactive=False)
                     with gr.Row():
-                        row = gr.Number(1, label="Row", precision=0, minimum=1, info=ROW)
-                        column = gr.Number(1, label="Column", precision=0, minimum=1)
+                        row = gr.Number(1, label="Row", precision=0, info=ROW)
+                        column = gr.Number(1, label="Column", precision=0)
         with gr.Column(elem_classes="msn-right"):
             shown = app.shown("Where the model looks", height=348, elem_id="attention-map", elem_classes="msn-map")
             scale = gr.HTML()

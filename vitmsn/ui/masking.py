@@ -158,7 +158,8 @@ def choose(call: Call, *controls: Any) -> list[Any]:
 def again(call: Call, *controls: Any) -> list[Any]:
     """Another draw: the next seed."""
     asked = Ask(*controls)
-    return _answer(call, asked, replace(asked, seed=(whole(asked.seed, "seed", 0, MOST_SEED) + 1) % MOST_SEED))
+    seed = whole(asked.seed or 0, "seed", 0, MOST_SEED)
+    return _answer(call, asked, replace(asked, seed=(seed + 1) % (MOST_SEED + 1)))
 
 
 def toggle(call: Call, *controls: Any, whole_picture: bool = False) -> list[Any]:
@@ -318,7 +319,7 @@ def build(app: App) -> None:
                 )
                 with gr.Row():
                     ratio = gr.Slider(0, MOST_RATIO, 70, step=5, label="Hidden, %", info=RATIO)
-                    seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MOST_SEED, info=SEED)
+                    seed = gr.Number(0, label="Seed", precision=0, info=SEED)
                 more = gr.Button("Again", elem_classes="msn-quiet-button")
                 paint = gr.Textbox("", label="Hidden patches", info=PAINT, visible=False, submit_btn=False)
                 with gr.Row():

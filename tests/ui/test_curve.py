@@ -1,0 +1,74 @@
+"""The curve around a masked view: measured, bounded in cost, drawn to scale, and said in words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from vitmsn.encoder import Encoder
+from vitmsn.ui import curve
+from vitmsn.ui.state import Call
+
+
+def sample(ratio: int, seed: int) -> np.ndarray:
+    order = np.random.default_rng(seed).permutation(16)
+    return np.sort(order[: max(1, round(16 * (1 - ratio / 100)))])
+
+
+def test_cosine_is_the_cosine() -> None:
+    one, many = np.array([[3.0, 4.0]]), np.array([[3.0, 4.0], [-6.0, -8.0], [4.0, -3.0], [0.0, 0.0]])
+    assert curve.cosine(one, many) == pytest.approx([1, -1, 0, 0])
+    assert all(abs(value) <= 1 for value in curve.cosine(np.float32([[0.1] * 7]), np.float32([[0.3] * 7])))
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(1.0, "1.00"), (0.871, "0.87"), (0.9971, "0.997"), (0.99962, "0.9996"), (0.999999, "1.00"), (-0.25, "-0.25")],
+)
+def test_a_similarity_has_the_digits_that_tell_it_from_one(value: float, said: str) -> None:
+    assert curve.similar(value) == said
+
+
+def test_every_point_is_a_view_of_this_picture(tiny: Encoder, call: Callable[..., Call]) -> None:
+    picture = call().picture
+    found = curve.measure(tiny, picture, sample, cost=1)
+    assert tuple(found) == curve.RATIOS and all(len(values) == curve.SEEDS for values in found.values())
+    full = tiny.embed(picture)
+    for ratio, seed in ((10, 0), (70, 3)):
+        view = tiny.embed(picture, keep_indices=sample(ratio, seed))
+        assert found[ratio][seed] == pytest.approx(curve.cosine(full, view)[0], abs=1e-5)
+
+
+def test_a_slow_model_gets_fewer_points(tiny: Encoder, call: Callable[..., Call]) -> None:
+    slow = curve.measure(tiny, call().picture, sample, cost=10_000)
+    assert tuple(slow) == curve.RATIOS[::2] and all(len(values) == 1 for values in slow.values())
+    some = curve.measure(tiny, call().picture, sample, cost=150)
+    assert tuple(some) == curve.RATIOS and all(len(values) == 2 for values in some.values())
+    assert curve.others(tiny, call().picture, cost=10_000) is None
+
+
+def test_other_pictures_are_less_similar_than_the_picture_itself(tiny: Encoder, call: Callable[..., Call]) -> None:
+    other = curve.others(tiny, call().picture, cost=1)
+    assert other is not None and -1 <= other < 1
+
+
+@pytest.mark.parametrize("least", [1.0, 0.9999, 0.998, 0.97, 0.75, 0.3, 0.0, -0.4, -1.0])
+def test_the_axis_holds_what_it_must(least: float) -> None:
+    low, step = curve.axis(least)
+    assert low <= least + 1e-9 and low < 1
+    marks = (1 - low) / step
+    assert marks == pytest.approx(round(marks)) and 1 <= round(marks) <= 4
+
+
+def test_the_drawing_is_to_scale() -> None:
+    html = curve.chart({50: [0.9, 0.7], 90: [0.5, 0.5]}, (70, 0.6), "random", other=0.55)
+    circles = [tuple(map(float, pair)) for pair in re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', html)]
+    (x50, high), (_, low), (x90, floor), *_, (here_x, here_y) = circles
+    assert x90 - x50 == pytest.approx((here_x - x50) * 2, abs=0.2)
+    assert (low - high) / 0.2 == pytest.approx((floor - here_y) / 0.1, rel=0.02)
+    assert "50 %; 0.50 at 90 %; this view 0.60 at 70 %" in html
+    assert "random views" in html and "other pictures are, 0.55" in html
+    assert "dashes" not in curve.chart({50: [0.9]}, (50, 0.9), "block", other=None)
