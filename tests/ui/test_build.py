@@ -52,7 +52,7 @@ def opened(app: App) -> Callable[..., list[Any]]:
 
 
 def test_the_tabs_are_the_houses_and_each_answers(app: App) -> None:
-    names = [name for name, _ in build.TABS]
+    names = [name for name, *_ in build.TABS]
     assert list(app.items) == names
     assert set(app.answers) <= set(names) and "classify" in app.answers
 

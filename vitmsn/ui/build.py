@@ -38,8 +38,6 @@ library and from the pieces that tabs share (`page`, `state`, `parts`, `examples
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import signal
 import sys
 import threading
@@ -51,18 +49,18 @@ from gradio.themes import Base
 from vitmsn import limits
 from vitmsn.encoder import Encoder
 from vitmsn.errors import ViTMSNError
-from vitmsn.ui import examples, guard, parts
+from vitmsn.ui import attention, classify, examples, explore, fewshot, guard, masking, parts
 from vitmsn.ui.page import LINK, OPEN, App
 from vitmsn.ui.state import Call, Models, Visitors, keep_picture
 
 SWEEP_SECONDS = 30  # between two looks at what is to be forgotten
 TITLE = "ViT-MSN: see what a masked siamese network sees"
 TABS = (
-    ("classify", "Classify"),
-    ("attention", "Attention"),
-    ("masking", "Masking"),
-    ("fewshot", "Few-shot"),
-    ("explore", "Explore"),
+    ("classify", "Classify", classify.build),
+    ("attention", "Attention", attention.build),
+    ("masking", "Masking", masking.build),
+    ("fewshot", "Few-shot", fewshot.build),
+    ("explore", "Explore", explore.build),
 )
 CSS = Path(__file__).with_name("theme.css")
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
@@ -126,13 +124,9 @@ def build(models: Models | None = None) -> App:
         status = gr.HTML(elem_classes="msn-foot", render=False)
         with gr.Tabs(elem_classes="msn-tabs", selected=TABS[0][0]) as tabs:
             app = App(page, models, visitors, model=model, status=status, tabs=tabs)
-            for name, label in TABS:
-                module = f"vitmsn.ui.{name}"
-                tab = importlib.import_module(module) if importlib.util.find_spec(module) else None
-                if tab is None or not hasattr(tab, "build"):
-                    continue
+            for name, label, tab in TABS:
                 with gr.Tab(label, id=name, elem_id=f"tab-{name}") as app.items[name]:
-                    tab.build(app)
+                    tab(app)
         status.render()
         app.connect()
         _wire_model(app, top, about)
