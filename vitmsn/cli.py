@@ -556,10 +556,10 @@ def _label_curve(reports: Sequence[Any], out: str) -> None:
     from vitmsn import draw
 
     lines: dict[str, dict[float, list[float]]] = {}
-    for report in reports:
+    for number, report in enumerate(reports):
         for row in report.rows:
             if row.protocol.endswith("per class"):
-                name = row.features if len(reports) == 1 else f"{Path(report.model).name}, {row.features}"
+                name = f"random, {row.features}" if number else row.features
                 lines.setdefault(name, {})[row.images / report.classes] = [100 * share for share in row.splits]
     if not lines:
         raise InputError("--figure needs shots per class; give some with --shots.")
