@@ -37,8 +37,9 @@ def badge(index: int) -> str:
 def ink(index: int) -> str:
     """Black or white, whichever is read better on the class's colour."""
     tone = draw.class_style(index)[0]
-    red, green, blue = (int(tone[i : i + 2], 16) for i in (1, 3, 5))
-    return "#000" if 0.299 * red + 0.587 * green + 0.114 * blue > 115 else "#fff"
+    red, green, blue = ((int(tone[i : i + 2], 16) / 255) ** 2.2 for i in (1, 3, 5))
+    light = 0.2126 * red + 0.7152 * green + 0.0722 * blue  # relative luminance, as WCAG counts contrast
+    return "#000" if light > 0.18 else "#fff"
 
 
 def picture(studio: Studio, example: Example, alt: str) -> str:

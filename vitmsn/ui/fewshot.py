@@ -50,6 +50,8 @@ def answer(call: Call, method: str = "auto", k: float = 5, caution: float = 5) -
 
 
 def _settings(method: Any, k: Any, caution: Any) -> tuple[str, int, float]:
+    if method not in METHODS:
+        raise InputError(f"There is no method {str(method)[:32]!r}; choose one of {', '.join(METHODS)}.")
     number = isinstance(caution, (int, float)) and math.isfinite(caution)
     if not number or not 0 <= caution <= 100:
         raise InputError(f"The share is {caution!r}; it must be from 0 to 100 %.")
