@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import random
 import stat
 import struct
 import zipfile
@@ -242,6 +243,13 @@ def test_meta_checkpoint_without_prototypes_keeps_its_projector(tmp_path: Path) 
     del msn["prototypes"]
     assert_equal(loaded.msn_head, msn)
     assert loaded.temperature == 0.1
+
+
+@pytest.mark.parametrize("value", [0, -0.1, "warm", float("nan")])
+def test_meta_checkpoint_with_a_nonsensical_temperature_is_refused(value: Any, tmp_path: Path) -> None:
+    meta_file(tmp_path / "w.pth.tar", temperature=value)
+    with pytest.raises(CheckpointError, match=f"temperature '{value}'"):
+        checkpoint.load(tmp_path / "w.pth.tar")
 
 
 def test_meta_checkpoint_becomes_a_folder(tmp_path: Path) -> None:
@@ -692,6 +700,30 @@ def test_positions_that_are_no_square_ask_for_a_config(tmp_path: Path) -> None:
         checkpoint.load(tmp_path / "weights.pth")
     (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
     assert checkpoint.load(tmp_path / "weights.pth").config == config
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".pth.tar", ".json"])
+def test_whatever_is_damaged_the_error_is_ours(ending: str, tmp_path: Path) -> None:
+    lone, described = tmp_path / f"lone{ending}", tmp_path / "model" / "config.json"
+    if ending == ".pth.tar":
+        meta_file(lone)
+    else:
+        save_file(foreign(backbone(), HUGGING_FACE_4), lone)
+    checkpoint.save(described.parent, CONFIG, backbone())
+    path, loaded = (described, described.parent) if ending == ".json" else (lone, lone)
+    content, said = path.read_bytes(), []
+    for seed in range(60):
+        rng, damaged = random.Random(seed), bytearray(content)
+        for _ in range(rng.choice((1, 3, 30))):
+            place = rng.choice((rng.randrange(min(len(content), 5000)), len(content) - 1 - rng.randrange(500)))
+            damaged[place] = rng.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            checkpoint.load(loaded)
+        except CheckpointError as error:
+            said.append(str(error))
+    assert len(said) > 20
+    assert not any("\n" in sentence for sentence in said)
 
 
 def test_loaded_tensors_do_not_depend_on_the_file(folder: Path) -> None:

@@ -168,13 +168,11 @@ def _sized(path: Path, before: int = 0) -> int:
 
 
 def _json(path: Path) -> dict[str, Any]:
+    if _sized(path) > limits.MAX_HEADER_BYTES:
+        raise CheckpointError(f"{path} is larger than {limits.MAX_HEADER_BYTES:,} bytes; a small JSON file is needed.")
     try:
-        if path.stat().st_size > limits.MAX_HEADER_BYTES:
-            raise CheckpointError(
-                f"{path} is larger than {limits.MAX_HEADER_BYTES:,} bytes; a small JSON file is needed."
-            )
         values = json.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read as JSON ({error}); restore the file.") from error
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} holds a JSON {type(values).__name__}; an object with named values is needed.")
@@ -454,7 +452,9 @@ def load(name_or_path: str | Path) -> Checkpoint:
         tensors={key: _read([entries[name] for name in weights.layout.names(key)]) for key in backbone},
         classifier={key.removeprefix("classifier."): _read([entry]) for key, entry in classifier.items()},
         msn_head={key: _read([entry]) for key, entry in head.items()},
-        temperature=_positive(source, metadata, "temperature", weights.temperature or 0.1),
+        temperature=_positive(
+            source, metadata, "temperature", 0.1 if weights.temperature is None else weights.temperature
+        ),
         sharpening=_positive(source, metadata, "sharpening", 0.25),
         feature_mean=_read([mean["feature_mean"]]) if mean else None,
         processor=_json(beside[PROCESSOR]) if PROCESSOR in beside else None,
@@ -495,7 +495,7 @@ def _read(entries: list[Entry]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _positive(source: str, metadata: Mapping[str, str], name: str, default: float) -> float:
+def _positive(source: str, metadata: Mapping[str, str], name: str, default: Any) -> float:
     text = metadata.get(name, str(default))
     try:
         value = float(text)
@@ -647,8 +647,8 @@ def save(
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.resolve().parent) as beside:
-            fresh = Path(beside)
+        with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as hidden:  # on the same disk
+            fresh = Path(hidden)
             for name, parts, metadata in ((MSN_HEAD, msn_head, settings), (FEATURE_MEAN, mean, {})):
                 if parts:
                     _write_tensors(fresh / name, parts, dtype if parts is msn_head else torch.float32, metadata)
@@ -663,8 +663,8 @@ def save(
                     os.replace(fresh / name, folder / name)
                 elif name != PROCESSOR:
                     (folder / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"{folder} cannot be written ({error.strerror}); choose another place.") from error
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{folder} cannot be written ({error}); choose another place.") from error
 
 
 def _fits(what: str, tensors: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]]) -> None:
