@@ -37,7 +37,7 @@ CONFIG = ViTMSNConfig(
 )
 COLOURS = {"blue": (40, 40, 200), "red": (200, 40, 40)}
 LOOKING = ["classify", "embed", "attention", "mask"]
-COMMANDS = [*LOOKING, "fewshot", "map", "lowshot", "pretrain", "finetune", "convert", "serve"]
+COMMANDS = [*LOOKING, "fewshot", "map", "lowshot", "pretrain", "finetune", "head", "convert", "serve"]
 
 
 @pytest.fixture(scope="module")
@@ -478,6 +478,96 @@ def test_finetune_end_to_end(capsys: Capture, model: str, pictures: Path, tmp_pa
 def test_finetuning_needs_classes(capsys: Capture, model: str, pictures: Path, tmp_path: Path) -> None:
     words = ["finetune", "--model", model, "--data", str(pictures / "blue"), "--out", str(tmp_path / "run")]
     assert cli.main(words) == 2
+    assert "has 0 classes" in capsys.readouterr().err
+
+
+def test_head_end_to_end(capsys: Capture, model: str, pictures: Path, tmp_path: Path) -> None:
+    for name, colour in COLOURS.items():
+        for number in range(5, 12):
+            picture(colour, number).save(pictures / name / f"{number}.png")
+    kinds, out = tmp_path / "kinds.json", tmp_path / "taught"
+    kinds.write_text('{"colour": ["red", "blue"]}')
+    words = ("head", "--model", model, "--data", pictures, "--held-out", 0.25, "--device", "cpu", "--out", out)
+    found = run_json(capsys, *words, "--kinds", kinds)
+    assert found["held_out"] == {"pictures": 6, "top1": 1.0, "top5": 1.0} and found["pictures"] == 18
+    before, after = checkpoint.load(model), checkpoint.load(out)
+    assert list(after.config.id2label.values()) == list(COLOURS) and after.processor == before.processor
+    assert after.card == {
+        "kinds": {"colour": ["red", "blue"]}, "held_out": found["held_out"], "not_sure_below": found["not_sure_below"]
+    }  # fmt: skip
+    for part in ("tensors", "msn_head"):
+        halved = {name: tensor.half().to(tensor.dtype) for name, tensor in getattr(before, part).items()}
+        torch.testing.assert_close(getattr(after, part), halved)
+    torch.testing.assert_close(after.feature_mean, before.feature_mean)
+    for one in run_json(capsys, "classify", pictures, "--model", out)["pictures"]:
+        assert one["labels"][0]["label"] == ("red" if "red" in one["file"] else "blue")
+        # six held-out pictures are no ground to be sure on
+        assert not one["sure"] and one["sentence"].startswith("Not sure")
+    shown = run(capsys, *words[:2], out, *words[3:], "--dtype", "float32")  # over itself
+    assert shown.split("\n")[0].split() == ["held-out", "pictures", "top-1", "top-5", "sure", "from"]
+    assert shown.splitlines()[1].split() == ["6", "100.0", "%", "100.0", "%", "never"]
+    assert checkpoint.load(out).card["kinds"] == {"colour": ["red", "blue"]}  # still of these classes
+    torch.testing.assert_close(checkpoint.load(out).tensors, after.tensors)
+
+
+def test_a_head_has_calibrated_logits(model: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    wanted = torch.arange(3).repeat(200)
+    logits = torch.randn(600, 3, generator=generator) + 2 * torch.nn.functional.one_hot(wanted, 3)
+    judged, sharper = cli._judged(logits, wanted), cli._judged(4 * logits, wanted)
+    assert sharper.temperature == pytest.approx(4 * judged.temperature, rel=1e-3)
+    assert sharper.sure == pytest.approx(judged.sure, abs=1e-3) and 1 / 3 < judged.sure < 1 and not judged.notes
+    best, guess = (logits / judged.temperature).softmax(1).max(1)
+    assert (guess == wanted)[best >= judged.sure].float().mean() > 0.6
+    assert judged.held_out["top1"] == pytest.approx(float((guess == wanted).float().mean()), abs=1e-4)
+
+
+def test_kinds_of_another_head_do_not_stay(capsys: Capture, model: str, pictures: Path, tmp_path: Path) -> None:
+    loaded, start = checkpoint.load(model), tmp_path / "start"
+    card = {"trained_on": "everything", "kinds": {"insect": ["ant", "bee"]}}
+    checkpoint.save(start, loaded.config, loaded.tensors, processor=loaded.processor, card=card)
+    words = ["head", "--model", start, "--data", pictures, "--held-out", "0.4", "--out", tmp_path / "out"]
+    assert cli.main([str(word) for word in words]) == 0
+    assert "are of other classes and are left out" in capsys.readouterr().err
+    left = checkpoint.load(tmp_path / "out").card
+    assert left.keys() == {"trained_on", "not_sure_below", "held_out"} and left["trained_on"] == "everything"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"pet": ["cat"]}', "names what is none of the 2 classes: cat."),
+        ('{"pet": "blue"}', "must hold one JSON object of kinds"),
+        ('["blue"]', "must hold one JSON object of kinds"),
+        ("{", "is not JSON"),
+    ],
+)
+def test_kinds_that_do_not_fit(
+    capsys: Capture, model: str, pictures: Path, tmp_path: Path, text: str, said: str
+) -> None:
+    (tmp_path / "kinds.json").write_text(text)
+    words = [
+        "head",
+        "--model",
+        model,
+        "--data",
+        pictures,
+        "--kinds",
+        tmp_path / "kinds.json",
+        "--out",
+        tmp_path / "out",
+    ]
+    assert cli.main([str(word) for word in words]) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_head_needs_pictures_of_every_class(capsys: Capture, model: str, pictures: Path, tmp_path: Path) -> None:
+    for path in (pictures / "red").rglob("*.png"):
+        path.write_bytes(b"no picture")
+    words = ["--model", model, "--out", str(tmp_path / "out"), "--held-out", "0.4"]
+    assert cli.main(["head", "--data", str(pictures), *words]) == 2
+    assert "1 of 2 classes have no picture to learn from (red)" in capsys.readouterr().err
+    assert cli.main(["head", "--data", str(pictures / "blue"), *words]) == 2
     assert "has 0 classes" in capsys.readouterr().err
 
 

@@ -698,32 +698,53 @@ def finetune(options: Options) -> Answer:
     tuner = tuning.Finetuner(_finetune_recipe(options), model, pictures[known], labels[known], _device(options))
     finished = run(tuner, out, limit_minutes=options.limit_minutes, say=say)
 
-    # one half of what was held out chooses the temperature, the other the threshold
-    wanted, logits = wanted[asked], tuning.logits_of(tuner.average, queries[asked])
-    temperature = tuning.calibrate(logits[::2], wanted[::2])
-    lines = [] if finished else [GO_ON]
-    try:
-        sure = tuning.sure_threshold((logits[1::2] / temperature).softmax(1), wanted[1::2])
-    except DataError as error:
-        sure, lines = 1.1, [*lines, f"{error} It will always say that it is not sure."]  # above every probability
-    right = logits.topk(min(5, logits.shape[1])).indices == wanted[:, None]
-    top1, top5 = (float(right[:, :k].any(1).float().mean()) for k in (1, 5))
+    judged = _judged(tuning.logits_of(tuner.average, queries[asked]), wanted[asked])
     epochs = round(tuner.step / tuner.steps_per_epoch, 3)
-    held_out = {"pictures": len(wanted), "top1": round(top1, 4), "top5": round(top5, 4)}
-    card = {"trained_on": train, "fine_tuned_from": str(source), "epochs": epochs, "held_out": held_out}
+    card = {"trained_on": train, "fine_tuned_from": str(source), "epochs": epochs, "held_out": judged.held_out}
     size = torch.Size(pair(config.image_size))
     checkpoint.save(
         out / "model",
         config,
         tuner.average.vit.state_dict(),
-        classifier=tuning.fold_temperature(tuner.average.classifier.state_dict(), temperature),
+        classifier=tuning.fold_temperature(tuner.average.classifier.state_dict(), judged.temperature),
         processor=ViTMSNImageProcessor({"height": size[0], "width": size[1]}).to_dict(),
-        card={**card, "not_sure_below": round(sure, 4)},
+        card={**card, "not_sure_below": judged.sure},
     )
     data = {"out": str(out), "model": str(out / "model"), "finished": finished, "steps": tuner.step, **card}
-    row = (tuner.step, tuner.steps, epochs, percent(top1), percent(top5), percent(sure) if sure < 1 else "never")
-    lines.append(f"measured on {len(wanted)} held-out pictures; {data['model']} loads here and in transformers")
-    return Answer(data, ("steps", "of", "epochs", "top-1", "top-5", "sure from"), [row], lines)
+    lines = [*([] if finished else [GO_ON]), *judged.notes, f"{data['model']} loads here and in transformers"]
+    return Answer(data, ("steps", "of", "epochs", *JUDGED), [(tuner.step, tuner.steps, epochs, *judged.cells)], lines)
+
+
+JUDGED = ("held-out pictures", "top-1", "top-5", "sure from")
+
+
+@dataclass
+class Judged:
+    """A classifier on held-out pictures: its accuracy, and what makes its probabilities honest."""
+
+    held_out: dict[str, Any]  # pictures, top1, top5
+    temperature: float
+    sure: float  # probability from which on an answer is sure
+    notes: list[str]
+
+    @property
+    def cells(self) -> tuple[object, ...]:
+        sure = percent(self.sure) if self.sure <= 1 else "never"
+        return self.held_out["pictures"], percent(self.held_out["top1"]), percent(self.held_out["top5"]), sure
+
+
+def _judged(logits: Tensor, wanted: Tensor) -> Judged:
+    """Logits (N, classes) of held-out pictures: one half chooses the temperature, the other the threshold."""
+    from vitmsn.pretrain import finetune as tuning
+
+    temperature, notes = tuning.calibrate(logits[::2], wanted[::2]), []
+    try:
+        sure = tuning.sure_threshold((logits[1::2] / temperature).softmax(1), wanted[1::2])
+    except DataError as error:
+        sure, notes = 1.1, [f"{error} It will always say that it is not sure."]  # above every probability
+    right = logits.topk(min(5, logits.shape[1])).indices == wanted[:, None]
+    top1, top5 = (round(float(right[:, :k].any(1).float().mean()), 4) for k in (1, 5))
+    return Judged({"pictures": len(wanted), "top1": top1, "top5": top5}, temperature, round(sure, 4), notes)
 
 
 def _finetune_recipe(options: Options) -> Any:
@@ -735,6 +756,88 @@ def _finetune_recipe(options: Options) -> Any:
         total = sum(share for share, _ in options.views)
         changes["sizes"] = tuple((share / total, side) for share, side in options.views)
     return FinetuneRecipe(seed=options.seed, **changes)
+
+
+# --- head ----------------------------------------------------------------------------------------------------------
+
+
+def head(options: Options) -> Answer:
+    import torch
+
+    from vitmsn import checkpoint, lowshot
+    from vitmsn.data import open_data
+    from vitmsn.encoder import Encoder
+    from vitmsn.pretrain.finetune import fold_temperature
+
+    source, device = options.model or checkpoint.embedded(), str(_device(options))
+    dataset = open_data(options.data, options.split)
+    classes = dataset.classes
+    if len(classes) < 2:
+        raise DataError(f"{options.data} has {len(classes)} classes; a classifier needs two or more.")
+    kinds = _kinds(options.kinds, classes) if options.kinds else None
+    train, held_out = dataset.split(options.held_out, options.seed)
+    _each_has_pictures(classes, train.labels)  # now, not after minutes
+    loaded, encoder = checkpoint.load(source), Encoder.from_pretrained(source, device, "float32")
+
+    seen, asked = (lowshot.extract(encoder, part, progress=Bar().named) for part in (train, held_out))
+    _each_has_pictures(classes, seen.y)
+    for text in (*dataset.skipped, *seen.skipped, *asked.skipped):
+        say(f"left out {text}")
+    probe = lowshot.linear_probe(seen.X, seen.y, asked.X, asked.y, seed=options.seed, progress=Bar().named)
+    linear = {"weight": torch.from_numpy(probe.weight), "bias": torch.from_numpy(probe.bias)}
+    logits = torch.nn.functional.linear(torch.from_numpy(asked.X), **linear)
+    judged = _judged(logits, torch.from_numpy(asked.y))
+
+    card = {**loaded.card, "not_sure_below": judged.sure, "held_out": judged.held_out}
+    known = {label for members in card.get("kinds", {}).values() for label in members}
+    if kinds is not None:
+        card["kinds"] = kinds
+    elif not known <= set(classes):
+        del card["kinds"]
+        say(f"the kinds of {loaded.source} are of other classes and are left out; give some with --kinds")
+    names = ("msn_head", "feature_mean", "processor", "temperature", "sharpening")
+    checkpoint.save(
+        options.out,
+        loaded.config.with_labels(id2label=dict(enumerate(classes))),
+        loaded.tensors,
+        classifier=fold_temperature(linear, judged.temperature),
+        card=card,
+        dtype=getattr(torch, options.dtype),
+        **{name: getattr(loaded, name) for name in names},
+    )
+    data = {"model": options.out, "source": loaded.source, "classes": len(classes), "pictures": len(seen.y)}
+    data |= {"penalty": probe.penalty, "temperature": round(judged.temperature, 4), "not_sure_below": judged.sure}
+    lines = [*judged.notes, f"{options.out} loads here and in transformers"]
+    return Answer({**data, "held_out": judged.held_out}, JUDGED, [judged.cells], lines)
+
+
+def _each_has_pictures(classes: Sequence[str], labels: np.ndarray) -> None:
+    there = set(labels.tolist())
+    missing = [name for label, name in enumerate(classes) if label not in there]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(classes)} classes have no picture to learn from ({', '.join(missing[:5])}); give "
+            "each at least one."
+        )
+
+
+def _kinds(file: str, classes: Sequence[str]) -> dict[str, list[str]]:
+    """{kind: [label, ...]} of a JSON file, checked against the classes."""
+    try:
+        kinds = json.loads(Path(file).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{file} is not JSON ({error}); correct it.") from error
+    if not (
+        isinstance(kinds, dict)
+        and all(
+            isinstance(labels, list) and all(isinstance(label, str) for label in labels) for labels in kinds.values()
+        )
+    ):
+        raise DataError(f"{file} must hold one JSON object of kinds, each with a list of labels.")
+    unknown = sorted({label for labels in kinds.values() for label in labels} - set(classes))
+    if unknown:
+        raise DataError(f"{file} names what is none of the {len(classes)} classes: {', '.join(unknown[:10])}.")
+    return kinds
 
 
 # --- convert, serve ------------------------------------------------------------------------------------------------
@@ -769,6 +872,8 @@ def serve(options: Options) -> int:
 
 
 # --- the parser ----------------------------------------------------------------------------------------------------
+
+DTYPES = ("float32", "float16", "bfloat16")
 
 
 def _view(text: str) -> tuple[float, int, int]:
@@ -905,10 +1010,18 @@ def parser() -> argparse.ArgumentParser:
     about = "side of the views in pixels and its share of the run, in order: 48:0.8 64:0.2"
     add("--views", type=_side, nargs="+", metavar="SIDE:SHARE", help=about)
 
+    add = command("head", head, "fit a linear classifier on a frozen backbone")
+    add("--model", help="the backbone: a folder, a file or a hub id; without it the embedded model")
+    _measured(add, 0.05)
+    add("--kinds", help='JSON file of wider names for classes: {"pet": ["cat", "dog"]}')
+    add("--dtype", choices=DTYPES, default="float16", help="of the weights in the file (default: float16)")
+    add("--out", required=True, help="the model folder to write; it may be that of --model")
+    _machine(add)
+
     add = command("convert", convert, "read any checkpoint, write a folder that this package and transformers read")
     add("source", help="a hub id, a folder, or a file (.safetensors, .bin, .pth.tar)")
     add("target", help="the folder to write")
-    add("--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="of the weights in the file")
+    add("--dtype", choices=DTYPES, default="float32", help="of the weights in the file (default: float32)")
     add("--json", action="store_true", help="print JSON instead of a table")
 
     add = command("serve", serve, "serve the page in the browser")
@@ -937,20 +1050,24 @@ def _usual(add: Any, out: str, *endings: str) -> None:
 
 
 def _training(add: Any) -> None:
-    add("--data", required=True, help="a folder of pictures, parquet files, or a hub data set")
-    add("--split", help="train, validation or test, where there are several")
     add("--out", required=True, help="folder of the run: state, log and model; the same command again goes on")
     add("--epochs", type=float)
     add("--batch-size", type=int)
     add("--rate", type=float, help="peak learning rate")
     add("--limit-minutes", type=float, help="stop after so long")
-    add(
-        "--held-out",
-        type=float,
-        default=0.02,
-        help="share of the pictures to measure on, not trained on (default: 0.02)",
-    )
+    _measured(add, 0.02)
+    _machine(add)
+
+
+def _measured(add: Any, held_out: float) -> None:
+    add("--data", required=True, help="a folder of pictures, parquet files, or a hub data set")
+    add("--split", help="train, validation or test, where there are several")
+    about = f"share of the pictures to measure on, not trained on (default: {held_out})"
+    add("--held-out", type=float, default=held_out, help=about)
     add("--seed", type=int, default=0)
+
+
+def _machine(add: Any) -> None:
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     add("--threads", type=int, help="of the processor")
     add("--json", action="store_true", help="print JSON instead of a table")
