@@ -1,4 +1,4 @@
-"""`python -m vitmsn ...`: see cli.py."""
+"""`python -m vitmsn ...`: see cli/."""
 
 import sys
 

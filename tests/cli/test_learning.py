@@ -1,0 +1,112 @@
+"""fewshot, map and lowshot, as a person would run them, on a small model and pictures made here."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from vitmsn import checkpoint, cli
+from vitmsn.config import ViTMSNConfig
+from vitmsn.image import ViTMSNImageProcessor
+from vitmsn.model import ViTMSNModel
+
+RED = 200, 40, 40
+Run = Any  # conftest's: run(...) gives what was printed, run.json(...) the parsed answer
+Picture = Callable[..., Image.Image]
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.mark.parametrize("method", ["auto", "knn", "logistic"])
+def test_fewshot(run: Run, model: str, pictures: Path, tmp_path: Path, method: str, picture: Picture) -> None:
+    bundle = tmp_path / "b" / "classes.zip"
+    told = run.json("fewshot", "train", pictures, "--model", model, "--method", method, "--k", 3, "--out", bundle)
+    assert told["classes"] == [{"label": name, "examples": 5, "accuracy": 1.0} for name in ("blue", "red")]
+    assert told["leave_one_out"]["right"] == told["leave_one_out"]["total"] == 10
+    query = tmp_path / "query.png"
+    picture(RED, 77).save(query)
+    found = run.json("fewshot", "predict", bundle, query, "--model", model, "--caution", 0)
+    [answer] = found["predictions"]
+    assert found["classes"] == ["blue", "red"] and found["method"] == told["method"]
+    assert answer["label"] in ("red", None) and 0.5 < answer["confidence"] <= 1
+    assert [one["label"] for one in answer["neighbours"]] == ["red"] * 3
+    shown = run("fewshot", "predict", bundle, query, "--model", model, "--out", tmp_path / "a.csv")
+    assert "query.png" in shown and "most similar example" in (tmp_path / "a.csv").read_text()
+
+
+def test_fewshot_from_a_zip_and_none_of_these(run: Run, model: str, pictures: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "examples.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in pictures.rglob("*.png"):
+            file.write(path, path.relative_to(pictures))
+    told = run("fewshot", "train", archive, "--model", model, "--out", tmp_path / "b.zip")
+    assert "100% right (10 of 10" in told
+    Image.new("RGB", (20, 20), (20, 255, 20)).save(tmp_path / "green.png")
+    words = ("fewshot", "predict", tmp_path / "b.zip", tmp_path / "green.png", "--model", model)
+    assert run.json(*words)["predictions"][0]["label"] is None
+    assert "none of these" in run(*words)
+
+
+def test_a_bundle_of_another_model(
+    run: Run, capsys: Capture, model: str, pictures: Path, tmp_path: Path, small: ViTMSNConfig
+) -> None:
+    other, bundle = tmp_path / "other", tmp_path / "b.zip"
+    torch.manual_seed(7)
+    checkpoint.save(other, small, ViTMSNModel(small).state_dict(), processor=ViTMSNImageProcessor(16).to_dict())
+    run("fewshot", "train", pictures, "--model", model, "--out", bundle)
+    words = ["fewshot", "predict", str(bundle), str(pictures / "blue"), "--model", str(other)]
+    assert cli.main(words) == 2
+    assert "was made with" in capsys.readouterr().err
+    assert len(run.json(*words, "--re-embed")["predictions"]) == 5
+
+
+def test_map(run: Run, model: str, pictures: Path, tmp_path: Path) -> None:
+    found = run.json("map", pictures, "--model", model, "--out", tmp_path / "m.png")
+    assert len(found["points"]) == 10 and found["points"][0].keys() == {"file", "label", "x", "y"}
+    assert {point["label"] for point in found["points"]} == {"blue", "red"}
+    with Image.open(tmp_path / "m.png") as drawn:
+        assert drawn.width > 100
+    shown = run("map", pictures, "--model", model, "--limit", 6, "--out", tmp_path / "m.csv")
+    assert shown.splitlines()[0].split() == ["class", "pictures", "x", "y"]
+    assert len((tmp_path / "m.csv").read_text().splitlines()) == 7
+
+
+def test_map_skips_bad_pictures(run: Run, model: str, pictures: Path) -> None:
+    (pictures / "blue" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (pictures / "blue" / "notes.txt").write_text("no picture")
+    found = run.json("map", pictures, "--model", model)
+    assert len(found["points"]) == 10
+    assert {one["file"] for one in found["skipped"]} == {"blue/bad.png", "blue/notes.txt"}
+
+
+def test_lowshot(run: Run, model: str, pictures: Path, tmp_path: Path) -> None:
+    words = ("lowshot", pictures, "--model", model, "--shots", 1, 2, 9, "--held-out", 0.4)
+    outs = ("--figure", tmp_path / "curve.png", "--out", tmp_path / "table.csv")
+    found = run.json(*words, "--baselines", *outs)
+    assert [report["model"] for report in found["reports"]] == [model, "random weights"]
+    first = found["reports"][0]
+    assert (first["train"], first["test"], first["classes"]) == (6, 4, 2)
+    assert {row["features"] for row in first["rows"]} == {"post-layernorm", "raw-pixels"}
+    assert {row["protocol"] for row in first["rows"]} == {
+        "1 image per class", "2 images per class", "kNN, k = 20", "linear, all labels"
+    }  # fmt: skip
+    assert first["notes"] == ["left out 9 images per class: blue has 3 pictures"]
+    assert all(0 <= row["accuracy"] <= 1 for row in first["rows"])
+    with Image.open(tmp_path / "curve.png") as drawn:
+        assert drawn.width > 100
+    assert len((tmp_path / "table.csv").read_text().splitlines()) == 1 + 12
+    shown = run(*words)
+    assert "6 pictures to train on, 4 to test on" in shown
+
+
+def test_lowshot_on_pictures_of_their_own(run: Run, model: str, pictures: Path) -> None:
+    features = ("--features", "pre-layernorm", "raw-pixels")
+    found = run.json("lowshot", pictures, "--test", pictures, "--model", model, "--shots", 1, *features)
+    [report] = found["reports"]
+    assert (report["train"], report["test"]) == (10, 10)
+    assert [row["features"] for row in report["rows"]] == 3 * ["pre-layernorm"] + 3 * ["raw-pixels"]

@@ -1,0 +1,49 @@
+"""Tables, progress and files that are written."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from vitmsn import cli
+from vitmsn.cli import output
+
+Run = Any  # conftest's: run(...) gives what was printed, run.json(...) the parsed answer
+Picture = Callable[..., Image.Image]
+Capture = pytest.CaptureFixture[str]
+
+
+def test_what_cannot_be_written_is_a_mistake(capsys: Capture, model: str, pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    out = tmp_path / "file" / "answers.json"
+    assert cli.main(["classify", str(pictures), "--model", model, "--out", str(out)]) == 2
+    assert re.fullmatch(r"vitmsn: .*file.*\n", capsys.readouterr().err)
+
+
+def test_names_move_no_cursor(run: Run, model: str, tmp_path: Path, picture: Picture) -> None:
+    picture((9, 9, 9), 0).save(tmp_path / "a\x1b[2J.png")
+    shown = run("classify", tmp_path, "--model", model)
+    assert "\x1b" not in shown and "a\N{REPLACEMENT CHARACTER}[2J.png" in shown
+
+
+def test_tables_line_up() -> None:
+    shown = output.table(("file", "share", "word"), [("a", "9.5 %", "x"), ("long", "10.0 %", "")])
+    assert shown == "file   share  word\na      9.5 %  x\nlong  10.0 %"
+
+
+def test_progress_is_a_line_on_a_terminal(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    output.Bar("quiet")(1, 2)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    bar = output.Bar("loud\x07")
+    bar(15, 30)
+    bar.named("next", 30, 30)
+    half, whole = capsys.readouterr().err.split("\r")[1:]
+    assert half == f"loud\N{REPLACEMENT CHARACTER} [{'=' * 15}{' ' * 15}] 15/30"
+    assert whole == f"next [{'=' * 30}] 30/30\n"

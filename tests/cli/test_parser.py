@@ -1,0 +1,52 @@
+"""What `--help` shows, and what is refused before anything is loaded."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vitmsn import cli
+from vitmsn.cli.parser import make_parser
+
+LOOKING = ["classify", "embed", "attention", "mask"]
+COMMANDS = [*LOOKING, "fewshot", "map", "lowshot", "pretrain", "finetune", "head", "convert", "serve"]
+Capture = pytest.CaptureFixture[str]
+
+
+def test_help_lists_every_command_and_loads_nothing_heavy() -> None:
+    heavy = ["torch", "numpy", "sklearn", "PIL", "gradio", "datasets"]
+    code = f"""if True:
+        import sys
+        from vitmsn.cli.parser import make_parser
+        print(make_parser().format_help(), [name for name in {heavy} if name in sys.modules])
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd())
+    assert done.stdout.rstrip().endswith("[]")
+    assert re.findall(r"^    (\w+)\b", done.stdout, re.MULTILINE) == COMMANDS
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "fewshot train", "fewshot predict"])
+def test_every_option_has_a_word_of_help(command: str, capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*command.split(), "--help"])
+    assert ended.value.code == 0
+    assert "usage: python -m vitmsn" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words", [["classify", "x", "--out", "a.txt"], ["lowshot", "x", "--figure", "a.gif"], ["map", "x", "--out", "a"]]
+)
+def test_the_name_of_an_output_is_checked_at_once(words: list[str], capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    assert ended.value.code == 2 and "must end in" in capsys.readouterr().err
+
+
+def test_the_model_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VITMSN_MODEL", "from/environment")
+    assert make_parser().parse_args(["classify", "a.png"]).model == "from/environment"
+    assert make_parser().parse_args(["classify", "a.png", "--model", "given"]).model == "given"

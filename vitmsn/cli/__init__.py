@@ -1,0 +1,44 @@
+"""The command line: ``python -m vitmsn COMMAND ...``; whatever the page shows is one call away.
+
+Each command is a function from its options to an :class:`Answer`, which ``main`` prints as a table or as JSON. What a
+command needs is imported inside it, so that ``--help`` is quick. As on the page, layers, heads, rows and columns count
+from 1.
+
+Exit codes: 0; 1 where no input could be used; 2 for a mistake, said in one line; 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+from vitmsn.cli.output import plain, say, table
+from vitmsn.cli.parser import make_parser
+from vitmsn.errors import ViTMSNError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    options = make_parser().parse_args(argv)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: say(str(message))
+            answer = options.run(options)
+        if isinstance(answer, int):
+            return answer
+        shown = [table(answer.header, answer.rows)] if answer.rows else []
+        print(json.dumps(answer.data, indent=1) if options.json else "\n".join([*shown, *map(plain, answer.lines)]))
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 130
+    except BrokenPipeError:  # `... | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (ViTMSNError, OSError) as error:
+        say(str(error))
+        return 2
+    return 0 if answer.worked else 1

@@ -1,0 +1,115 @@
+"""How a command answers: a table or JSON on stdout, progress and remarks on stderr, files where ``--out`` says."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vitmsn.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@dataclass
+class Answer:
+    """What a command found: ``data`` for programs, a table and a few lines for people."""
+
+    data: dict[str, Any]
+    header: Sequence[str] = ()
+    rows: Sequence[Sequence[object]] = ()
+    lines: list[str] = field(default_factory=list)
+    worked: bool = True  # False: not one input could be used
+
+
+class Bar:
+    """Progress as one line of a terminal's stderr; nothing where stderr is a file."""
+
+    width = 30
+
+    def __init__(self, what: str = "") -> None:
+        self.what, self.shown = plain(what), sys.stderr.isatty()
+
+    def __call__(self, done: int, total: int) -> None:
+        if self.shown:
+            line = "=" * (self.width * done // max(total, 1))
+            end = "\n" if done >= total else ""
+            print(f"\r{self.what} [{line:{self.width}}] {done}/{total}", end=end, file=sys.stderr, flush=True)
+
+    def named(self, what: str, done: int, total: int) -> None:
+        """The same for who reports what it is doing."""
+        self.what = plain(what)
+        self(done, total)
+
+
+def plain(text: object) -> str:
+    """Text fit for a terminal: whatever a file is called, it moves no cursor and rings no bell."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(text))
+
+
+def say(line: str) -> None:
+    print(f"vitmsn: {plain(line)}", file=sys.stderr, flush=True)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Columns as wide as they need to be; numbers to the right."""
+    columns = [[plain(cell) for cell in column] for column in zip(header, *rows, strict=True)]
+    for index, cells in enumerate(columns):
+        width, right = max(map(len, cells)), all(map(_is_number, cells[1:]))
+        columns[index] = [cell.rjust(width) if right else cell.ljust(width) for cell in cells]
+    return "\n".join("  ".join(row).rstrip() for row in zip(*columns, strict=True))
+
+
+def _is_number(text: str) -> bool:
+    digits = text.strip(" %").lstrip("-")
+    return not digits or digits.replace(".", "", 1).isdigit()
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def write(target: str | Path) -> Path:
+    """The path of a file to write; its folder is made."""
+    path = Path(target)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def write_table(answer: Answer, out: str) -> None:
+    """``--out`` of a table: JSON, or CSV."""
+    from vitmsn.export import csv_text
+
+    whole = out.endswith(".json")
+    text = json.dumps(answer.data, indent=1) + "\n" if whole else csv_text(answer.header, answer.rows)
+    write(out).write_text(text, encoding="utf-8", newline="")
+
+
+class PictureFiles:
+    """Where pictures go: ``--out`` is a file for a single input, else a folder with a file for each."""
+
+    def __init__(self, out: str | None, single: bool, what: str) -> None:
+        self._out, self._what, self._taken = out, what, set[Path]()
+        self._single = out is not None and single and Path(out).suffix != ""
+
+    def save(self, picture: Image.Image, name: str) -> str | None:
+        if self._out is None:
+            return None
+        target = Path(self._out) if self._single else Path(self._out) / f"{Path(name).stem}-{self._what}.png"
+        stem, number = target.stem, 2
+        while target in self._taken:  # of another folder
+            target, number = target.with_stem(f"{stem}-{number}"), number + 1
+        self._taken.add(target)
+        return save_picture(picture, target)
+
+
+def save_picture(picture: Image.Image, target: str | Path) -> str:
+    try:
+        picture.save(write(target))
+    except ValueError as error:
+        raise InputError(f"{target} names no kind of picture file; end it in .png.") from error
+    return str(target)

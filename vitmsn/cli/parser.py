@@ -1,0 +1,213 @@
+"""Every command's options, in one place: what ``--help`` shows."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from typing import Any
+
+from vitmsn.cli import learning, looking, training
+from vitmsn.cli.inputs import Options
+from vitmsn.cli.output import Answer
+
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+def _view(text: str) -> tuple[float, int, int]:
+    """32:16:0.8 -> (0.8, 32, 16)."""
+    try:
+        target, focal, share = text.split(":")
+        return float(share), int(target), int(focal)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no TARGET:FOCAL:SHARE like 32:16:0.8") from None
+
+
+def _side(text: str) -> tuple[float, int]:
+    """48:0.8 -> (0.8, 48)."""
+    try:
+        side, share = text.split(":")
+        return float(share), int(side)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no SIDE:SHARE like 48:0.8") from None
+
+
+def _ending(*endings: str) -> Callable[[str], str]:
+    """A check of file names, so that a long command does not fail at its end."""
+
+    def check(text: str) -> str:
+        if not text.endswith(endings):
+            raise argparse.ArgumentTypeError(f"{text!r} must end in {' or '.join(endings)}")
+        return text
+
+    return check
+
+
+def _shots(text: str) -> int | float:
+    number = float(text)
+    return int(number) if number == int(number) else number
+
+
+def make_parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="python -m vitmsn", description="ViT-MSN: use it, look into it, train it.")
+    commands: Any = top.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[Options], Answer | int], about: str, among: Any = commands) -> Any:
+        made = among.add_parser(name, help=about, description=about)
+        made.set_defaults(run=run)
+        return made.add_argument
+
+    add = command("classify", looking.classify, "say what is on pictures")
+    _pictures(add)
+    add("--top-k", type=int, default=5, help="classes a picture (default: 5)")
+    _usual(add, "write the answers to a .json or .csv file", ".json", ".csv")
+
+    add = command("embed", looking.embed, "turn pictures into embeddings")
+    _pictures(add)
+    add("--size", type=int, help="side of the input in pixels, a multiple of the patch")
+    add("--pre-layernorm", action="store_true", help="take CLS before the final LayerNorm")
+    _usual(add, "write the embeddings to a .npz, .json or .csv file", ".npz", ".json", ".csv")
+
+    add = command("attention", looking.attention, "show where the model looks")
+    _pictures(add)
+    add("--kind", choices=("cls", "patch", "rollout"), default="cls", help="whose attention (default: cls)")
+    add("--layer", type=int, default=0, help="from 1; 0 is the last")
+    add("--head", type=int, default=0, help="from 1; 0 is the mean of all")
+    add("--row", type=int, default=1, help="of the patch, from 1, for --kind patch")
+    add("--column", type=int, default=1, help="of the patch, from 1, for --kind patch")
+    add("--size", type=int, help="side of the input in pixels: larger gives a finer map")
+    add("--opacity", type=float, default=0.6, help="of the map over the picture (default: 0.6)")
+    _usual(add, "write the map over the picture to a .png file, or to a folder for several")
+
+    add = command("mask", looking.mask, "hide patches and see what is left of the embedding")
+    _pictures(add)
+    add("--kind", choices=("random", "focal", "block"), default="random", help="how patches are drawn")
+    add("--ratio", type=float, default=0.7, help="share of the patches to hide (default: 0.7)")
+    add("--seed", type=int, default=0, help="names the draw")
+    add("--paint", help="hide these patches instead: row.column or rectangles, '2.3, 4.1-5.8'")
+    add("--top-k", type=int, default=5, help="classes before and after")
+    _usual(add, "write the masked picture to a .png file, or to a folder for several")
+
+    about = "learn classes from a few examples, and recognise them"
+    steps = commands.add_parser("fewshot", help=about, description=about).add_subparsers(required=True, metavar="STEP")
+    add = command("train", learning.fewshot_train, "learn from a folder or zip of class folders, and judge it", steps)
+    add("examples", help="a folder or a zip with a folder of pictures for each class")
+    add("--method", choices=learning.METHODS, default="auto", help="auto: centroid up to two examples, then ridge")
+    add("--k", type=int, default=5, help="neighbours of knn (default: 5)")
+    _usual(add, "write what was learned to a .zip bundle, for `predict` and for the page", ".zip")
+    add = command("predict", learning.fewshot_predict, "recognise the classes of a bundle on pictures", steps)
+    add("bundle", help="what `train` or the page wrote")
+    _pictures(add)
+    add("--caution", type=float, default=0.05, help="share of good pictures that 'none of these' may cost")
+    add("--re-embed", action="store_true", help="embed its examples again, where another model made them")
+    _usual(add, "write the answers to a .json or .csv file", ".json", ".csv")
+
+    add = command("map", learning.map_, "lay pictures out so that similar ones are near")
+    _data(add)
+    add("--method", choices=("pca", "umap"), default="pca", help="pca at once, umap by neighbours (default: pca)")
+    add("--neighbors", type=int, default=15, help="that tie a point, for umap")
+    add("--limit", type=int, help="at most so many pictures, drawn by --seed")
+    add("--seed", type=int, default=0)
+    _usual(add, "write the map to a .png picture, or its points to .json or .csv", ".png", ".json", ".csv")
+
+    add = command("lowshot", learning.lowshot, "measure a model: a few labels a class, kNN, linear probe")
+    _data(add)
+    add("--test", metavar="DATA", help="test pictures; without it, part of the data is held out")
+    add("--test-split", help="the split to test on, of --test or of the data")
+    add("--held-out", type=float, default=0.2, help="share of each class to test on, without --test (default: 0.2)")
+    add("--shots", type=_shots, nargs="+", default=[1, 2, 5, 0.01], help="labels a class, or their share below 1")
+    add("--splits", type=int, default=3, help="draws of the labels (default: 3)")
+    add("--k", type=int, default=20, help="neighbours of kNN (default: 20)")
+    add("--seed", type=int, default=0)
+    kinds = ("post-layernorm", "pre-layernorm", "raw-pixels")
+    add("--features", choices=kinds, nargs="+", default=kinds[:1], help="what to measure (default: post-layernorm)")
+    add(
+        "--centering",
+        choices=("row", "data"),
+        default="row",
+        help="of low-shot rows: row, as the original did, or data",
+    )
+    add("--baselines", action="store_true", help="random weights and raw pixels too")
+    add("--figure", type=_ending(".png"), help="draw accuracy over labels to a .png file")
+    _usual(add, "write the table to a .json or .csv file", ".json", ".csv")
+
+    add = command("pretrain", training.pretrain, "train a backbone on pictures without labels")
+    add("preset", choices=("tiny-8-64",), help="the architecture and its recipe")
+    _training(add)
+    add("--init", help="go on from this model's weights: a folder, a file or a hub id")
+    add("--mask-ratio", type=float, help="share of the patches dropped from random views")
+    add("--focal-views", type=int, help="small crops a picture")
+    add("--prototypes", type=int)
+    about = "sides of the views in pixels and their share of the run, in order: 32:16:0.8 48:24:0.15 64:32:0.05"
+    add("--views", type=_view, nargs="+", metavar="TARGET:FOCAL:SHARE", help=about)
+    add("--monitor-every", type=int, default=1000, help="steps between kNN of held-out pictures (default: 1000)")
+
+    add = command("finetune", training.finetune, "teach a backbone the classes of labelled pictures")
+    add("--model", help="the backbone: a folder, a file or a hub id; without it the embedded model")
+    _training(add)
+    about = "side of the views in pixels and its share of the run, in order: 48:0.8 64:0.2"
+    add("--views", type=_side, nargs="+", metavar="SIDE:SHARE", help=about)
+
+    add = command("head", training.head, "fit a linear classifier on a frozen backbone")
+    add("--model", help="the backbone: a folder, a file or a hub id; without it the embedded model")
+    _measured(add, 0.05)
+    add("--kinds", help='JSON file of wider names for classes: {"pet": ["cat", "dog"]}')
+    add("--dtype", choices=DTYPES, default="float16", help="of the weights in the file (default: float16)")
+    add("--out", required=True, help="the model folder to write; it may be that of --model")
+    _machine(add)
+
+    add = command(
+        "convert", training.convert, "read any checkpoint, write a folder that this package and transformers read"
+    )
+    add("source", help="a hub id, a folder, or a file (.safetensors, .bin, .pth.tar)")
+    add("target", help="the folder to write")
+    add("--dtype", choices=DTYPES, default="float32", help="of the weights in the file (default: float32)")
+    add("--json", action="store_true", help="print JSON instead of a table")
+
+    add = command("serve", looking.serve, "serve the page in the browser")
+    add("--model", default=os.environ.get("VITMSN_MODEL") or None, help="a folder or a hub id")
+    add("--host", help="address to listen on (default: GRADIO_SERVER_NAME or 127.0.0.1)")
+    add("--port", type=int, help="port (default: GRADIO_SERVER_PORT or the first free from 7860)")
+    return top
+
+
+def _pictures(add: Any) -> None:
+    add("inputs", nargs="+", metavar="PICTURE", help="picture files, or folders with all below them")
+
+
+def _data(add: Any) -> None:
+    add("data", help="a folder with a folder for each class, parquet files, or a hub data set")
+    add("--split", help="train, validation or test, where there are several")
+
+
+def _usual(add: Any, out: str, *endings: str) -> None:
+    about = "a folder, a file, a hub id, or 'random'; without it VITMSN_MODEL, or the embedded model"
+    add("--model", default=os.environ.get("VITMSN_MODEL") or None, help=about)
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    add("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
+    add("--out", type=_ending(*endings) if endings else str, help=out)
+    add("--json", action="store_true", help="print JSON instead of a table")
+
+
+def _training(add: Any) -> None:
+    add("--out", required=True, help="folder of the run: state, log and model; the same command again goes on")
+    add("--epochs", type=float)
+    add("--batch-size", type=int)
+    add("--rate", type=float, help="peak learning rate")
+    add("--limit-minutes", type=float, help="stop after so long")
+    _measured(add, 0.02)
+    _machine(add)
+
+
+def _measured(add: Any, held_out: float) -> None:
+    add("--data", required=True, help="a folder of pictures, parquet files, or a hub data set")
+    add("--split", help="train, validation or test, where there are several")
+    about = f"share of the pictures to measure on, not trained on (default: {held_out})"
+    add("--held-out", type=float, default=held_out, help=about)
+    add("--seed", type=int, default=0)
+
+
+def _machine(add: Any) -> None:
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    add("--threads", type=int, help="of the processor")
+    add("--json", action="store_true", help="print JSON instead of a table")

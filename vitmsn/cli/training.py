@@ -1,0 +1,314 @@
+"""Make a model folder: pretrain a backbone, fine-tune it on classes, fit a head on it, convert it from elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vitmsn.cli.inputs import Options
+from vitmsn.cli.output import Answer, Bar, percent, say
+from vitmsn.errors import DataError, InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from vitmsn.checkpoint import Checkpoint
+    from vitmsn.model import ViTMSNModel
+
+
+# --- pretrain, finetune --------------------------------------------------------------------------------------------
+
+QUERIES, REFERENCE = 2000, 10_000  # pictures of the kNN that watches a run: held out, and compared with
+GO_ON = "not finished: give the same command again to go on"
+
+
+def pretrain(options: Options) -> Answer:
+    from vitmsn import checkpoint
+    from vitmsn.lowshot import knn_accuracy
+    from vitmsn.pretrain import trainer as training
+
+    init = _initial(checkpoint.load(options.init)) if options.init else None
+    recipe, out = _recipe(options, init), Path(options.out)
+    train, pictures, labels, queries, wanted = _read(options, recipe.model.image_size)
+    trainer = training.Trainer(recipe, pictures, _device(options), init)
+    known, asked = (numbers.numpy() >= 0 for numbers in (labels, wanted))
+    labelled = bool(known.any() and asked.any())
+
+    def knn() -> dict[str, float]:
+        X = _cls_of(trainer.target_model, pictures[known][:REFERENCE])
+        T = _cls_of(trainer.target_model, queries[asked][:QUERIES])
+        return {"knn": knn_accuracy(X, labels[known][:REFERENCE], T, wanted[asked][:QUERIES])}
+
+    limits: dict[str, Any] = {"limit_minutes": options.limit_minutes, "monitor_every": options.monitor_every}
+    finished = training.run(trainer, out, monitor=knn if labelled else None, say=say, **limits)
+    last = knn() if labelled else {}
+    epochs = round(trainer.step / trainer.steps_per_epoch, 3)
+    card = {"trained_on": train, "pictures": len(pictures), "epochs": epochs, "initialised_from": options.init}
+    card |= {name: round(value, 4) for name, value in last.items()}
+    training.export(trainer, out / "model", card)
+    data = {"out": str(out), "model": str(out / "model"), "finished": finished, "steps": trainer.step, **card}
+    row = (trainer.step, trainer.steps, epochs, percent(last["knn"]) if last else "no labels")
+    lines = [f"{data['model']} is a model for --model; {out / 'log.csv'} is the log", *([] if finished else [GO_ON])]
+    return Answer(data, ("steps", "of", "epochs", "kNN of held-out pictures"), [row], lines)
+
+
+def _device(options: Options) -> Any:
+    import torch
+
+    from vitmsn.encoder import choose_device
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    return choose_device(options.device)
+
+
+def _read(options: Options, size: int | tuple[int, int]) -> tuple[str, Tensor, Tensor, Tensor, Tensor]:
+    """(name, pictures and labels to train on, pictures and labels held out), in memory at the model's own size."""
+    from vitmsn.config import pair
+    from vitmsn.data import open_data, to_uint8
+
+    side = max(pair(size))
+    train, held_out = open_data(options.data, options.split).split(options.held_out)
+    read, kept = to_uint8(train, side, Bar("reading pictures")), to_uint8(held_out, side, Bar("and those held out"))
+    return train.name, *read, *kept
+
+
+def _recipe(options: Options, init: Checkpoint | None) -> Any:
+    """The preset with what the options change."""
+    from dataclasses import replace
+
+    from vitmsn.pretrain.trainer import Recipe, Stage
+
+    recipe = Recipe()
+    names = ("seed", "epochs", "batch_size", "mask_ratio", "focal_views", "prototypes")
+    changes: dict[str, Any] = {name: value for name in names if (value := getattr(options, name)) is not None}
+    if init is not None:
+        changes["model"] = init.config
+        if init.msn_head:
+            parts = {"hidden": "projector.fc1.weight", "output": "projector.fc3.weight", "prototypes": "prototypes"}
+            changes |= {name: len(init.msn_head[part]) for name, part in parts.items()}
+            if options.prototypes not in (None, changes["prototypes"]):
+                raise InputError(f"{init.source} has {changes['prototypes']} prototypes; leave --prototypes out.")
+    if options.rate is not None:  # start and end keep their proportion to it
+        rates = ("start_rate", "peak_rate", "end_rate")
+        changes |= {name: getattr(recipe, name) * options.rate / recipe.peak_rate for name in rates}
+    if options.views:
+        total = sum(share for share, _, _ in options.views)
+        changes["stages"] = tuple(Stage(share / total, target, focal) for share, target, focal in options.views)
+    return replace(recipe, **changes)
+
+
+def _initial(loaded: Checkpoint) -> Checkpoint:
+    """What of a checkpoint a run starts from: no mask token, and a head only where it is whole."""
+    from dataclasses import replace
+
+    head = loaded.msn_head if {"prototypes", "projector.fc1.weight"} <= set(loaded.msn_head) else {}
+    tensors = {name: tensor for name, tensor in loaded.tensors.items() if name != "embeddings.mask_token"}
+    return replace(loaded, msn_head=head, tensors=tensors, config=loaded.config.with_labels(num_labels=2))
+
+
+def _cls_of(model: ViTMSNModel, pictures: Tensor) -> np.ndarray:
+    """uint8 pictures (N, 3, height, width) -> CLS embeddings (N, D) at the native size."""
+    import torch
+
+    from vitmsn.config import pair
+    from vitmsn.pretrain import views
+
+    device, side = model.embeddings.cls_token.device, pair(model.config.image_size)[0]
+    with torch.no_grad():
+        outs = [
+            model(views.resize(part.to(device), side), interpolate_pos_encoding=True) for part in pictures.split(250)
+        ]
+    return torch.cat([out.last_hidden_state[:, 0].cpu() for out in outs]).numpy()
+
+
+def finetune(options: Options) -> Answer:
+    import torch
+
+    from vitmsn import checkpoint
+    from vitmsn.config import pair
+    from vitmsn.data import open_data
+    from vitmsn.image import ViTMSNImageProcessor
+    from vitmsn.model import ViTMSNForImageClassification
+    from vitmsn.pretrain import finetune as tuning
+    from vitmsn.pretrain.trainer import run
+
+    source = options.model or checkpoint.embedded()
+    classes = open_data(options.data, options.split).classes
+    if len(classes) < 2:
+        raise DataError(
+            f"{options.data} has {len(classes)} classes; a classifier needs two or more, a folder for each."
+        )
+    model = ViTMSNForImageClassification.from_pretrained(source, id2label=dict(enumerate(classes)))
+    config, out = model.config, Path(options.out)
+    train, pictures, labels, queries, wanted = _read(options, config.image_size)
+    known, asked = labels >= 0, wanted >= 0
+    tuner = tuning.Finetuner(_finetune_recipe(options), model, pictures[known], labels[known], _device(options))
+    finished = run(tuner, out, limit_minutes=options.limit_minutes, say=say)
+
+    judged = _judged(tuning.logits_of(tuner.average, queries[asked]), wanted[asked])
+    epochs = round(tuner.step / tuner.steps_per_epoch, 3)
+    card = {"trained_on": train, "fine_tuned_from": str(source), "epochs": epochs, "held_out": judged.held_out}
+    size = torch.Size(pair(config.image_size))
+    checkpoint.save(
+        out / "model",
+        config,
+        tuner.average.vit.state_dict(),
+        classifier=tuning.fold_temperature(tuner.average.classifier.state_dict(), judged.temperature),
+        processor=ViTMSNImageProcessor({"height": size[0], "width": size[1]}).to_dict(),
+        card={**card, "not_sure_below": judged.sure},
+    )
+    data = {"out": str(out), "model": str(out / "model"), "finished": finished, "steps": tuner.step, **card}
+    lines = [*([] if finished else [GO_ON]), *judged.notes, f"{data['model']} loads here and in transformers"]
+    return Answer(data, ("steps", "of", "epochs", *JUDGED), [(tuner.step, tuner.steps, epochs, *judged.cells)], lines)
+
+
+JUDGED = ("held-out pictures", "top-1", "top-5", "sure from")
+
+
+@dataclass
+class Judged:
+    """A classifier on held-out pictures: its accuracy, and what makes its probabilities honest."""
+
+    held_out: dict[str, Any]  # pictures, top1, top5
+    temperature: float
+    sure: float  # probability from which on an answer is sure
+    notes: list[str]
+
+    @property
+    def cells(self) -> tuple[object, ...]:
+        sure = percent(self.sure) if self.sure <= 1 else "never"
+        return self.held_out["pictures"], percent(self.held_out["top1"]), percent(self.held_out["top5"]), sure
+
+
+def _judged(logits: Tensor, wanted: Tensor) -> Judged:
+    """Logits (N, classes) of held-out pictures: one half chooses the temperature, the other the threshold."""
+    from vitmsn.pretrain import finetune as tuning
+
+    temperature, notes = tuning.calibrate(logits[::2], wanted[::2]), []
+    try:
+        sure = tuning.sure_threshold((logits[1::2] / temperature).softmax(1), wanted[1::2])
+    except DataError as error:
+        sure, notes = 1.1, [f"{error} It will always say that it is not sure."]  # above every probability
+    right = logits.topk(min(5, logits.shape[1])).indices == wanted[:, None]
+    top1, top5 = (round(float(right[:, :k].any(1).float().mean()), 4) for k in (1, 5))
+    return Judged({"pictures": len(wanted), "top1": top1, "top5": top5}, temperature, round(sure, 4), notes)
+
+
+def _finetune_recipe(options: Options) -> Any:
+    from vitmsn.pretrain.finetune import FinetuneRecipe
+
+    given = {"epochs": options.epochs, "batch_size": options.batch_size, "peak_rate": options.rate}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if options.views:
+        total = sum(share for share, _ in options.views)
+        changes["sizes"] = tuple((share / total, side) for share, side in options.views)
+    return FinetuneRecipe(seed=options.seed, **changes)
+
+
+# --- head ----------------------------------------------------------------------------------------------------------
+
+
+def head(options: Options) -> Answer:
+    import torch
+
+    from vitmsn import checkpoint, lowshot
+    from vitmsn.data import open_data
+    from vitmsn.encoder import Encoder
+    from vitmsn.pretrain.finetune import fold_temperature
+
+    source, device = options.model or checkpoint.embedded(), str(_device(options))
+    dataset = open_data(options.data, options.split)
+    classes = dataset.classes
+    if len(classes) < 2:
+        raise DataError(f"{options.data} has {len(classes)} classes; a classifier needs two or more.")
+    kinds = _kinds(options.kinds, classes) if options.kinds else None
+    train, held_out = dataset.split(options.held_out, options.seed)
+    _each_has_pictures(classes, train.labels)  # now, not after minutes
+    loaded, encoder = checkpoint.load(source), Encoder.from_pretrained(source, device, "float32")
+
+    seen, asked = (lowshot.extract(encoder, part, progress=Bar().named) for part in (train, held_out))
+    _each_has_pictures(classes, seen.y)
+    for text in (*dataset.skipped, *seen.skipped, *asked.skipped):
+        say(f"left out {text}")
+    probe = lowshot.linear_probe(seen.X, seen.y, asked.X, asked.y, seed=options.seed, progress=Bar().named)
+    linear = {"weight": torch.from_numpy(probe.weight), "bias": torch.from_numpy(probe.bias)}
+    logits = torch.nn.functional.linear(torch.from_numpy(asked.X), **linear)
+    judged = _judged(logits, torch.from_numpy(asked.y))
+
+    card = {**loaded.card, "not_sure_below": judged.sure, "held_out": judged.held_out}
+    known = {label for members in card.get("kinds", {}).values() for label in members}
+    if kinds is not None:
+        card["kinds"] = kinds
+    elif not known <= set(classes):
+        del card["kinds"]
+        say(f"the kinds of {loaded.source} are of other classes and are left out; give some with --kinds")
+    names = ("msn_head", "feature_mean", "processor", "temperature", "sharpening")
+    checkpoint.save(
+        options.out,
+        loaded.config.with_labels(id2label=dict(enumerate(classes))),
+        loaded.tensors,
+        classifier=fold_temperature(linear, judged.temperature),
+        card=card,
+        dtype=getattr(torch, options.dtype),
+        **{name: getattr(loaded, name) for name in names},
+    )
+    data = {"model": options.out, "source": loaded.source, "classes": len(classes), "pictures": len(seen.y)}
+    data |= {"penalty": probe.penalty, "temperature": round(judged.temperature, 4), "not_sure_below": judged.sure}
+    lines = [*judged.notes, f"{options.out} loads here and in transformers"]
+    return Answer({**data, "held_out": judged.held_out}, JUDGED, [judged.cells], lines)
+
+
+def _each_has_pictures(classes: Sequence[str], labels: np.ndarray) -> None:
+    there = set(labels.tolist())
+    missing = [name for label, name in enumerate(classes) if label not in there]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(classes)} classes have no picture to learn from ({', '.join(missing[:5])}); give "
+            "each at least one."
+        )
+
+
+def _kinds(file: str, classes: Sequence[str]) -> dict[str, list[str]]:
+    """{kind: [label, ...]} of a JSON file, checked against the classes."""
+    try:
+        kinds = json.loads(Path(file).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{file} is not JSON ({error}); correct it.") from error
+    if not (
+        isinstance(kinds, dict)
+        and all(
+            isinstance(labels, list) and all(isinstance(label, str) for label in labels) for labels in kinds.values()
+        )
+    ):
+        raise DataError(f"{file} must hold one JSON object of kinds, each with a list of labels.")
+    unknown = sorted({label for labels in kinds.values() for label in labels} - set(classes))
+    if unknown:
+        raise DataError(f"{file} names what is none of the {len(classes)} classes: {', '.join(unknown[:10])}.")
+    return kinds
+
+
+# --- convert ---------------------------------------------------------------------------------------------------------
+
+
+def convert(options: Options) -> Answer:
+    import torch
+
+    from vitmsn import checkpoint
+
+    loaded, target = checkpoint.load(options.source), Path(options.target)
+    names = ("classifier", "msn_head", "feature_mean", "processor", "card", "temperature", "sharpening")
+    extras = {name: getattr(loaded, name) for name in names}
+    checkpoint.save(target, loaded.config, loaded.tensors, dtype=getattr(torch, options.dtype), **extras)
+    there = {"classifier": loaded.classifier, "MSN head": loaded.msn_head, "feature mean": loaded.feature_mean}
+    parts = ["backbone", *(name for name, part in there.items() if part is not None and len(part))]
+    size, config = sum(file.stat().st_size for file in target.iterdir() if file.is_file()), loaded.config
+    data = {"source": loaded.source, "target": str(target), "dtype": options.dtype, "parts": parts, "bytes": size}
+    shape = ("hidden_size", "num_hidden_layers", "num_attention_heads", "patch_size", "image_size")
+    row = (*(getattr(config, name) for name in shape), ", ".join(parts), f"{size / 1e6:.1f}")
+    header = ("width", "layers", "heads", "patch", "size", "parts", "MB")
+    return Answer({**data, "config": config.to_dict()}, header, [row], [f"{target} loads here and in transformers"])
