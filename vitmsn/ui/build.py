@@ -42,6 +42,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import gradio as gr
 from gradio.themes import Base
@@ -50,10 +51,11 @@ from vitmsn import limits
 from vitmsn.encoder import Encoder
 from vitmsn.errors import ViTMSNError
 from vitmsn.ui import attention, classify, examples, explore, fewshot, guard, masking, parts
-from vitmsn.ui.page import LINK, OPEN, App
+from vitmsn.ui.page import LINK, LOADED, OPEN, App
 from vitmsn.ui.state import Call, Models, Visitors, keep_picture
 
 SWEEP_SECONDS = 30  # between two looks at what is to be forgotten
+LONGEST_LINK = 2000  # characters of an address that are read
 TITLE = "ViT-MSN: see what a masked siamese network sees"
 TABS = (
     ("classify", "Classify", classify.build),
@@ -122,7 +124,7 @@ def build(models: Models | None = None) -> App:
         with gr.Sidebar(open=False, elem_id="about", position="right"):
             about = gr.HTML(_about(models, models.default))
         status = gr.HTML(elem_classes="msn-foot", render=False)
-        with gr.Tabs(elem_classes="msn-tabs", selected=TABS[0][0]) as tabs:
+        with gr.Tabs(elem_classes="msn-tabs", selected=TABS[0][0], overflow_behavior="wrap") as tabs:
             app = App(page, models, visitors, model=model, status=status, tabs=tabs)
             for name, label, tab in TABS:
                 with gr.Tab(label, id=name, elem_id=f"tab-{name}") as app.items[name]:
@@ -152,16 +154,16 @@ def _wire_model(app: App, top: gr.HTML, about: gr.HTML) -> None:
 
     outputs = [app.model, about]
     chosen = app.on(app.model.input, choose, [app.model], outputs, notice=top, show_progress="full", **OPEN)
+    app.refill(chosen.then)
     app.model.change(None, [app.model], js=LINK.format(name="model"), api_visibility="private")
-    for name in app.answers:
-        app.fill(chosen.then, name)
 
 
 def _wire_load(page: gr.Blocks, app: App, top: gr.HTML) -> None:
     """A link's tab, example, model and settings, read when the page opens; what it does not know it ignores."""
 
-    def load(call: Call, *_: object) -> list[object]:
-        visit, query = call.visit, call.query
+    def load(call: Call, search: str) -> list[object]:
+        visit, query = call.visit, dict(parse_qsl(str(search)[:LONGEST_LINK].lstrip("?"), keep_blank_values=True))
+        visit.link = query
         visit.shown.clear()  # a page that came back shows nothing yet
         if query.get("tab") in app.items:
             visit.tab = query["tab"]
@@ -182,13 +184,14 @@ def _wire_load(page: gr.Blocks, app: App, top: gr.HTML) -> None:
                 values.append(link.check(query[name]) if name in query else gr.skip())
             except ValueError:
                 values.append(gr.skip())
-        return [gr.Tabs(selected=visit.tab), visit.model, *values]
+        return [visit.tab, gr.Tabs(selected=visit.tab), visit.model, *values]
 
-    outputs = [app.tabs, app.model, *(link.component for link in app.links.values())]
-    opened = app.on(page.load, load, [], outputs, notice=top, show_progress="hidden")
-    opened.then(None, js="() => { window.msnOpened = true; }", api_visibility="private")
-    for name in app.answers:
-        app.fill(opened.then, name)
+    tab = gr.Textbox(visible="hidden")
+    outputs = [tab, app.tabs, app.model, *(link.component for link in app.links.values())]
+    # outside of the queue: a class that opens the page at once must not be turned away
+    search = "() => window.location.search"
+    opened = app.on(page.load, load, [tab], outputs, notice=top, show_progress="hidden", queue=False, js=search)
+    opened.then(None, [tab], js=LOADED, api_visibility="private")
 
 
 def _about(models: Models, key: str) -> str:

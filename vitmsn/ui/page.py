@@ -47,6 +47,19 @@ LINK = """(value) => {{
   url.searchParams.set("{name}", value);
   window.history.replaceState(null, "", url);
 }}"""
+# A tab was selected. Gradio also selects the first one when the page opens, where a link may ask for another: until the
+# page has loaded nothing follows.
+OPENED = """() => {{
+  if (!window.msnTab) return;
+  window.msnTab = "{tab}";
+  ({link})("{tab}");
+  document.getElementById("fill-{tab}").click();
+}}"""
+LOADED = """(tab) => {
+  window.msnTab = tab;
+  document.getElementById(`fill-${tab}`).click();
+}"""
+REFILL = "() => document.getElementById(`fill-${window.msnTab}`).click()"
 STRIP = """element.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-name]");
   if (!button) return;
@@ -142,7 +155,7 @@ class App:
         """'Your picture' with its examples and message line, in the place where this is called. One per tab."""
         first = examples.photographs()[0]
         shown = Photo(
-            first.picture.rgb,
+            first.picture.rgb if not self.panels else None,  # the other tabs show it when they are opened
             label=label,
             sources=["upload", "webcam", "clipboard"],
             buttons=["fullscreen"],
@@ -244,7 +257,7 @@ class App:
         def stop(request: gr.Request) -> None:
             self.visitors.of(request.session_hash).stopped = time.monotonic()
 
-        button.click(stop, queue=False, api_visibility="private", show_progress="hidden")
+        self.at_once(button.click, stop, [])
 
     def link(self, name: str, component: Component, check: Callable[[str], Any]) -> None:
         """Keep a control in the address as `?name=value`.
@@ -262,14 +275,24 @@ class App:
         """Join the tabs: your picture, opening a tab. Called once, after all tabs were built."""
         for tab, panel in self.panels.items():
             panel.image.input(None, js=UNLINK, api_visibility="private")
-            self.fill(panel.image.input, tab, before=self._receive, given=[panel.image], always=True)
-            self.fill(panel.strip.click, tab, before=self._choose, always=True)
+            self.fill(panel.image.input, tab, before=self._receive, given=[panel.image])
+            self.fill(panel.strip.click, tab, before=self._choose)
         for tab, item in self.items.items():
-            # Gradio also selects the first tab when the page opens: that must not overwrite the tab of a link.
-            link = f"() => {{ if (window.msnOpened) ({LINK.format(name='tab')})('{tab}') }}"
-            item.select(None, js=link, api_visibility="private")
+            item.select(None, js=OPENED.format(tab=tab, link=LINK.format(name="tab")), api_visibility="private")
+            door = gr.Button(visible="hidden", elem_id=f"fill-{tab}")
             if tab in self.answers:
-                self.fill(item.select, tab, before=functools.partial(self._enter, tab))
+                self.fill(door.click, tab, when_due=True)
+
+    def at_once(self, event: Any, fn: Function, outputs: Sequence[Block]) -> Any:
+        """Wire a handler that only remembers or decides: outside of the queue, so that it is never turned away."""
+        return event(fn, None, list(outputs), queue=False, api_visibility="private", show_progress="hidden")
+
+    def refill(self, event: Any) -> None:
+        """After `event`, the open tab fills itself if anything it shows has changed. One job, not one for each tab."""
+        event(None, js=REFILL, api_visibility="private")
+
+    def _stamp(self, visit: Visit, entry: Answer) -> Hashable:
+        return entry.stamp(visit), visit.model, picture_stamp(visit)
 
     def fill(
         self,
@@ -278,10 +301,9 @@ class App:
         *,
         before: Callable[..., bool] | None = None,
         given: Sequence[Component] = (),
-        always: bool = False,
+        when_due: bool = False,
     ) -> Any:
-        """On `event`, show the visitor's picture and the tab's answer, if this tab is open and either is out of date
-        (or `always`, where the page may show something else by now).
+        """On `event`, show the visitor's picture and the tab's answer (`when_due`: if the page shows something older).
 
         `before(call, *given values)` comes first; when it returns False only the picture and its message are shown.
         """
@@ -290,20 +312,17 @@ class App:
         def fill(call: Call, *values: Any) -> Any:
             visit = call.visit
             head, values = values[: len(given)], values[len(given) :]
+            visit.tab = tab
+            if when_due and visit.shown.get(tab) == self._stamp(visit, entry):
+                return SKIP
             going_on = before is None or before(call, *head)
-            visit.tab = tab if always else visit.tab
-            if visit.tab != tab or not (visit.begun or visit.again):
-                return SKIP
             shown = self._picture(call) if panel else []
-            stamp = (entry.stamp(visit), visit.model)
-            if not always and visit.shown.get(tab) == (stamp, picture_stamp(visit)):
-                return SKIP
             visit.shown.pop(tab, None)
             results: list[Any] = [gr.skip()] * len(entry.outputs)
             try:
                 if going_on:
                     results = _listed(entry.fn(call, *values), len(entry.outputs))
-                    visit.shown[tab] = (stamp, picture_stamp(visit))
+                    visit.shown[tab] = self._stamp(visit, entry)
             except ViTMSNError as error:
                 call.message = str(error)
             return [*shown, *results]
@@ -319,11 +338,6 @@ class App:
             if call.visit.again:
                 call.message = "Your pictures were deleted while this page slept; drop yours again to go on with it."
         return [portrait(call.visit)]
-
-    def _enter(self, tab: str, call: Call) -> bool:
-        if call.visit.begun or call.visit.again:  # before the page has loaded, the link says which tab
-            call.visit.tab = tab
-        return True
 
     def _receive(self, call: Call, path: str | None) -> bool:
         """A picture came (or was cleared): make it the visitor's, or say why not and keep the one before."""
@@ -352,7 +366,7 @@ class App:
 
         def handler(request: gr.Request, event: gr.EventData, bar: gr.Progress = gr.Progress(), *values: Any) -> Any:  # noqa: B008
             visit = self.visitors.of(request.session_hash)
-            call = Call(self.models, visit, event, bar, query=dict(request.query_params))
+            call = Call(self.models, visit, event, bar, query=dict(visit.link))
             try:
                 result = fn(call, *values)
                 if result is SKIP:

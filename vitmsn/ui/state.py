@@ -160,6 +160,7 @@ class Visit:
     tab: str = "classify"
     picture: Picture | None = None
     example: str = ""  # the name of the example that `picture` is, "" for the visitor's own
+    link: dict[str, str] = field(default_factory=dict)  # the query of the address that the page was opened with
     kept: dict[str, Any] = field(default_factory=dict)  # {"gallery": Gallery, ...}; `nbytes` of a value is counted
     shown: dict[str, Hashable] = field(default_factory=dict)  # what each tab was answered for
     seen: float = 0.0
@@ -291,7 +292,7 @@ class Call:
     visit: Visit
     event: gr.EventData | None = None  # of select and custom events: untrusted values
     bar: gr.Progress | None = None
-    query: dict[str, str] = field(default_factory=dict)  # of the page's address
+    query: dict[str, str] = field(default_factory=dict)  # of the address that the page was opened with
     message: str = ""  # shown beside the picture together with the outputs, for what is not an error
     deadline: float = field(default_factory=lambda: time.monotonic() + limits.JOB_SECONDS)
     began: float = field(default_factory=time.monotonic)
