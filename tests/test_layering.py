@@ -19,7 +19,7 @@ TRAINING = {"config", "checkpoint", "model", "image", "masking", "data", "encode
 PRETRAIN = {"pretrain.views", "pretrain.loss", "pretrain.schedule", "pretrain.trainer", "pretrain.finetune"}
 LIBRARY = {
     *("errors", "limits", "config", "checkpoint", "model", "image", "data", "masking", "encoder", "attention"),
-    *("fewshot", "gallery", "projection", "lowshot", "export", "draw"),
+    *("fewshot", "archive", "gallery", "projection", "lowshot", "export", "draw"),
 }
 CLI = {f"cli.{path.stem}" for path in (PACKAGE / "cli").glob("[!_]*.py")}
 TABS = {"ui.classify", "ui.attention", "ui.masking", "ui.fewshot", "ui.explore", "ui.learn"}
@@ -43,7 +43,8 @@ ALLOWED: dict[str, set[str]] = {
     "data": {"errors", "limits", "image"},
     "attention": {"errors", "model"},
     "encoder": {"errors", "limits", "config", "checkpoint", "model", "image", "masking"},
-    "gallery": {"errors", "limits", "image", "encoder"},
+    "archive": {"errors", "limits"},
+    "gallery": {"errors", "limits", "archive", "image", "encoder"},
     "lowshot": {"errors", "data", "encoder", "fewshot"},
     "export": {"errors", "checkpoint", "model", "fewshot", "gallery"},
     "pretrain": PRETRAIN,
@@ -81,7 +82,7 @@ LONG: dict[str, str] = {
     "checkpoint": "one key table for each foreign format, and the strict reading that they share",
     "encoder": "the one way from pictures to embeddings, tokens and classes, with its lock and its cache",
     "fewshot": "four estimators of one contract, their held-out judgement and the rejector, with the checks they share",
-    "gallery": "one kind of example, and the four ways in and out: folder, zip, app, bundle",
+    "gallery": "one kind of example, what a visitor does with it, and the bundle that must fit both",
     "image": "the only decoder, with every format's conversion, and the only preprocessing",
     "lowshot": "features, kNN, linear probe and low-shot protocol, on the rows and the solver that they share",
     "model": "backbone, classifier and head on one forward path, with the reading and writing of each",

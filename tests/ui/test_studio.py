@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitmsn import gallery, image, limits
+from vitmsn import archive, image, limits
 from vitmsn.encoder import Encoder
 from vitmsn.errors import FewShotError, GalleryError, InputError
 from vitmsn.gallery import Gallery
@@ -238,11 +238,11 @@ def test_large_pictures_never_lie_in_memory_together(monkeypatch: pytest.MonkeyP
 def test_a_zip_takes_the_place_of_a_starter_set_and_joins_ones_own(call: Calls) -> None:
     files = {f"all/{p.name.split('-')[0]}/{p.name}": png(p) for c in ("red", "blue") for p in pictures(c, 3)}
     with opened(call()) as (shown, encoder):
-        shown.unpack(encoder, gallery.read_zip(zipped(files)))
+        shown.unpack(encoder, archive.read_zip(zipped(files)))
         assert shown.gallery.counts == {"red": 3, "blue": 3}
         assert not len(shown.queries) and not shown.truth and not shown.starter
         more = {f"lime/{p.name}": png(p) for p in pictures("lime", 2)}
-        shown.unpack(encoder, gallery.read_zip(zipped(more)))
+        shown.unpack(encoder, archive.read_zip(zipped(more)))
         assert shown.gallery.counts == {"red": 3, "blue": 3, "lime": 2}
         shown.take_back()
         assert shown.gallery.counts == {"red": 3, "blue": 3}
@@ -252,10 +252,10 @@ def test_a_zip_of_nothing_leaves_the_starter_set(call: Calls, monkeypatch: pytes
     with opened(call()) as (shown, encoder):
         before = shown.gallery.counts, len(shown.queries)
         with pytest.raises(GalleryError, match="No picture came out"):
-            shown.unpack(encoder, gallery.read_zip(zipped({"a/notes.txt": b"x"})))
+            shown.unpack(encoder, archive.read_zip(zipped({"a/notes.txt": b"x"})))
         monkeypatch.setattr(limits, "MAX_EXAMPLES", 3)
         with pytest.raises(GalleryError, match="4 files"):
-            shown.unpack(encoder, gallery.read_zip(zipped({f"a/{i}.png": b"x" for i in range(4)})))
+            shown.unpack(encoder, archive.read_zip(zipped({f"a/{i}.png": b"x" for i in range(4)})))
         assert (shown.gallery.counts, len(shown.queries)) == before
         assert shown.starter == studio.FIRST
 

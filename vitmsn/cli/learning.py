@@ -43,7 +43,8 @@ def _estimator(gallery: Gallery, center: np.ndarray | None) -> Any:
 
 def fewshot_train(options: Options) -> Answer:
     from vitmsn import fewshot
-    from vitmsn.gallery import Gallery, read_folder, read_zip
+    from vitmsn.archive import read_folder, read_zip
+    from vitmsn.gallery import Gallery
 
     encoder = load_encoder(options)
     gallery = Gallery(encoder)

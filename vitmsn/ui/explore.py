@@ -12,13 +12,13 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from vitmsn import draw, gallery, image, limits, projection
+from vitmsn import archive, draw, image, limits, projection
 from vitmsn.errors import ImageError, InputError
 from vitmsn.gallery import Example
 from vitmsn.ui import board, parts
 from vitmsn.ui.page import App, whole
 from vitmsn.ui.state import Call
-from vitmsn.ui.studio import Studio, opened, own_class, version
+from vitmsn.ui.studio import Studio, centre, opened, own_class, version
 
 SCRIPT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
 METHODS = {"pca": "PCA", "umap": "UMAP"}
@@ -42,11 +42,12 @@ def answer(
         shown = _shown(studio, settings)
         if len(shown) < 2:
             return parts.sentence("A map needs two pictures: add some in Few-shot."), ""
-        X = _rows(shown, encoder.feature_mean)
+        around = centre(studio.gallery, encoder.feature_mean)
+        X = _rows(shown, around)
         ready = studio.kept.get(settings)
         points = projection.pca(X) if ready is None else ready
         wanted = f"{studio.version} {settings}" if method == "umap" and ready is None else ""
-        words = _words(studio, shown, encoder.feature_mean) + _method_words(X, points, settings, ready is not None)
+        words = _words(studio, shown, around) + _method_words(X, points, settings, ready is not None)
         return words, f'<div class="msn-atlas">{_map(studio, shown, points, wanted)}{_list(studio, shown)}</div>'
 
 
@@ -55,7 +56,7 @@ def lay_out(call: Call, *values: Any) -> str:
     with opened(call) as (studio, encoder):
         settings = _settings(*values)
         shown, made_for = _shown(studio, settings), studio.version
-    X = _rows(shown, encoder.feature_mean)
+        X = _rows(shown, centre(studio.gallery, encoder.feature_mean))
     call.progress(0, 1, SLOW)
     points = projection.umap(
         X, settings[3], settings[2], MIN_DIST, progress=lambda done, total: call.progress(done, total, SLOW)
@@ -203,7 +204,7 @@ def map(call: Call, images_zip: str, method: str = "pca") -> tuple[Image.Image, 
     rows: list[np.ndarray] = []
     refused: list[dict[str, str]] = []
     chunk: list[image.Picture] = []
-    with gallery.read_zip(images_zip) as entries:
+    with archive.read_zip(images_zip) as entries:
         if entries.total > limits.MAX_EXAMPLES:
             raise InputError(f"The zip holds {entries.total} files and {limits.MAX_EXAMPLES} go at once; send fewer.")
         for entry in entries:

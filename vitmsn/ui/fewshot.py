@@ -11,14 +11,14 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from vitmsn import gallery, limits
+from vitmsn import archive, gallery, limits
 from vitmsn.errors import FewShotError, GalleryError, ImageError, InputError
 from vitmsn.gallery import Added
 from vitmsn.image import Picture
 from vitmsn.ui import board, examples, parts
 from vitmsn.ui.page import LINK, App, read_picture, whole
 from vitmsn.ui.state import Call
-from vitmsn.ui.studio import METHODS, Lesson, Prediction, Studio, learn, opened, version
+from vitmsn.ui.studio import ENOUGH, METHODS, Lesson, Prediction, Studio, learn, opened, version
 
 SCRIPT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
 NEAREST = 3  # examples shown beside each answer
@@ -38,7 +38,7 @@ def answer(call: Call, method: str = "auto", k: float = 5, caution: float = 5) -
     """The three steps as they stand."""
     with opened(call) as (studio, encoder):
         settings = _settings(method, k, caution)
-        shown, code, ask = board.cards(studio), _python(call, settings), board.asking(studio)
+        shown, code, ask = board.cards(studio), _python(call, studio, settings), board.asking(studio)
         try:
             lesson = studio.lesson(encoder, *settings)
         except FewShotError:
@@ -79,7 +79,7 @@ def unzip(call: Call, path: str | None, *settings: Any) -> Page | Any:
     """The pictures of a zip, one folder for each class."""
     if path is None:
         raise InputError("No zip came; choose one whose folders are the classes.")
-    entries = gallery.read_zip(path)
+    entries = archive.read_zip(path)
     with opened(call) as (studio, encoder):
         added = studio.unpack(encoder, entries, call.progress)
         call.message = _words(added, [], entries.report.notes)
@@ -200,21 +200,21 @@ def _missing(studio: Studio) -> str:
     return "Give a second class some pictures, and it has learned them." if filled == 1 else "Two classes are needed."
 
 
-def _python(call: Call, settings: tuple[str, int, float]) -> str:
+def _python(call: Call, studio: Studio, settings: tuple[str, int, float]) -> str:
     method, k, _ = settings
-    center = "center=encoder.feature_mean"
+    center = "" if studio.gallery.shots >= ENOUGH else "center=encoder.feature_mean"
     made = {
-        "auto": f"fewshot.automatic(examples.shots, {center})",
-        "knn": f"fewshot.KNNClassifier(n_neighbors={k}, {center})",
+        "auto": f"fewshot.automatic(examples.shots{center and ', ' + center})",
+        "knn": f"fewshot.KNNClassifier(n_neighbors={k}{center and ', ' + center})",
         "centroid": f"fewshot.CentroidClassifier({center})",
         "ridge": f"fewshot.RidgeClassifier({center})",
         "logistic": f"fewshot.LogisticClassifier({center})",
     }[method]
     return parts.in_python(
-        "from vitmsn import Encoder, fewshot, gallery",
+        "from vitmsn import Encoder, archive, fewshot, gallery",
         call.python,
         "examples = gallery.Gallery(encoder)",
-        'examples.extend(gallery.read_folder("folder of folders"), encoder)',
+        'examples.extend(archive.read_folder("folder of folders"), encoder)',
         f"classifier = {made}.fit(examples.X, examples.y)",
         "print(fewshot.leave_one_out(classifier, examples.X, examples.y).sentence())",
         'print(classifier.predict(encoder.embed(["query.jpg"])))',
@@ -242,7 +242,7 @@ def few_shot(
         raise InputError(f"These are {len(paths)} queries and {limits.MAX_QUERIES} go at once; send fewer.")
     encoder = call.encoder
     support = gallery.Gallery(encoder)
-    added = support.extend(gallery.read_zip(support_zip), encoder, call.progress)
+    added = support.extend(archive.read_zip(support_zip), encoder, call.progress)
     lesson = learn(support, encoder.feature_mean, method, k)
     pictures: list[Picture] = []
     refused = [{"file": skip.name, "reason": skip.reason} for skip in added.skipped]

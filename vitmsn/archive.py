@@ -1,0 +1,401 @@
+"""Folders and zips of pictures from anyone, read safely: folders are classes, files come one at a time.
+
+    read_zip | read_folder -> Entries: (label, name, bytes), and a Report of what was left out
+
+Nothing that comes in is trusted. An archive is judged on its table of contents before anything is unpacked, is never
+unpacked to disk, and is counted while it is read. The zips people make and the bundles we make go through the same
+door. What the bytes are is for ``image.decode`` to say.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+import struct
+import time
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, NamedTuple, cast
+
+from vitmsn import limits
+from vitmsn.errors import ArchiveError, GalleryError, ViTMSNError
+
+IGNORED = {"__macosx", "thumbs.db", "desktop.ini"}  # what systems leave beside people's files
+SPARED_BYTES = limits.MIB  # entries up to here may be packed as tightly as they like
+
+
+# --- names ---------------------------------------------------------------------------------------------------------
+
+# Letters by their category, yet blank on the screen: Hangul fillers, the Khmer inherent vowels, Braille's empty cell.
+BLANK = "\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
+MARKS_PER_LETTER = 4  # accents stacked on one letter; more paint over the lines above
+
+
+def clean_name(text: str) -> str:
+    """A class or file name fit to be shown: NFC, one line, visible, at most ``limits.MAX_NAME_LENGTH`` letters.
+
+    Control, bidi and zero-width characters go, runs of spaces become one, accents do not count as letters. It is plain
+    text, not HTML, CSV or a path: whoever writes those escapes. Raises GalleryError when nothing visible is left.
+    """
+    letters: list[str] = []
+    marks = 0
+    for character in " ".join(unicodedata.normalize("NFC", text).split()):
+        category = unicodedata.category(character)
+        if category in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp") or character in BLANK:
+            continue
+        marks = marks + 1 if category in ("Mn", "Me") else 0
+        if not marks:
+            letters.append(character)
+        elif letters and letters[-1] != " " and marks <= MARKS_PER_LETTER:
+            letters[-1] += character
+    name = " ".join("".join(letters[: limits.MAX_NAME_LENGTH]).split())
+    if not name:
+        raise GalleryError("a name needs at least one visible character: type a word.")
+    return name
+
+
+def name_key(name: str) -> str:
+    """Equal for names that people would take for the same one."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def shown_name(name: str) -> str:
+    """``clean_name`` for messages: a name of nothing visible is described."""
+    try:
+        return clean_name(name)
+    except GalleryError:
+        return "a file without a name"
+
+
+# --- entries -------------------------------------------------------------------------------------------------------
+
+
+class Skipped(NamedTuple):
+    """A file that was left out, and why, in words."""
+
+    name: str
+    reason: str
+
+
+class Entry(NamedTuple):
+    """One file of a folder or an archive. ``label`` is its class, None outside all class folders."""
+
+    label: str | None
+    name: str
+    data: bytes
+
+
+@dataclass
+class Report:
+    """What there is to say about a folder or an archive; complete when its last entry was read."""
+
+    skipped: list[Skipped] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # "the folder cat was joined with Cat"
+    read: int = 0  # entries given out
+
+
+class _File(NamedTuple):
+    """A file seen, not yet read: its path in parts, and what gets its bytes or says why not."""
+
+    parts: tuple[str, ...]
+    load: Callable[[], bytes | str]
+
+
+class Entries(Iterator[Entry]):
+    """The files of a folder or an archive, one at a time, each folder a class. ``report`` is complete after the last.
+
+    ``total`` counts all files to come, for progress. Whoever breaks off early uses ``with``, or ``close()``.
+    """
+
+    def __init__(self, files: Sequence[_File], folders: Iterable[tuple[str, ...]], archive: Archive | None) -> None:
+        self.report = Report()
+        self.total = len(files)
+        self._archive = archive
+        self._stream = self._read(files, list(folders))
+
+    def __next__(self) -> Entry:
+        try:
+            return next(self._stream)
+        except BaseException:  # the end, or a fault
+            self.close()
+            raise
+
+    def __enter__(self) -> Entries:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the archive; after the last entry it is done already."""
+        self._stream.close()
+        if self._archive is not None:
+            self._archive.close()
+
+    def _read(self, files: Sequence[_File], folders: list[tuple[str, ...]]) -> Generator[Entry, None, None]:
+        depth = _wrappers([file.parts for file in files])
+        filled = {file.parts[: depth + 1] for file in files if len(file.parts) > depth + 1}
+        for folder in folders:
+            if len(folder) == depth + 1 and folder not in filled:
+                self.report.skipped.append(Skipped(shown_name(folder[-1]), "the folder is empty"))
+        labels, names = _Labels(self.report), _Names()
+        for file in files:
+            name = shown_name(file.parts[-1])
+            try:
+                label = labels(file.parts[depth]) if len(file.parts) > depth + 1 else None
+            except GalleryError:
+                self.report.skipped.append(Skipped(name, "the name of its folder has no visible character"))
+                continue
+            data = file.load()
+            if isinstance(data, str):
+                self.report.skipped.append(Skipped(name, data))
+                continue
+            self.report.read += 1
+            yield Entry(label, names(label, name), data)
+
+
+class _Labels:
+    """Folders to classes: folders whose names people would take for the same one become one class, and it is said."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._of_folder: dict[str, str] = {}
+        self._of_key: dict[str, str] = {}
+
+    def __call__(self, folder: str) -> str:
+        if folder not in self._of_folder:
+            label = clean_name(folder)
+            if first := self._of_key.get(name_key(label)):
+                self._report.notes.append(f"the folder {label} was joined with {first}")
+            self._of_folder[folder] = self._of_key.setdefault(name_key(label), label)
+        return self._of_folder[folder]
+
+
+class _Names:
+    """File names made different within their class: "a.jpg", "a (2).jpg"."""
+
+    def __init__(self) -> None:
+        self._taken: dict[tuple[str | None, str], int] = {}  # -> how often it was asked for
+
+    def __call__(self, label: str | None, name: str) -> str:
+        path, free = PurePosixPath(name), name
+        number = self._taken.get((label, name_key(name)), 0)
+        while (label, name_key(free)) in self._taken:
+            number += 1
+            tail = f" ({number}){path.suffix}"
+            free = path.stem[: limits.MAX_NAME_LENGTH - len(tail)] + tail
+        self._taken[label, name_key(name)] = max(number, 1)
+        self._taken[label, name_key(free)] = 1
+        return free
+
+
+def _wrappers(paths: Sequence[tuple[str, ...]]) -> int:
+    """How many folders are wrapped around the class folders: a zip of one folder of folders has one."""
+    depth = 0
+    while True:
+        inside = [path for path in paths if len(path) > depth + 1]
+        if len({path[depth] for path in inside}) != 1 or all(len(path) == depth + 2 for path in inside):
+            return depth
+        depth += 1
+
+
+def _ignored(parts: Sequence[str]) -> bool:
+    return any(part.startswith(".") or part.casefold() in IGNORED for part in parts)
+
+
+def read_folder(path: str | os.PathLike[str]) -> Entries:
+    """The files below a folder, sub-folders as classes, in the order of their names; links are not followed.
+
+    Raises GalleryError when the folder is not there or holds too many files.
+    """
+    root = Path(path)
+    files: list[_File] = []
+    folders: list[tuple[str, ...]] = []
+
+    def fail(error: OSError) -> None:
+        raise GalleryError(f"{shown_name(root.name)} cannot be read ({error.strerror}): give the path of a folder.")
+
+    def load(file: str) -> bytes | str:
+        try:
+            if not stat.S_ISREG(os.lstat(file).st_mode):
+                return "a link or a device, not a file"
+            with open(file, "rb") as stream:
+                data = stream.read(limits.MAX_IMAGE_BYTES + 1)
+        except OSError as error:
+            return f"it cannot be read ({error.strerror})"
+        return data if len(data) <= limits.MAX_IMAGE_BYTES else _too_large()
+
+    for folder, below, names in os.walk(root, onerror=fail):
+        below[:] = sorted(name for name in below if not _ignored([name]))
+        parts = Path(folder).relative_to(root).parts
+        folders.append(parts)
+        kept = (name for name in sorted(names) if not _ignored([name]))
+        files.extend(_File((*parts, name), partial(load, os.path.join(folder, name))) for name in kept)
+        if len(files) > limits.MAX_ARCHIVE_ENTRIES:
+            raise GalleryError(
+                f"{shown_name(root.name)} holds more than {limits.MAX_ARCHIVE_ENTRIES} files: give a folder with fewer."
+            )
+    return Entries(files, folders, None)
+
+
+def read_zip(source: bytes | str | os.PathLike[str]) -> Entries:
+    """The files of a zip, folders as classes; one folder around them all is looked through.
+
+    ``source`` is a path or the zip's bytes. Nothing is written to disk, and the bounds of ``limits`` hold for what is
+    really unpacked. Files that are merely too large or not files are skipped and reported. Raises ArchiveError, here or
+    while reading, when the zip is damaged, locked, packed in an unusual way, too large, or built to do harm.
+    """
+    archive = Archive(source)
+    files: list[_File] = []
+    folders: list[tuple[str, ...]] = []
+    for info in archive.infos:
+        parts = archive.parts(info)
+        if parts and not _ignored(parts):
+            if info.filename.endswith(("/", "\\")):
+                folders.append(parts)
+            else:
+                files.append(_File(parts, partial(archive.load, info, limits.MAX_IMAGE_BYTES)))
+    return Entries(files, folders, archive)
+
+
+def _too_large() -> str:
+    return f"larger than {limits.MAX_IMAGE_BYTES / limits.MIB:g} MiB"
+
+
+# --- archives ------------------------------------------------------------------------------------------------------
+
+FEWER = "split it, or send fewer or smaller pictures"
+NESTED = (".zip", ".7z", ".rar", ".tar", ".tgz", ".gz", ".xz", ".bz2")
+
+
+class _Guarded:
+    """A file that gives out at most a table of contents at a time, however large the archive says that its own is."""
+
+    def __init__(self, file: IO[bytes], size: int, shown: str) -> None:
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+        self._file, self._size, self._shown = file, size, shown
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(0, self._size - self._file.tell())
+        wanted = left if size < 0 else min(size, left)
+        if wanted > 512 * limits.MAX_ARCHIVE_ENTRIES + 2**17:
+            raise ArchiveError(f"{self._shown} has an enormous table of contents: {FEWER}.")
+        return self._file.read(wanted)
+
+
+class Archive:
+    """A zip judged on its table of contents, then unpacked entry by entry in memory, counting bytes and seconds."""
+
+    def __init__(self, source: bytes | str | os.PathLike[str]) -> None:
+        self.shown = "the zip" if isinstance(source, bytes) else shown_name(Path(source).name)
+        self._unpacked, self._seconds = 0, 0.0
+        try:
+            self._file: IO[bytes] = io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")  # noqa: SIM115
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "not a path"
+            raise ArchiveError(f"{self.shown} cannot be read ({reason}): give the path of a zip.") from None
+        try:
+            size = self._file.seek(0, os.SEEK_END)
+            if size > limits.MAX_ARCHIVE_BYTES:
+                most = limits.MAX_ARCHIVE_BYTES / limits.MIB
+                raise ArchiveError(f"{self.shown} is larger than {most:g} MiB: {FEWER}.")
+            with self._faults("its table of contents"):
+                self._zip = zipfile.ZipFile(cast(Any, _Guarded(self._file, size, self.shown)))
+            self.infos = self._zip.infolist()
+            self._judge(self._zip.start_dir)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _judge(self, end: int) -> None:
+        if len(self.infos) > limits.MAX_ARCHIVE_ENTRIES:
+            raise ArchiveError(
+                f"{self.shown} holds {len(self.infos)} files; at most {limits.MAX_ARCHIVE_ENTRIES} are taken: {FEWER}."
+            )
+        reached = 0
+        for info in sorted(self.infos, key=lambda info: info.header_offset):
+            parts = self.parts(info)
+            name = shown_name("/".join(parts))
+            if info.flag_bits & 0x41:
+                raise ArchiveError(f"{self.shown} is locked with a password ({name}): make it again without one.")
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ArchiveError(f"{self.shown} is packed in an unusual way ({name}): make an ordinary zip.")
+            if parts and not _ignored(parts) and parts[-1].casefold().endswith(NESTED) and not info.is_dir():
+                raise ArchiveError(f"{self.shown} holds another archive ({name}): unpack that one first.")
+            if info.header_offset < reached:
+                raise ArchiveError(f"{self.shown} holds files that overlap ({name}), as only a forged zip does.")
+            reached = info.header_offset + 30 + info.compress_size
+        if reached > end:
+            raise ArchiveError(f"{self.shown} ends before its files do: it is incomplete, make or send it again.")
+        sizes = (info.file_size for info in self.infos)
+        if sum(size for size in sizes if size <= limits.MAX_IMAGE_BYTES) > limits.MAX_UNPACKED_BYTES:
+            raise self._too_much()
+
+    def _too_much(self) -> ArchiveError:
+        most = limits.MAX_UNPACKED_BYTES / limits.MIB
+        return ArchiveError(f"{self.shown} unpacks to more than {most:g} MiB: {FEWER}.")
+
+    def parts(self, info: zipfile.ZipInfo) -> tuple[str, ...]:
+        """The path of an entry, in NFC, refused when it points out of the archive."""
+        name = info.filename
+        if not info.flag_bits & 0x800:  # not said to be UTF-8, though most systems write just that
+            with suppress(UnicodeError):
+                name = name.encode("cp437").decode("utf-8")
+        name = unicodedata.normalize("NFC", name).replace("\\", "/")
+        parts = tuple(part for part in name.split("/") if part not in ("", "."))
+        if name.startswith("/") or ".." in parts or re.match(r"[A-Za-z]:/", name):
+            raise ArchiveError(
+                f"{self.shown} holds a file that points outside of it ({shown_name(name)}): make it again."
+            )
+        return parts
+
+    def load(self, info: zipfile.ZipInfo, most: int) -> bytes | str:
+        """The bytes of an entry, or why it is left out."""
+        if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
+            return "a link or a device, not a file"
+        if info.file_size > most:
+            return f"larger than {most / limits.MIB:g} MiB"
+        if info.file_size > max(SPARED_BYTES, limits.MAX_COMPRESSION_RATIO * info.compress_size):
+            return f"it unpacks to more than {limits.MAX_COMPRESSION_RATIO} times its size"
+        started = time.monotonic()
+        pieces = []
+        with self._faults(shown_name(info.filename)), self._zip.open(info) as stream:
+            while piece := stream.read(2**18):  # never more than the table of contents said: zipfile stops there
+                pieces.append(piece)
+                self._unpacked += len(piece)
+                if self._unpacked > limits.MAX_UNPACKED_BYTES:
+                    raise self._too_much()
+                if self._seconds + time.monotonic() - started > limits.ARCHIVE_SECONDS:
+                    raise ArchiveError(f"{self.shown} takes more than {limits.ARCHIVE_SECONDS} s to unpack: {FEWER}.")
+            if sum(map(len, pieces)) != info.file_size:
+                raise zipfile.BadZipFile("shorter than its table of contents says")
+        self._seconds += time.monotonic() - started
+        return b"".join(pieces)
+
+    @contextmanager
+    def _faults(self, where: str) -> Iterator[None]:
+        """Whatever zipfile stumbles over leaves as an ArchiveError that names the place and the fault."""
+        try:
+            yield
+        except ViTMSNError:
+            raise
+        except UnicodeError:
+            fault = "a name that is not valid text"
+        except (NotImplementedError, RuntimeError) as error:
+            fault = f"something unusual: {shown_name(str(error))}"
+        except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, OverflowError) as error:
+            fault = shown_name(str(error))
+        else:
+            return
+        raise ArchiveError(f"{self.shown} is damaged or not a zip, in {where} ({fault}): make or send it again.")
