@@ -232,18 +232,15 @@ def _controls(call: Call, asked: Ask, ask: Ask) -> list[Any]:
     layers, many = encoder.config.num_hidden_layers, encoder.config.num_attention_heads
     rows, columns = patches.grid(encoder, ask.size)
     rollout = ask.kind == "rollout"  # it goes through all layers and heads
-    # a link may have named more; another event with its numbers can be under way, and Gradio checks them against these
-    linked = "attention layers" not in call.visit.shown
-    most, heads_offered = (max(layers, asked.layer), max(many, asked.head)) if linked else (layers, many)
     ranges: dict[str, dict[str, Any]] = {
-        "layer": {"maximum": max(most, 2), "interactive": not rollout},
-        "head": {"choices": head_choices(heads_offered), "interactive": not rollout},
+        "layer": {"maximum": max(layers, 2), "interactive": not rollout},
+        "head": {"choices": head_choices(many), "interactive": not rollout},
         "size": {"choices": sizes(encoder)},
         "start": {"maximum": max(layers, 2), "interactive": rollout},
         "row": {"label": f"Row (1 to {rows})"},
         "column": {"label": f"Column (1 to {columns})"},
     }
-    state = (call.visit.model, rows, columns, rollout, most, heads_offered)
+    state = (call.visit.model, rows, columns, rollout)
     fresh = call.visit.shown.get("attention ranges") != state
     call.visit.shown |= {"attention ranges": state, "attention layers": layers}
     updates = []
