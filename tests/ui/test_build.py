@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,12 +42,13 @@ def text_of(app: App) -> str:
 
 @pytest.fixture
 def opened(app: App) -> Callable[..., list[Any]]:
-    """`opened(tab=..., example=...)`: what loading the page at that address gives: [notice, tabs, model, ...]."""
+    """`opened(tab=..., example=...)`: what loading the page at that address gives: [notice, tab, tabs, model, ...]."""
     [load] = [fn for fn in app.page.fns.values() if any(event == "load" for _, event in fn.targets)]
 
     def open_page(**query: str) -> list[Any]:
-        request = gr.Request(session_hash="a", query_params=query)
-        return load.fn(request, gr.EventData(None, None))  # type: ignore[misc,no-any-return]
+        search = "?" + urllib.parse.urlencode(query)
+        request = gr.Request(session_hash="a")
+        return load.fn(request, gr.EventData(None, None), gr.Progress(), search)  # type: ignore[misc,no-any-return]
 
     return open_page
 
@@ -85,16 +87,16 @@ def test_nothing_on_the_page_comes_from_elsewhere(app: App) -> None:
 
 
 def test_opening_the_page_shows_the_first_example(app: App, opened: Callable[..., list[Any]]) -> None:
-    notice, tabs, model, *_ = opened()
+    notice, tab, tabs, model, *_ = opened()
     visit = app.visitors.of("a")
-    assert notice == "" and tabs.selected == "classify" and model == EMBEDDED
+    assert notice == "" and tab == tabs.selected == "classify" and model == EMBEDDED
     assert visit.example == "cat" and visit.begun
 
 
 def test_a_link_is_followed(app: App, opened: Callable[..., list[Any]]) -> None:
-    notice, tabs, model, *_ = opened(tab="attention", example="coffee", model=RANDOM)
+    notice, tab, tabs, model, *_ = opened(tab="attention", example="coffee", model=RANDOM)
     visit = app.visitors.of("a")
-    assert notice == "" and tabs.selected == "attention" and model == RANDOM
+    assert notice == "" and tab == tabs.selected == "attention" and model == RANDOM
     assert (visit.tab, visit.example, visit.model) == ("attention", "coffee", RANDOM)
 
 
@@ -109,9 +111,9 @@ def test_a_link_is_followed(app: App, opened: Callable[..., list[Any]]) -> None:
 def test_a_link_to_what_is_not_there_is_said_and_left(
     app: App, opened: Callable[..., list[Any]], query: dict[str, str], words: str
 ) -> None:
-    notice, tabs, model, *_ = opened(tab="nowhere", **query)
+    notice, tab, tabs, model, *_ = opened(tab="nowhere", **query)
     assert words in notice and "<script>" not in notice
-    assert tabs.selected == "classify" and model == EMBEDDED and app.visitors.of("a").example == "cat"
+    assert tab == tabs.selected == "classify" and model == EMBEDDED and app.visitors.of("a").example == "cat"
 
 
 @pytest.mark.parametrize("value", ["", "99999999999999999999", "-1", "nan", "1e400", "<b>", "\x00", "½"])
@@ -125,7 +127,7 @@ def test_a_model_that_cannot_be_read_leaves_the_one_before(app: App, monkeypatch
     [choose] = [
         fn for fn in app.page.fns.values() if fn.concurrency_id == "open" and (app.model._id, "input") in fn.targets
     ]
-    request, event = gr.Request(session_hash="a", query_params={}), gr.EventData(None, None)
+    request, event = gr.Request(session_hash="a"), gr.EventData(None, None)
 
     def handler(key: str) -> list[Any]:
         return choose.fn(request, event, gr.Progress(), key)  # type: ignore[misc,no-any-return]

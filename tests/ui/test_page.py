@@ -23,8 +23,8 @@ Handler = Callable[..., list[Any]]
 SKIPPED = {"__type__": "update"}
 
 
-def request(key: str = "a", **query: str) -> gr.Request:
-    return gr.Request(session_hash=key, query_params=query)
+def request(key: str = "a") -> gr.Request:
+    return gr.Request(session_hash=key)
 
 
 @pytest.fixture
@@ -55,18 +55,17 @@ class Recorder:
 
 
 def handlers(app: App, name: str = "one") -> tuple[Recorder, dict[str, Handler]]:
-    """The tab's function, and the handlers of entering it, a dropped picture, an example, a new model."""
+    """The tab's function, and the handlers of opening it, a dropped picture and an example."""
     recorder = Recorder()
     with app.page:
         app.answer(name, recorder, [], [gr.HTML()])
         before = set(app.page.fns)
         panel = app.panels[name]
-        app.fill(app.items[name].select, name, before=lambda call: app._enter(name, call))
-        app.fill(panel.image.input, name, before=app._receive, given=[panel.image], always=True)
-        app.fill(panel.strip.click, name, before=app._choose, always=True)
-        app.fill(app.model.input, name)
+        app.fill(app.items[name].select, name, when_due=True)
+        app.fill(panel.image.input, name, before=app._receive, given=[panel.image])
+        app.fill(panel.strip.click, name, before=app._choose)
     made = [app.page.fns[number].fn for number in sorted(set(app.page.fns) - before)]
-    return recorder, dict(zip(("enter", "drop", "example", "model"), made, strict=True))  # type: ignore[arg-type]
+    return recorder, dict(zip(("open", "drop", "example"), made, strict=True))  # type: ignore[arg-type]
 
 
 def begin(app: App, tab: str = "one", key: str = "a") -> None:
@@ -84,8 +83,9 @@ def test_a_function_gets_the_visit_and_its_answer_is_framed(app: App) -> None:
         call.visit.kept["seen"] = value
         return call.query["tab"], value + 1
 
+    app.visitors.of("a").link = {"tab": "one"}
     handler = app._shown(fn, 2)
-    notice, tab, more, status = handler(request(tab="one"), gr.EventData(None, None), gr.Progress(), 4)
+    notice, tab, more, status = handler(request(), gr.EventData(None, None), gr.Progress(), 4)
     assert "Look &lt;here&gt;." in notice and (tab, more) == ("one", 5) and EMBEDDED in status
     assert app.visitors.of("a").kept == {"seen": 4} and app.visitors.of("b").kept == {}
 
@@ -140,32 +140,24 @@ def test_uploads_that_were_read_are_noted(app: App, tmp_path: Path, monkeypatch:
 # Filling a tab
 
 
-def test_a_tab_answers_when_it_is_entered_and_again_only_for_something_new(app: App) -> None:
+def test_a_tab_answers_when_it_is_opened_and_again_only_for_something_new(app: App) -> None:
     recorder, made = handlers(app)
     begin(app)
     event = gr.EventData(None, None)
-    notice, shown, answer, _ = made["enter"](request(), event)
+    notice, shown, answer, _ = made["open"](request(), event)
     assert notice == "" and shown["alt_text"] == "A tabby cat" and answer == "answer 1"
-    assert made["enter"](request(), event) == [SKIPPED] * 4
+    assert made["open"](request(), event) == [SKIPPED] * 4
     app.visitors.of("a").model = RANDOM
-    assert made["model"](request(), event)[2] == "answer 2"
+    assert made["open"](request(), event)[2] == "answer 2"
     made["example"](request(), gr.EventData(None, {"name": "coffee"}))
     assert recorder.asked == [("chelsea.png", EMBEDDED), ("chelsea.png", RANDOM), ("coffee.png", RANDOM)]
 
 
-def test_a_tab_that_is_not_open_does_no_work(app: App) -> None:
-    recorder, made = handlers(app)
+def test_what_happens_in_a_tab_makes_it_the_open_one(app: App) -> None:
+    _, made = handlers(app)
     begin(app, tab="two")
-    assert made["model"](request(), gr.EventData(None, None)) == [SKIPPED] * 4
-    assert recorder.asked == []
-    made["enter"](request(), gr.EventData(None, None))
-    assert app.visitors.of("a").tab == "one" and len(recorder.asked) == 1
-
-
-def test_before_the_page_has_loaded_the_link_says_which_tab(app: App) -> None:
-    recorder, made = handlers(app)
-    assert made["enter"](request(), gr.EventData(None, None)) == [SKIPPED] * 4
-    assert recorder.asked == [] and app.visitors.of("a").tab != "one"
+    made["example"](request(), gr.EventData(None, {"name": "coffee"}))
+    assert app.visitors.of("a").tab == "one"
 
 
 def test_a_dropped_picture_is_everyones_on_this_page_and_nobody_elses(app: App, tmp_path: Path) -> None:
@@ -222,17 +214,17 @@ def test_an_answer_that_fails_still_shows_the_picture_and_is_tried_again(app: Ap
     recorder, made = handlers(app)
     begin(app)
     recorder.error = InputError("This model has no head.")
-    notice, shown, answer, _ = made["enter"](request(), gr.EventData(None, None))
+    notice, shown, answer, _ = made["open"](request(), gr.EventData(None, None))
     assert "no head" in notice and shown["alt_text"] == "A tabby cat" and answer == SKIPPED
     recorder.error = None
-    assert made["enter"](request(), gr.EventData(None, None))[2] == "answer 2"
+    assert made["open"](request(), gr.EventData(None, None))[2] == "answer 2"
 
 
 def test_a_page_that_slept_is_told_that_its_picture_is_gone(app: App) -> None:
     _, made = handlers(app)
     begin(app)
     app.visitors.forget("a")
-    notice, shown, answer, _ = made["enter"](request(), gr.EventData(None, None))
+    notice, shown, answer, _ = made["open"](request(), gr.EventData(None, None))
     assert "deleted while this page slept" in notice and shown["alt_text"] == "A tabby cat" and answer == "answer 1"
 
 

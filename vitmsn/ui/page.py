@@ -316,7 +316,8 @@ class App:
             if when_due and visit.shown.get(tab) == self._stamp(visit, entry):
                 return SKIP
             going_on = before is None or before(call, *head)
-            shown = self._picture(call) if panel else []
+            self._begin(call)
+            shown = [portrait(visit)] if panel else []
             visit.shown.pop(tab, None)
             results: list[Any] = [gr.skip()] * len(entry.outputs)
             try:
@@ -330,14 +331,12 @@ class App:
         outputs = [*([panel.image] if panel else []), *entry.outputs]
         return self.on(event, fill, [*given, *entry.inputs], outputs, notice=entry.notice, **entry.more)
 
-    def _picture(self, call: Call) -> list[Any]:
-        """The update that shows 'your picture'; a visit that was forgotten meanwhile starts again with the example."""
+    def _begin(self, call: Call) -> None:
+        """A visit that was forgotten while its page slept starts again with the example, and says so."""
         if not call.visit.begun:
             first = examples.photographs()[0]
             keep_picture(call.visit, first.picture, first.name)
-            if call.visit.again:
-                call.message = "Your pictures were deleted while this page slept; drop yours again to go on with it."
-        return [portrait(call.visit)]
+            call.message = "Your pictures were deleted while this page slept; drop yours again to go on with them."
 
     def _receive(self, call: Call, path: str | None) -> bool:
         """A picture came (or was cleared): make it the visitor's, or say why not and keep the one before."""
