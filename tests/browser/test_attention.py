@@ -1,0 +1,179 @@
+"""The Attention tab as a person uses it: mouse, keyboard, phone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+ADDRESS = "?tab=attention"
+
+
+def said(page: Page) -> Locator:
+    return page.locator(".msn-sentence:visible")
+
+
+def shown(page: Page) -> Locator:
+    return page.locator("#attention-map img")
+
+
+@pytest.fixture
+def attention(visit: Callable[..., Page]) -> Page:
+    page = visit(address=ADDRESS, height=1200)
+    expect(said(page)).to_contain_text("looks most at row")
+    return page
+
+
+def test_opens_with_an_answer(attention: Page) -> None:
+    expect(said(attention)).to_contain_text(
+        re.compile(r"^In layer \d+, mean of heads, CLS looks most at row \d+, column \d+: ")
+    )
+    expect(shown(attention)).to_have_attribute(
+        "alt", re.compile(r"^Attention of layer \d+, mean of heads, peak at row")
+    )
+    expect(attention.locator(".msn-scale:visible").first).to_contain_text("of the attention of CLS on one patch")
+    expect(attention.get_by_text("Most focused: layer")).to_be_visible()
+
+
+def test_at_most_five_controls_are_in_sight(attention: Page) -> None:
+    controls = attention.locator(".msn-controls:visible .block:visible")
+    names = controls.evaluate_all("all => all.filter(e => e.querySelector('input, select')).map(e => e.innerText)")
+    assert 1 <= len(names) <= 5, names
+
+
+def test_the_layer_slider_and_the_head_chooser(attention: Page) -> None:
+    layer = attention.get_by_role("slider", name="range slider for Layer")
+    layer.focus()
+    attention.keyboard.press("Home")
+    expect(said(attention)).to_contain_text("In layer 1, mean of heads")
+    attention.keyboard.press("ArrowRight")
+    expect(said(attention)).to_contain_text("In layer 2, mean of heads")
+    head = attention.get_by_label("Head", exact=True)
+    head.click()
+    attention.get_by_role("option", name="head 3", exact=True).click()
+    expect(said(attention)).to_contain_text("In layer 2, head 3")
+    expect(attention.get_by_role("button", name="Layer 2, head 3:")).to_have_attribute("aria-pressed", "true")
+    expect(attention).to_have_url(re.compile(r"layer=2"))
+    expect(attention).to_have_url(re.compile(r"head=3"))
+
+
+def test_a_small_map_is_enlarged_by_a_click(attention: Page) -> None:
+    attention.get_by_role("button", name="Layer 3, head 2:").click()
+    expect(said(attention)).to_contain_text("In layer 3, head 2, CLS")
+    expect(attention.get_by_role("slider", name="range slider for Layer")).to_have_value("3")
+    expect(attention.get_by_role("button", name="Layer 3, head 2:")).to_have_attribute("aria-pressed", "true")
+
+
+def test_the_small_maps_by_keyboard(attention: Page) -> None:
+    maps = attention.get_by_role("group", name="What CLS looks at in every layer and head")
+    maps.locator("button[tabindex='0']").focus()
+    attention.keyboard.press("ArrowLeft")
+    attention.keyboard.press("ArrowDown")
+    attention.keyboard.press("Enter")
+    expect(said(attention)).to_contain_text(re.compile(r"In layer \d+, head 2, CLS"))
+    chosen = attention.locator(".msn-heads-grid button[aria-pressed='true']")
+    expect(chosen).to_be_focused()
+    attention.keyboard.press("ArrowDown")
+    attention.keyboard.press(" ")
+    expect(said(attention)).to_contain_text("head 3, CLS")
+
+
+@pytest.mark.parametrize("where", ["#attention-map img", "#picture-attention img"])
+def test_a_click_shows_what_a_patch_attends_to(attention: Page, where: str) -> None:
+    picture = attention.locator(where)
+    box = picture.bounding_box()
+    assert box
+    picture.click(position={"x": box["width"] * 0.5 + 3, "y": box["height"] * 0.5 + 3})
+    expect(said(attention)).to_contain_text(re.compile(r"the patch at row 5, column 5 looks most at row"))
+    expect(attention.get_by_label("A patch", exact=True)).to_be_checked()
+    expect(shown(attention)).to_have_attribute("alt", re.compile(r"Attention of layer"))
+
+
+def test_a_patch_by_keyboard(attention: Page) -> None:
+    more = attention.locator(".msn-controls:visible").get_by_role("button", name="More")
+    more.focus()
+    attention.keyboard.press("Enter")
+    row = attention.get_by_label("Row (1 to 8)")
+    expect(row).to_be_visible()
+    row.fill("2")
+    attention.get_by_label("Column (1 to 8)").fill("7")
+    expect(said(attention)).to_contain_text("the patch at row 2, column 7")
+    row.fill("99")
+    expect(said(attention)).to_contain_text("the patch at row 8, column 7")
+    row.fill("-3")
+    expect(attention.locator(".msn-notice:visible")).to_contain_text("Row is -3; it must be from 1")
+    row.fill("3")
+    expect(said(attention)).to_contain_text("the patch at row 3, column 7")
+    expect(attention.locator(".msn-notice:visible")).to_have_count(0)
+
+
+def test_rollout_goes_through_all_layers(attention: Page) -> None:
+    attention.get_by_label("Rollout", exact=True).check()
+    expect(said(attention)).to_contain_text(re.compile(r"^Through layers 1 to \d+, most reaches CLS from row"))
+    expect(attention.get_by_role("slider", name="range slider for Layer")).to_be_disabled()
+    attention.locator(".msn-controls:visible").get_by_role("button", name="More").click()
+    start = attention.get_by_role("slider", name="range slider for Rollout from layer")
+    start.focus()
+    attention.keyboard.press("ArrowRight")
+    expect(said(attention)).to_contain_text("Through layers 2 to")
+    attention.get_by_label("CLS", exact=True).check()
+    expect(attention.get_by_role("slider", name="range slider for Layer")).to_be_enabled()
+
+
+def test_keep_a_mass_and_more_detail(attention: Page) -> None:
+    keep = attention.get_by_role("slider", name="range slider for Keep % of attention")
+    keep.focus()
+    for _ in range(8):
+        attention.keyboard.press("ArrowLeft")
+    expect(said(attention)).to_contain_text("of 64 patches hold 60 % of what goes to patches")
+    attention.get_by_label("128", exact=True).check()
+    expect(said(attention)).to_contain_text("of 256 patches hold 60 %")
+    expect(attention.locator(".msn-status")).to_contain_text("256 patches")
+
+
+def test_another_picture_gets_another_answer(attention: Page) -> None:
+    before = shown(attention).get_attribute("src")
+    assert before
+    attention.locator("#tab-attention, .tabitem:visible").get_by_role(
+        "button", name="Example: A cup of espresso"
+    ).click()
+    expect(shown(attention)).not_to_have_attribute("src", before)
+    expect(attention.locator("#picture-attention img")).to_have_attribute("alt", "A cup of espresso")
+
+
+def test_a_link_opens_as_it_was_left(visit: Callable[..., Page]) -> None:
+    page = visit(address="?tab=attention&kind=cls&layer=2&head=1")
+    expect(said(page)).to_contain_text("In layer 2, head 1, CLS")
+
+
+def test_a_link_to_what_is_not_there_opens_something_near(visit: Callable[..., Page]) -> None:
+    page = visit(address="?tab=attention&kind=eyes&layer=60&head=40")
+    expect(said(page)).to_contain_text(re.compile(r"In layer \d+, mean of heads, CLS"))
+
+
+def test_on_a_phone(visit: Callable[..., Page]) -> None:
+    page = visit(width=390, height=844, touch=True, address=ADDRESS)
+    expect(said(page)).to_contain_text("looks most at row")
+    places = [
+        page.locator(where).first.bounding_box()
+        for where in (
+            "#picture-attention",
+            "#attention-map",
+            ".msn-sentence:visible",
+            ".msn-controls:visible",
+            ".msn-heads",
+        )
+    ]
+    tops = [place["y"] for place in places if place]
+    assert len(tops) == 5 and tops == sorted(tops), "picture, answer, controls, all heads"
+    smallest = page.locator(".msn-heads-grid button").evaluate_all(
+        "all => Math.min(...all.map(e => Math.min(e.offsetWidth, e.offsetHeight)))"
+    )
+    assert smallest >= 44
+    box = shown(page).bounding_box()
+    assert box
+    shown(page).tap(position={"x": 20, "y": box["height"] - 20})
+    expect(said(page)).to_contain_text("the patch at row 8, column 1")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390

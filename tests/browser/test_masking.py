@@ -1,0 +1,153 @@
+"""The Masking tab as a person uses it: mouse, keyboard, phone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+ADDRESS = "?tab=masking"
+
+
+def said(page: Page) -> Locator:
+    return page.locator(".msn-sentence:visible")
+
+
+def shown(page: Page) -> Locator:
+    return page.locator("#masked-view img")
+
+
+def words(page: Page) -> Locator:
+    return page.get_by_label("Hidden patches")
+
+
+@pytest.fixture
+def masking(visit: Callable[..., Page]) -> Page:
+    page = visit(address=ADDRESS, height=1200)
+    expect(said(page)).to_contain_text("Keeping 19 of 64 patches")
+    return page
+
+
+def test_opens_with_an_answer(masking: Page) -> None:
+    expect(said(masking)).to_contain_text(
+        re.compile(r"the embedding stays -?[\d.]+ similar; it took [\d.]+ ms instead of")
+    )
+    expect(shown(masking)).to_have_attribute("alt", "Random mask: 19 of 64 patches are left")
+    figures = masking.locator(".msn-figures")
+    expect(figures).to_contain_text("19 of 64")
+    expect(figures).to_contain_text("cosine similarity to the full view")
+    expect(
+        masking.get_by_role("img", name="Similarity to the full view over the share of patches hidden")
+    ).to_be_visible()
+    expect(masking.get_by_text("measured on this machine now")).to_be_visible()
+
+
+def test_at_most_five_controls_are_in_sight(masking: Page) -> None:
+    for kind in ("Random", "Painted"):
+        masking.get_by_label(kind, exact=True).check()
+        expect(words(masking)).to_be_visible(visible=kind == "Painted")
+        controls = masking.locator(".msn-controls:visible").locator(
+            ".block:visible:has(input, textarea), button.lg:visible"
+        )
+        assert 1 <= controls.count() <= 5
+
+
+def test_the_ratio_by_keyboard(masking: Page) -> None:
+    ratio = masking.get_by_role("slider", name="range slider for Hidden, %")
+    ratio.focus()
+    masking.keyboard.press("Home")
+    expect(said(masking)).to_contain_text("Nothing is hidden")
+    for _ in range(10):
+        masking.keyboard.press("ArrowRight")
+    expect(said(masking)).to_contain_text("Keeping 32 of 64 patches")
+    expect(masking).to_have_url(re.compile("hidden=50"))
+
+
+def test_again_draws_another_mask(masking: Page) -> None:
+    before = shown(masking).get_attribute("src")
+    assert before
+    masking.get_by_role("button", name="Again").click()
+    expect(masking.get_by_label("Seed")).to_have_value("1")
+    expect(shown(masking)).not_to_have_attribute("src", before)
+    masking.get_by_label("Seed").fill("0")
+    expect(shown(masking)).to_have_attribute("src", before)
+    masking.get_by_label("Seed").fill("-1")
+    expect(masking.locator(".msn-notice:visible")).to_contain_text("seed is -1; it must be from 0")
+
+
+@pytest.mark.parametrize(("kind", "alt"), [("Focal", "Focal mask: "), ("Block", "Block mask: 19 of 64")])
+def test_other_kinds(masking: Page, kind: str, alt: str) -> None:
+    masking.get_by_label(kind, exact=True).check()
+    expect(shown(masking)).to_have_attribute("alt", re.compile(alt))
+    expect(masking.get_by_text(f"{kind.lower()} views")).to_be_visible()
+
+
+@pytest.mark.parametrize("where", ["#masked-view img", "#picture-masking img"])
+def test_a_click_toggles_a_patch(masking: Page, where: str) -> None:
+    masking.get_by_label("Painted", exact=True).check()
+    words(masking).fill("")
+    words(masking).press("Enter")
+    expect(said(masking)).to_contain_text("Nothing is hidden")
+    box = masking.locator(where).bounding_box()
+    assert box
+    middle = {"x": box["width"] / 2 + 3, "y": box["height"] / 2 + 3}
+    masking.locator(where).click(position=middle)
+    expect(said(masking)).to_contain_text("Keeping 63 of 64 patches")
+    expect(words(masking)).to_have_value("5.5")
+    masking.locator(where).click(position=middle)
+    expect(said(masking)).to_contain_text("Nothing is hidden")
+
+
+def test_a_click_on_a_random_mask_goes_on_from_it(masking: Page) -> None:
+    shown(masking).click(position={"x": 60, "y": 20})
+    expect(masking.get_by_label("Painted", exact=True)).to_be_checked()
+    expect(said(masking)).to_contain_text(re.compile("Keeping (18|20) of 64 patches"))
+
+
+def test_painting_by_keyboard_alone(masking: Page) -> None:
+    masking.get_by_label("Random", exact=True).focus()
+    for _ in range(3):  # in Gradio each radio button is a stop of its own
+        masking.keyboard.press("Tab")
+    masking.keyboard.press(" ")
+    expect(words(masking)).to_be_visible()
+    expect(said(masking)).to_contain_text("Keeping 19 of 64 patches")  # it begins with the mask that was there
+    words(masking).fill("1.1-4.8")
+    words(masking).press("Enter")
+    expect(said(masking)).to_contain_text("Keeping 32 of 64 patches")
+    masking.get_by_role("button", name="Invert").focus()
+    masking.keyboard.press("Enter")
+    expect(words(masking)).to_have_value("5.1-8.8")
+    words(masking).fill("9.9")
+    words(masking).press("Enter")
+    expect(masking.locator(".msn-notice:visible")).to_contain_text("9.9 is outside the grid of 8 rows and 8 columns")
+    masking.get_by_role("button", name="Show all").press("Enter")
+    expect(said(masking)).to_contain_text("Nothing is hidden")
+    expect(masking.locator(".msn-notice:visible")).to_have_count(0)
+
+
+def test_a_link_opens_as_it_was_left(visit: Callable[..., Page]) -> None:
+    page = visit(address="?tab=masking&mask=block&hidden=50&seed=3")
+    expect(shown(page)).to_have_attribute("alt", "Block mask: 32 of 64 patches are left")
+    expect(page.get_by_label("Seed")).to_have_value("3")
+
+
+def test_on_a_phone(visit: Callable[..., Page]) -> None:
+    page = visit(width=390, height=844, touch=True, address=ADDRESS)
+    expect(said(page)).to_contain_text("Keeping 19 of 64 patches")
+    places = [
+        page.locator(where).first.bounding_box()
+        for where in (
+            "#picture-masking",
+            "#masked-view",
+            ".msn-sentence:visible",
+            ".msn-controls:visible",
+            ".msn-chart",
+        )
+    ]
+    tops = [place["y"] for place in places if place]
+    assert len(tops) == 5 and tops == sorted(tops), "picture, answer, controls, curve"
+    shown(page).tap(position={"x": 20, "y": 20})
+    expect(page.get_by_label("Painted", exact=True)).to_be_checked()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
