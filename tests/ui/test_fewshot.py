@@ -78,7 +78,7 @@ def test_it_opens_answered(call: Calls) -> None:
     assert cards.count('class="msn-card"') == 3 and 'value="brick"' in cards
     assert " right (" in trust and "between" in trust and "Confusion matrix" in trust
     assert "pictures it had never seen named rightly" in tried and "Download as CSV" in tried
-    assert "fewshot.automatic(examples.shots, center=encoder.feature_mean)" in code
+    assert "fewshot.automatic(examples.shots).fit(" in code
 
 
 def test_from_two_names_to_predictions(own: Call, sent: Callable[..., list[str]]) -> None:

@@ -160,8 +160,7 @@ def confusion(studio: Studio, lesson: Lesson) -> str:
 def _cell(count: int, total: int, label: str, other: str) -> str:
     share = count / total if total else 0.0
     title = parts.text(f"{count} of {total} {label} named {other}")
-    kind = "msn-full" if share > 0.5 else "" if count else "msn-none"
-    return f'<td class="{kind}" style="--share:{100 * share:.0f}%" title="{title}">{count}</td>'
+    return f'<td class="{"" if count else "msn-none"}" style="--share:{100 * share:.0f}%" title="{title}">{count}</td>'
 
 
 def _suspects(studio: Studio, lesson: Lesson) -> str:

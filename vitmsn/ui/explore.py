@@ -18,7 +18,7 @@ from vitmsn.gallery import Example
 from vitmsn.ui import board, parts
 from vitmsn.ui.page import App, whole
 from vitmsn.ui.state import Call
-from vitmsn.ui.studio import Studio, opened, own_class, version
+from vitmsn.ui.studio import Studio, centre, opened, own_class, version
 
 SCRIPT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
 METHODS = {"pca": "PCA", "umap": "UMAP"}
@@ -42,11 +42,12 @@ def answer(
         shown = _shown(studio, settings)
         if len(shown) < 2:
             return parts.sentence("A map needs two pictures: add some in Few-shot."), ""
-        X = _rows(shown, encoder.feature_mean)
+        around = centre(studio.gallery, encoder.feature_mean)
+        X = _rows(shown, around)
         ready = studio.kept.get(settings)
         points = projection.pca(X) if ready is None else ready
         wanted = f"{studio.version} {settings}" if method == "umap" and ready is None else ""
-        words = _words(studio, shown, encoder.feature_mean) + _method_words(X, points, settings, ready is not None)
+        words = _words(studio, shown, around) + _method_words(X, points, settings, ready is not None)
         return words, f'<div class="msn-atlas">{_map(studio, shown, points, wanted)}{_list(studio, shown)}</div>'
 
 
@@ -55,7 +56,7 @@ def lay_out(call: Call, *values: Any) -> str:
     with opened(call) as (studio, encoder):
         settings = _settings(*values)
         shown, made_for = _shown(studio, settings), studio.version
-    X = _rows(shown, encoder.feature_mean)
+        X = _rows(shown, centre(studio.gallery, encoder.feature_mean))
     call.progress(0, 1, SLOW)
     points = projection.umap(
         X, settings[3], settings[2], MIN_DIST, progress=lambda done, total: call.progress(done, total, SLOW)
@@ -221,7 +222,7 @@ def map(call: Call, images_zip: str, method: str = "pca") -> tuple[Image.Image, 
         rows.append(encoder.embed(chunk))
     if len(names) < 2:
         raise InputError(f"{board.many(len(names), 'picture')} came out of the zip; a map needs at least two.")
-    X = _unit(np.concatenate(rows), encoder.feature_mean)
+    X = _unit(np.concatenate(rows), None)
     if method == "umap":
         points = projection.umap(X, progress=lambda done, total: call.progress(done, total, SLOW))
     else:

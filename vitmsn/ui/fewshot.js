@@ -33,6 +33,10 @@ element.addEventListener("change", (event) => {
   }
 });
 element.addEventListener("keydown", (event) => {
+  if (event.target.matches("input[type=file]") && event.key === "Enter") {
+    event.preventDefault(); // browsers open the chooser on the space bar only
+    event.target.click();
+  }
   if (!event.target.matches("[data-rename]")) return;
   if (event.key === "Escape") event.target.value = event.target.getAttribute("value");
   if (event.key === "Enter" || event.key === "Escape") event.target.blur();

@@ -18,7 +18,7 @@ from vitmsn.image import Picture
 from vitmsn.ui import board, examples, parts
 from vitmsn.ui.page import LINK, App, read_picture, whole
 from vitmsn.ui.state import Call
-from vitmsn.ui.studio import METHODS, Lesson, Prediction, Studio, learn, opened, version
+from vitmsn.ui.studio import ENOUGH, METHODS, Lesson, Prediction, Studio, learn, opened, version
 
 SCRIPT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
 NEAREST = 3  # examples shown beside each answer
@@ -38,7 +38,7 @@ def answer(call: Call, method: str = "auto", k: float = 5, caution: float = 5) -
     """The three steps as they stand."""
     with opened(call) as (studio, encoder):
         settings = _settings(method, k, caution)
-        shown, code, ask = board.cards(studio), _python(call, settings), board.asking(studio)
+        shown, code, ask = board.cards(studio), _python(call, studio, settings), board.asking(studio)
         try:
             lesson = studio.lesson(encoder, *settings)
         except FewShotError:
@@ -200,12 +200,12 @@ def _missing(studio: Studio) -> str:
     return "Give a second class some pictures, and it has learned them." if filled == 1 else "Two classes are needed."
 
 
-def _python(call: Call, settings: tuple[str, int, float]) -> str:
+def _python(call: Call, studio: Studio, settings: tuple[str, int, float]) -> str:
     method, k, _ = settings
-    center = "center=encoder.feature_mean"
+    center = "" if studio.gallery.shots >= ENOUGH else "center=encoder.feature_mean"
     made = {
-        "auto": f"fewshot.automatic(examples.shots, {center})",
-        "knn": f"fewshot.KNNClassifier(n_neighbors={k}, {center})",
+        "auto": f"fewshot.automatic(examples.shots{center and ', ' + center})",
+        "knn": f"fewshot.KNNClassifier(n_neighbors={k}{center and ', ' + center})",
         "centroid": f"fewshot.CentroidClassifier({center})",
         "ridge": f"fewshot.RidgeClassifier({center})",
         "logistic": f"fewshot.LogisticClassifier({center})",

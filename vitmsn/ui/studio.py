@@ -105,14 +105,16 @@ def learn(
 ) -> Lesson:
     """Fit and judge a classifier on the gallery's examples.
 
-    method: a key of METHODS; k: of "knn"; caution: share of the examples that "none of these" may cost. Raises
-    InputError for what is not offered, FewShotError with fewer than two classes that have examples.
+    center: the model's feature mean, or None; used below ENOUGH examples per class (`centre`). method: a key of
+    METHODS; k: of "knn"; caution: share of the examples that "none of these" may cost. Raises InputError for what is
+    not offered, FewShotError with fewer than two classes that have examples.
     """
     if method not in METHODS:
         raise InputError(f"There is no method {str(method)[:32]!r}; choose one of {', '.join(METHODS)}.")
     counts = {label: count for label, count in gallery.counts.items() if count}
     if len(counts) < 2:
         raise FewShotError(f"Pictures of {len(counts)} classes came; give pictures of at least two.")
+    center = centre(gallery, center)
     estimator: ClassifierMixin
     if method == "auto":
         estimator = fewshot.automatic(max(1, gallery.shots), center=center)
@@ -131,6 +133,15 @@ def learn(
     judged = fewshot.leave_one_out(estimator, X, y)
     rejector = fewshot.Rejector(caution, center=center).fit(X) if gallery.shots >= ENOUGH else None
     return Lesson(method, classifier, judged, rejector, tuple(gallery.enabled), counts)
+
+
+def centre(gallery: Gallery, feature_mean: np.ndarray | None) -> np.ndarray | None:
+    """What to centre on: the model's feature mean while there are few examples, then (None) their own mean.
+
+    Pictures of one kind (digits, textures) lie together far from the mean of all pictures: around that mean they all
+    look alike, and a penalty that keeps weights small hides what tells them apart.
+    """
+    return feature_mean if gallery.shots < ENOUGH else None
 
 
 def own_class(X: np.ndarray, y: Sequence[str], center: np.ndarray | None) -> tuple[int, int]:

@@ -1,0 +1,250 @@
+"""Few-shot as a person uses it: from an empty page to predictions, by mouse, by keyboard, on a phone."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import FilePayload, Locator, Page, expect
+
+from tests.ui.test_studio import pictures, png, zipped
+
+Visit = Callable[..., Page]
+NASTY = "<b>rings</b> $x^2$ ${1+1} {{value}}"
+FORMULA = "=1+1"
+
+
+def files(colour: str, count: int, seed: int = 0) -> list[FilePayload]:
+    made = pictures(colour, count, seed)
+    return [{"name": picture.name, "mimeType": "image/png", "buffer": png(picture)} for picture in made]
+
+
+def card(page: Page, number: int) -> Locator:
+    return page.locator("#fewshot-examples .msn-card").nth(number)
+
+
+def answered(page: Page) -> Page:
+    expect(page.locator(".msn-answers").first).to_be_visible()
+    return page
+
+
+@pytest.fixture
+def page(visit: Visit) -> Page:
+    """The tab with its starter set, on a desk."""
+    return answered(visit(address="?tab=fewshot"))
+
+
+def named(page: Page, *names: str) -> Page:
+    """Own classes in place of the starter set."""
+    page.get_by_role("button", name="Your own pictures").click()
+    expect(page.get_by_text("Give two classes some pictures")).to_be_visible()
+    for number, name in enumerate(names):
+        page.get_by_label("New class").fill(name)
+        page.get_by_label("New class").press("Enter")
+        expect(card(page, number).locator("[data-rename]")).to_have_value(name)
+        expect(page.get_by_label("New class")).to_have_value("")
+    return page
+
+
+def test_it_opens_answered_and_a_set_is_one_click(page: Page) -> None:
+    expect(page.locator("#fewshot-trust")).to_contain_text(
+        re.compile(r"\d+ % right \(\d+ of 24\), between \d+ and \d+ %")
+    )
+    expect(page.locator("#fewshot-try")).to_contain_text("of 24 pictures it had never seen")
+    page.get_by_role("button", name="Handwritten digits").click()
+    expect(page.locator("#fewshot-examples .msn-card")).to_have_count(10)
+    expect(page.locator("#fewshot-trust")).to_contain_text("of 60)")
+    assert "set=digits" in page.url
+
+
+def test_from_an_empty_page_to_predictions(page: Page, tmp_path: Path) -> None:
+    named(page, NASTY, FORMULA)
+    card(page, 0).locator("input[type=file]").set_input_files(files("red", 2))
+    expect(card(page, 0).locator("li")).to_have_count(2)
+    card(page, 1).locator("input[type=file]").set_input_files([*files("blue", 2), *files("red", 1)])
+    expect(card(page, 1).locator("li")).to_have_count(2)
+    expect(page.get_by_role("alert")).to_contain_text("red-0.png is the same picture as red-0.png")
+    expect(page.locator("#fewshot-trust")).to_contain_text("too few to judge")
+
+    card(page, 0).locator("input[type=file]").set_input_files(files("red", 6))
+    expect(card(page, 0).locator("li")).to_have_count(6)
+    card(page, 1).locator("input[type=file]").set_input_files(files("blue", 6))
+    expect(page.locator("#fewshot-trust")).to_contain_text("of 12)")
+    expect(page.get_by_role("region", name="Confusion matrix").locator("tbody tr")).to_have_count(2)
+
+    ask = page.locator("#fewshot-try input[type=file]")
+    ask.set_input_files([*files("red", 2, seed=1), *files("blue", 1, seed=1)])
+    rows = page.locator(".msn-answers tbody tr")
+    expect(rows).to_have_count(3)
+    expect(rows.first.locator(".msn-near img")).to_have_count(3)
+    expect(page.locator("#fewshot-try .msn-sentence")).to_contain_text("3 pictures:")
+    assert page.locator("#fewshot-try b, #fewshot-examples b").count() == 0  # a name is text, not HTML
+
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download as CSV").click()
+    download.value.save_as(tmp_path / "answers.csv")
+    head, *lines = csv.reader((tmp_path / "answers.csv").read_text(encoding="utf-8-sig").splitlines())
+    assert head[0] == "file" and len(lines) == 3
+    assert not any(cell.startswith(("=", "+", "@")) for line in [head, *lines] for cell in line)
+
+
+def test_remove_rename_and_undo(page: Page) -> None:
+    card(page, 0).locator("li button").first.click()
+    expect(card(page, 0).locator("li")).to_have_count(7)
+    page.get_by_role("button", name=re.compile("^Undo: removed brick")).click()
+    expect(card(page, 0).locator("li")).to_have_count(8)
+    name = page.get_by_label("Name of class A")
+    name.fill("wall")
+    name.press("Enter")
+    expect(page.locator("#fewshot-trust")).to_contain_text("wall")
+    name.fill("gravel")  # taken
+    name.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("a class gravel already")
+    expect(name).to_have_value("wall")
+    page.get_by_role("button", name="Remove class wall").click()
+    expect(page.locator("#fewshot-examples .msn-card")).to_have_count(2)
+    page.get_by_role("button", name="Undo: removed the class wall").click()
+    expect(page.locator("#fewshot-examples .msn-card")).to_have_count(3)
+
+
+def test_a_zip_of_folders_and_a_broken_one(page: Page) -> None:
+    whole = zipped({f"{c}/{p.name}": png(p) for c in ("red", "blue") for p in pictures(c, 4)})
+    chooser = page.locator("input[type=file][accept='.zip']")
+    chooser.set_input_files({"name": "broken.zip", "mimeType": "application/zip", "buffer": b"PK\x03\x04 broken"})
+    expect(page.get_by_role("alert")).to_contain_text("broken.zip is damaged or not a zip")
+    expect(page.locator("#fewshot-examples .msn-card")).to_have_count(3)
+    chooser.set_input_files({"name": "set.zip", "mimeType": "application/zip", "buffer": whole})
+    expect(page.locator("#fewshot-trust")).to_contain_text("of 8)")
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_the_classifier_can_be_chosen_and_is_in_the_link(page: Page, visit: Visit) -> None:
+    page.get_by_label("Classifier").click()
+    page.get_by_role("option", name="k nearest examples").click()
+    expect(page.locator("#fewshot-trust")).to_contain_text("the k most similar examples vote")
+    expect(page.get_by_label("range slider for k")).to_be_visible()
+    again = visit(address="?" + page.url.partition("?")[2])
+    expect(again.locator("#fewshot-trust")).to_contain_text("the k most similar examples vote")
+
+
+def test_another_model_embeds_the_examples_again(page: Page) -> None:
+    named(page, "red", "blue")
+    for number, colour in enumerate(("red", "blue")):
+        card(page, number).locator("input[type=file]").set_input_files(files(colour, 4))
+        expect(card(page, number).locator("li")).to_have_count(4)
+    page.get_by_label("Model").click()
+    page.get_by_role("option", name=re.compile("random weights")).click()
+    expect(page.locator(".msn-status")).to_contain_text("random weights")
+    expect(card(page, 0).locator("li")).to_have_count(4)
+    expect(page.locator("#fewshot-trust")).to_contain_text("of 8)")
+
+
+def test_the_keyboard_is_enough(page: Page) -> None:
+    waiting = [files("red", 3), files("blue", 3), files("blue", 1, seed=1)]
+    page.on("filechooser", lambda chooser: chooser.set_files(waiting.pop(0)))
+    own = page.get_by_role("button", name="Your own pictures")
+    own.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Give two classes some pictures")).to_be_visible()
+    page.get_by_label("New class").focus()
+    page.keyboard.type("red")
+    page.keyboard.press("Enter")
+    expect(card(page, 0).locator("[data-rename]")).to_have_value("red")
+    for number, key in enumerate(("Enter", "Space")):
+        card(page, number).locator("input[type=file]").focus()
+        page.keyboard.press(key)
+        expect(card(page, number).locator("li")).to_have_count(3)
+    expect(page.locator("#fewshot-trust")).to_contain_text("of 6)")
+    card(page, 1).locator("li button").first.focus()
+    page.keyboard.press("Enter")
+    expect(card(page, 1).locator("li")).to_have_count(2)
+    undo = page.get_by_role("button", name=re.compile("^Undo"))
+    undo.focus()
+    page.keyboard.press("Space")
+    expect(card(page, 1).locator("li")).to_have_count(3)
+    page.locator("#fewshot-try input[type=file]").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".msn-answers tbody tr")).to_have_count(1)
+
+
+def test_pictures_can_be_dropped_and_pasted(page: Page) -> None:
+    named(page, "red", "blue")
+    for number, (kind, colour) in enumerate((("drop", "red"), ("paste", "blue"))):
+        data = [[f["name"], list(f["buffer"])] for f in files(colour, 1)]
+        card(page, number).evaluate(
+            """(card, [kind, files]) => {
+                const held = new DataTransfer();
+                for (const [name, bytes] of files)
+                    held.items.add(new File([new Uint8Array(bytes)], name, {type: "image/png"}));
+                card.dispatchEvent(kind === "drop"
+                    ? new DragEvent("drop", {bubbles: true, cancelable: true, dataTransfer: held})
+                    : new ClipboardEvent("paste", {bubbles: true, cancelable: true, clipboardData: held}));
+            }""",
+            [kind, data],
+        )
+        expect(card(page, number).locator("li")).to_have_count(1)
+
+
+def test_a_phone_shows_everything_without_scrolling_sideways(visit: Visit) -> None:
+    phone = answered(visit(width=390, height=844, touch=True, address="?tab=fewshot"))
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    named(phone, "a class with quite a long name, longer than the phone is wide", "blue")
+    for number, colour in enumerate(("red", "blue")):
+        card(phone, number).locator("input[type=file]").set_input_files(files(colour, 3))
+        expect(card(phone, number).locator("li")).to_have_count(3)
+    phone.locator("#fewshot-try input[type=file]").set_input_files(files("blue", 1, seed=1))
+    expect(phone.locator(".msn-answers tbody tr")).to_have_count(1)
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    sizes = phone.locator("#fewshot-examples button, #fewshot-examples label").evaluate_all(
+        "all => all.map((one) => one.getBoundingClientRect()).filter((box) => box.width)"
+        ".map((box) => Math.min(box.width, box.height))"
+    )
+    assert min(sizes) >= 44
+
+
+def test_two_visitors_never_meet(page: Page, visit: Visit) -> None:
+    named(page, "canary")
+    other = answered(visit(address="?tab=fewshot"))
+    expect(other.locator("#fewshot-examples [data-rename]").first).to_have_value("brick")
+    assert other.locator("#fewshot-examples [data-rename='canary']").count() == 0
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_the_words_can_be_read(visit: Visit, dark: bool) -> None:
+    """Contrast of every small text on the tab, as WCAG counts it."""
+    page = answered(visit(address="?tab=fewshot", dark=dark))
+    poor = page.evaluate(
+        """() => {
+            const light = (c) => [0.2126, 0.7152, 0.0722].reduce((sum, w, i) => {
+                const v = c[i] / 255;
+                return sum + w * (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+            }, 0);
+            const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+            const rgba = (text) => {
+                canvas.clearRect(0, 0, 1, 1);
+                canvas.fillStyle = text;
+                canvas.fillRect(0, 0, 1, 1);
+                return [...canvas.getImageData(0, 0, 1, 1).data];
+            };
+            const ground = (node) => {
+                for (; node; node = node.parentElement) {
+                    const color = rgba(getComputedStyle(node).backgroundColor);
+                    if (color[3] > 250) return color;
+                }
+                return rgba(getComputedStyle(document.body).backgroundColor);
+            };
+            const poor = [];
+            for (const node of document.querySelectorAll(".msn-steps *")) {
+                const own = [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim());
+                if (!own || !node.getClientRects().length) continue;
+                const [a, b] = [light(rgba(getComputedStyle(node).color)), light(ground(node))].sort((x, y) => y - x);
+                if ((a + 0.05) / (b + 0.05) < 4.5 && !node.classList.contains("msn-none"))
+                    poor.push(`${node.textContent.trim().slice(0, 30)}: ${((a + 0.05) / (b + 0.05)).toFixed(2)}`);
+            }
+            return [...new Set(poor)];
+        }"""
+    )
+    assert poor == []
