@@ -1,0 +1,91 @@
+"""Explore as a person uses it: the map, the list beside it, UMAP, a phone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+Visit = Callable[..., Page]
+COMPILING = 240_000  # milliseconds: the first UMAP of a machine is compiled
+
+
+@pytest.fixture
+def page(visit: Visit) -> Page:
+    """The tab with its starter set, on a desk."""
+    opened = visit(address="?tab=explore")
+    expect(opened.locator(".msn-gallery li")).to_have_count(48)
+    return opened
+
+
+def drawn(page: Page) -> int:
+    """How many pixels of the canvas are not empty."""
+    counted = page.locator(".msn-map canvas").evaluate(
+        "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.filter((v, i) => i % 4 == 3 && v).length"
+    )
+    return int(counted)
+
+
+def test_the_map_is_drawn_and_linked_with_the_list_both_ways(page: Page) -> None:
+    expect(page.locator(".msn-legend")).to_contain_text("brick")
+    page.wait_for_function("document.querySelector('.msn-map canvas').width > 300")
+    assert drawn(page) > 3000
+    first = page.locator(".msn-gallery button").first
+    first.focus()  # the keyboard's way
+    tip = page.locator(".msn-tip")
+    expect(tip).to_be_visible()
+    expect(tip).to_contain_text("brick")
+    expect(tip.locator("img")).to_have_attribute("src", re.compile("^data:image/webp"))
+    first.press("Enter")
+    expect(first).to_have_attribute("aria-pressed", "true")
+
+    # the ring says where the point is: half-way along its data
+    place = page.locator(".msn-map").evaluate(
+        """map => {
+            const point = JSON.parse(map.dataset.points).find((one) => one.q === 0 && one.c === 2);
+            const canvas = map.querySelector("canvas"), size = 11, box = canvas.getBoundingClientRect();
+            const scale = Math.min(box.width, box.height) / 2 - 2 * size;
+            const wide = Math.min(1.6, (box.width / 2 - 2 * size) / scale);
+            return [box.width / 2 + point.x * scale * wide, box.height / 2 - point.y * scale];
+        }"""
+    )
+    page.locator(".msn-map canvas").click(position={"x": place[0], "y": place[1]})
+    expect(tip).to_contain_text(re.compile("gravel|query"))
+    expect(first).to_have_attribute("aria-pressed", "false")
+    expect(page.locator(".msn-gallery button[aria-pressed=true]")).to_have_count(1)
+
+
+def test_umap_comes_when_it_is_ready(page: Page) -> None:
+    page.get_by_label("UMAP").check()
+    expect(page.get_by_text("UMAP keeps neighbours together")).to_be_visible(timeout=COMPILING)
+    expect(page.get_by_text("15 neighbours, least distance 0.1, seed 0")).to_be_visible()
+    expect(page.get_by_label("UMAP")).to_be_checked()
+    assert "map=umap" in page.url
+    page.get_by_label("PCA").check()
+    expect(page.get_by_text(re.compile("^PCA: the two directions"))).to_be_visible()
+    page.get_by_label("UMAP").check()  # kept: at once
+    expect(page.get_by_text("UMAP keeps neighbours together")).to_be_visible()
+
+
+def test_it_shows_the_examples_of_few_shot(page: Page) -> None:
+    page.get_by_label("Show the queries too").uncheck()
+    expect(page.locator(".msn-gallery li")).to_have_count(24)
+    page.get_by_role("button", name="Change the examples").click()
+    expect(page.get_by_role("tab", name="Few-shot", exact=True)).to_have_attribute("aria-selected", "true")
+    page.get_by_role("button", name="Handwritten digits").click()
+    expect(page.locator("#fewshot-examples .msn-card")).to_have_count(10)
+    page.get_by_role("tab", name="Explore", exact=True).click()
+    expect(page.locator(".msn-gallery li")).to_have_count(60)
+    expect(page.locator(".msn-legend li")).to_have_count(10)
+
+
+def test_a_phone_and_the_dark(visit: Visit) -> None:
+    phone = visit(width=390, height=844, touch=True, dark=True, address="?tab=explore")
+    expect(phone.locator(".msn-gallery li")).to_have_count(48)
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    phone.wait_for_function("document.querySelector('.msn-map canvas').width > 300")
+    assert drawn(phone) > 3000
+    phone.locator(".msn-gallery button").nth(5).tap()
+    expect(phone.locator(".msn-tip")).to_be_visible()
