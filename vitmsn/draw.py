@@ -99,7 +99,8 @@ def overlay(
 
     Args:
         values: (rows, columns); NaN where a patch was dropped, drawn grey.
-        opacity: of the map, 0 (only the photograph) to 1 (only the map).
+        opacity: of the map, 0 (only the photograph) to 1 (only the map). The photograph loses its colours as the map
+            gains on it, so that none of its own is taken for the map's.
         scale: values of the dark and the bright end; 0 to the largest value by default.
         kept: (rows, columns) bool; elsewhere the photograph shows through, dim and without the map.
 
@@ -111,14 +112,15 @@ def overlay(
     values = _grid(values, "map").astype(float)
     photo = np.asarray(rgb.convert("RGB"), dtype=np.float32)
     rows, columns = _places(rgb.size, values.shape)
+    grey = np.asarray(rgb.convert("L"), dtype=np.float32)[..., None]
+    photo = photo + (grey - photo) * min(1.0, 2 * opacity)
     tint = colour(values, scale or own_scale(values))[rows][:, columns].astype(np.float32)
     mixed = photo + (tint - photo) * opacity
     if kept is not None:
         kept = _grid(kept, "set of patches kept").astype(bool)
         if kept.shape != values.shape:
             raise InputError(f"The set of patches kept is {kept.shape} and the map {values.shape}; they must be equal.")
-        grey = np.asarray(rgb.convert("L"), dtype=np.float32)[..., None] * 0.35
-        mixed = np.where(kept[rows][:, columns, None], mixed, grey)
+        mixed = np.where(kept[rows][:, columns, None], mixed, 0.35 * grey)
     return Image.fromarray(mixed.round().astype(np.uint8))
 
 

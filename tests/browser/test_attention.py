@@ -33,7 +33,7 @@ def test_opens_with_an_answer(attention: Page) -> None:
     expect(shown(attention)).to_have_attribute(
         "alt", re.compile(r"^Attention of layer \d+, mean of heads, peak at row")
     )
-    expect(attention.locator(".msn-scale:visible").first).to_contain_text("of the attention of CLS on one patch")
+    expect(attention.locator(".msn-scale:visible").first).to_contain_text("of the attention, on one patch")
     expect(attention.get_by_text("Most focused: layer")).to_be_visible()
 
 

@@ -194,7 +194,7 @@ def _answer(call: Call, asked: Ask, wanted: Ask) -> list[Any]:
     if ask.kind == "patch":
         shown = draw.highlight(shown, ask.row - 1, ask.column - 1, found.grid)
     row, column = heads.peak(found.values)
-    what = "reaches CLS from one patch" if ask.kind == "rollout" else f"of the attention of {found.whom} on one patch"
+    what = "reaches CLS from one patch" if ask.kind == "rollout" else "of the attention, on one patch"
     chosen = (ask.layer, ask.head) if ask.kind != "rollout" else (0, 0)
     return [
         gr.update(value=shown, alt_text=f"Attention of {found.subject}, peak at row {row}, column {column}"),
@@ -320,11 +320,11 @@ def build(app: App) -> None:
                     [(label, name) for name, label in KINDS.items()], value="cls", label="Who looks", info=WHO
                 )
                 with gr.Row():
-                    layer = gr.Slider(1, max(layers, 2), layers, step=1, label="Layer", info=LAYER)
-                    head = gr.Dropdown(head_choices(many), value=0, label="Head", info=HEAD, filterable=False)
+                    layer = gr.Slider(1, max(layers, 2), layers, step=1, label="Layer", info=LAYER, scale=2)
+                    head = gr.Dropdown(head_choices(many), value=0, label="Head", info=HEAD, filterable=False, scale=3)
                 with gr.Row():
-                    keep = gr.Slider(5, 100, 100, step=5, label="Keep % of attention", info=KEEP)
-                    size = gr.Radio(sizes(encoder), value=0, label="Detail, px", info=SIZE)
+                    keep = gr.Slider(5, 100, 100, step=5, label="Keep % of attention", info=KEEP, scale=2)
+                    size = gr.Radio(sizes(encoder), value=0, label="Detail, px", info=SIZE, scale=3)
                 with gr.Accordion("More", open=False):
                     strength = gr.Slider(0, 100, 50, step=5, label="Overlay strength, %")
                     start = gr.Slider(1, max(layers, 2), 1, step=1, label="Rollout from layer", interactive=False)

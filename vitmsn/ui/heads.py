@@ -62,7 +62,7 @@ def heads(maps: np.ndarray, chosen: tuple[int, int], layer: int, whom: str) -> s
     return (
         f'<section class="msn-heads"><h3>All heads</h3><div class="msn-heads-scroll">'
         f'<div class="msn-heads-grid" role="group" aria-label="{label}" style="{style}">{"".join(cells)}</div></div>'
-        f"{patches.legend((0.0, top), f'or more of the attention of {whom} on one patch')}"
+        f"{patches.legend((0.0, top), 'or more of the attention, on one patch')}"
         f"{parts.hint(focused(maps))}</section>"
     )
 
