@@ -50,7 +50,7 @@ LINK = """(value) => {{
 # A tab was selected. Gradio also selects the first one when the page opens, where a link may ask for another: until the
 # page has loaded nothing follows.
 OPENED = """() => {{
-  if (!window.msnTab) return;
+  if (!window.msnTab || window.msnTab === "{tab}") return;
   window.msnTab = "{tab}";
   ({link})("{tab}");
   document.getElementById("fill-{tab}").click();
