@@ -188,6 +188,15 @@ def test_pictures_can_be_dropped_and_pasted(page: Page) -> None:
         expect(card(page, number).locator("li")).to_have_count(1)
 
 
+def test_without_a_camera_the_way_out_is_said(page: Page) -> None:
+    card(page, 0).get_by_role("button", name="by camera").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("status")).to_contain_text("add files instead")
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    expect(card(page, 0).locator("li")).to_have_count(8)
+
+
 def test_a_phone_shows_everything_without_scrolling_sideways(visit: Visit) -> None:
     phone = answered(visit(width=390, height=844, touch=True, address="?tab=fewshot"))
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390

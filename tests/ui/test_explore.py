@@ -151,6 +151,8 @@ def test_points_that_coincide_are_drawn(call: Calls) -> None:
     assert explore._level(np.zeros((3, 2))).tolist() == [[0, 0]] * 3
     level = explore._level(np.array([[0.0, 0], [0, 2], [0, 4]]))
     np.testing.assert_allclose(np.abs(level), [[1, 0], [0, 0], [1, 0]], atol=1e-9)  # turned to lie wide
+    flat = explore._level(np.array([[0.0, 0], [8, 0], [4, 1]]), stretch=3)
+    assert np.ptp(flat[:, 0]) == pytest.approx(2) and np.ptp(flat[:, 1]) == pytest.approx(0.75)
 
 
 def test_the_list_is_bounded_and_says_so(call: Calls, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -219,7 +219,7 @@ def _table(rows: Sequence[str]) -> str:
 
 
 def _said(one: Prediction, numbers: dict[str, int], truth: str | None) -> str:
-    sure = parts.percent(one.confidence)
+    sure = parts.percent(one.confidence).replace(" %", "&nbsp;%")
     if one.label is None:
         words = f"<strong>none of these</strong><small>closest: {parts.text(one.closest)}, {sure}</small>"
     else:

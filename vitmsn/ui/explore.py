@@ -48,7 +48,8 @@ def answer(
         points = projection.pca(X) if ready is None else ready
         wanted = f"{studio.version} {settings}" if method == "umap" and ready is None else ""
         words = _words(studio, shown, around) + _method_words(X, points, settings, ready is not None)
-        return words, f'<div class="msn-atlas">{_map(studio, shown, points, wanted)}{_list(studio, shown)}</div>'
+        drawn = _map(studio, shown, _level(points, stretch=3 if ready is not None else 1), wanted)
+        return words, f'<div class="msn-atlas">{drawn}{_list(studio, shown)}</div>'
 
 
 def lay_out(call: Call, *values: Any) -> str:
@@ -117,10 +118,9 @@ def _method_words(X: np.ndarray, points: np.ndarray, settings: Settings, umap: b
     )
 
 
-def _map(studio: Studio, shown: Sequence[Example], points: np.ndarray, wanted: str) -> str:
+def _map(studio: Studio, shown: Sequence[Example], around: np.ndarray, wanted: str) -> str:
     """The canvas with its data as attributes (escaped; the script writes names only as text), and the legend."""
     numbers = {label: i for i, label in enumerate(studio.gallery.classes)}
-    around = _level(points)
     held = len(studio.gallery.enabled)
     data = []
     for place, (example, (x, y)) in enumerate(zip(shown, around.tolist(), strict=True)):
@@ -151,13 +151,14 @@ def _map(studio: Studio, shown: Sequence[Example], points: np.ndarray, wanted: s
     )
 
 
-def _level(points: np.ndarray) -> np.ndarray:
-    """The map turned so that it is wider than high, and scaled into -1..1 with both axes alike."""
+def _level(points: np.ndarray, stretch: float = 1) -> np.ndarray:
+    """The map turned so that it is wider than high, and scaled into -1..1; its height by up to ``stretch`` more."""
     around = points - points.mean(axis=0)
-    turned = around @ np.linalg.svd(around, full_matrices=False)[2].T if len(points) > 1 else around
+    turned = around @ np.linalg.svd(around, full_matrices=False)[2].T
     turned *= np.where(np.abs(turned.max(axis=0)) < np.abs(turned.min(axis=0)), -1, 1)  # SVD leaves the signs open
     turned -= (turned.max(axis=0) + turned.min(axis=0)) / 2
-    level: np.ndarray = turned / max(float(np.abs(turned).max()), 1e-9)
+    wide, high = np.maximum(np.abs(turned).max(axis=0), 1e-9)
+    level: np.ndarray = turned / max(wide, high) * [1, min(stretch, max(wide, high) / high)]
     return level
 
 
