@@ -1,0 +1,107 @@
+"""The weights that ship: whole, small enough, better than none, and what the card says they are."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from vitmsn import checkpoint, fewshot, image
+from vitmsn.config import VARIANTS
+from vitmsn.data import open_data
+from vitmsn.encoder import Encoder
+from vitmsn.lowshot import extract, knn_accuracy
+from vitmsn.ui import examples
+
+FOLDER = checkpoint.embedded()
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return Encoder.from_pretrained(None, device="cpu", dtype="float32")
+
+
+def test_files_are_the_released_ones() -> None:
+    listed = {}
+    for line in (FOLDER / "SHA256SUMS").read_text().splitlines():
+        digest, name = line.split(maxsplit=1)
+        listed[name] = digest
+    found = {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in FOLDER.iterdir()
+        if file.suffix in (".json", ".safetensors")
+    }
+    assert found == listed
+
+
+def test_files_are_small_and_in_half_precision() -> None:
+    for file in FOLDER.iterdir():
+        assert file.stat().st_size < 10 * 2**20, file.name
+        if file.suffix == ".safetensors":
+            with safe_open(file, "pt") as tensors:
+                kinds = {tensors.get_slice(key).get_dtype() for key in tensors.keys()}  # noqa: SIM118
+            assert kinds <= ({"F32"} if "mean" in file.name else {"F16", "I64"}), file.name
+
+
+def test_it_is_what_the_table_of_variants_says(encoder: Encoder) -> None:
+    wanted = VARIANTS["tiny-8-64"]
+    for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "patch_size", "image_size"):
+        assert getattr(encoder.config, name) == getattr(wanted, name), name
+    assert len(encoder.labels) == 200
+    assert encoder.has_classifier
+    assert encoder.has_msn_head
+    assert encoder.feature_mean is not None
+    assert 0 < encoder.card["not_sure_below"] < 1
+    for kind, members in encoder.card["kinds"].items():
+        assert set(members) <= set(encoder.labels), kind
+
+
+def test_prototypes_are_in_use(encoder: Encoder) -> None:
+    pictures = [picture for starter in examples.starter_sets() for row in starter.support.values() for picture in row]
+    assigned = encoder.assign(pictures)
+    assert assigned.sum(1) == pytest.approx(1, abs=1e-4)
+    assert len(set(assigned.argmax(1))) > 5  # collapse would send everything to one
+
+
+def test_half_precision_changes_no_answer(encoder: Encoder) -> None:
+    photograph = examples.photographs()[0].picture
+    probabilities = encoder.class_probabilities(encoder.embed([photograph]))
+    assert probabilities.sum() == pytest.approx(1, abs=1e-5)
+    assert np.isfinite(probabilities).all()
+
+
+def test_its_features_beat_random_weights_on_textures(encoder: Encoder) -> None:
+    textures = next(starter for starter in examples.starter_sets() if "texture" in starter.name.lower())
+    labels = [label for label, row in textures.support.items() for _ in row]
+    pictures = [picture for row in textures.support.values() for picture in row]
+
+    def accuracy(model: Encoder) -> float:
+        estimator = fewshot.CentroidClassifier(center=model.feature_mean)
+        return fewshot.leave_one_out(estimator, model.embed(pictures), labels).accuracy
+
+    assert accuracy(encoder) >= 0.8
+
+
+def test_nearest_neighbours_on_held_out_pictures(encoder: Encoder, shared_data: Path) -> None:
+    source = shared_data / "tiny-imagenet"
+    gallery = open_data(source, split="train").subset(range(1500))
+    queries = open_data(source, split="validation").subset(range(500))
+    found = {
+        name: knn_accuracy(*_features(model, gallery), *_features(model, queries))
+        for name, model in (("trained", encoder), ("random", Encoder.random(device="cpu")))
+    }
+    assert found["trained"] > 1.5 * found["random"]
+
+
+def _features(model: Encoder, dataset: object) -> tuple[np.ndarray, np.ndarray]:
+    rows = extract(model, dataset)  # type: ignore[arg-type]
+    return rows.X, rows.y
+
+
+def test_every_sort_of_picture_gets_an_answer(encoder: Encoder) -> None:
+    for example in examples.photographs():
+        (answer,) = encoder.classify([image.decode(example.picture)])
+        assert answer.labels[0] in answer.sentence()
