@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from anyio.from_thread import start_blocking_portal
 
 from vitmsn import limits
 from vitmsn.ui import guard
@@ -47,16 +49,14 @@ async def ask(method: str, path: str, **more: Any) -> httpx.Response:
 
 
 @pytest.fixture
-def request_() -> Any:
-    import anyio
+def request_() -> Iterator[Any]:
+    """Ask the guarded echo. The loop has a thread of its own: Playwright keeps one running in the tests' thread."""
+    with start_blocking_portal() as portal:
 
-    def run(method: str, path: str, **more: Any) -> httpx.Response:
-        async def inner() -> httpx.Response:
-            return await ask(method, path, **more)
+        def run(method: str, path: str, **more: Any) -> httpx.Response:
+            return portal.call(partial(ask, method, path, **more))
 
-        return anyio.run(inner)
-
-    return run
+        yield run
 
 
 async def chunks(count: int) -> AsyncIterator[bytes]:
