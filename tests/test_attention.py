@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
+from sklearn.decomposition import PCA
 from torch import Tensor
 
 from vitmsn import ViTMSNConfig, ViTMSNModel, attention
@@ -124,7 +128,67 @@ def test_rollout_of_dropped_patches(model: ViTMSNModel, pixels: Tensor) -> None:
     torch.testing.assert_close(attention.rollout(model, out), product[:, 0, 1:])
 
 
-# Similarity
+def test_rollout_and_columns_of_more_rows_than_a_piece() -> None:
+    model = ViTMSNModel(replace(CONFIG, image_size=65)).eval()  # 170 tokens
+    out = run(model, torch.randn(1, 3, 65, 65))
+    product = torch.eye(170)
+    for weights in maps_of(out)[0].unbind(0):
+        product = ((weights.mean(0) + torch.eye(170)) / 2) @ product
+    torch.testing.assert_close(attention.rollout(model, out)[0], product[0, 1:])
+    for patch in (0, 126, 127, 168):
+        torch.testing.assert_close(attention.attention_to(model, out, patch, 2), maps_of(out)[:, 2, :, 1:, 1 + patch])
+
+
+def test_no_matrix_of_tokens_by_tokens_is_kept() -> None:
+    """1025 tokens, 24 layers, 16 heads: one layer's matrices would be 67 MB, all of them 1.6 GB."""
+    code = """
+import resource, torch
+from vitmsn import ViTMSNConfig, ViTMSNModel, attention, relevance
+config = ViTMSNConfig(hidden_size=32, num_hidden_layers=24, num_attention_heads=16, intermediate_size=32, patch_size=7)
+model = ViTMSNModel(config).eval()
+def run(pixels):
+    with torch.inference_mode():
+        tokens = model(pixels, output_hidden_states=True, interpolate_pos_encoding=True)
+    attention.rollout(model, tokens)
+    attention.attention_to(model, tokens, 3, 23)
+    attention.head_statistics(model, tokens)
+    relevance.relevance(model, tokens, lambda cls: cls[:, 0])
+    return attention.cls_attention(model, tokens).shape[-1]
+run(torch.zeros(1, 3, 28, 28))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert run(torch.zeros(1, 3, 224, 224)) == 1024
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+    threads = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=threads)
+    assert float(done.stdout) < 55, "MB"
+
+
+# Columns, combinations
+
+
+@pytest.mark.parametrize("keep", [None, torch.tensor([[1, 5, 6], [0, 2, 15]])])
+def test_who_looks_at_a_patch_is_a_column(model: ViTMSNModel, pixels: Tensor, keep: Tensor | None) -> None:
+    out = run(model, pixels, keep)
+    for layer in range(3):
+        for patch in (0, 2):
+            column = attention.attention_to(model, out, patch, layer)
+            torch.testing.assert_close(column, maps_of(out)[:, layer, :, 1:, 1 + patch])
+
+
+def test_heads_are_combined() -> None:
+    maps = torch.rand(2, 3, 4, 5)
+    torch.testing.assert_close(attention.combine(maps), maps.mean(2))
+    torch.testing.assert_close(attention.combine(maps, how="max"), maps.max(2).values)
+    torch.testing.assert_close(attention.combine(maps, [1, 3]), (maps[:, :, 1] + maps[:, :, 3]) / 2)
+    for heads in ([], [4], [-1]):
+        with pytest.raises(InputError, match="at least one of the heads 0 to 3"):
+            attention.combine(maps, heads)
+    with pytest.raises(InputError, match="mean, max"):
+        attention.combine(maps, how="median")
+
+
+# Similarity, components
 
 
 def test_a_patch_is_most_similar_to_itself(model: ViTMSNModel, pixels: Tensor) -> None:
@@ -135,7 +199,83 @@ def test_a_patch_is_most_similar_to_itself(model: ViTMSNModel, pixels: Tensor) -
     assert alike.argmax(-1).tolist() == [6, 6]
 
 
+def test_similarity_in_a_layer(model: ViTMSNModel, pixels: Tensor) -> None:
+    out = run(model, pixels)
+    assert out.hidden_states is not None
+    states = out.hidden_states[2][:, 1:]
+    torch.testing.assert_close(
+        attention.similarity(out, 4, layer=1), torch.cosine_similarity(states, states[:, 4:5], dim=-1)
+    )
+    with pytest.raises(InputError, match="layer is 3; these tokens have the layers 0 to 2"):
+        attention.similarity(out, 4, layer=3)
+
+
+def test_components_are_those_of_scikit_learn(model: ViTMSNModel, pixels: Tensor) -> None:
+    out = run(model, pixels)
+    scores, shares = attention.components(out)
+    for picture in range(2):
+        pca = PCA(3).fit(out.last_hidden_state[picture, 1:])
+        expected = torch.from_numpy(pca.transform(out.last_hidden_state[picture, 1:])).float()
+        torch.testing.assert_close(scores[picture].abs(), expected.abs(), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(shares[picture], torch.from_numpy(pca.explained_variance_ratio_).float())
+    largest = scores.gather(1, scores.abs().argmax(1, keepdim=True))
+    assert (largest > 0).all()
+    rgb = attention.colours(scores)
+    assert rgb.amin(1).tolist() == [[0, 0, 0]] * 2 and rgb.amax(1).tolist() == [[1, 1, 1]] * 2
+    with pytest.raises(InputError, match="from 1 to 16 components"):
+        attention.components(out, 17)
+
+
 # Summaries of maps
+
+
+def test_head_statistics_are_those_of_the_whole_matrices(model: ViTMSNModel, pixels: Tensor) -> None:
+    for keep in (None, torch.tensor([[1, 5, 6, 12], [0, 2, 15, 9]])):
+        out = run(model, pixels, keep)
+        found = attention.head_statistics(model, out)
+        maps = maps_of(out)[..., 1:, 1:]
+        maps = maps / maps.sum(-1, keepdim=True)
+        for picture in range(2):
+            places = torch.arange(16) if keep is None else keep[picture]
+            apart = [[math.hypot(int(a) // 4 - int(b) // 4, int(a) % 4 - int(b) % 4) for b in places] for a in places]
+            distance = (maps[picture] * torch.tensor(apart)).sum(-1).mean(-1)
+            torch.testing.assert_close(found.distance[picture], distance)
+            torch.testing.assert_close(found.entropy[picture], -(maps[picture] * maps[picture].log()).sum(-1).mean(-1))
+
+
+def test_overlap_and_agreement() -> None:
+    one, other = torch.tensor([0.5, 0.5, 0.0, 0.0]), torch.tensor([0.0, 2.0, 2.0, 0.0])
+    assert attention.overlap(one, other) == pytest.approx(0.5) and attention.overlap(one, one) == pytest.approx(1)
+    torch.testing.assert_close(attention.agreement(torch.stack([one, one, one])), torch.ones(3))
+    torch.testing.assert_close(attention.agreement(torch.stack([one, other])), torch.tensor([0.75, 0.75]))
+
+
+def test_suggested_heads_are_the_extremes_and_each_is_named_once() -> None:
+    maps = torch.full((2, 3, 10), 0.1)
+    maps[1, 2] = torch.eye(10)[4]  # focused, and alone
+    maps[0, 1] = torch.tensor([0.19] * 5 + [0.01] * 5)
+    distance = torch.tensor([[3.0, 2.0, 5.0], [4.0, 1.0, 9.0]])
+    found = [(s.layer, s.head, s.reason) for s in attention.suggest(maps, distance)]
+    assert found == [(1, 2, "focused"), (0, 1, "alone"), (0, 2, "far"), (1, 1, "near")]
+    focused, alone, far, near = (s.value for s in attention.suggest(maps, distance))
+    assert (focused, far, near) == (1, 5, 1) and alone == pytest.approx(float(attention.agreement(maps)[0, 1]))
+    assert "alone" not in [s.reason for s in attention.suggest(maps[:, :1], distance[:, :1])]
+
+
+@pytest.mark.parametrize(
+    ("picture", "side", "patch", "expected"),
+    [
+        ((640, 640), 64, (8, 8), (64, 64)),
+        ((1600, 400), 64, (8, 8), (32, 128)),
+        ((400, 1600), 224, (16, 16), (448, 112)),
+        ((5000, 100), 64, (8, 8), (8, 512)),
+        ((300, 300), 64, (8, 16), (64, 64)),
+    ],
+)
+def test_an_input_that_keeps_proportions(
+    picture: tuple[int, int], side: int, patch: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    assert attention.fitting_size(picture, side, patch) == expected
 
 
 def test_entropy_of_known_maps() -> None:

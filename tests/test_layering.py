@@ -19,6 +19,7 @@ TRAINING = {"config", "checkpoint", "model", "image", "masking", "data", "encode
 PRETRAIN = {"pretrain.views", "pretrain.loss", "pretrain.schedule", "pretrain.trainer", "pretrain.finetune"}
 LIBRARY = {
     *("errors", "limits", "config", "checkpoint", "model", "image", "data", "masking", "encoder", "attention"),
+    *("relevance",),
     *("fewshot", "archive", "gallery", "projection", "lowshot", "export", "draw"),
 }
 CLI = {f"cli.{path.stem}" for path in (PACKAGE / "cli").glob("[!_]*.py")}
@@ -42,6 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "image": {"errors", "limits", "checkpoint"},
     "data": {"errors", "limits", "image"},
     "attention": {"errors", "model"},
+    "relevance": {"errors", "attention", "model"},
     "encoder": {"errors", "limits", "config", "checkpoint", "model", "image", "masking"},
     "archive": {"errors", "limits"},
     "gallery": {"errors", "limits", "archive", "image", "encoder"},

@@ -1,13 +1,17 @@
 """Where the model looks: attention as rows, rollout, entropy, distance, and the patches that hold most of it.
 
 Attention is recomputed from the tokens of each layer: a CLS row is one query against the keys of its layer, so all
-layers and heads cost layers x heads x tokens numbers, never a token-by-token matrix for each layer. Layers, heads and
-patches count from 0. Where patches were dropped, "patches" are the K that were kept, in their order.
+layers and heads cost layers x heads x tokens numbers. What needs every query (rollout, who looks at a patch, how far
+heads look) goes through a few rows at a time: no token-by-token matrix is ever kept. Layers, heads and patches count
+from 0. Where patches were dropped, "patches" are the K that were kept, in their order.
 
 Letters: B pictures, L layers, H heads, K patches, T = 1 + K tokens (CLS first), d width of a head.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,6 +19,12 @@ from torch.nn import functional
 
 from vitmsn.errors import InputError
 from vitmsn.model import Attention, Layer, ViTMSNModel, ViTMSNOutput
+
+PIECE = 128  # queries whose attention is in memory at a time
+COMBINATIONS = ("mean", "max")
+
+
+# ------------------------------------------------------------------------------------------------------------- rows
 
 
 def cls_attention(model: ViTMSNModel, tokens: ViTMSNOutput, with_cls: bool = False) -> Tensor:
@@ -27,7 +37,7 @@ def cls_attention(model: ViTMSNModel, tokens: ViTMSNOutput, with_cls: bool = Fal
     Returns:
         (B, L, H, K), or (B, L, H, 1 + K) with the CLS column.
     """
-    states = _states(model, tokens)
+    states = layer_states(model, tokens)
     rows = torch.stack([_rows(model, states[layer], layer, 0) for layer in range(len(model.layers))], dim=1)
     return rows if with_cls else rows[..., 1:]
 
@@ -41,39 +51,107 @@ def patch_attention(model: ViTMSNModel, tokens: ViTMSNOutput, patch: int, layer:
     Raises:
         InputError: a patch or a layer that is not there.
     """
-    states = _states(model, tokens)
-    _check_layer(model, layer)
-    patches = states[0].shape[1] - 1
-    if not 0 <= patch < patches:
-        raise InputError(f"patch is {patch}; this picture has the patches 0 to {patches - 1}.")
+    states = layer_states(model, tokens)
+    check_layer(model, layer)
+    _check_patch(patch, states[0].shape[1] - 1)
     return _rows(model, states[layer], layer, 1 + patch)[..., 1:]
+
+
+def attention_to(model: ViTMSNModel, tokens: ViTMSNOutput, patch: int, layer: int) -> Tensor:
+    """How much of their attention the patches pay to one patch: a column, (B, H, K), each number a share of its row.
+
+    Columns do not sum to 1: a patch that everyone looks at has a bright one.
+
+    Raises:
+        InputError: a patch or a layer that is not there.
+    """
+    states = layer_states(model, tokens)
+    check_layer(model, layer)
+    _check_patch(patch, states[0].shape[1] - 1)
+    columns = [weights[..., 1 + patch] for _, weights in pieces(model, states[layer], layer)]
+    return torch.cat(columns, dim=-1)[..., 1:]  # without what CLS pays
 
 
 def rollout(model: ViTMSNModel, tokens: ViTMSNOutput, start_layer: int = 0) -> Tensor:
     """Attention rollout of CLS (Abnar and Zuidema 2020): how layers pass information on, residual included.
 
     Each layer mixes by (mean over heads + identity) / 2; CLS's row of their product is carried backwards from the last
-    layer to ``start_layer``, so one head's matrix is in memory at a time.
+    layer to ``start_layer``.
 
     Returns:
         (B, K), without the CLS column.
     """
-    states = _states(model, tokens)
-    _check_layer(model, start_layer)
+    states = layer_states(model, tokens)
+    check_layer(model, start_layer)
     batch, count = states[0].shape[:2]
     row = torch.zeros(batch, 1, count)
     row[..., 0] = 1
     for layer in range(len(model.layers) - 1, start_layer - 1, -1):
-        row = (_through(model, states[layer], layer, row) + row) / 2
+        through = torch.zeros_like(row)
+        for rows, weights in pieces(model, states[layer], layer):
+            through += row[..., rows] @ weights.mean(1)
+        row = (through + row) / 2
     return row[:, 0, 1:]
 
 
-def similarity(tokens: ViTMSNOutput, patch: int) -> Tensor:
-    """Cosine similarity of one patch's last token (after the final LayerNorm) to all patches' tokens: (B, K)."""
-    last = functional.normalize(tokens.last_hidden_state[:, 1:], dim=-1)
-    if not 0 <= patch < last.shape[1]:
-        raise InputError(f"patch is {patch}; this picture has the patches 0 to {last.shape[1] - 1}.")
-    return (last @ last[:, patch].unsqueeze(-1)).squeeze(-1)
+def combine(maps: Tensor, heads: Sequence[int] | None = None, how: str = "mean") -> Tensor:
+    """Maps of all heads (..., H, K) -> one map (..., K): the mean or the largest of the ``heads`` chosen (all).
+
+    Raises:
+        InputError: a head that is not there, no head at all, or another word than mean or max.
+    """
+    many = maps.shape[-2]
+    chosen = range(many) if heads is None else heads
+    if not chosen or any(not 0 <= head < many for head in chosen):
+        raise InputError(f"heads are {list(chosen)}; choose at least one of the heads 0 to {many - 1}.")
+    if how not in COMBINATIONS:
+        raise InputError(f"how is {how!r}; choose one of {', '.join(COMBINATIONS)}.")
+    some = maps[..., list(chosen), :]
+    return some.mean(-2) if how == "mean" else some.amax(-2)
+
+
+# ----------------------------------------------------------------------------------------------------------- tokens
+
+
+def similarity(tokens: ViTMSNOutput, patch: int, layer: int | None = None) -> Tensor:
+    """Cosine similarity of one patch's token to all patches' tokens: (B, K), from -1 to 1.
+
+    Args:
+        layer: of that layer's output; None: of the last one after the final LayerNorm.
+    """
+    patches = functional.normalize(_patch_tokens(tokens, layer), dim=-1)
+    _check_patch(patch, patches.shape[1])
+    return (patches @ patches[:, patch].unsqueeze(-1)).squeeze(-1)
+
+
+def components(tokens: ViTMSNOutput, count: int = 3, layer: int | None = None) -> tuple[Tensor, Tensor]:
+    """Principal components of the patches' tokens, each picture by itself: three of them make colours (as DINOv2 does).
+
+    Args:
+        layer: as in :func:`similarity`.
+
+    Returns:
+        scores (B, K, count), each component turned so that its largest score is positive; and the share of the variance
+        each explains, (B, count).
+    """
+    patches = _patch_tokens(tokens, layer).double()
+    if not 1 <= count <= min(patches.shape[1:]):
+        raise InputError(f"count is {count}; these tokens have from 1 to {min(patches.shape[1:])} components.")
+    centred = patches - patches.mean(1, keepdim=True)
+    left, size, _ = torch.linalg.svd(centred, full_matrices=False)  # (B, K, r), (B, r)
+    scores = left[..., :count] * size[:, None, :count]
+    largest = scores.gather(1, scores.abs().argmax(1, keepdim=True))
+    shares = size.square() / size.square().sum(-1, keepdim=True).clamp_min(torch.finfo(size.dtype).tiny)
+    return (scores * largest.sign()).float(), shares[:, :count].float()
+
+
+def colours(scores: Tensor) -> Tensor:
+    """Scores (..., K, 3) -> RGB from 0 to 1: each component stretched from its least to its largest."""
+    low, high = scores.amin(-2, keepdim=True), scores.amax(-2, keepdim=True)
+    return (scores - low) / (high - low).clamp_min(torch.finfo(scores.dtype).tiny)
+
+
+# -------------------------------------------------------------------------------------------------------- summaries
 
 
 def entropy(maps: Tensor) -> Tensor:
@@ -96,6 +174,82 @@ def mean_distance(maps: Tensor, positions: Tensor, origin: Tensor | None = None)
     return (shares * (positions - centre.unsqueeze(-2)).norm(dim=-1)).sum(-1)
 
 
+def overlap(maps: Tensor, others: Tensor) -> Tensor:
+    """Share of the attention that two maps have in common, 0 to 1: (..., K) and (..., K) -> (...)."""
+    return torch.minimum(_shares(maps), _shares(others)).sum(-1)
+
+
+def agreement(maps: Tensor) -> Tensor:
+    """How much of each head's attention falls where the mean of the heads' does: (..., H, K) -> (..., H), 0 to 1."""
+    shares = _shares(maps)
+    return overlap(shares, shares.mean(-2, keepdim=True))
+
+
+@dataclass(frozen=True)
+class HeadStatistics:
+    """What the patches do in each head, (B, L, H): the mean over all patches as queries, CLS left out on both sides.
+
+    Attributes:
+        distance: mean distance, in patches, from who looks to what is looked at (Dosovitskiy et al. 2021, figure 7).
+        entropy: of the rows, in nats; log K at most.
+    """
+
+    distance: Tensor
+    entropy: Tensor
+
+
+def head_statistics(model: ViTMSNModel, tokens: ViTMSNOutput) -> HeadStatistics:
+    """How far and how evenly the patches look, in every layer and head; a few rows at a time."""
+    states = layer_states(model, tokens)
+    places = positions(tokens)  # (B, K, 2)
+    found = torch.zeros(2, len(states[0]), len(model.layers), model.config.num_attention_heads)
+    for layer in range(len(model.layers)):
+        for rows, weights in pieces(model, states[layer], layer, first=1):
+            queries = places[:, rows.start - 1 : rows.stop - 1]
+            apart = torch.cdist(queries, places).unsqueeze(1)  # (B, 1, rows, K)
+            shares = _shares(weights[..., 1:])
+            found[0, :, layer] += (shares * apart).sum((-2, -1))
+            found[1, :, layer] += entropy(shares).sum(-1)
+    distance, spread = found / places.shape[1]
+    return HeadStatistics(distance, spread)
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A head worth a look: ``reason`` is focused, alone, far or near; ``value`` the number that says so."""
+
+    layer: int
+    head: int
+    reason: str
+    value: float
+
+
+def suggest(maps: Tensor, distance: Tensor) -> list[Suggestion]:
+    """Heads worth a look, each named once.
+
+    Args:
+        maps: (L, H, K), what CLS (or a patch) attends to.
+        distance: (L, H), of :func:`head_statistics`.
+
+    Returns:
+        focused: the map that needs the fewest patches for half its attention (value: how many; the lower entropy of
+        equals); alone: least agreement with the mean of its layer's heads (value: that share; not with a single head);
+        far and near: largest and least mean distance (value: patches).
+    """
+    half = mass_threshold(maps, 0.5).sum(-1).float()  # (L, H)
+    ranks = [("focused", half, half + entropy(maps) / 1000), ("far", distance, -distance), ("near", distance, distance)]
+    if maps.shape[1] > 1:
+        ranks.insert(1, ("alone", agreement(maps), agreement(maps)))
+    found: list[Suggestion] = []
+    for reason, values, order in ranks:
+        for place in order.flatten().argsort(stable=True).tolist():
+            layer, head = divmod(place, maps.shape[1])
+            if all((other.layer, other.head) != (layer, head) for other in found):
+                found.append(Suggestion(layer, head, reason, float(values[layer, head])))
+                break
+    return found
+
+
 def mass_threshold(attention_map: Tensor, mass: float) -> Tensor:
     """The smallest set of patches that holds ``mass`` of the attention (as DINO shows it): (..., K) -> bool (..., K).
 
@@ -110,6 +264,31 @@ def mass_threshold(attention_map: Tensor, mass: float) -> Tensor:
     return torch.zeros_like(shares, dtype=torch.bool).scatter(-1, order, before < mass - 1e-6)
 
 
+# ------------------------------------------------------------------------------------------------------------ grids
+
+
+def positions(tokens: ViTMSNOutput) -> Tensor:
+    """Row and column of every patch kept: (B, K, 2) float32."""
+    rows, columns = tokens.grid
+    batch, kept = len(tokens.last_hidden_state), tokens.keep_indices
+    places = torch.arange(rows * columns).expand(batch, -1) if kept is None else kept.cpu()
+    return torch.stack((places // columns, places % columns), dim=-1).float()
+
+
+def fitting_size(picture: tuple[int, int], side: int, patch: tuple[int, int]) -> tuple[int, int]:
+    """The input (height, width) that keeps a picture's proportions, with about the patches of a square of ``side``.
+
+    Args:
+        picture: its (width, height).
+        side: pixels of the square input.
+        patch: (height, width) of a patch in pixels; the result is made of whole ones, at least one each way.
+    """
+    patches = max(1.0, side / patch[0]) * max(1.0, side / patch[1])
+    aspect = (picture[0] / patch[1]) / (picture[1] / patch[0])  # columns over rows
+    rows = max(1, round((patches / aspect) ** 0.5))
+    return rows * patch[0], max(1, round(patches / rows)) * patch[1]
+
+
 def to_grid(values: Tensor, tokens: ViTMSNOutput) -> Tensor:
     """Values of the patches kept (B, ..., K) -> on the grid (B, ..., rows, columns), NaN where a patch was dropped."""
     rows, columns = tokens.grid
@@ -120,11 +299,15 @@ def to_grid(values: Tensor, tokens: ViTMSNOutput) -> Tensor:
     return grid.scatter(-1, places, values).unflatten(-1, (rows, columns))
 
 
+# ---------------------------------------------------------------------------------------------------------------- how
+
+
 def _shares(maps: Tensor) -> Tensor:
     return maps / maps.sum(-1, keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)
 
 
-def _states(model: ViTMSNModel, tokens: ViTMSNOutput) -> tuple[Tensor, ...]:
+def layer_states(model: ViTMSNModel, tokens: ViTMSNOutput) -> tuple[Tensor, ...]:
+    """The tokens before each layer and after the last; InputError when the output lacks them."""
     if tokens.hidden_states is None or len(tokens.hidden_states) != len(model.layers) + 1:
         raise InputError(
             "These tokens lack the hidden states of every layer; take them from Encoder.tokens, or run the model with "
@@ -133,9 +316,26 @@ def _states(model: ViTMSNModel, tokens: ViTMSNOutput) -> tuple[Tensor, ...]:
     return tokens.hidden_states
 
 
-def _check_layer(model: ViTMSNModel, layer: int) -> None:
+def check_layer(model: ViTMSNModel, layer: int) -> None:
+    """InputError for a layer that is not there."""
     if not 0 <= layer < len(model.layers):
         raise InputError(f"layer is {layer}; this model has the layers 0 to {len(model.layers) - 1}.")
+
+
+def _check_patch(patch: int, patches: int) -> None:
+    if not 0 <= patch < patches:
+        raise InputError(f"patch is {patch}; this picture has the patches 0 to {patches - 1}.")
+
+
+def _patch_tokens(tokens: ViTMSNOutput, layer: int | None) -> Tensor:
+    """The patches' tokens (B, K, D): of a layer's output, or of the last one after the final LayerNorm."""
+    if layer is None:
+        return tokens.last_hidden_state[:, 1:].float()
+    states = tokens.hidden_states
+    if states is None or not 0 <= layer < len(states) - 1:
+        has = "none: run the model with output_hidden_states=True" if states is None else f"0 to {len(states) - 2}"
+        raise InputError(f"layer is {layer}; these tokens have the layers {has}.")
+    return states[layer + 1][:, 1:].float()
 
 
 def _block(model: ViTMSNModel, layer: int) -> Layer:
@@ -162,14 +362,14 @@ def _rows(model: ViTMSNModel, state: Tensor, layer: int, token: int) -> Tensor:
     return (query @ _project(block.attention, x, 1).transpose(-2, -1)).squeeze(2).softmax(-1)
 
 
-@torch.inference_mode()
-def _through(model: ViTMSNModel, state: Tensor, layer: int, row: Tensor) -> Tensor:
-    """``row`` (B, 1, T) times one layer's attention, averaged over its heads: (B, 1, T)."""
-    block = _block(model, layer)
-    x = block.layernorm_before(state.to(next(block.parameters())))
-    query, key = (_project(block.attention, x, part) for part in (0, 1))
-    query = query * block.attention.scale
-    total = torch.zeros_like(row)
-    for head in range(block.attention.heads):
-        total += row @ (query[:, head] @ key[:, head].transpose(-2, -1)).softmax(-1)
-    return total / block.attention.heads
+def pieces(model: ViTMSNModel, state: Tensor, layer: int, first: int = 0) -> Iterator[tuple[slice, Tensor]]:
+    """One layer's attention a few rows at a time: (which rows of the tokens, their weights (B, H, rows, T))."""
+    with torch.inference_mode():
+        block = _block(model, layer)
+        x = block.layernorm_before(state.to(next(block.parameters())))
+        query, key = (_project(block.attention, x, part) for part in (0, 1))
+    for start in range(first, query.shape[2], PIECE):
+        rows = slice(start, min(start + PIECE, query.shape[2]))
+        with torch.inference_mode():
+            weights = (query[:, :, rows] * block.attention.scale @ key.transpose(-2, -1)).softmax(-1)
+        yield rows, weights

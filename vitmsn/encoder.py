@@ -175,6 +175,16 @@ class Encoder:
         return self._msn_head is not None
 
     @property
+    def classifier(self) -> nn.Linear | None:
+        """The linear head on CLS, frozen, in float32; what a relevance map goes back from."""
+        return self._classifier
+
+    @property
+    def msn_head(self) -> MSNHead | None:
+        """Projector and prototypes, frozen, in float32."""
+        return self._msn_head
+
+    @property
     def patch_size(self) -> tuple[int, int]:
         """(height, width) of a patch in pixels of the input."""
         return pair(self.config.patch_size)
@@ -226,11 +236,13 @@ class Encoder:
                 progress(stop, len(sources))
         return found
 
-    def tokens(self, image: ImageSource, *, size: int | None = None, keep_indices: Keep = None) -> ViTMSNOutput:
+    def tokens(
+        self, image: ImageSource, *, size: int | tuple[int, int] | None = None, keep_indices: Keep = None
+    ) -> ViTMSNOutput:
         """Every layer's tokens of one picture, for attention maps: batch 1, float32, on the CPU; remembered.
 
         Args:
-            size, keep_indices: as in :meth:`embed`.
+            size, keep_indices: as in :meth:`embed`; a size may also be (height, width), for pictures that keep theirs.
         """
         where = self._size(size)
         rows = self._keep(keep_indices, 1, where)
@@ -393,8 +405,8 @@ class Encoder:
         self.last = Timing(milliseconds, len(pixels), patches, (height, width))
         return out
 
-    def _size(self, size: int | None) -> tuple[int, int]:
-        height, width = self.input_size if size is None else (size, size)
+    def _size(self, size: int | tuple[int, int] | None) -> tuple[int, int]:
+        height, width = self.input_size if size is None else (size, size) if isinstance(size, int) else size
         patch_height, patch_width = self.patch_size
         if height < patch_height or width < patch_width or height % patch_height or width % patch_width:
             raise InputError(
