@@ -16,10 +16,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "vitmsn"
 
 TRAINING = {"config", "checkpoint", "model", "image", "masking", "data", "encoder", "fewshot"}
-PRETRAIN = {"pretrain.views", "pretrain.loss", "pretrain.schedule", "pretrain.trainer", "pretrain.finetune"}
+PRETRAIN = {f"pretrain.{path.stem}" for path in (PACKAGE / "pretrain").glob("[!_]*.py")}
 LIBRARY = {
     *("errors", "limits", "config", "checkpoint", "model", "image", "data", "masking", "encoder", "attention"),
-    *("relevance",),
+    *("relevance", "robustness"),
     *("fewshot", "archive", "gallery", "projection", "lowshot", "export", "draw"),
 }
 CLI = {f"cli.{path.stem}" for path in (PACKAGE / "cli").glob("[!_]*.py")}
@@ -33,7 +33,11 @@ ALLOWED: dict[str, set[str]] = {
     "limits": set(),
     "config": {"errors"},
     "masking": {"errors"},
-    "fewshot": {"errors"},
+    "folds": {"errors"},
+    "classifiers": {"errors", "folds"},
+    "judgement": {"errors", "folds", "classifiers"},
+    "rejector": {"errors", "folds"},
+    "fewshot": {"errors", "folds", "classifiers", "judgement", "rejector"},
     "projection": {"errors"},
     "draw": {"errors"},
     "pretrain.loss": {"errors"},
@@ -44,15 +48,17 @@ ALLOWED: dict[str, set[str]] = {
     "data": {"errors", "limits", "image"},
     "attention": {"errors", "model"},
     "relevance": {"errors", "attention", "model"},
+    "robustness": {"errors", "image", "encoder", "attention"},
     "encoder": {"errors", "limits", "config", "checkpoint", "model", "image", "masking"},
     "archive": {"errors", "limits"},
     "gallery": {"errors", "limits", "archive", "image", "encoder"},
     "lowshot": {"errors", "data", "encoder", "fewshot"},
     "export": {"errors", "checkpoint", "model", "fewshot", "gallery"},
     "pretrain": PRETRAIN,
-    "pretrain.views": {"errors"} | TRAINING | PRETRAIN,
-    "pretrain.trainer": {"errors"} | TRAINING | PRETRAIN,
-    "pretrain.finetune": {"errors"} | TRAINING | PRETRAIN,
+    **dict.fromkeys(
+        PRETRAIN - {"pretrain.loss", "pretrain.schedule", "pretrain.report"}, {"errors"} | TRAINING | PRETRAIN
+    ),
+    "pretrain.report": {"errors", "draw"},
     "ui": SHARED | TABS | {"ui.build"},
     **dict.fromkeys(SHARED | TABS, LIBRARY | SHARED),
     "ui.build": LIBRARY | SHARED | TABS,
@@ -83,7 +89,6 @@ LONG_FROM = 450
 LONG: dict[str, str] = {
     "checkpoint": "one key table for each foreign format, and the strict reading that they share",
     "encoder": "the one way from pictures to embeddings, tokens and classes, with its lock and its cache",
-    "fewshot": "four estimators of one contract, their held-out judgement and the rejector, with the checks they share",
     "gallery": "one kind of example, what a visitor does with it, and the bundle that must fit both",
     "image": "the only decoder, with every format's conversion, and the only preprocessing",
     "lowshot": "features, kNN, linear probe and low-shot protocol, on the rows and the solver that they share",

@@ -1,0 +1,185 @@
+"""What hiding does, against the formulas; and searches against every mask there is."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vitmsn import checkpoint, masking, robustness
+from vitmsn.config import ViTMSNConfig
+from vitmsn.encoder import Encoder
+from vitmsn.errors import InputError, MissingHeadError
+from vitmsn.image import Picture, ViTMSNImageProcessor, decode
+from vitmsn.model import MSNHead, ViTMSNModel
+from vitmsn.pretrain.loss import msn_loss, sharpen
+
+CONFIG = ViTMSNConfig(
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=32,
+    image_size=12,
+    patch_size=4,
+    initializer_range=0.3,
+    id2label={0: "ant", 1: "bee", 2: "cat"},
+)
+
+
+def make(folder: Path, classifier: bool = True, msn: bool = True, seed: int = 0) -> Encoder:
+    torch.manual_seed(seed)
+    head = MSNHead(16, 8, 6, 5)
+    torch.nn.init.normal_(head.prototypes)
+    checkpoint.save(
+        folder,
+        CONFIG,
+        ViTMSNModel(CONFIG).state_dict(),
+        classifier={"weight": torch.randn(3, 16), "bias": torch.zeros(3)} if classifier else {},
+        msn_head=head.state_dict() if msn else {},
+        processor=ViTMSNImageProcessor(12).to_dict(),
+    )
+    return Encoder.from_pretrained(folder, device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    return make(tmp_path_factory.mktemp("models") / "whole")
+
+
+@pytest.fixture(scope="module")
+def picture() -> Picture:
+    noise = np.random.default_rng(3).integers(0, 255, (30, 40, 3), dtype=np.uint8)
+    return decode(Image.fromarray(noise), name="noise.png")
+
+
+def sample(ratio: float, seed: int) -> np.ndarray:
+    return masking.random_mask((3, 3), ratio, torch.Generator().manual_seed(seed))[0].numpy()
+
+
+# Answers, the loss
+
+
+def test_an_answer_is_a_class_or_else_the_nearest_prototype(encoder: Encoder, picture: Picture, tmp_path: Path) -> None:
+    embedded = encoder.embed(picture)
+    told = robustness.answers(encoder, embedded)
+    assert told.kind == "class" and told.name(0) == encoder.classify(picture)[0].labels[0]
+    bare = make(tmp_path / "bare", classifier=False)
+    told = robustness.answers(bare, bare.embed(picture))
+    assert told.kind == "prototype" and told.name(0) == f"prototype {bare.assign(picture)[0].argmax() + 1}"
+    with pytest.raises(MissingHeadError, match="neither a classifier nor prototypes"):
+        robustness.answers(make(tmp_path / "none", False, False), embedded)
+
+
+def test_the_assignment_is_the_training_loss(encoder: Encoder, picture: Picture) -> None:
+    full, masked = encoder.embed(picture), encoder.embed(picture, keep_indices=[0, 4, 5])
+    found = robustness.assignment(encoder, full, masked)
+    head = encoder.msn_head
+    assert head is not None
+    anchors = head.assign(torch.from_numpy(masked))
+    targets = sharpen(head.assign(torch.from_numpy(full)), head.sharpening)
+    expected = msn_loss(anchors[None], targets, me_max_weight=0).cross_entropy
+    assert found.cross_entropy == pytest.approx(float(expected), rel=1e-5)
+    np.testing.assert_allclose(found.target, encoder.assign(picture, sharpen=True)[0], rtol=1e-4)
+    assert found.even == pytest.approx(math.log(5)) and found.least <= found.cross_entropy
+    same = robustness.Assignment(found.target, found.target)
+    assert same.cross_entropy == pytest.approx(found.least)
+    even = robustness.Assignment(found.target, np.full(5, 0.2))
+    assert even.cross_entropy == pytest.approx(math.log(5), rel=1e-5)
+
+
+# Views, curves
+
+
+def test_views_are_those_of_the_encoder(encoder: Encoder, picture: Picture) -> None:
+    kept = np.stack([sample(0.5, seed) for seed in range(3)])
+    found = robustness.views(encoder, picture, kept)
+    full = encoder.embed(picture)
+    for number, row in enumerate(kept):
+        view = encoder.embed(picture, keep_indices=row)
+        expected = float((full @ view.T).item() / np.linalg.norm(full) / np.linalg.norm(view))
+        assert found.similarity[number] == pytest.approx(expected, abs=1e-5)
+        assert found.cross_entropy is not None and found.same is not None
+        assert found.cross_entropy[number] == pytest.approx(
+            robustness.assignment(encoder, full, view).cross_entropy, rel=1e-3
+        )
+        label = encoder.classify(picture, keep_indices=row)[0].labels[0]
+        assert bool(found.same[number]) == (label == encoder.classify(picture)[0].labels[0])
+
+
+def test_a_model_without_heads_still_has_similarities(picture: Picture, tmp_path: Path) -> None:
+    found = robustness.views(make(tmp_path / "none", False, False), picture, sample(0.5, 0)[None])
+    assert found.similarity.shape == (1,) and found.same is None and found.cross_entropy is None
+
+
+def test_the_curve_has_a_point_for_every_ratio_as_it_comes(encoder: Encoder, picture: Picture) -> None:
+    running = robustness.curve(encoder, picture, sample, seeds=(0, 1))
+    first = next(running)
+    assert first.ratio == 0 and first.kept == 9 and first.views.similarity == pytest.approx([1, 1])
+    assert first.milliseconds > 0 and first.views.same is not None and first.views.same.all()
+    rest = list(running)
+    assert [point.ratio for point in rest] == pytest.approx(np.arange(0.05, 0.96, 0.05))
+    assert [point.kept for point in rest] == [masking.kept_count(9, point.ratio) for point in rest]
+    np.testing.assert_allclose([p.ideal / first.ideal for p in rest], [(1 + p.kept) / 10 for p in rest])
+    assert rest[9].views.similarity[1] == pytest.approx(
+        robustness.views(encoder, picture, sample(0.5, 1)[None]).similarity[0], abs=1e-5
+    )
+
+
+# Hide until it changes its mind
+
+
+def smallest(encoder: Encoder, picture: Picture) -> tuple[int | None, int]:
+    """By trying all masks of 9 patches: the fewest hidden that flip the answer, the fewest kept that hold it."""
+    first = robustness.answers(encoder, encoder.embed(picture)).index[0]
+    flips, keeps = [], []
+    for count in range(1, 10):
+        rows = np.array(list(itertools.combinations(range(9), count)))
+        told = robustness.answers(encoder, encoder.embed([picture] * len(rows), keep_indices=rows))
+        flips += [9 - count] if (told.index != first).any() else []
+        keeps += [count] if (told.index == first).any() else []
+    return min(flips, default=None), min(keeps)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_search_finds_sets_that_work_and_nothing_in_them_is_spare(
+    tmp_path: Path, picture: Picture, seed: int
+) -> None:
+    encoder = make(tmp_path / "model", classifier=seed % 2 == 0, seed=seed)
+    first = robustness.answers(encoder, encoder.embed(picture)).index[0]
+
+    def same(kept: np.ndarray) -> bool:
+        return bool(robustness.answers(encoder, encoder.embed(picture, keep_indices=kept)).index[0] == first)
+
+    found = robustness.search(encoder, picture)
+    least, fewest = smallest(encoder, picture)
+    assert same(found.keep) and len(found.keep) >= fewest
+    for patch in found.keep if len(found.keep) > 1 else []:
+        assert not same(found.keep[found.keep != patch]), "it keeps the answer without this one"
+    if found.flip is not None:
+        assert least is not None and len(found.flip) >= least
+        assert not same(np.setdiff1d(np.arange(9), found.flip))
+        for patch in found.flip:
+            assert same(np.setdiff1d(np.arange(9), found.flip[found.flip != patch])), "this one need not be hidden"
+        assert not found.flip_steps[-1].same and set(found.flip_steps[-1].hidden) == set(found.flip)
+        assert all(step.same for step in found.flip_steps[:-2])
+    assert found.keep_steps[-1].same and not set(found.keep_steps[-1].hidden) & set(found.keep)
+    assert len(found.flip_random) == len(found.keep_random) == robustness.ORDERS
+    assert all(size is None or size >= least for size in found.flip_random if least)
+    assert all(size >= fewest for size in found.keep_random)
+
+
+def test_a_search_goes_by_the_scores_it_is_given(encoder: Encoder, picture: Picture) -> None:
+    scores = np.arange(9.0)
+    found = robustness.search(encoder, picture, scores)
+    for step in found.flip_steps[:-1]:
+        assert step.hidden.tolist() == list(range(8, 8 - len(step.hidden), -1))
+    seen: list[tuple[int, int]] = []
+    robustness.search(encoder, picture, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1][0] == seen[-1][1]
+    with pytest.raises(InputError, match="8 scores and 9 patches"):
+        robustness.search(encoder, picture, scores[1:])
