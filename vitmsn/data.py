@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,6 +50,7 @@ class DataSet:
     classes: tuple[str, ...]
     labels: np.ndarray
     read: Callable[[np.ndarray], Iterator[Record]]  # rows of the source, ascending -> their records
+    find: Callable[[np.ndarray], Iterator[Record]]  # the same of rows in any order, without reading what is between
     rows: np.ndarray  # (N,) rows of the source that belong to this data set, ascending
     skipped: tuple[str, ...] = ()
 
@@ -61,11 +63,22 @@ class DataSet:
     def __iter__(self) -> Iterator[Record]:
         return self.read(self.rows)
 
+    def take(self, indices: Iterable[int]) -> Iterator[Record]:
+        """The records at these places (0 to N - 1), in this order: random access, as training from disk needs it.
+
+        Parquet files are first copied into the cache of ``datasets``, once, as memory-mapped tables.
+        """
+        return self.find(self.rows[self._places(indices)])
+
+    def _places(self, indices: Iterable[int]) -> np.ndarray:
+        places = np.fromiter(indices, dtype=np.int64)
+        if len(places) and not (places.min() >= 0 and places.max() < len(self)):
+            raise DataError(f"{self.name} has {len(self)} pictures: indices from 0 to {len(self) - 1} are needed.")
+        return places
+
     def subset(self, indices: Iterable[int]) -> DataSet:
         """The records at these places (0 to N - 1), in the data set's own order, each once."""
-        places = np.unique(np.fromiter(indices, dtype=np.int64))
-        if len(places) and not (places[0] >= 0 and places[-1] < len(self)):
-            raise DataError(f"{self.name} has {len(self)} pictures: indices from 0 to {len(self) - 1} are needed.")
+        places = np.unique(self._places(indices))
         return replace(self, rows=self.rows[places], labels=self.labels[places])
 
     def split(self, fraction: float, seed: int = 0) -> tuple[DataSet, DataSet]:
@@ -231,7 +244,7 @@ def _of_files(
                 raise DataError(f"{root / names[row]} cannot be read ({_reason(error)}): check the file.") from error
             yield Record(names[row], data, _label(labels[row]))
 
-    return DataSet(text, classes, labels.astype(np.int64), read, np.arange(len(names)), tuple(skipped))
+    return DataSet(text, classes, labels.astype(np.int64), read, read, np.arange(len(names)), tuple(skipped))
 
 
 # -- Parquet and the hub, through ``datasets`` ------------------------------------------------------------------------
@@ -250,19 +263,22 @@ def _open_parquet(paths: list[Path], text: str, split: str | None) -> DataSet:
     files = splits[_choose(list(splits), split, text)]
 
     def load(columns: list[str] | None = None) -> Any:
-        from datasets import load_dataset
-
         with tempfile.TemporaryDirectory() as locks:  # nothing is cached: the files are streamed
             return load_dataset(
                 "parquet", data_files=files, split="train", streaming=True, columns=columns, cache_dir=locks
             )
 
+    def indexed() -> Any:
+        return load_dataset("parquet", data_files=files, split="train")
+
     with _datasets(text):
+        from datasets import load_dataset
+
         rows = load()
         image, label = _columns(rows.features, text)
         others = [name for name in rows.features if name != image]
         counted = label or next(iter(others), image)  # reading one small column tells how many rows there are
-        return _of_rows(rows, image, label, load([counted]), counted, text)
+        return _of_rows(rows, image, label, load([counted]), counted, text, indexed)
 
 
 def _open_hub(name: str, split: str | None) -> DataSet:
@@ -272,7 +288,7 @@ def _open_hub(name: str, split: str | None) -> DataSet:
         rows = load_dataset(name, split=split or "train")
         image, label = _columns(rows.features, name)
         counted = label or image
-        return _of_rows(rows, image, label, rows.select_columns([counted]), counted, name)
+        return _of_rows(rows, image, label, rows.select_columns([counted]), counted, name, lambda: rows)
 
 
 @contextmanager
@@ -310,9 +326,18 @@ def _columns(features: Any, text: str) -> tuple[str, str | None]:
     return image, first(named, _LABEL_COLUMNS) or first(plain, _LABEL_COLUMNS)
 
 
-def _of_rows(rows: Any, image: str, label: str | None, counted: Any, column: str, text: str) -> DataSet:
-    """``rows``: a data set of ``datasets``; ``counted``: its one ``column`` to count by, the labels if any."""
+def _of_rows(
+    rows: Any, image: str, label: str | None, counted: Any, column: str, text: str, indexed: Callable[[], Any]
+) -> DataSet:
+    """``rows``: a data set of ``datasets``; ``counted``: its one ``column`` to count by, the labels if any;
+    ``indexed``: gives the same rows in a form for random access."""
     from datasets import ClassLabel, Image
+
+    def encoded(rows: Any) -> Any:
+        """With the pictures' bytes as they are, in tables."""
+        if isinstance(rows.features[image], Image):
+            rows = rows.cast_column(image, Image(decode=False))
+        return rows.with_format("arrow")
 
     tables = counted.with_format("arrow").iter(batch_size=10_000)
     if label is None:
@@ -333,9 +358,7 @@ def _of_rows(rows: Any, image: str, label: str | None, counted: Any, column: str
             raise DataError(f"{text} has the label {labels.max()} but {len(classes)} class names: correct the file.")
     if not len(labels):
         raise DataError(f"{text} holds no pictures.")
-    if isinstance(rows.features[image], Image):
-        rows = rows.cast_column(image, Image(decode=False))
-    rows = rows.with_format("arrow")
+    rows = encoded(rows)
 
     def read(wanted: np.ndarray) -> Iterator[Record]:
         start = 0
@@ -348,7 +371,14 @@ def _of_rows(rows: Any, image: str, label: str | None, counted: Any, column: str
                 if not len(wanted) or start > wanted[-1]:
                     return
 
-    return DataSet(text, classes, labels, read, np.arange(len(labels)))
+    table_of = cache(lambda: encoded(indexed()))
+
+    def find(wanted: np.ndarray) -> Iterator[Record]:
+        with _datasets(text):
+            for row, value in zip(wanted, table_of()[wanted.tolist()][image].to_pylist(), strict=True):
+                yield _record(row, value, _label(labels[row]), text)
+
+    return DataSet(text, classes, labels, read, find, np.arange(len(labels)))
 
 
 def _record(row: int, value: dict[str, Any] | None, label: int | None, text: str) -> Record:

@@ -11,11 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from vitmsn import checkpoint, cli, config
+from vitmsn import checkpoint, cli
 from vitmsn.cli import training
 from vitmsn.config import ViTMSNConfig
 from vitmsn.encoder import Encoder
 from vitmsn.model import ViTMSNForImageClassification
+from vitmsn.pretrain import recipe
 
 TRAINING = ("--batch-size", 8, "--held-out", 0.2, "--device", "cpu")
 PRETRAIN = ("pretrain", "tiny-8-64", *TRAINING, "--views", "8:8:0.5", "16:8:0.5", "--focal-views", 1, "--prototypes", 6)
@@ -27,7 +28,9 @@ Capture = pytest.CaptureFixture[str]
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch, small: ViTMSNConfig) -> None:
-    monkeypatch.setitem(config.VARIANTS, "tiny-8-64", small.with_labels(num_labels=2))
+    monkeypatch.setitem(
+        recipe.PRESETS, "tiny-8-64", recipe.Recipe(model=small.with_labels(num_labels=2), picture_size=16)
+    )
 
 
 @pytest.mark.usefixtures("tiny")
@@ -38,7 +41,7 @@ def test_pretrain_end_to_end(run: Run, pictures: Path, tmp_path: Path) -> None:
     trained = Encoder.from_pretrained(found["model"])
     assert trained.has_msn_head and trained.feature_mean is not None and trained.card["epochs"] == 3
     assert len((tmp_path / "run" / "log.csv").read_text().splitlines()) == 2
-    start = Encoder.random(config.VARIANTS["tiny-8-64"])
+    start = Encoder.random(recipe.PRESETS["tiny-8-64"].model)
     assert np.abs(trained.embed(pictures / "blue" / "0.png") - start.embed(pictures / "blue" / "0.png")).max() > 1e-3
     # the finished run is not run again, and can be the start of another
     again = run.json(*words, "--out", tmp_path / "run")

@@ -19,7 +19,7 @@ from vitmsn.pretrain.finetune import (
     logits_of,
     sure_threshold,
 )
-from vitmsn.pretrain.trainer import run
+from vitmsn.pretrain.loop import run
 
 SMALL = ViTMSNConfig(
     hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, patch_size=4, image_size=16

@@ -14,7 +14,10 @@ from vitmsn import checkpoint
 from vitmsn.config import ViTMSNConfig
 from vitmsn.encoder import Encoder
 from vitmsn.errors import ConfigError, DataError
-from vitmsn.pretrain.trainer import DivergedError, Recipe, Stage, Trainer, export, run
+from vitmsn.model import ViTMSNModel
+from vitmsn.pretrain.loop import DivergedError, run
+from vitmsn.pretrain.recipe import Recipe, Stage
+from vitmsn.pretrain.trainer import PARTS, Trainer, export
 
 SMALL = ViTMSNConfig(
     hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, patch_size=4, image_size=16
@@ -28,6 +31,7 @@ RECIPE = Recipe(
     output=16,
     epochs=2,
     batch_size=8,
+    picture_size=16,
     warmup_epochs=0.5,
 )
 
@@ -120,7 +124,9 @@ def test_the_log_tells_what_users_ask_for(pictures: torch.Tensor, tmp_path: Path
     with (tmp_path / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [int(row["step"]) for row in rows] == [2, 4, 6]
-    assert [row["measured"] for row in rows] == ["", "knn=0.2500", "knn=0.2500"]
+    assert [row["knn"] for row in rows] == ["", "0.25", "0.25"]
+    assert all(1 <= float(row["feature_rank"]) <= 8 for row in rows)
+    assert all(float(row[f"{part}_ms"]) > 0 for row in rows for part in PARTS)
     assert 1 <= float(rows[0]["prototypes_in_use"]) <= RECIPE.prototypes
     assert float(rows[0]["pictures_per_second"]) > 0
 
@@ -139,16 +145,16 @@ def test_masks_drop_patches_and_differ_between_pictures(
     pictures: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     masks: list[torch.Tensor | None] = []
-    cls = Trainer._cls
+    encode = Trainer._encode
 
-    def spy(self: Trainer, view: torch.Tensor, keep: torch.Tensor | None) -> torch.Tensor:
+    def spy(self: Trainer, network: ViTMSNModel, view: torch.Tensor, keep: torch.Tensor | None = None) -> torch.Tensor:
         masks.append(keep)
-        return cls(self, view, keep)
+        return encode(self, network, view, keep)
 
-    monkeypatch.setattr(Trainer, "_cls", spy)
+    monkeypatch.setattr(Trainer, "_encode", spy)
     Trainer(RECIPE, pictures).train_step()
-    random, focal = masks
-    assert focal is None  # focal crops are never masked
+    target, random, focal = masks
+    assert target is None and focal is None  # focal crops are never masked
     assert random is not None
     assert random.shape == (8, round(16 * (1 - RECIPE.mask_ratio)))
     assert len({tuple(row.tolist()) for row in random}) > 1

@@ -32,6 +32,21 @@ def _side(text: str) -> tuple[float, int]:
         raise argparse.ArgumentTypeError(f"{text!r} is no SIDE:SHARE like 48:0.8") from None
 
 
+def _setting(text: str) -> tuple[str, str]:
+    """me_max_weight=5 -> ("me_max_weight", "5")."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is no NAME=VALUE like me_max_weight=5")
+    return name, value
+
+
+def _count(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
+
+
 def _ending(*endings: str) -> Callable[[str], str]:
     """A check of file names, so that a long command does not fail at its end."""
 
@@ -132,7 +147,7 @@ def make_parser() -> argparse.ArgumentParser:
     _usual(add, "write the table to a .json or .csv file", ".json", ".csv")
 
     add = command("pretrain", training.pretrain, "train a backbone on pictures without labels")
-    add("preset", choices=("tiny-8-64",), help="the architecture and its recipe")
+    add("preset", help="the architecture and its recipe: tiny-8-64, or the paper's small-16, base-16, base-4, ...")
     _training(add)
     add("--init", help="go on from this model's weights: a folder, a file or a hub id")
     add("--mask-ratio", type=float, help="share of the patches dropped from random views")
@@ -140,7 +155,15 @@ def make_parser() -> argparse.ArgumentParser:
     add("--prototypes", type=int)
     about = "sides of the views in pixels and their share of the run, in order: 32:16:0.8 48:24:0.15 64:32:0.05"
     add("--views", type=_view, nargs="+", metavar="TARGET:FOCAL:SHARE", help=about)
-    add("--monitor-every", type=int, default=1000, help="steps between kNN of held-out pictures (default: 1000)")
+    about = "any other setting of vitmsn.pretrain.recipe.Recipe: me_max_weight=5 ema=0.996,1 shared_mask=true"
+    add("--set", type=_setting, nargs="+", metavar="NAME=VALUE", help=about)
+    add("--as-original", action="store_true", help="details of the original code that the paper does not tell")
+    add("--stream", action="store_true", help="leave pictures on disk (done by itself when they do not fit)")
+    add("--dtype", default="auto", help="of the backbone's forward: auto, float32 or bfloat16")
+    add("--compile", action="store_true", help="let torch.compile write the kernels")
+    add("--log-every", type=_count, default=50, help="steps between rows of the log (default: 50)")
+    add("--save-every", type=_count, default=200, help="steps between checkpoints (default: 200)")
+    add("--monitor-every", type=_count, default=1000, help="steps between kNN of held-out pictures (default: 1000)")
 
     add = command("finetune", training.finetune, "teach a backbone the classes of labelled pictures")
     add("--model", help="the backbone: a folder, a file or a hub id; without it the embedded model")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vitmsn.checkpoint import Checkpoint
-    from vitmsn.model import ViTMSNModel
+    from vitmsn.pretrain.recipe import Recipe
 
 
 # --- pretrain, finetune --------------------------------------------------------------------------------------------
@@ -26,34 +26,63 @@ QUERIES, REFERENCE = 2000, 10_000  # pictures of the kNN that watches a run: hel
 GO_ON = "not finished: give the same command again to go on"
 
 
-def pretrain(options: Options) -> Answer:
+def pretrain(options: Options) -> Answer | int:
     from vitmsn import checkpoint
+    from vitmsn.encoder import choose_dtype
     from vitmsn.lowshot import knn_accuracy
+    from vitmsn.pretrain import loop, report
     from vitmsn.pretrain import trainer as training
+    from vitmsn.pretrain.processes import Processes
 
     init = _initial(checkpoint.load(options.init)) if options.init else None
     recipe, out = _recipe(options, init), Path(options.out)
-    train, pictures, labels, queries, wanted = _read(options, recipe.model.image_size)
-    trainer = training.Trainer(recipe, pictures, _device(options), init)
-    known, asked = (numbers.numpy() >= 0 for numbers in (labels, wanted))
-    labelled = bool(known.any() and asked.any())
+    processes = Processes.from_environment(_device(options))
+    train, (pictures, labels), (queries, wanted) = _pretraining_data(options, recipe.picture_size, processes.first)
+    precision = choose_dtype(options.dtype, processes.device)
+    trainer = training.Trainer(
+        recipe, pictures, init=init, processes=processes, precision=precision, compiled=options.compile
+    )
+    known, asked = _spread(labels >= 0, REFERENCE), _spread(wanted >= 0, QUERIES)
 
     def knn() -> dict[str, float]:
-        X = _cls_of(trainer.target_model, pictures[known][:REFERENCE])
-        T = _cls_of(trainer.target_model, queries[asked][:QUERIES])
-        return {"knn": knn_accuracy(X, labels[known][:REFERENCE], T, wanted[asked][:QUERIES])}
+        X, T = (training.embed(trainer.target_model, *pair).numpy() for pair in ((pictures, known), (queries, asked)))
+        return {"knn": knn_accuracy(X, labels[known], T, wanted[asked])}
 
-    limits: dict[str, Any] = {"limit_minutes": options.limit_minutes, "monitor_every": options.monitor_every}
-    finished = training.run(trainer, out, monitor=knn if labelled else None, say=say, **limits)
-    last = knn() if labelled else {}
+    def draw(_: dict[str, float]) -> None:
+        report.figure(out / "log.csv", out / "log.png")
+
+    finished = loop.run(
+        trainer,
+        out,
+        limit_minutes=options.limit_minutes,
+        log_every=options.log_every,
+        save_every=options.save_every,
+        monitor=knn if len(known) and len(asked) else None,
+        monitor_every=options.monitor_every,
+        logged=draw,
+        say=say,
+    )
+    if not processes.first:
+        return 0
+    last = knn() if len(known) and len(asked) else {}
     epochs = round(trainer.step / trainer.steps_per_epoch, 3)
     card = {"trained_on": train, "pictures": len(pictures), "epochs": epochs, "initialised_from": options.init}
+    card |= {"processes": processes.count, "precision": str(precision).removeprefix("torch.")}
     card |= {name: round(value, 4) for name, value in last.items()}
     training.export(trainer, out / "model", card)
     data = {"out": str(out), "model": str(out / "model"), "finished": finished, "steps": trainer.step, **card}
     row = (trainer.step, trainer.steps, epochs, percent(last["knn"]) if last else "no labels")
-    lines = [f"{data['model']} is a model for --model; {out / 'log.csv'} is the log", *([] if finished else [GO_ON])]
+    lines = [
+        f"{data['model']} is a model for --model; the log is {out / 'log.csv'}, and a figure beside it",
+        *([] if finished else [GO_ON]),
+    ]
     return Answer(data, ("steps", "of", "epochs", "kNN of held-out pictures"), [row], lines)
+
+
+def _spread(chosen: Tensor, most: int) -> Tensor:
+    """At most ``most`` of the places where ``chosen`` (N,) holds, evenly spread: files are often sorted by class."""
+    places = chosen.nonzero().flatten()
+    return places[:: max(1, -(-len(places) // most))]
 
 
 def _device(options: Options) -> Any:
@@ -64,6 +93,23 @@ def _device(options: Options) -> Any:
     if options.threads:
         torch.set_num_threads(options.threads)
     return choose_device(options.device)
+
+
+def _pretraining_data(options: Options, side: int, talks: bool) -> tuple[str, Any, Any]:
+    """(name, pictures and labels to train on, pictures and labels held out)."""
+    from vitmsn.data import open_data
+    from vitmsn.pretrain.pictures import open_pictures
+
+    def bar(title: str) -> Bar | None:
+        return Bar(title) if talks else None
+
+    train, held_out = open_data(options.data, options.split).split(options.held_out)
+    stream = True if options.stream else None
+    return (
+        train.name,
+        open_pictures(train, side, stream, bar("reading pictures")),
+        open_pictures(held_out, side, stream, bar("and those held out")),
+    )
 
 
 def _read(options: Options, size: int | tuple[int, int]) -> tuple[str, Tensor, Tensor, Tensor, Tensor]:
@@ -77,13 +123,15 @@ def _read(options: Options, size: int | tuple[int, int]) -> tuple[str, Tensor, T
     return train.name, *read, *kept
 
 
-def _recipe(options: Options, init: Checkpoint | None) -> Any:
+def _recipe(options: Options, init: Checkpoint | None) -> Recipe:
     """The preset with what the options change."""
     from dataclasses import replace
 
-    from vitmsn.pretrain.trainer import Recipe, Stage
+    from vitmsn.pretrain.recipe import PRESETS, Stage
 
-    recipe = Recipe()
+    if options.preset not in PRESETS:
+        raise InputError(f"There is no preset {options.preset!r}; choose among {', '.join(PRESETS)}.")
+    recipe = PRESETS[options.preset]
     names = ("seed", "epochs", "batch_size", "mask_ratio", "focal_views", "prototypes")
     changes: dict[str, Any] = {name: value for name in names if (value := getattr(options, name)) is not None}
     if init is not None:
@@ -99,7 +147,10 @@ def _recipe(options: Options, init: Checkpoint | None) -> Any:
     if options.views:
         total = sum(share for share, _, _ in options.views)
         changes["stages"] = tuple(Stage(share / total, target, focal) for share, target, focal in options.views)
-    return replace(recipe, **changes)
+    recipe = replace(recipe, **changes)
+    if options.as_original:
+        recipe = recipe.as_original()
+    return recipe.with_settings(dict(options.set or ()))
 
 
 def _initial(loaded: Checkpoint) -> Checkpoint:
@@ -111,21 +162,6 @@ def _initial(loaded: Checkpoint) -> Checkpoint:
     return replace(loaded, msn_head=head, tensors=tensors, config=loaded.config.with_labels(num_labels=2))
 
 
-def _cls_of(model: ViTMSNModel, pictures: Tensor) -> np.ndarray:
-    """uint8 pictures (N, 3, height, width) -> CLS embeddings (N, D) at the native size."""
-    import torch
-
-    from vitmsn.config import pair
-    from vitmsn.pretrain import views
-
-    device, side = model.embeddings.cls_token.device, pair(model.config.image_size)[0]
-    with torch.no_grad():
-        outs = [
-            model(views.resize(part.to(device), side), interpolate_pos_encoding=True) for part in pictures.split(250)
-        ]
-    return torch.cat([out.last_hidden_state[:, 0].cpu() for out in outs]).numpy()
-
-
 def finetune(options: Options) -> Answer:
     import torch
 
@@ -135,7 +171,8 @@ def finetune(options: Options) -> Answer:
     from vitmsn.image import ViTMSNImageProcessor
     from vitmsn.model import ViTMSNForImageClassification
     from vitmsn.pretrain import finetune as tuning
-    from vitmsn.pretrain.trainer import run
+    from vitmsn.pretrain.loop import run
+    from vitmsn.pretrain.processes import Processes
 
     source = options.model or checkpoint.embedded()
     classes = open_data(options.data, options.split).classes
@@ -145,6 +182,8 @@ def finetune(options: Options) -> Answer:
         )
     model = ViTMSNForImageClassification.from_pretrained(source, id2label=dict(enumerate(classes)))
     config, out = model.config, Path(options.out)
+    if Processes.from_environment().count > 1:
+        raise InputError("finetune runs in one process; start it without accelerate launch.")
     train, pictures, labels, queries, wanted = _read(options, config.image_size)
     known, asked = labels >= 0, wanted >= 0
     tuner = tuning.Finetuner(_finetune_recipe(options), model, pictures[known], labels[known], _device(options))

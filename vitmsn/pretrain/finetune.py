@@ -21,6 +21,7 @@ from vitmsn.config import pair
 from vitmsn.errors import ConfigError, DataError
 from vitmsn.model import ViTMSNForImageClassification
 from vitmsn.pretrain import schedule, views
+from vitmsn.pretrain.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class FinetuneRecipe:
 
 
 class Finetuner:
-    """One fine-tuning run; the loop is ``trainer.run``.
+    """One fine-tuning run; the loop is ``loop.run``.
 
     Args:
         model: a classifier over ``labels``' classes; trained in place.
@@ -75,6 +76,7 @@ class Finetuner:
                 f"{model.config.num_labels} classes."
             )
         self.recipe, self.pictures, self.labels, self.device = recipe, pictures, labels, torch.device(device)
+        self.processes, self.measuring = Processes(device), False
         torch.manual_seed(recipe.seed)
         self.model = model.to(self.device).train()
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
@@ -154,6 +156,10 @@ class Finetuner:
                 ours.lerp_(new, 1 - momentum)
         right = (logits.argmax(1) == labels).float().mean().item()
         return {"step": self.step, "loss": loss.item(), "training_accuracy": right, "rate": rate, "size": kind.size}
+
+    def details(self) -> dict[str, float]:
+        """Nothing beyond what a step tells."""
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         return {
