@@ -1,193 +1,14 @@
-"""Few-shot classifiers: against refits by brute force, against scikit-learn's contract, and against common sense."""
+"""A lesson: the method it chooses, what it answers, and what it needs."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.base import clone
 from sklearn.datasets import load_digits
-from sklearn.utils.estimator_checks import check_estimator
 
 from vitmsn import fewshot
 from vitmsn.errors import FewShotError
-from vitmsn.fewshot import (
-    CentroidClassifier,
-    KNNClassifier,
-    LogisticClassifier,
-    Rejector,
-    RidgeClassifier,
-    automatic,
-    leave_one_out,
-    nearest,
-    wilson_interval,
-)
-
-ALL = [KNNClassifier, CentroidClassifier, RidgeClassifier, LogisticClassifier]
-LINEAR = [CentroidClassifier, RidgeClassifier, LogisticClassifier]
-
-
-def blobs(sizes, dim=20, spread=0.8, seed=0, dtype=np.float64):
-    """Clouds around random points, away from the origin, with class sizes ``sizes``."""
-    rng = np.random.default_rng(seed)
-    y = np.repeat(np.arange(len(sizes)), sizes)
-    return (rng.normal(size=(len(sizes), dim))[y] * spread + rng.normal(size=(len(y), dim)) + 3).astype(dtype), y
-
-
-@pytest.mark.parametrize("estimator", ALL)
-def test_the_scikit_learn_contract_holds_without_exceptions(estimator, monkeypatch):
-    monkeypatch.setattr(fewshot, "EXACT_REFITS", 12)  # the same code, fewer refits
-    check_estimator(estimator(), on_skip=None)
-
-
-@pytest.mark.parametrize("center", [None, np.full(20, 2.7)], ids=["own mean", "given"])
-@pytest.mark.parametrize("sizes", [[2, 3, 4], [6, 7], [1, 3, 5, 2], [30, 4, 12]], ids=str)
-@pytest.mark.parametrize("estimator", ALL)
-def test_held_out_scores_equal_refitting_without_the_row(estimator, sizes, center):
-    X, y = blobs(sizes)
-    model = estimator(center=center).fit(X, y)
-    for i in range(len(y)):
-        rest = np.arange(len(y)) != i
-        if y[i] not in y[rest]:
-            assert model.held_out_scores_[i, y[i]] == -np.inf
-            continue
-        middle = np.mean([X[rest & (y == k)].mean(axis=0) for k in np.unique(y)], axis=0) if center is None else center
-        other = clone(model)
-        other.classes_ = model.classes_
-        other._learn(fewshot._unit(X[rest] - middle), y[rest])
-        expected = other._scores(fewshot._unit(X[i : i + 1] - middle))[0]
-        tolerance = 5e-3 if estimator is LogisticClassifier else 1e-9  # an iterative solver from two starts
-        np.testing.assert_allclose(model.held_out_scores_[i], expected, atol=tolerance)
-
-
-@pytest.mark.parametrize("estimator", ALL)
-def test_held_out_predictions_equal_those_of_the_public_way(estimator):
-    X, y = blobs([4, 5, 3])
-    predictions = [estimator().fit(np.delete(X, i, 0), np.delete(y, i)).predict(X[i : i + 1])[0] for i in range(12)]
-    assert leave_one_out(estimator(), X, y).predictions.tolist() == predictions
-
-
-@pytest.mark.parametrize("estimator", [KNNClassifier, CentroidClassifier, RidgeClassifier])
-def test_single_precision_more_columns_than_rows_and_blocks_change_nothing(estimator, monkeypatch):
-    X, y = blobs([5, 9, 6], dim=64)
-    expected = leave_one_out(estimator(), X, y)
-    monkeypatch.setattr(fewshot, "BLOCK", 60)  # three rows at a time
-    blocked = leave_one_out(estimator(), X, y)
-    np.testing.assert_allclose(blocked.probabilities, expected.probabilities, atol=1e-9)
-    single = leave_one_out(estimator(), X.astype(np.float32), y)
-    np.testing.assert_allclose(single.probabilities, expected.probabilities, atol=1e-4)
-
-
-def test_a_held_out_row_does_not_move_its_own_centre():
-    # One far row drags the mean of all rows towards itself; its own fold must not know.
-    X, y = blobs([4, 4])
-    X[0] += 1000
-    middle = (X[1:4].mean(axis=0) + X[4:].mean(axis=0)) / 2
-    expected = CentroidClassifier(center=middle).fit(X[1:], y[1:])
-    result = CentroidClassifier().fit(X, y)
-    np.testing.assert_allclose(result.held_out_scores_[0], expected._scores(expected._prepared(X[:1]))[0], atol=1e-6)
-
-
-@pytest.mark.parametrize("estimator", ALL)
-def test_digits_are_learnt_and_the_confidence_is_earned(estimator):
-    X, y = load_digits(return_X_y=True)
-    rng = np.random.default_rng(0)
-    train = np.concatenate([rng.choice(np.flatnonzero(y == k), 10, replace=False) for k in range(10)])
-    test = np.setdiff1d(np.arange(len(y)), train)
-    model = estimator().fit(X[train], y[train])
-    accuracy, confidence = model.score(X[test], y[test]), model.predict_proba(X[test]).max(axis=1).mean()
-    assert accuracy > 0.85
-    assert abs(accuracy - confidence) < 0.06
-    low, high = leave_one_out(estimator(), X[train], y[train]).interval
-    assert low - 0.02 < accuracy < high + 0.02
-
-
-def test_more_data_makes_a_perfect_record_more_certain():
-    def surest(size):
-        X, y = blobs([size, size], spread=9)
-        assert leave_one_out(CentroidClassifier(), X, y).accuracy == 1
-        return CentroidClassifier().fit(X, y).predict_proba(X).max(axis=1).mean()
-
-    assert 0.7 < surest(2) < surest(10) < surest(100) < 1
-
-
-def test_the_temperature_is_the_best_on_platt_targets():
-    rng = np.random.default_rng(1)
-    scores, codes = rng.normal(size=(50, 4)), rng.integers(4, size=50)
-    scores[np.arange(50), codes] += 1
-    target = np.full((50, 4), 1 / 52 / 3)
-    target[np.arange(50), codes] = 51 / 52
-
-    def loss(temperature):
-        return -(target * np.log(fewshot._softmax(scores / temperature))).sum()
-
-    best = fewshot._choose_temperature(scores, codes)
-    assert loss(best) < min(loss(best * 1.01), loss(best / 1.01))
-
-
-def test_noise_gives_flat_probabilities():
-    rng = np.random.default_rng(0)
-    model = CentroidClassifier().fit(rng.normal(size=(200, 50)), np.arange(200) % 4)
-    assert model.predict_proba(rng.normal(size=(100, 50))).max() < 0.45
-
-
-@pytest.mark.parametrize("estimator", ALL)
-def test_one_example_per_class_uses_the_fixed_temperature_and_judges_nothing(estimator):
-    X, y = blobs([1, 1, 1])
-    model = estimator().fit(X, y)
-    assert model.temperature_ == estimator._fallback_temperature
-    assert (model.predict(X) == y).all()
-    result = leave_one_out(estimator(), X, y)
-    assert not result.judged.any() and result.total == 0 and np.isnan(result.accuracy)
-    assert result.interval == (0, 1) and np.isnan(result.class_accuracy).all()
-    assert (result.probabilities[np.arange(3), y] == 0).all()
-    np.testing.assert_allclose(result.probabilities.sum(axis=1), 1)
-    assert result.sentence() == "Each class has a single example: add a second one to judge by leaving one out."
-
-
-@pytest.mark.parametrize("estimator", LINEAR)
-@pytest.mark.parametrize("sizes", [[5, 4], [4, 8, 5]], ids=str)
-def test_one_linear_layer_says_the_same(estimator, sizes):
-    X, y = blobs(sizes)
-    model = estimator().fit(X, y)
-    weight, bias = model.to_linear()
-    rng = np.random.default_rng(3)
-    queries = rng.normal(size=(500, 20)) * 4 + 3
-    names = model.predict(queries)
-    assert ((queries @ weight.T + bias).argmax(axis=1) == names).all() and len(set(names)) == len(sizes)
-    usual = model.center_ + fewshot._unit(queries - model.center_) * model.norm_
-    np.testing.assert_allclose(fewshot._softmax(usual @ weight.T + bias), model.predict_proba(usual), atol=1e-9)
-
-
-@pytest.mark.parametrize("estimator", [CentroidClassifier, RidgeClassifier, LogisticClassifier])
-def test_a_large_class_does_not_swallow_a_small_one(estimator):
-    X, y = blobs([200, 4], spread=1.0)
-    truth, labels = blobs([100, 100], spread=1.0)  # the same seed: the same two places
-    model = estimator().fit(X, y)
-    accuracy = [(model.predict(truth[labels == k]) == k).mean() for k in (0, 1)]
-    assert min(accuracy) > 0.75
-
-
-def test_knn_votes_by_similarity_not_by_head_count():
-    X = np.array([[1.0, 0.0], [0.6, 0.8], [0.6, -0.8], [-1.0, 0.1]])
-    model = KNNClassifier(n_neighbors=3, center=np.zeros(2)).fit(X, ["near", "far", "far", "far"])
-    query = np.array([[1.0, 0.05]])
-    assert model.predict(query) == ["near"]
-    assert KNNClassifier(n_neighbors=3, temperature=9.0, center=np.zeros(2)).fit(
-        X, model.classes_[model.codes_]
-    ).predict(query) == ["far"]
-    similarity, index = model.kneighbors(query, n_neighbors=2)
-    assert index.tolist() == [[0, 1]]
-    np.testing.assert_allclose(similarity[0, 0], 1 / np.hypot(1, 0.05))
-
-
-def test_nearest_examples_come_first_and_ties_keep_their_order():
-    X = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [-1.0, 0.0]])
-    similarity, index = nearest(X, np.array([[2.0, 0.0]]), n_neighbors=9, center=[0.0, 0.0])
-    assert index.tolist() == [[0, 2, 1, 3]]
-    np.testing.assert_allclose(similarity, [[1, 1, 0, -1]])
-    assert nearest(X, np.empty((0, 2)), 3)[1].shape == (0, 3)
-    with pytest.raises(FewShotError, match="rows of equal length"):
-        nearest(X, np.ones((1, 3)))
+from vitmsn.fewshot import CentroidClassifier, KNNClassifier, RidgeClassifier, automatic, learn, leave_one_out
 
 
 def test_automatic_follows_the_smallest_class():
@@ -198,116 +19,74 @@ def test_automatic_follows_the_smallest_class():
         automatic(0)
 
 
-def test_the_report_adds_up_and_finds_the_wrong_label():
-    X, y = blobs([6, 7, 1], spread=3)
-    names = np.array(["cat", "dog", "emu"])[y]
-    names[2] = "dog"
-    result = leave_one_out(RidgeClassifier(), X, names)
-    assert result.judged.sum() == result.total == result.confusion.sum() == 13
-    assert result.right == 12 and result.accuracy == 12 / 13 and result.interval == wilson_interval(12, 13)
-    assert result.confusion.tolist() == [[5, 0, 0], [1, 7, 0], [0, 0, 0]]
-    np.testing.assert_allclose(result.class_accuracy, [1, 7 / 8, np.nan])
-    assert result.suspects().tolist() == [2] and result.predictions[2] == "cat"
-    assert result.exact and result.sentence() == (
-        "92% right (12 of 13; 95 % interval 67% to 99%), each held out alone; 1 alone in its class not judged."
-    )
+def cloud(shots, seed=0, far=0.0):
+    """Three classes of embeddings, ``far`` from a feature mean at the origin, with pixels of nothing but noise."""
+    rng = np.random.default_rng(seed)
+    y = np.repeat(["a", "b", "c"], shots)
+    X = np.repeat(np.eye(3, 12) * 4, shots, axis=0) + rng.normal(size=(len(y), 12)) + far
+    return X.astype(np.float32), y, rng.uniform(0, 255, (len(y), 48)).astype(np.float32)
 
 
-def test_wilson_interval_agrees_with_the_published_example():
-    low, high = wilson_interval(81, 263)  # Newcombe 1998, table I
-    assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
-    assert wilson_interval(0, 0) == (0, 1) and wilson_interval(5, 5)[1] == 1
+@pytest.mark.parametrize(("shots", "method"), [(1, "centroid"), (2, "centroid"), (3, "ridge"), (9, "ridge")])
+def test_automatic_says_why(shots, method):
+    X, y, noise = cloud(shots)
+    lesson = learn(X, y, pixels=noise, feature_mean=np.zeros(12))
+    assert lesson.method == method and lesson.reason == f"{shots} example{'s' * (shots > 1)} in the smallest class"
+    assert lesson.shots == shots and lesson.counts == dict.fromkeys("abc", shots) and lesson.linear
+    assert (lesson.rejector is None) == (shots < 3) and bool(lesson.few) == (shots < 3)
+    expected = leave_one_out(automatic(shots, center=np.zeros(12) if shots < 3 else None), X, y)
+    assert np.array_equal(lesson.judged.probabilities, expected.probabilities)
 
 
-def test_many_logistic_examples_are_held_out_in_folds_and_it_is_said():
-    X, y = blobs([150, 80, 1])
-    result = leave_one_out(LogisticClassifier(), X, y)
-    assert not result.exact and result.method == "held out in ten folds" and not result.judged[-1]
-    assert result.total == 230 and 0.6 < result.accuracy < 1
-    assert leave_one_out(LogisticClassifier(), X[:200], y[:200]).exact
+def test_automatic_takes_raw_pixels_where_the_model_knows_less():
+    data = load_digits()
+    rng = np.random.default_rng(0)
+    chosen = np.concatenate([rng.choice(np.flatnonzero(data.target == k), 5, replace=False) for k in range(10)])
+    pixels, y = data.data[chosen] * 15.9, data.target[chosen].astype(str)
+    noise = rng.normal(size=(50, 12))
+    lesson = learn(noise, y, pixels=pixels)
+    assert lesson.method == "pixels" and not lesson.linear
+    assert lesson.reason.startswith(f"raw pixels were right for {lesson.pixels.right} of 50 examples, the model for ")
+    rest = np.setdiff1d(np.arange(len(data.data)), chosen)[:300]
+    said = lesson.answer(noise[:0], pixels=data.data[rest] * 15.9)
+    assert np.mean([one.closest == str(label) for one, label in zip(said, data.target[rest], strict=True)]) > 0.8
+    with pytest.raises(FewShotError, match="give the queries' pixels"):
+        lesson.answer(noise)
+    assert learn(noise, y, "ridge", pixels=pixels).method == "ridge"  # asked for is asked for
+    assert learn(noise, y).method == "ridge"
 
 
-@pytest.mark.parametrize("estimator", ALL)
-def test_beyond_the_calibration_rows_a_seeded_sample_chooses_the_temperature(estimator, monkeypatch):
-    X, y = blobs([400, 300, 300])
-    whole = estimator().fit(X, y)
-    monkeypatch.setattr(fewshot, "CALIBRATION_ROWS", 500)
-    sample = estimator().fit(X, y)
-    assert sample.held_out_scores_ is None
-    assert sample.temperature_ == estimator().fit(X, y).temperature_ == pytest.approx(whole.temperature_, rel=0.4)
-    result = leave_one_out(estimator(), X, y)
-    assert result.probabilities.shape == (1000, 3) and result.accuracy > 0.7
+def test_with_two_examples_automatic_takes_raw_pixels_when_the_model_finds_all_alike():
+    X, y, noise = cloud(2, far=40.0)
+    lesson = learn(X, y, pixels=noise, feature_mean=np.zeros(12))
+    assert lesson.method == "pixels" and lesson.reason.startswith("the model finds all examples alike")
+    assert learn(X, y, pixels=noise).method == "centroid"  # without a feature mean nobody can tell
 
 
-@pytest.mark.parametrize("estimator", ALL)
-def test_an_example_at_the_centre_and_repeated_examples_stay_finite(estimator):
-    X = np.array([[0.0, 0.0], [1.0, 1.0], [1.0, 1.0], [-1.0, 0.0], [0.0, 0.0]])
-    for center in (None, np.zeros(2)):
-        model = estimator(center=center).fit(X, [0, 0, 1, 1, 0])
-        assert np.isfinite(model.predict_proba(X)).all() and np.isfinite(model.held_out_scores_).all()
+def test_queries_come_with_their_evidence_and_strangers_are_not_named():
+    X, y, _ = cloud(8)
+    lesson = learn(X, y, examples=[f"{label}{i}" for i, label in enumerate(y)])
+    own, other = lesson.answer(np.stack([X[0] + 0.01, 20 * np.eye(12)[7]]), n_neighbors=2)
+    assert own.label == own.closest == "a" and own.confidence == own.probabilities.max() > 0.5
+    assert own.neighbours[0][0] == 0 and own.neighbours[0][1] > 0.999 and len(own.neighbours) == 2
+    assert other.label is None and other.closest in "abc" and lesson.examples[0] == "a0"
+    assert lesson.answer(X[:0]) == [] and lesson.curve().shots[-1] == 7 and lesson.lonely().dtype == np.intp
 
 
-def test_errors_say_what_to_do():
-    X, y = blobs([3, 3])
-    with pytest.raises(FewShotError, match=r"only one class came \(cat, n_samples = 6\): add an example of a second"):
-        CentroidClassifier().fit(X, ["cat"] * 6)
-    with pytest.raises(FewShotError, match="no example came: give at least one example of each of two classes"):
-        RidgeClassifier().fit(np.empty((0, 4)), [])
-    with pytest.raises(FewShotError, match=r"center has shape \(7,\), but the rows have 20 numbers"):
-        CentroidClassifier(center=np.zeros(7)).fit(X, y)
-    with pytest.raises(FewShotError, match="not finite"):
-        CentroidClassifier(center=np.full(20, np.nan)).fit(X, y)
-    for wrong in (
-        KNNClassifier(n_neighbors=0),
-        KNNClassifier(temperature=0),
-        RidgeClassifier(alpha=0),
-        LogisticClassifier(C=-1),
-    ):
-        with pytest.raises(FewShotError, match="came"):
-            wrong.fit(X, y)
-    with pytest.raises(FewShotError, match="Rejector came: leave_one_out judges KNNClassifier"):
-        leave_one_out(Rejector(), X, y)
+def test_knn_takes_its_settings_and_what_is_not_offered_is_said():
+    X, y, noise = cloud(3)
+    knn = learn(X, y, "knn", k=2, temperature=0.5).classifier
+    assert isinstance(knn, KNNClassifier) and (knn.n_neighbors, knn.temperature) == (2, 0.5)
+    with pytest.raises(FewShotError, match="no method 'magic'; choose one of auto, knn"):
+        learn(X, y, "magic")
+    with pytest.raises(FewShotError, match="Pictures of 1 classes came"):
+        learn(X[:3], y[:3])
+    with pytest.raises(FewShotError, match="give one label, and pixels, for each"):
+        learn(X, y, pixels=noise[:2])
+    with pytest.raises(FewShotError, match="The method is pixels and none came"):
+        learn(X, y, "pixels")
 
 
-# --- none of these -------------------------------------------------------------------------------------------------
-
-
-def test_the_rejector_turns_strangers_away_and_keeps_the_promised_share():
-    rejected, turned_away = [], []
-    for seed in range(10):
-        rng = np.random.default_rng(seed)
-        places = rng.normal(size=(4, 30)) * 2
-        X = np.concatenate([place + rng.normal(size=(50, 30)) for place in places[:3]])
-        known = np.concatenate([place + rng.normal(size=(50, 30)) for place in places[:3]])
-        strangers = places[3] + rng.normal(size=(50, 30))
-        rejector = Rejector(caution=0.1, center=np.zeros(30)).fit(X)
-        rejected.append(rejector.reject(known).mean())
-        turned_away.append(rejector.reject(strangers).mean())
-        assert ((rejector.score(known) > rejector.threshold_) == rejector.reject(known)).all()
-    assert abs(np.mean(rejected) - 0.1) < 0.03
-    assert min(turned_away) > 0.95
-
-
-def test_caution_is_the_share_of_examples_that_would_be_rejected():
-    X, _ = blobs([20, 20])
-    for caution in (0.0, 0.25, 0.5, 1.0):
-        rejector = Rejector(caution=caution).fit(X)
-        expected = {0.0: 0, 1.0: 39}.get(caution, caution * 40)
-        assert (rejector.distances_ > rejector.threshold_).sum() == expected
-
-
-@pytest.mark.parametrize("k", [1, 3, 50])
-def test_the_distances_of_the_rejector_are_those_to_the_other_examples(k):
-    X, _ = blobs([5, 6])
-    distances = Rejector(n_neighbors=k).fit(X).distances_
-    for i in range(len(X)):
-        rest = np.delete(X, i, axis=0)
-        similarity, _ = nearest(rest, X[i : i + 1], n_neighbors=k)
-        np.testing.assert_allclose(distances[i], 1 - similarity[0, -1])
-
-
-def test_the_rejector_needs_two_examples_and_sane_settings():
-    with pytest.raises(FewShotError, match="at least 2 examples"):
-        Rejector().fit(np.ones((1, 3)))
-    with pytest.raises(FewShotError, match=r"caution must lie in 0\.\.1"):
-        Rejector(caution=1.5).fit(np.ones((4, 3)))
+def test_the_centre_follows_the_number_of_examples():
+    mean = np.ones(3)
+    assert fewshot.centre(2, mean) is mean and fewshot.centre(3, mean) is None

@@ -17,7 +17,7 @@ from vitmsn.archive import Entry, read_zip
 from vitmsn.encoder import Encoder
 from vitmsn.errors import ArchiveError, GalleryError, ViTMSNError
 from vitmsn.fewshot import CentroidClassifier
-from vitmsn.gallery import Gallery
+from vitmsn.gallery import Gallery, raw_pixels
 from vitmsn.image import Picture, decode
 
 
@@ -91,7 +91,7 @@ def test_only_a_small_picture_encoded_here_is_kept() -> None:
     example = made.examples[0]
     assert example.picture().size == (256, 192) and example.thumbnail.startswith(b"\xff\xd8")
     assert b"secret" not in example.thumbnail and "\u202e" not in example.name
-    assert made.nbytes == len(example.thumbnail) + 16 * 4 < 64 * 1024
+    assert made.nbytes == len(example.thumbnail) + 16 * 4 + 768 < 64 * 1024
 
 
 def test_doubles_are_left_out_and_said() -> None:
@@ -201,6 +201,17 @@ def test_embedding_again_is_all_or_nothing() -> None:
     assert [example.id for example in made.examples] == ["e1", "e2", "e3"] and not made["e2"].enabled
 
 
+def test_raw_pixels_are_kept_small_and_a_class_can_rest() -> None:
+    made = gallery(10, 11, 12)
+    assert made.pixels.shape == (3, 768) and made.pixels[1].tolist() == [11.0] * 768
+    assert np.array_equal(raw_pixels(pictures(10, 11)), made.pixels[:2])
+    assert raw_pixels([]).shape == gallery().pixels.shape == (0, 768)
+    assert made.enable_class("EVEN", False) == "even"
+    assert made.y.tolist() == ["odd"] and made.counts == {"even": 0, "odd": 1} and len(made) == 3
+    made.enable_class("even")
+    assert made.shots == 1 and len(made.X) == 3
+
+
 # --- the bundle ----------------------------------------------------------------------------------------------------
 
 
@@ -228,6 +239,7 @@ def test_a_bundle_brings_everything_back(tmp_path: Path) -> None:
             after.digest,
         )
         assert np.array_equal(before.embedding, after.embedding) and after.picture().size == (40, 30)
+        assert np.array_equal(before.pixels, after.pixels)
     assert not back["e3"].enabled and back.y.tolist() == ["even", "odd"]
     assert back.add("odd", pictures(13), Fake().embed(pictures(13))).ids == ("e4",)
     assert Gallery.open(path.read_bytes(), Fake()).classes == back.classes
@@ -288,6 +300,10 @@ def forged(tmp_path: Path, **changes: object) -> bytes:
     return zipped({name: data for name, data in files.items() if data is not None})
 
 
+def tensors(**arrays: np.ndarray) -> dict[str, object]:
+    return {"embeddings.safetensors": safetensors.numpy.save(arrays)}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -318,16 +334,12 @@ def forged(tmp_path: Path, **changes: object) -> bytes:
         ({"embeddings.safetensors": None}, "embeddings.safetensors is missing"),
         ({"embeddings.safetensors": b"junk"}, "embeddings.safetensors is damaged"),
         ({"embeddings.safetensors": b"\xff" * 100}, "embeddings.safetensors is damaged"),
-        ({"embeddings.safetensors": safetensors.numpy.save({"x": np.zeros((3, 16), np.float32)})}, "is damaged"),
-        ({"embeddings.safetensors": safetensors.numpy.save({"embeddings": np.zeros((3, 16))})}, "is damaged"),
-        (
-            {"embeddings.safetensors": safetensors.numpy.save({"embeddings": np.zeros((2, 9), np.float32)})},
-            "do not fit",
-        ),
-        (
-            {"embeddings.safetensors": safetensors.numpy.save({"embeddings": np.full((3, 9), np.inf, np.float32)})},
-            "do not fit",
-        ),
+        (tensors(x=np.zeros((3, 16), np.float32)), "is damaged"),
+        (tensors(embeddings=np.zeros((3, 16))), "is damaged"),
+        (tensors(embeddings=np.zeros((3, 9), np.float32), pixels=np.zeros((2, 768), np.uint8)), "do not fit"),
+        (tensors(embeddings=np.zeros((3, 9), np.float32), pixels=np.zeros((3, 768), np.float32)), "is damaged"),
+        (tensors(embeddings=np.zeros((2, 9), np.float32), pixels=np.zeros((3, 768), np.uint8)), "do not fit"),
+        (tensors(embeddings=np.full((3, 9), np.inf, np.float32), pixels=np.zeros((3, 768), np.uint8)), "do not fit"),
         ({"../x.txt": b""}, "points outside"),
     ],
 )

@@ -41,6 +41,19 @@ Progress = Callable[[int, int], object]  # (done, total)
 CHUNK = 64  # pictures decoded and embedded together,
 CHUNK_PIXELS = 50_000_000  # or fewer when they are large: all are in memory at once
 JPEG_QUALITY = 85
+PIXEL_SIDE = 16  # of the raw pixels that the model is compared with: finer ones know little more
+PIXELS = 3 * PIXEL_SIDE**2
+
+
+def raw_pixels(pictures: Sequence[Picture]) -> NDArray[np.float32]:
+    """Pictures (N) as rows (N, PIXELS) of raw pixels, 0..255, as a gallery keeps them of its examples."""
+    rows = [_pixels(picture.thumbnail(limits.THUMBNAIL_SIDE)) for picture in pictures]
+    return np.stack(rows).astype(np.float32) if rows else np.zeros((0, PIXELS), np.float32)
+
+
+def _pixels(thumbnail: Image.Image) -> NDArray[np.uint8]:
+    small = thumbnail.resize((PIXEL_SIDE, PIXEL_SIDE), Image.Resampling.BOX)
+    return np.asarray(small, np.uint8).reshape(PIXELS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +66,12 @@ class Example:
     digest: str  # of the pixels that were sent, hex
     thumbnail: bytes  # JPEG, longer side at most limits.THUMBNAIL_SIDE, encoded here
     embedding: NDArray[np.float32]  # (D,)
+    pixels: NDArray[np.uint8]  # (PIXELS,) the picture at PIXEL_SIDE x PIXEL_SIDE in colour, to compare the model with
     enabled: bool = True  # False: kept, but left out of X and y
 
     @property
     def nbytes(self) -> int:
-        return len(self.thumbnail) + self.embedding.nbytes
+        return len(self.thumbnail) + self.embedding.nbytes + self.pixels.nbytes
 
     def picture(self) -> Image.Image:
         """The thumbnail as a PIL image."""
@@ -121,6 +135,12 @@ class Gallery:
         """Embeddings (N, D) of the enabled examples; (0, 0) when there is none."""
         rows = [example.embedding for example in self.enabled]
         return np.stack(rows) if rows else np.zeros((0, 0), np.float32)
+
+    @property
+    def pixels(self) -> NDArray[np.float32]:
+        """Raw pixels (N, PIXELS) of the enabled examples, 0..255: what a model has to beat."""
+        rows = [example.pixels for example in self.enabled]
+        return np.stack(rows).astype(np.float32) if rows else np.zeros((0, PIXELS), np.float32)
 
     @property
     def y(self) -> NDArray[np.str_]:
@@ -221,7 +241,10 @@ class Gallery:
                     skipped.append(Skipped(name, f"the same picture as {twin.name} in {twin.label}"))
                     continue
                 id = f"e{self._next + len(fresh)}"
-                example = Example(id, self.add_class(label), name, picture.digest, _encoded(picture), row.copy())
+                thumbnail = picture.thumbnail(limits.THUMBNAIL_SIDE)
+                label = self.add_class(label)
+                kept = _encoded(thumbnail), row.copy(), _pixels(thumbnail)
+                example = Example(id, label, name, picture.digest, *kept)
                 known[picture.digest] = example
                 fresh.append(example)
             _check_room(len(self) + len(fresh), self.nbytes + sum(example.nbytes for example in fresh))
@@ -292,6 +315,12 @@ class Gallery:
         examples = [self[id] for id in ids]
         self._examples |= {example.id: replace(example, enabled=enabled) for example in examples}
 
+    def enable_class(self, name: str, enabled: bool = True) -> str:
+        """Let a class count, or keep it without counting. Returns its name."""
+        label = self.label(name)
+        self.enable([example.id for example in self.examples if example.label == label], enabled)
+        return label
+
     def re_embed(self, encoder: Encoder, progress: Progress | None = None) -> None:
         """Embed all thumbnails with another model. All change or, when something raises on the way, none."""
         examples, fresh = self.examples, dict[str, Example]()
@@ -328,12 +357,17 @@ class Gallery:
         }
         rows = [example.embedding for example in self.examples]
         matrix = np.stack(rows) if rows else np.zeros((0, 0), np.float32)
+        raw = np.array([example.pixels for example in self.examples], np.uint8).reshape(-1, PIXELS)
         try:
             text = json.dumps(about, indent=1, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise GalleryError(f"settings hold something else than plain values ({error}): take it out.") from error
         pictures = {_picture(example.id): example.thumbnail for example in self.examples}
-        files = {ABOUT: text.encode(), EMBEDDINGS: safetensors.numpy.save({"embeddings": matrix}), **pictures}
+        files = {
+            ABOUT: text.encode(),
+            EMBEDDINGS: safetensors.numpy.save({"embeddings": matrix, "pixels": raw}),
+            **pictures,
+        }
         try:
             with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.resolve().parent) as beside:
                 fresh = Path(beside) / "gallery"
@@ -391,10 +425,10 @@ def _picture(id: str) -> str:
     return f"pictures/{id}.jpg"
 
 
-def _encoded(picture: Picture) -> bytes:
+def _encoded(thumbnail: Image.Image) -> bytes:
     """What is kept and served of a picture: never the bytes that came, nor their metadata."""
     out = io.BytesIO()
-    picture.thumbnail(limits.THUMBNAIL_SIDE).save(out, "JPEG", quality=JPEG_QUALITY)
+    thumbnail.save(out, "JPEG", quality=JPEG_QUALITY)
     return out.getvalue()
 
 
@@ -436,19 +470,22 @@ def _opened(archive: Archive, encoder: Encoder) -> Gallery:
         len(settings) <= 100 and all(_plain(value) for value in settings.values()), "its settings are not plain values"
     )
     _check_room(len(rows), 0)
-    matrix = None
+    tensors: dict[str, Any] = {}
     with suppress(SafetensorError, KeyError, TypeError):
-        matrix = safetensors.numpy.load(load(EMBEDDINGS, limits.GALLERY_BYTES)).get("embeddings")
+        tensors = safetensors.numpy.load(load(EMBEDDINGS, limits.GALLERY_BYTES))
+    matrix, raw = tensors.get("embeddings"), tensors.get("pixels")
     need(matrix is not None and matrix.dtype == np.float32 and matrix.ndim == 2, f"{EMBEDDINGS} is damaged")
-    matrix = cast(NDArray[np.float32], matrix)
-    need(len(matrix) == len(rows) and np.isfinite(matrix).all(), "its embeddings do not fit its examples")
+    need(raw is not None and raw.dtype == np.uint8 and raw.ndim == 2, f"{EMBEDDINGS} is damaged")
+    matrix, raw = cast(NDArray[np.float32], matrix), cast(NDArray[np.uint8], raw)
+    fits = len(matrix) == len(rows) and raw.shape == (len(rows), PIXELS) and np.isfinite(matrix).all()
+    need(fits, "its embeddings do not fit its examples")
 
     gallery = Gallery(encoder)
     gallery.model, gallery.fingerprint, gallery.settings = shown_name(about["model"]), about["fingerprint"], settings
     for name in classes:
         gallery.add_class(name)
     size = 0
-    for row, embedding in zip(rows, matrix, strict=True):
+    for row, embedding, pixels in zip(rows, matrix, raw, strict=True):
         need(isinstance(row, dict) and row.keys() == FIELDS.keys(), "an example is incomplete")
         need(all(type(row[key]) is kind for key, kind in FIELDS.items()), "an example is wrong")
         need(
@@ -462,7 +499,9 @@ def _opened(archive: Archive, encoder: Encoder) -> Gallery:
             picture = decode(load(_picture(row["id"]), limits.MAX_IMAGE_BYTES), name=name)
         except ImageError as error:
             raise GalleryError(f"{archive.shown} is damaged: {error}") from error
-        example = Example(**row | {"name": name, "thumbnail": _encoded(picture), "embedding": embedding.copy()})
+        thumbnail = _encoded(picture.thumbnail(limits.THUMBNAIL_SIDE))
+        kept = {"name": name, "thumbnail": thumbnail, "embedding": embedding.copy(), "pixels": pixels.copy()}
+        example = Example(**row | kept)
         gallery._examples[example.id] = example
         _check_room(0, size := size + example.nbytes)
     gallery._next = 1 + max((int(id[1:]) for id in gallery._examples), default=0)

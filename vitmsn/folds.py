@@ -1,0 +1,166 @@
+"""What the few-shot classifiers share: rows around a centre, the folds that hold one out, scores to probabilities.
+
+Every row is centred (on the model's feature mean when it is given, else on the mean of the classes' means, which a
+large class cannot drag towards itself) and scaled to length 1, which at 1-5 examples per class matters more than the
+choice of classifier (SimpleShot, arXiv 1911.04623). Scores are divided by one temperature, chosen so that rows which
+the classifier had not seen get fitting probabilities.
+
+A held-out row takes no part in anything, the centre included. Without row i the centre moves by some -s_i, so the rows
+of fold i are z_j + s_i, where z are the rows around the centre of them all. Every fold therefore follows from two Gram
+matrices, z z' and s z', without refitting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vitmsn.errors import FewShotError
+
+Array = NDArray[Any]
+
+BLOCK = 2**18  # numbers in one (folds, rows) block, so that it stays in the processor's cache
+
+
+# --- rows and folds ------------------------------------------------------------------------------------------------
+
+
+def unit(rows: Array) -> Array:
+    """Rows scaled to length 1; a row of zeros (an example exactly at the centre) stays zero and resembles nothing."""
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    scaled: Array = np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
+    return scaled
+
+
+def given_centre(center: ArrayLike, X: Array) -> Array:
+    value: Array = np.asarray(center, dtype=X.dtype)
+    if value.shape != X.shape[1:]:
+        raise FewShotError(
+            f"center has shape {value.shape}, but the rows have {X.shape[1]} numbers: "
+            "give the feature mean of the model that made them, or None."
+        )
+    if not np.isfinite(value).all():
+        raise FewShotError("center holds values that are not finite: give the model's feature mean, or None.")
+    return value
+
+
+def centred(X: Array, codes: Array, center: ArrayLike | None) -> tuple[Array, Array, Array]:
+    """(centre (D,), rows Z around it (N, D), shifts S (N, D)): without row i the rows lie at ``Z + S[i]``."""
+    if center is not None:
+        middle = given_centre(center, X)
+        return middle, X - middle, np.zeros_like(X)
+    counts = np.bincount(codes)
+    means = np.stack([X[codes == k].mean(axis=0, dtype=np.float64) for k in range(len(counts))])
+    middle = means.mean(axis=0).astype(X.dtype)
+    Z = X - middle
+    # A row of a class of n pulls the mean of its class by 1 / (n - 1) of its distance from it, the centre by 1 / C of
+    # that. A class of one vanishes with its row.
+    size, alone = counts[codes, None], counts[codes, None] == 1
+    within = (X - means[codes]) / (len(counts) * np.maximum(size - 1, 1))
+    return middle, Z, np.where(alone, Z / max(len(counts) - 1, 1), within).astype(X.dtype)
+
+
+def blocks(rows: Array, width: int) -> Iterator[Array]:
+    """``rows`` cut so that a (rows, width) matrix stays small."""
+    size = max(1, BLOCK // max(1, width))
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def fold_geometry(Z: Array, S: Array, rows: Array) -> tuple[Array, Array]:
+    """Geometry of the folds that hold out ``rows``, each around its own centre.
+
+    Returns, for fold i and training row j, ``inverse`` (R, N) = 1 / |z_j + s_i|, zero at j = i, and ``cosine`` (R, N)
+    of the held-out row with row j.
+    """
+    shift = S[rows]
+    own = Z[rows] + shift  # (R, D) the held-out rows around the centres of their folds
+    cross = shift @ Z.T  # (R, N)
+    level = np.einsum("rd,rd->r", shift, shift)[:, None]
+    largest = np.einsum("nd,nd->n", Z, Z) + level
+    squared = largest + 2 * cross
+    floor = 8 * np.finfo(Z.dtype).eps * largest  # below rounding error a row sits on the centre: it has no direction
+    inverse = np.where(squared > floor, 1 / np.sqrt(np.maximum(squared, floor + np.finfo(Z.dtype).tiny)), 0)
+    inverse[np.arange(len(rows)), rows] = 0
+    inner = own @ Z.T + np.einsum("rd,rd->r", own, shift)[:, None]  # (R, N)
+    length = np.linalg.norm(own, axis=1, keepdims=True)
+    return inverse, np.divide(inner, length, out=np.zeros_like(inner), where=length > 0) * inverse
+
+
+def one_hot(codes: Array, n_classes: int, dtype: Any) -> Array:
+    return np.eye(n_classes, dtype=dtype)[codes]
+
+
+def nearest(
+    X: ArrayLike, queries: ArrayLike, n_neighbors: int = 5, center: ArrayLike | None = None
+) -> tuple[Array, Array]:
+    """The examples that resemble each query most.
+
+    X: (N, D), queries: (Q, D). Returns (cosine similarities, indices into X), both (Q, min(n_neighbors, N)), most
+    similar first, after centring (``center``, or the mean of X) and scaling to length 1.
+    """
+    rows, wanted = np.asarray(X), np.asarray(queries)
+    if rows.ndim != 2 or wanted.ndim != 2 or rows.shape[1] != wanted.shape[1] or len(rows) == 0:
+        raise FewShotError(
+            f"examples of shape {rows.shape} and queries of shape {wanted.shape} came: "
+            "give at least one example, and rows of equal length from one model."
+        )
+    middle = rows.mean(axis=0) if center is None else given_centre(center, rows)
+    return top(unit(wanted - middle), unit(rows - middle), n_neighbors)
+
+
+def top(queries: Array, rows: Array, k: int) -> tuple[Array, Array]:
+    similarity, index = [], []
+    for block in blocks(np.arange(len(queries)), len(rows)):
+        cosine = queries[block] @ rows.T
+        best = largest_columns(cosine, k)
+        index.append(best)
+        similarity.append(np.take_along_axis(cosine, best, axis=1))
+    width = min(k, len(rows))
+    if not index:
+        return np.zeros((0, width), queries.dtype), np.zeros((0, width), np.intp)
+    return np.concatenate(similarity), np.concatenate(index)
+
+
+def largest_columns(values: Array, k: int) -> Array:
+    """Columns of the k largest values of each row, largest first, the earlier column first among equals."""
+    k = min(k, values.shape[1])
+    if k < values.shape[1]:
+        columns = np.sort(np.argpartition(-values, k - 1, axis=1)[:, :k], axis=1)
+    else:
+        columns = np.broadcast_to(np.arange(k), values.shape)
+    order = np.argsort(-np.take_along_axis(values, columns, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(columns, order, axis=1)
+
+
+# --- probabilities -------------------------------------------------------------------------------------------------
+
+
+def softmax(scores: Array) -> Array:
+    """Rows of float64 probabilities; a score of -inf (a class that the fold did not have) gets exactly 0."""
+    share: Array = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
+    return share / share.sum(axis=1, keepdims=True)
+
+
+def choose_temperature(scores: Array, codes: Array) -> float:
+    """The temperature of least cross-entropy for held-out ``scores`` (M, C) of rows of class ``codes`` (M,).
+
+    The right class is asked for with probability (M + 1) / (M + 2), not 1 (Platt, 1999): a handful of rows, all right,
+    are no proof of certainty. The cross-entropy is convex in 1 / T, so the sign of its slope is enough to bisect.
+    """
+    count, n_classes = scores.shape
+    scores = scores.astype(np.float64) - scores.mean(axis=1, keepdims=True)
+    target = np.full(scores.shape, 1 / (count + 2) / (n_classes - 1))
+    target[np.arange(count), codes] = (count + 1) / (count + 2)
+    wanted = (target * scores).sum()
+    low, high = np.log(1e-3), np.log(1e3)  # of 1 / T
+    for _ in range(40):
+        middle = (low + high) / 2
+        if (softmax(np.exp(middle) * scores) * scores).sum() < wanted:
+            low = middle
+        else:
+            high = middle
+    return float(np.exp(-middle))
