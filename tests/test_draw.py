@@ -217,3 +217,48 @@ def test_threads_draw_the_same() -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert len(set(pool.map(one, range(6)))) == 1
+
+
+# Palettes, contours, colours, side by side
+
+
+@pytest.mark.parametrize("palette", draw.PALETTES)
+def test_every_palette_grows_lighter_evenly(palette: str) -> None:
+    """Read in grey, as by an eye without colours: the order of the values is the order of the lightness."""
+    rgb = draw.colour(np.linspace(0, 1, 64), (0, 1), palette).astype(float)
+    lightness = rgb @ [0.2126, 0.7152, 0.0722]
+    assert (np.diff(lightness) > 0).all() and lightness[-1] - lightness[0] > 150
+    assert len(draw.ramp(5, palette)) == 5
+
+
+def test_an_unknown_palette_is_refused() -> None:
+    with pytest.raises(InputError, match="choose one of magma, cividis, grey"):
+        draw.ramp(palette="jet")
+
+
+def test_a_contour_runs_around_the_set_and_nowhere_else() -> None:
+    kept = np.zeros((4, 4), bool)
+    kept[1:3, 1] = True
+    plain = Image.new("RGB", (400, 400), "white")
+    drawn = np.asarray(draw.contour(plain, kept))
+    touched = (drawn != 255).any(-1)
+    assert touched[100:300, 100].all() and touched[100:300, 200].all() and touched[100, 100:200].all()
+    assert not touched[200, 110:190].any(), "no line between two patches of the set"
+    assert not touched[:90].any() and not touched[:, 210:].any() and not touched[110:190, 110:190].any()
+    assert not (np.asarray(draw.contour(plain, np.zeros((2, 2)))) != 255).any()
+
+
+def test_tints_are_the_colours_and_hidden_patches_grey() -> None:
+    colours = np.zeros((1, 3, 3))
+    colours[0, 0], colours[0, 1], colours[0, 2] = (1, 0, 0), (0, 0.5, 1), np.nan
+    shown = np.asarray(draw.tinted(Image.new("RGB", (30, 10), "white"), colours, 1))
+    assert shown[5, 5].tolist() == [255, 0, 0] and shown[5, 15].tolist() == [0, 128, 255]
+    assert shown[5, 25].tolist() == list(draw.HIDDEN)
+    with pytest.raises(InputError, match="opacity"):
+        draw.tinted(Image.new("RGB", (3, 3)), colours, 2)
+
+
+def test_pictures_side_by_side_keep_their_proportions() -> None:
+    sheet = draw.beside([Image.new("RGB", (200, 100), "red"), Image.new("RGB", (100, 100), "blue")], ["a", "b" * 90])
+    assert sheet.size == (200 + 16 + 100, 100 + 28)
+    assert sheet.getpixel((100, 80)) == (255, 0, 0) and sheet.getpixel((300, 80)) == (0, 0, 255)

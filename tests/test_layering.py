@@ -19,7 +19,7 @@ TRAINING = {"config", "checkpoint", "model", "image", "masking", "data", "encode
 PRETRAIN = {f"pretrain.{path.stem}" for path in (PACKAGE / "pretrain").glob("[!_]*.py")}
 LIBRARY = {
     *("errors", "limits", "config", "checkpoint", "model", "image", "data", "masking", "encoder", "attention"),
-    *("relevance", "robustness"),
+    *("relevance", "robustness", "look"),
     *("fewshot", "archive", "gallery", "projection", "lowshot", "export", "draw"),
 }
 CLI = {f"cli.{path.stem}" for path in (PACKAGE / "cli").glob("[!_]*.py")}
@@ -49,6 +49,7 @@ ALLOWED: dict[str, set[str]] = {
     "attention": {"errors", "model"},
     "relevance": {"errors", "attention", "model"},
     "robustness": {"errors", "image", "encoder", "attention"},
+    "look": {"errors", "image", "model", "encoder", "attention", "relevance", "robustness"},
     "encoder": {"errors", "limits", "config", "checkpoint", "model", "image", "masking"},
     "archive": {"errors", "limits"},
     "gallery": {"errors", "limits", "archive", "image", "encoder"},

@@ -1,8 +1,8 @@
 """Arrays -> pictures: maps over photographs, hidden patches, and charts (matplotlib's Figure, never its pyplot).
 
-Sequential values are drawn in magma, which is even to the eye and safe for the colour blind; classes in Okabe and Ito's
-order with a letter beside each colour, so that no reading depends on colour alone. Every function is pure and may be
-called from any thread. Rows and columns of a grid are patches, row 0 on top.
+Sequential values are drawn in magma (or cividis, or grey), even to the eye and safe for the colour blind; classes in
+Okabe and Ito's order with a letter beside each colour, so that no reading depends on colour alone. Every function is
+pure and may be called from any thread. Rows and columns of a grid are patches, row 0 on top.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ Scale = tuple[float, float]  # the values at the dark and at the bright end
 OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#8C8C8C")
 HIDDEN = (128, 128, 128)  # patches that the model does not see
 MARK = "#56B4E9"  # outlines: magma has no blue this light
+PALETTES = ("magma", "cividis", "grey")  # all even to the eye and told apart by lightness alone
 
 _LOCK = threading.Lock()  # matplotlib's settings and font caches are the process's
 
@@ -48,26 +49,29 @@ def class_style(index: int) -> tuple[str, str]:
     return OKABE_ITO[index % len(OKABE_ITO)], letters
 
 
-@lru_cache(maxsize=1)
-def _magma() -> np.ndarray:
+@lru_cache(maxsize=len(PALETTES))
+def _table(palette: str) -> np.ndarray:
     """(256, 3) uint8, dark to bright."""
     from matplotlib import colormaps
 
-    return np.asarray((colormaps["magma"](np.arange(256))[:, :3] * 255).round(), dtype=np.uint8)
+    if palette not in PALETTES:
+        raise InputError(f"The palette is {palette!r}; choose one of {', '.join(PALETTES)}.")
+    ramp = colormaps["gray" if palette == "grey" else palette](np.arange(256))
+    return np.asarray((ramp[:, :3] * 255).round(), dtype=np.uint8)
 
 
-def ramp(steps: int = 9) -> list[str]:
+def ramp(steps: int = 9, palette: str = "magma") -> list[str]:
     """The colours of a map from its low to its high end as "#rrggbb", for legends drawn elsewhere."""
     places = np.linspace(0, 255, steps).round().astype(int)
-    return ["#{:02x}{:02x}{:02x}".format(*_magma()[place]) for place in places]
+    return ["#{:02x}{:02x}{:02x}".format(*_table(palette)[place]) for place in places]
 
 
-def colour(values: np.ndarray, scale: Scale) -> np.ndarray:
+def colour(values: np.ndarray, scale: Scale, palette: str = "magma") -> np.ndarray:
     """Numbers (...) -> uint8 RGB (..., 3) on ``scale``; outside it takes the nearer end's colour, NaN is grey."""
     low, high = scale
     unknown = np.isnan(values)
     shares = (np.where(unknown, low, values) - low) / max(high - low, np.finfo(float).tiny)
-    pixels = _magma()[(shares.clip(0, 1) * 255).round().astype(int)]
+    pixels = _table(palette)[(shares.clip(0, 1) * 255).round().astype(int)]
     pixels[unknown] = HIDDEN
     return pixels
 
@@ -94,6 +98,7 @@ def overlay(
     opacity: float = 0.6,
     scale: Scale | None = None,
     kept: np.ndarray | None = None,
+    palette: str = "magma",
 ) -> Image.Image:
     """A map of patches over the photograph they were cut from.
 
@@ -114,7 +119,7 @@ def overlay(
     rows, columns = _places(rgb.size, values.shape)
     grey = np.asarray(rgb.convert("L"), dtype=np.float32)[..., None]
     photo = photo + (grey - photo) * min(1.0, 2 * opacity)
-    tint = colour(values, scale or own_scale(values))[rows][:, columns].astype(np.float32)
+    tint = colour(values, scale or own_scale(values), palette)[rows][:, columns].astype(np.float32)
     mixed = photo + (tint - photo) * opacity
     if kept is not None:
         kept = _grid(kept, "set of patches kept").astype(bool)
@@ -148,7 +153,59 @@ def highlight(picture: Image.Image, row: int, column: int, grid: tuple[int, int]
     return marked
 
 
-def head_grid(maps: np.ndarray, scale: Scale | None = None, zoom: int = 8, gap: int = 4) -> Image.Image:
+def tinted(rgb: Image.Image, colours: np.ndarray, opacity: float = 0.6) -> Image.Image:
+    """Colours of patches (rows, columns, 3) from 0 to 1 over the photograph, which goes grey; NaN is a hidden patch."""
+    if not 0 <= opacity <= 1:
+        raise InputError(f"The opacity is {opacity}; it must be from 0 to 1.")
+    known = np.where(np.isnan(colours), np.array(HIDDEN) / 255, colours)
+    rows, columns = _places(rgb.size, known.shape[:2])
+    photo = np.asarray(rgb.convert("RGB"), dtype=np.float32)
+    grey = np.asarray(rgb.convert("L"), dtype=np.float32)[..., None]
+    photo = photo + (grey - photo) * min(1.0, 2 * opacity)
+    mixed = photo + (255 * known[rows][:, columns].astype(np.float32) - photo) * opacity
+    return Image.fromarray(mixed.clip(0, 255).round().astype(np.uint8))
+
+
+def contour(picture: Image.Image, kept: np.ndarray, colour: str = MARK) -> Image.Image:
+    """The picture with a line around a set of patches, (rows, columns) bool, on a black one: seen on any ground."""
+    inside = _grid(kept, "set of patches").astype(bool)
+    marked = picture.convert("RGB")
+    drawn = ImageDraw.Draw(marked)
+    (width, height), (rows, columns) = marked.size, inside.shape
+    x = [round(column * width / columns) for column in range(columns + 1)]
+    y = [round(row * height / rows) for row in range(rows + 1)]
+    around = np.pad(inside, 1)
+    upright = np.argwhere(around[1:-1, :-1] != around[1:-1, 1:])  # (row, line between columns)
+    level = np.argwhere(around[:-1, 1:-1] != around[1:, 1:-1])
+    lines = [((x[c], y[r]), (x[c], y[r + 1])) for r, c in upright]
+    lines += [((x[c], y[r]), (x[c + 1], y[r])) for r, c in level]
+    pen = max(2, round(max(picture.size) / 200))
+    for ink, thick in (("black", 2 * pen), (colour, pen)):
+        for line in lines:
+            drawn.line(line, fill=ink, width=thick)
+    return marked
+
+
+def beside(pictures: Sequence[Image.Image], captions: Sequence[str], side: int = 480, gap: int = 16) -> Image.Image:
+    """Pictures in a row at one height, each with a line of text above it."""
+    font, line = ImageFont.load_default(size=16), 28
+    height = max(1, min(side, *(picture.height for picture in pictures)))
+    scaled = [p.convert("RGB").resize((max(1, round(p.width * height / p.height)), height)) for p in pictures]
+    sheet = Image.new("RGB", (sum(p.width for p in scaled) + gap * (len(scaled) - 1), height + line), "white")
+    drawn, left = ImageDraw.Draw(sheet), 0
+    for picture, caption in zip(scaled, captions, strict=True):
+        words = _plain(caption, 60)
+        while words and drawn.textlength(words, font) > picture.width:
+            words = words[:-2].rstrip("…") + "…" if len(words) > 2 else ""
+        drawn.text((left, 4), words, "black", font)
+        sheet.paste(picture, (left, line))
+        left += picture.width + gap
+    return sheet
+
+
+def head_grid(
+    maps: np.ndarray, scale: Scale | None = None, zoom: int = 8, gap: int = 4, palette: str = "magma"
+) -> Image.Image:
     """Small maps side by side on one scale.
 
     Args:
@@ -160,7 +217,7 @@ def head_grid(maps: np.ndarray, scale: Scale | None = None, zoom: int = 8, gap: 
     maps = np.asarray(maps, dtype=float)
     if maps.ndim != 4 or not maps.size:
         raise InputError(f"The maps are {maps.shape}; (rows of maps, columns of maps, rows, columns) is needed.")
-    pixels = colour(maps, scale or own_scale(maps)).repeat(zoom, axis=2).repeat(zoom, axis=3)
+    pixels = colour(maps, scale or own_scale(maps), palette).repeat(zoom, axis=2).repeat(zoom, axis=3)
     down, across, height, width, _ = pixels.shape
     sheet = np.full((down, across, height + gap, width + gap, 3), 255, dtype=np.uint8)
     sheet[:, :, :height, :width] = pixels
@@ -168,11 +225,11 @@ def head_grid(maps: np.ndarray, scale: Scale | None = None, zoom: int = 8, gap: 
     return Image.fromarray(joined[: joined.shape[0] - gap, : joined.shape[1] - gap])
 
 
-def with_legend(picture: Image.Image, scale: Scale, what: str = "") -> Image.Image:
+def with_legend(picture: Image.Image, scale: Scale, what: str = "", palette: str = "magma") -> Image.Image:
     """The picture with the colour scale of its shares underneath: the ramp, its two ends, and ``what`` is shared."""
     pad, text_height = 8, 14
     strip = Image.new("RGB", (picture.width, 3 * pad + 8 + text_height), "white")
-    bar = Image.fromarray(_magma()[None]).resize((max(picture.width - 2 * pad, 1), 8), Image.Resampling.BILINEAR)
+    bar = Image.fromarray(_table(palette)[None]).resize((max(picture.width - 2 * pad, 1), 8), Image.Resampling.BILINEAR)
     strip.paste(bar, (pad, pad))
     drawn, font = ImageDraw.Draw(strip), ImageFont.load_default(size=text_height)
     line = 2 * pad + 8

@@ -1,0 +1,181 @@
+"""One call for every way to look: a picture and a kind -> a map on the grid of patches.
+
+    look(encoder, "cat.jpg", "relevance", label="tabby").values          # (rows, columns)
+
+It chooses among the functions of ``attention`` and ``relevance`` and brings their numbers to the grid, so that the
+page, the command line and a notebook show the same thing. Layers, heads and patches count from 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitmsn import attention, relevance, robustness
+from vitmsn.encoder import Encoder, Keep
+from vitmsn.errors import InputError, MissingHeadError
+from vitmsn.image import ImageSource
+from vitmsn.model import ViTMSNOutput
+
+# kind -> what its numbers are
+KINDS = {
+    "cls": "what CLS attends to, in a layer",
+    "rollout": "what reaches CLS through all layers from the first (or start_layer) on",
+    "relevance": "what counts for a class (or the nearest prototype), weighted by the gradient",
+    "patch": "what a patch attends to, in a layer",
+    "to": "what attends to a patch, in a layer",
+    "similar": "cosine similarity of a patch's token to all others, after a layer",
+    "colours": "the first three principal components of the patches' tokens after a layer, as colours",
+}
+OF_A_PATCH = ("patch", "to", "similar")
+THROUGH = ("rollout", "relevance")  # all layers and heads at once
+HEADLESS = (*THROUGH, "similar", "colours")
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen.
+
+    Attributes:
+        values: (rows, columns), NaN where a patch was dropped; of ``colours`` the first component.
+        colours: (rows, columns, 3) from 0 to 1, and ``explained`` (3,) shares of the variance; None for other kinds.
+        maps: (layers, heads, rows, columns): what CLS, or the patch, attends to everywhere; of ``to`` who attends.
+        label: of ``relevance``: the class or prototype explained.
+        patch: the patch that looks, or is looked at.
+    """
+
+    kind: str
+    layer: int
+    values: np.ndarray
+    maps: np.ndarray
+    tokens: ViTMSNOutput
+    patch: int = 0
+    colours: np.ndarray | None = None
+    explained: np.ndarray | None = None
+    label: str | None = None
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        return self.tokens.grid
+
+    @property
+    def signed(self) -> bool:
+        """Whether values may be below 0."""
+        return self.kind in ("similar", "colours")
+
+
+def look(
+    encoder: Encoder,
+    picture: ImageSource,
+    kind: str = "cls",
+    *,
+    layer: int = -1,
+    heads: Sequence[int] | None = None,
+    how: str = "mean",
+    patch: int = 0,
+    start_layer: int = 0,
+    label: int | str | None = None,
+    size: int | tuple[int, int] | None = None,
+    keep_indices: Keep = None,
+) -> Look:
+    """Look at a picture in one of the ways of :data:`KINDS`.
+
+    Args:
+        layer: -1 is the last; ``similar`` and ``colours`` of the last are taken after the final LayerNorm.
+        heads, how: the mean or the max of these heads (all); not for rollout, relevance and tokens.
+        patch: its place on the grid, for patch, to and similar.
+        start_layer: where rollout and relevance end on their way back.
+        label: class to explain, by number or name, or number of a prototype where there is no classifier; None: the
+            answer itself.
+        size: side of the input in pixels, or (height, width); larger gives a finer map.
+        keep_indices: patches kept, of a masked view.
+
+    Raises:
+        InputError: what this model or this grid does not have, named.
+        MissingHeadError: relevance of a model without classifier and prototypes.
+    """
+    if kind not in KINDS:
+        raise InputError(f"kind is {kind[:32]!r}; choose one of {', '.join(KINDS)}.")
+    model, layers = encoder.model, encoder.config.num_hidden_layers
+    layer = layers - 1 if layer == -1 else layer
+    attention.check_layer(model, layer)
+    tokens = encoder.tokens(picture, size=size, keep_indices=keep_indices)
+    place = _place(tokens, patch) if kind in OF_A_PATCH else 0
+    found, named = None, None
+    if kind in ("patch", "to"):
+        rows = attention.patch_attention if kind == "patch" else attention.attention_to
+        maps = torch.stack([rows(model, tokens, place, number) for number in range(layers)], dim=1)  # (1, L, H, K)
+    else:
+        maps = attention.cls_attention(model, tokens)
+    if kind == "rollout":
+        values = attention.rollout(model, tokens, start_layer)
+    elif kind == "relevance":
+        score, named = target(encoder, tokens, label)
+        values = relevance.relevance(model, tokens, score, start_layer)
+    elif kind == "similar":
+        values = attention.similarity(tokens, place, None if layer == layers - 1 else layer)
+    elif kind == "colours":
+        found = attention.components(tokens, 3, None if layer == layers - 1 else layer)
+        values = found[0][..., 0]
+    else:
+        values = attention.combine(maps[:, layer], heads, how)
+    colours = None if found is None else attention.colours(found[0]).transpose(1, 2)  # (1, 3, K)
+    return Look(
+        kind,
+        layer,
+        attention.to_grid(values, tokens)[0].numpy(),
+        attention.to_grid(maps, tokens)[0].numpy(),
+        tokens,
+        patch,
+        None if colours is None else attention.to_grid(colours, tokens)[0].permute(1, 2, 0).numpy(),
+        None if found is None else found[1][0].numpy(),
+        named,
+    )
+
+
+def target(encoder: Encoder, tokens: ViTMSNOutput, label: int | str | None = None) -> tuple[relevance.Score, str]:
+    """The score that relevance explains, and its name: a class, or without a classifier a prototype.
+
+    Args:
+        label: its number or name; None is the most probable one.
+    """
+    cls = tokens.last_hidden_state[:, 0].numpy()
+    if encoder.classifier is not None:
+        number = int(robustness.answers(encoder, cls).index[0]) if label is None else _class(encoder, label)
+        return relevance.class_score(encoder.classifier, number), encoder.labels[number]
+    if encoder.msn_head is not None:
+        number = int(robustness.answers(encoder, cls).index[0]) if label is None else _number(label)
+        return relevance.prototype_score(encoder.msn_head, number), f"prototype {number + 1}"
+    raise MissingHeadError(
+        f"{encoder.name} has neither a classifier nor prototypes, so there is no answer to explain; look at its "
+        "rollout, or choose the embedded model."
+    )
+
+
+def _class(encoder: Encoder, label: int | str) -> int:
+    if isinstance(label, str) and label in encoder.labels:
+        return encoder.labels.index(label)
+    return _number(label)
+
+
+def _number(label: int | str) -> int:
+    if isinstance(label, str):
+        raise InputError(f"The model knows no class called {label[:64]!r}; give one of its own, or its number.")
+    return label
+
+
+def _place(tokens: ViTMSNOutput, patch: int) -> int:
+    """A patch of the grid -> its place among the patches kept."""
+    rows, columns = tokens.grid
+    if not 0 <= patch < rows * columns:
+        raise InputError(f"patch is {patch}; this picture has the patches 0 to {rows * columns - 1}.")
+    if tokens.keep_indices is None:
+        return patch
+    there: Tensor = (tokens.keep_indices[0] == patch).nonzero()
+    if not len(there):
+        raise InputError(f"Patch {patch} is hidden in this view; choose one that was kept.")
+    return int(there[0])
