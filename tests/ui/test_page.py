@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,17 @@ def test_a_bug_is_logged_and_the_visitor_sees_no_trace_of_it(app: App, caplog: p
     assert "secret /path" in caplog.text
     with pytest.raises(gr.Error, match="Something went wrong"):
         app._published(fn)(request(), gr.Progress())
+
+
+def test_a_generator_shows_what_it_yields_and_an_error_ends_it(app: App) -> None:
+    def fn(call: Call, most: int) -> Iterator[str]:
+        for number in range(most):
+            yield f"{number}"
+        raise InputError("That was all.")
+
+    first, second, last = app._shown(fn, 1)(request(), gr.EventData(None, None), gr.Progress(), 2)
+    assert (first[1], second[1]) == ("0", "1") and first[0] == ""
+    assert "That was all." in last[0] and last[1:] == [SKIPPED, SKIPPED]
 
 
 def test_skip_touches_nothing(app: App) -> None:

@@ -212,7 +212,10 @@ class App:
         show_progress: typing.Literal["full", "minimal", "hidden"] = "minimal",
         **more: Any,
     ) -> Any:
-        """Wire `fn(call, *inputs)` to one event or a list of them; returns Gradio's dependency (for `.then`)."""
+        """Wire `fn(call, *inputs)` to one event or a list of them; returns Gradio's dependency (for `.then`).
+
+        A generator shows each thing it yields as it comes; an error ends it and leaves what was shown.
+        """
         outputs = [notice, *outputs, self.status]
         listen = functools.partial(gr.on, list(events)) if isinstance(events, (list, tuple)) else events
         return listen(
@@ -363,24 +366,41 @@ class App:
     def _shown(self, fn: Function, count: int) -> Function:
         """`fn` as a Gradio handler whose errors appear on the page: notice first, status last."""
 
-        def handler(request: gr.Request, event: gr.EventData, bar: gr.Progress = gr.Progress(), *values: Any) -> Any:  # noqa: B008
+        def begun(request: gr.Request, event: gr.EventData, bar: gr.Progress) -> Call:
             visit = self.visitors.of(request.session_hash)
-            call = Call(self.models, visit, event, bar, query=dict(visit.link))
-            try:
-                result = fn(call, *values)
-                if result is SKIP:
-                    return [gr.skip()] * (count + 2)
-                return [parts.notice(call.message), *_listed(result, count), self.status_line(call)]
-            except ViTMSNError as error:
-                message = str(error)
-            except Exception:
-                log.exception("%s failed", getattr(fn, "__qualname__", fn))
-                message = BROKEN
-            finally:
-                self._done(values)
+            return Call(self.models, visit, event, bar, query=dict(visit.link))
+
+        def told(call: Call, result: Any) -> list[Any]:
+            if result is SKIP:
+                return [gr.skip()] * (count + 2)
+            return [parts.notice(call.message), *_listed(result, count), self.status_line(call)]
+
+        def failed(error: Exception) -> list[Any]:
+            if not isinstance(error, ViTMSNError):
+                log.error("%s failed", getattr(fn, "__qualname__", fn), exc_info=error)
+            message = str(error) if isinstance(error, ViTMSNError) else BROKEN
             return [parts.notice(message), *[gr.skip()] * count, gr.skip()]
 
-        return handler
+        def handler(request: gr.Request, event: gr.EventData, bar: gr.Progress = gr.Progress(), *values: Any) -> Any:  # noqa: B008
+            call = begun(request, event, bar)
+            try:
+                return told(call, fn(call, *values))
+            except Exception as error:
+                return failed(error)
+            finally:
+                self._done(values)
+
+        def streaming(request: gr.Request, event: gr.EventData, bar: gr.Progress = gr.Progress(), *values: Any) -> Any:  # noqa: B008
+            call = begun(request, event, bar)
+            try:
+                for result in fn(call, *values):
+                    yield told(call, result)
+            except Exception as error:
+                yield failed(error)
+            finally:
+                self._done(values)
+
+        return streaming if inspect.isgeneratorfunction(fn) else handler
 
     def _published(self, fn: Function) -> Function:
         """`fn` as an endpoint: the parameters of `fn` after `call`, its docstring, errors as the client's error."""
