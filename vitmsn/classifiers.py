@@ -22,6 +22,7 @@ from vitmsn.folds import (
     centred,
     choose_temperature,
     fold_geometry,
+    fold_lengths,
     largest_columns,
     one_hot,
     softmax,
@@ -263,7 +264,7 @@ class RidgeClassifier(_LinearClassifier):
         scores = []
         for block in blocks(rows, len(Z)):
             shift = S[block]  # (R, D)
-            inverse, _ = fold_geometry(Z, S, block)
+            inverse = fold_lengths(Z, S, block)
             left = counts - member[block]  # (R, C) examples per class in each fold
             present = left > 0
             balance = np.zeros_like(left)

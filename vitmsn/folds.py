@@ -70,22 +70,28 @@ def blocks(rows: Array, width: int) -> Iterator[Array]:
         yield rows[start : start + size]
 
 
+def fold_lengths(Z: Array, S: Array, rows: Array) -> Array:
+    """1 / |z_j + s_i| (R, N) of training row j in fold i, which holds out ``rows[i]``; zero at j = i."""
+    shift = S[rows]
+    largest = np.einsum("nd,nd->n", Z, Z) + np.einsum("rd,rd->r", shift, shift)[:, None]
+    squared = largest + 2 * (shift @ Z.T) if shift.any() else largest  # (R, N); a centre that was given never moves
+    floor = 8 * np.finfo(Z.dtype).eps * largest  # below rounding error a row sits on the centre: it has no direction
+    inverse: Array = np.where(squared > floor, 1 / np.sqrt(np.maximum(squared, floor + np.finfo(Z.dtype).tiny)), 0)
+    inverse[np.arange(len(rows)), rows] = 0
+    return inverse
+
+
 def fold_geometry(Z: Array, S: Array, rows: Array) -> tuple[Array, Array]:
     """Geometry of the folds that hold out ``rows``, each around its own centre.
 
-    Returns, for fold i and training row j, ``inverse`` (R, N) = 1 / |z_j + s_i|, zero at j = i, and ``cosine`` (R, N)
-    of the held-out row with row j.
+    Returns ``fold_lengths`` and ``cosine`` (R, N) of the held-out row with training row j.
     """
+    inverse = fold_lengths(Z, S, rows)
     shift = S[rows]
     own = Z[rows] + shift  # (R, D) the held-out rows around the centres of their folds
-    cross = shift @ Z.T  # (R, N)
-    level = np.einsum("rd,rd->r", shift, shift)[:, None]
-    largest = np.einsum("nd,nd->n", Z, Z) + level
-    squared = largest + 2 * cross
-    floor = 8 * np.finfo(Z.dtype).eps * largest  # below rounding error a row sits on the centre: it has no direction
-    inverse = np.where(squared > floor, 1 / np.sqrt(np.maximum(squared, floor + np.finfo(Z.dtype).tiny)), 0)
-    inverse[np.arange(len(rows)), rows] = 0
-    inner = own @ Z.T + np.einsum("rd,rd->r", own, shift)[:, None]  # (R, N)
+    inner = own @ Z.T
+    if shift.any():
+        inner += np.einsum("rd,rd->r", own, shift)[:, None]
     length = np.linalg.norm(own, axis=1, keepdims=True)
     return inverse, np.divide(inner, length, out=np.zeros_like(inner), where=length > 0) * inverse
 

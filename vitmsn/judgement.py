@@ -155,7 +155,8 @@ def lonely(X: ArrayLike, y: ArrayLike, center: ArrayLike | None = None) -> Array
 # --- would more examples help? -------------------------------------------------------------------------------------
 
 POINTS = (1, 2, 3, 5, 8, 12, 20, 32, 50, 80, 128)  # examples of each class on a learning curve
-DRAWS = 10  # of each number, fewer where there are many examples
+LEARNED = 0.75  # share of a class that is learned at most: the others ask
+DRAWS = 20  # of each number, fewer where there are many examples
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ class LearningCurve:
     """Accuracy on the other examples after learning from so many of each class, the mean of seeded draws."""
 
     classes: Array  # (C,)
-    shots: tuple[int, ...]  # (P,) examples of each class; a class that has fewer gave all but one
+    shots: tuple[int, ...]  # (P,) examples of each class; a small class gave three in four of its own at most
     accuracy: Array  # (P,) 0..1, all classes weighing the same
     error: Array  # (P,) standard error of its mean over the draws
     class_accuracy: Array  # (P, C)
@@ -215,7 +216,8 @@ def learning_curve(estimator: FewShotClassifier, X: ArrayLike, y: ArrayLike, see
             f"the largest class has {counts.max(initial=0)} examples: a learning curve needs three of one class and "
             "two of another."
         )
-    most = int(counts.max()) - 1
+    room = np.minimum(np.ceil(LEARNED * counts).astype(int), counts - 1)  # (C,) learned of each class at most
+    most = int(room.max())
     shots = (*(point for point in POINTS if point < most), min(most, POINTS[-1]))
     draws = int(np.clip(3000 // len(rows), 3, DRAWS))
     found = np.zeros((len(shots), draws, len(keep)))
@@ -226,7 +228,7 @@ def learning_curve(estimator: FewShotClassifier, X: ArrayLike, y: ArrayLike, see
             own = order[codes[order] == code]
             place[own] = np.arange(len(own))
         for number, point in enumerate(shots):
-            learned = (place < np.minimum(point, counts[codes] - 1)) & (counts[codes] > 1)
+            learned = (place < np.minimum(point, room[codes])) & (counts[codes] > 1)
             asked = ~learned & (counts[codes] > 1)
             fitted = clone(estimator)
             fitted._fit(rows[learned], labels[learned])
