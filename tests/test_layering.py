@@ -60,6 +60,7 @@ ALLOWED: dict[str, set[str]] = {
         PRETRAIN - {"pretrain.loss", "pretrain.schedule", "pretrain.report"}, {"errors"} | TRAINING | PRETRAIN
     ),
     "pretrain.report": {"errors", "draw"},
+    "pretrain.watch": {"errors", "lowshot"} | PRETRAIN,  # kNN while it learns
     "ui": SHARED | TABS | {"ui.build"},
     **dict.fromkeys(SHARED | TABS, LIBRARY | SHARED),
     "ui.build": LIBRARY | SHARED | TABS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -199,3 +200,22 @@ def test_convert(run: Run, model: str, tmp_path: Path) -> None:
     size = (target / "model.safetensors").stat().st_size
     assert size < 0.7 * (Path(model) / "model.safetensors").stat().st_size
     assert "loads here and in transformers" in run("convert", model, target)
+
+
+def test_the_digits_bring_their_own_data_and_can_be_watched(run: Run, tmp_path: Path) -> None:
+    short = ("pretrain", "digits", "--epochs", 0.1, "--batch-size", 64, "--focal-views", 0, "--device", "cpu")
+    found = run.json(*short, "--out", tmp_path / "run")
+    assert found["trained_on"] == "scikit-learn's digits" and found["pictures"] == 1437 and found["steps"] == 2
+    assert 0.4 < found["knn_at_the_start"] < 0.8 and 0.3 < found["knn"] < 0.9
+    before = sorted(tmp_path.rglob("*"))
+    about, *frames = [json.loads(line) for line in run(*short, "--watch", "--log-every", 1).splitlines()]
+    assert about["held_out"] == 360 and [frame["step"] for frame in frames] == [0, 1, 2]
+    assert frames[0]["knn"] == found["knn_at_the_start"] and frames[-1]["knn"] == found["knn"]
+    assert sorted(tmp_path.rglob("*")) == before  # nothing on disk
+
+
+def test_pretrain_says_what_it_lacks(run: Run, capsys: Capture, tmp_path: Path) -> None:
+    assert cli.main(["pretrain", "tiny-8-64", "--out", str(tmp_path / "run")]) == 2
+    assert "tiny-8-64 has no data of its own; give --data" in capsys.readouterr().err
+    assert cli.main(["pretrain", "digits"]) == 2
+    assert "give --out" in capsys.readouterr().err

@@ -147,8 +147,11 @@ def make_parser() -> argparse.ArgumentParser:
     _usual(add, "write the table to a .json or .csv file", ".json", ".csv")
 
     add = command("pretrain", training.pretrain, "train a backbone on pictures without labels")
-    add("preset", help="the architecture and its recipe: tiny-8-64, or the paper's small-16, base-16, base-4, ...")
-    _training(add)
+    presets = "tiny-8-64, digits (with its own data, in a minute), or the paper's small-16, base-16, base-4, ..."
+    add("preset", help=f"the architecture and its recipe: {presets}")
+    _training(add, needed=False)
+    about = "print JSON lines (loss, prototypes in use, kNN, a map) while it learns, instead of keeping anything"
+    add("--watch", action="store_true", help=about)
     add("--init", help="go on from this model's weights: a folder, a file or a hub id")
     add("--mask-ratio", type=float, help="share of the patches dropped from random views")
     add("--focal-views", type=int, help="small crops a picture")
@@ -212,18 +215,19 @@ def _usual(add: Any, out: str, *endings: str) -> None:
     add("--json", action="store_true", help="print JSON instead of a table")
 
 
-def _training(add: Any) -> None:
-    add("--out", required=True, help="folder of the run: state, log and model; the same command again goes on")
+def _training(add: Any, needed: bool = True) -> None:
+    """``needed``: whether --out and --data are, whatever else is given."""
+    add("--out", required=needed, help="folder of the run: state, log and model; the same command again goes on")
     add("--epochs", type=float)
     add("--batch-size", type=int)
     add("--rate", type=float, help="peak learning rate")
     add("--limit-minutes", type=float, help="stop after so long")
-    _measured(add, 0.02)
+    _measured(add, 0.02, needed)
     _machine(add)
 
 
-def _measured(add: Any, held_out: float) -> None:
-    add("--data", required=True, help="a folder of pictures, parquet files, or a hub data set")
+def _measured(add: Any, held_out: float, needed: bool = True) -> None:
+    add("--data", required=needed, help="a folder of pictures, parquet files, or a hub data set")
     add("--split", help="train, validation or test, where there are several")
     about = f"share of the pictures to measure on, not trained on (default: {held_out})"
     add("--held-out", type=float, default=held_out, help=about)

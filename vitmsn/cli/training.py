@@ -34,14 +34,18 @@ def pretrain(options: Options) -> Answer | int:
     from vitmsn.pretrain import trainer as training
     from vitmsn.pretrain.processes import Processes
 
+    if not (options.out or options.watch):
+        raise InputError("A run needs a folder to keep its state, log and model in; give --out.")
     init = _initial(checkpoint.load(options.init)) if options.init else None
-    recipe, out = _recipe(options, init), Path(options.out)
+    recipe, out = _recipe(options, init), Path(options.out or "")
     processes = Processes.from_environment(_device(options))
     train, (pictures, labels), (queries, wanted) = _pretraining_data(options, recipe.picture_size, processes.first)
     precision = choose_dtype(options.dtype, processes.device)
     trainer = training.Trainer(
         recipe, pictures, init=init, processes=processes, precision=precision, compiled=options.compile
     )
+    if options.watch:
+        return _watch(options, trainer, labels, queries, wanted)
     known, asked = _spread(labels >= 0, REFERENCE), _spread(wanted >= 0, QUERIES)
 
     def knn() -> dict[str, float]:
@@ -50,6 +54,8 @@ def pretrain(options: Options) -> Answer | int:
 
     def draw(_: dict[str, float]) -> None:
         report.figure(out / "log.csv", out / "log.png")
+
+    start = knn()["knn"] if options.data is None and processes.first else None
 
     finished = loop.run(
         trainer,
@@ -69,14 +75,27 @@ def pretrain(options: Options) -> Answer | int:
     card = {"trained_on": train, "pictures": len(pictures), "epochs": epochs, "initialised_from": options.init}
     card |= {"processes": processes.count, "precision": str(precision).removeprefix("torch.")}
     card |= {name: round(value, 4) for name, value in last.items()}
+    if start is not None:
+        card["knn_at_the_start"] = round(start, 4)
     training.export(trainer, out / "model", card)
     data = {"out": str(out), "model": str(out / "model"), "finished": finished, "steps": trainer.step, **card}
     row = (trainer.step, trainer.steps, epochs, percent(last["knn"]) if last else "no labels")
     lines = [
+        *([f"kNN was {percent(start)} before the first step"] if start is not None else []),
         f"{data['model']} is a model for --model; the log is {out / 'log.csv'}, and a figure beside it",
         *([] if finished else [GO_ON]),
     ]
     return Answer(data, ("steps", "of", "epochs", "kNN of held-out pictures"), [row], lines)
+
+
+def _watch(options: Options, trainer: Any, labels: Tensor, queries: Any, wanted: Tensor) -> int:
+    """The run as JSON lines on stdout, nothing on disk; it ends where nobody reads them any more."""
+    from vitmsn.pretrain.watch import watch
+
+    seconds = None if options.limit_minutes is None else 60 * options.limit_minutes
+    for told in watch(trainer, labels, queries, wanted, every=options.log_every, limit_seconds=seconds):
+        print(json.dumps(told, separators=(",", ":")), flush=True)
+    return 0
 
 
 def _spread(chosen: Tensor, most: int) -> Tensor:
@@ -98,7 +117,13 @@ def _device(options: Options) -> Any:
 def _pretraining_data(options: Options, side: int, talks: bool) -> tuple[str, Any, Any]:
     """(name, pictures and labels to train on, pictures and labels held out)."""
     from vitmsn.data import open_data
+    from vitmsn.pretrain import digits
     from vitmsn.pretrain.pictures import open_pictures
+
+    if options.data is None:
+        if options.preset != "digits":
+            raise InputError(f"The preset {options.preset} has no data of its own; give --data.")
+        return digits.NAME, *digits.load(side)
 
     def bar(title: str) -> Bar | None:
         return Bar(title) if talks else None
