@@ -70,7 +70,7 @@ def test_queries_come_with_their_evidence_and_strangers_are_not_named():
     assert own.label == own.closest == "a" and own.confidence == own.probabilities.max() > 0.5
     assert own.neighbours[0][0] == 0 and own.neighbours[0][1] > 0.999 and len(own.neighbours) == 2
     assert other.label is None and other.closest in "abc" and lesson.examples[0] == "a0"
-    assert lesson.answer(X[:0]) == [] and lesson.curve().shots[-1] == 7 and lesson.lonely().dtype == np.intp
+    assert lesson.answer(X[:0]) == [] and lesson.curve().shots[-1] == 6 and lesson.lonely().dtype == np.intp
 
 
 def test_knn_takes_its_settings_and_what_is_not_offered_is_said():

@@ -20,7 +20,8 @@ PRETRAIN = {f"pretrain.{path.stem}" for path in (PACKAGE / "pretrain").glob("[!_
 LIBRARY = {
     *("errors", "limits", "config", "checkpoint", "model", "image", "data", "masking", "encoder", "attention"),
     *("relevance", "robustness", "look"),
-    *("fewshot", "archive", "gallery", "projection", "lowshot", "export", "draw"),
+    *("folds", "classifiers", "judgement", "rejector", "fewshot"),
+    *("archive", "gallery", "projection", "lowshot", "export", "draw"),
 }
 CLI = {f"cli.{path.stem}" for path in (PACKAGE / "cli").glob("[!_]*.py")}
 TABS = {"ui.classify", "ui.attention", "ui.masking", "ui.fewshot", "ui.explore", "ui.learn"}
@@ -54,7 +55,7 @@ ALLOWED: dict[str, set[str]] = {
     "archive": {"errors", "limits"},
     "gallery": {"errors", "limits", "archive", "image", "encoder"},
     "lowshot": {"errors", "data", "encoder", "fewshot"},
-    "export": {"errors", "checkpoint", "model", "fewshot", "gallery"},
+    "export": {"errors", "checkpoint", "model", "encoder", "classifiers", "fewshot", "gallery"},
     "pretrain": PRETRAIN,
     **dict.fromkeys(
         PRETRAIN - {"pretrain.loss", "pretrain.schedule", "pretrain.report"}, {"errors"} | TRAINING | PRETRAIN

@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from vitmsn import checkpoint, cli
+from vitmsn import checkpoint, cli, fewshot
+from vitmsn.cli import parser
 from vitmsn.config import ViTMSNConfig
 from vitmsn.image import ViTMSNImageProcessor
 from vitmsn.model import ViTMSNModel
@@ -37,6 +38,24 @@ def test_fewshot(run: Run, model: str, pictures: Path, tmp_path: Path, method: s
     assert [one["label"] for one in answer["neighbours"]] == ["red"] * 3
     shown = run("fewshot", "predict", bundle, query, "--model", model, "--out", tmp_path / "a.csv")
     assert "query.png" in shown and "most similar example" in (tmp_path / "a.csv").read_text()
+
+
+def test_fewshot_as_a_checkpoint(run: Run, model: str, pictures: Path, tmp_path: Path, capsys: Capture) -> None:
+    folder, bundle = tmp_path / "model", tmp_path / "b.zip"
+    words = ("fewshot", "train", pictures, "--model", model, "--out", bundle, "--method")
+    told = run.json(*words, "ridge", "--checkpoint", folder)
+    assert told["method"] == "ridge" and "names the same class" in told["said"][-1]
+    assert any("From 2 to 4 examples of each class" in line for line in told["said"])
+    files = sorted(pictures.rglob("*.png"))
+    named = run.json("classify", *files, "--model", folder)["pictures"]
+    predicted = run.json("fewshot", "predict", bundle, *files, "--model", model, "--caution", 0)["predictions"]
+    assert [one["labels"][0]["label"] for one in named] == [one["closest"] for one in predicted]
+    assert cli.main([str(word) for word in (*words, "knn", "--checkpoint", tmp_path / "no")]) == 2
+    assert "cannot be a checkpoint" in capsys.readouterr().err and not (tmp_path / "no").exists()
+
+
+def test_every_classifier_of_the_library_can_be_asked_for() -> None:
+    assert parser.FEWSHOT == fewshot.METHODS
 
 
 def test_fewshot_from_a_zip_and_none_of_these(run: Run, model: str, pictures: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,48 +16,60 @@ if TYPE_CHECKING:
 
     from vitmsn.data import DataSet
     from vitmsn.encoder import Encoder
+    from vitmsn.fewshot import Lesson
     from vitmsn.gallery import Gallery
     from vitmsn.image import Picture
 
 
 # --- fewshot -------------------------------------------------------------------------------------------------------
 
-ENOUGH = 3  # examples of each class from which "none of these" means something, as on the page
-METHODS = ("auto", "knn", "centroid", "ridge", "logistic")
 
-
-def _estimator(gallery: Gallery, center: np.ndarray | None) -> Any:
-    """The classifier that a gallery's settings name, not fitted yet."""
+def _lesson(gallery: Gallery, encoder: Encoder, caution: float) -> Lesson:
+    """What a gallery teaches with the settings saved in it."""
     from vitmsn import fewshot
 
     method, k = gallery.settings.get("method", "auto"), gallery.settings.get("k", 5)
-    if method == "auto":
-        return fewshot.automatic(max(1, gallery.shots), center=center)
-    if method == "knn" and isinstance(k, int):
-        return fewshot.KNNClassifier(n_neighbors=k, center=center)
-    kinds = {"centroid": fewshot.CentroidClassifier, "ridge": fewshot.RidgeClassifier}
-    kinds["logistic"] = fewshot.LogisticClassifier
-    if method not in kinds:
-        raise InputError(f"The bundle asks for the classifier {method!r}; known are {', '.join(METHODS)}.")
-    return kinds[method](center=center)
+    if method not in fewshot.METHODS or not isinstance(k, int):
+        raise InputError(f"The bundle asks for the classifier {method!r}; known are {', '.join(fewshot.METHODS)}.")
+    return fewshot.learn(
+        gallery.X,
+        gallery.y,
+        method,
+        feature_mean=encoder.feature_mean,
+        k=k,
+        caution=caution,
+        pixels=gallery.pixels,
+        examples=gallery.enabled,
+    )
 
 
 def fewshot_train(options: Options) -> Answer:
-    from vitmsn import fewshot
+    from vitmsn import export
     from vitmsn.archive import read_folder, read_zip
+    from vitmsn.errors import FewShotError
     from vitmsn.gallery import Gallery
 
     encoder = load_encoder(options)
     gallery = Gallery(encoder)
-    gallery.settings = {"method": options.method, "k": options.k}
+    gallery.settings = {"method": options.method, "k": options.k, "caution": options.caution}
     read = read_folder if Path(options.examples).is_dir() else read_zip
     added = gallery.extend(read(options.examples), encoder, Bar("examples"))
     for skipped in added.skipped:
         say(f"skipped {skipped.name}: {skipped.reason}")
-    estimator = _estimator(gallery, encoder.feature_mean)
-    judged = fewshot.leave_one_out(estimator, gallery.X, gallery.y)
+    lesson = _lesson(gallery, encoder, options.caution)
+    judged, lines = lesson.judged, [lesson.judged.sentence()]
+    if lesson.reason:
+        lines.append(f"{lesson.method}: {lesson.reason}")
+    if lesson.pixels is not None and lesson.pixels.total and lesson.method != "pixels":
+        lines.append(f"raw pixels: {percent(lesson.pixels.accuracy)} right")
+    with suppress(FewShotError):  # too few examples to draw one: the sentence above says so already
+        lines.append(lesson.curve().sentence())
+    linear = export.linear_lesson(lesson, gallery, encoder) if options.checkpoint else None
     if options.out:
         gallery.save(write(options.out))
+    if linear is not None:
+        export.save_checkpoint(options.checkpoint, encoder, linear.classifier)
+        lines.append(f"{options.checkpoint}: {linear.method}. {export.CHANGES}")
     shares = [None if share != share else round(share, 6) for share in judged.class_accuracy.tolist()]  # NaN: alone
     counts = [gallery.counts[label] for label in judged.classes]
     classes = [
@@ -65,41 +78,35 @@ def fewshot_train(options: Options) -> Answer:
     ]
     left_out = {"right": judged.right, "total": judged.total, "sentence": judged.sentence()}
     left_out["accuracy"] = round(judged.accuracy, 6) if judged.total else None
-    data = {"model": encoder.name, "method": type(estimator).__name__, "classes": classes, "leave_one_out": left_out}
-    data |= {"out": options.out, "skipped": [{"file": one.name, "reason": one.reason} for one in added.skipped]}
+    data = {"model": encoder.name, "method": lesson.method, "classes": classes, "leave_one_out": left_out}
+    data |= {"said": lines, "out": options.out, "checkpoint": options.checkpoint}
+    data |= {"skipped": [{"file": one.name, "reason": one.reason} for one in added.skipped]}
     right = ["" if share is None else percent(share) for share in shares]
     rows = list(zip(judged.classes, counts, right, strict=True))
-    return Answer(data, ("class", "examples", "right when left out"), rows, [judged.sentence()])
+    return Answer(data, ("class", "examples", "right when left out"), rows, lines)
 
 
 def fewshot_predict(options: Options) -> Answer:
-    from vitmsn import fewshot
-    from vitmsn.gallery import Gallery
+    from vitmsn.gallery import Gallery, raw_pixels
 
     encoder, inputs = load_encoder(options), Inputs(options.inputs)
     gallery = Gallery.open(options.bundle, encoder, re_embed=options.re_embed, progress=Bar("embedding again"))
-    center, examples = encoder.feature_mean, gallery.enabled
-    estimator = _estimator(gallery, center).fit(gallery.X, gallery.y)
-    rejector = fewshot.Rejector(options.caution, center=center).fit(gallery.X) if gallery.shots >= ENOUGH else None
+    kept = gallery.settings.get("caution", 0.05)
+    caution = options.caution if options.caution is not None else kept if isinstance(kept, float) else 0.05
+    lesson = _lesson(gallery, encoder, caution)
     found, rows = [], []
     for names, pictures in inputs.chunks():
-        X = encoder.embed(pictures)
-        shares = estimator.predict_proba(X)
-        strange = [False] * len(X) if rejector is None else rejector.reject(X)
-        similarity, index = fewshot.nearest(gallery.X, X, 3, center=center)
-        for number, name in enumerate(names):
-            best = int(shares[number].argmax())
-            label, confidence = str(estimator.classes_[best]), float(shares[number, best])
+        said = lesson.answer(encoder.embed(pictures), raw_pixels(pictures))
+        for name, one in zip(names, said, strict=True):
             near = [
-                {"file": examples[i].name, "label": examples[i].label, "similarity": round(float(cosine), 6)}
-                for i, cosine in zip(index[number], similarity[number], strict=True)
+                {"file": lesson.examples[i].name, "label": lesson.examples[i].label, "similarity": round(cosine, 6)}
+                for i, cosine in one.neighbours
             ]
-            answer = None if strange[number] else label
-            found.append({"file": name, "label": answer, "confidence": round(confidence, 6), "neighbours": near})
+            answer = {"file": name, "label": one.label, "confidence": round(one.confidence, 6)}
+            found.append(answer | {"closest": one.closest, "neighbours": near})
             beside = f"{near[0]['label']}/{near[0]['file']}", f"{near[0]['similarity']:.2f}"
-            rows.append((name, answer or "none of these", percent(confidence), *beside))
-    classes = [str(label) for label in estimator.classes_]
-    data = {"model": encoder.name, "method": type(estimator).__name__, "classes": classes, "predictions": found}
+            rows.append((name, one.label or "none of these", percent(one.confidence), *beside))
+    data = {"model": encoder.name, "method": lesson.method, "classes": lesson.classes, "predictions": found}
     header = ("file", "answer", "confidence", "most similar example", "similarity")
     result = Answer({**data, "skipped": inputs.skipped}, header, rows, worked=bool(found))
     if options.out:

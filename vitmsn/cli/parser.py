@@ -11,6 +11,7 @@ from vitmsn.cli import learning, looking, training
 from vitmsn.cli.inputs import Options
 from vitmsn.cli.output import Answer
 
+FEWSHOT = ("auto", "knn", "centroid", "ridge", "logistic", "pixels")
 DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -107,13 +108,15 @@ def make_parser() -> argparse.ArgumentParser:
     steps = commands.add_parser("fewshot", help=about, description=about).add_subparsers(required=True, metavar="STEP")
     add = command("train", learning.fewshot_train, "learn from a folder or zip of class folders, and judge it", steps)
     add("examples", help="a folder or a zip with a folder of pictures for each class")
-    add("--method", choices=learning.METHODS, default="auto", help="auto: centroid up to two examples, then ridge")
+    add("--method", choices=FEWSHOT, default="auto", help="auto: centroid up to two examples, then ridge; or pixels")
     add("--k", type=int, default=5, help="neighbours of knn (default: 5)")
+    add("--caution", type=float, default=0.05, help="share of good pictures that 'none of these' may cost")
+    add("--checkpoint", metavar="FOLDER", help="write backbone and linear head too, for transformers' pipeline")
     _usual(add, "write what was learned to a .zip bundle, for `predict` and for the page", ".zip")
     add = command("predict", learning.fewshot_predict, "recognise the classes of a bundle on pictures", steps)
     add("bundle", help="what `train` or the page wrote")
     _pictures(add)
-    add("--caution", type=float, default=0.05, help="share of good pictures that 'none of these' may cost")
+    add("--caution", type=float, help="share of good pictures that 'none of these' may cost; else as saved")
     add("--re-embed", action="store_true", help="embed its examples again, where another model made them")
     _usual(add, "write the answers to a .json or .csv file", ".json", ".csv")
 
