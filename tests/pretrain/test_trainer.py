@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,35 +9,19 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.pretrain.small import MODEL, RECIPE, noise
 from vitmsn import checkpoint
-from vitmsn.config import ViTMSNConfig
 from vitmsn.encoder import Encoder
 from vitmsn.errors import ConfigError, DataError
 from vitmsn.model import ViTMSNModel
 from vitmsn.pretrain.loop import DivergedError, run
-from vitmsn.pretrain.recipe import Recipe, Stage
-from vitmsn.pretrain.trainer import PARTS, Trainer, export
-
-SMALL = ViTMSNConfig(
-    hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, patch_size=4, image_size=16
-)
-RECIPE = Recipe(
-    model=SMALL,
-    stages=(Stage(0.5, 16, 8), Stage(0.5, 12, 8)),
-    focal_views=2,
-    prototypes=16,
-    hidden=32,
-    output=16,
-    epochs=2,
-    batch_size=8,
-    picture_size=16,
-    warmup_epochs=0.5,
-)
+from vitmsn.pretrain.recipe import Stage
+from vitmsn.pretrain.trainer import Trainer, export
 
 
 @pytest.fixture
 def pictures() -> torch.Tensor:
-    return torch.randint(0, 256, (24, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    return noise()
 
 
 def copied(module: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -93,42 +76,10 @@ def test_stages_follow_their_shares(pictures: torch.Tensor) -> None:
     assert sizes == [16, 16, 16, 12, 12, 12]
 
 
-def test_resuming_gives_the_same_weights_as_never_stopping(pictures: torch.Tensor, tmp_path: Path) -> None:
-    whole = Trainer(RECIPE, pictures)
-    assert run(whole, tmp_path / "whole", say=lambda _: None)
-
-    first = Trainer(RECIPE, pictures)
-    assert not run(first, tmp_path / "parts", limit_minutes=0, say=lambda _: None)
-    assert first.step == 1
-    said: list[str] = []
-    second = Trainer(RECIPE, pictures)
-    assert run(second, tmp_path / "parts", say=said.append)
-    assert said[0] == "resuming at step 1 of 6"
-    for (name, ours), theirs in zip(
-        second.state_dict()["model"].items(), whole.model.state_dict().values(), strict=True
-    ):
-        assert torch.equal(ours, theirs), name
-    for name, ours in second.target_head.state_dict().items():
-        assert torch.equal(ours, whole.target_head.state_dict()[name]), name
-
-
 def test_a_state_of_another_recipe_is_refused_by_name(pictures: torch.Tensor) -> None:
     state = Trainer(RECIPE, pictures).state_dict()
     with pytest.raises(ConfigError, match="another mask_ratio, seed"):
         Trainer(replace(RECIPE, mask_ratio=0.5, seed=1), pictures).load_state_dict(state)
-
-
-def test_the_log_tells_what_users_ask_for(pictures: torch.Tensor, tmp_path: Path) -> None:
-    trainer = Trainer(RECIPE, pictures)
-    run(trainer, tmp_path, log_every=2, monitor=lambda: {"knn": 0.25}, monitor_every=4, say=lambda _: None)
-    with (tmp_path / "log.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [int(row["step"]) for row in rows] == [2, 4, 6]
-    assert [row["knn"] for row in rows] == ["", "0.25", "0.25"]
-    assert all(1 <= float(row["feature_rank"]) <= 8 for row in rows)
-    assert all(float(row[f"{part}_ms"]) > 0 for row in rows for part in PARTS)
-    assert 1 <= float(rows[0]["prototypes_in_use"]) <= RECIPE.prototypes
-    assert float(rows[0]["pictures_per_second"]) > 0
 
 
 def test_a_loss_that_is_no_number_stops_the_run_before_it_spoils_the_weights(pictures: torch.Tensor) -> None:
@@ -201,7 +152,7 @@ def test_views_of_a_picture_come_to_share_prototypes() -> None:
     data = (torch.nn.functional.interpolate(coarse, size=(16, 16), mode="bilinear") * 255).to(torch.uint8)
     recipe = replace(
         RECIPE,
-        model=replace(SMALL, initializer_range=0.1),  # 0.02 is for widths of hundreds
+        model=replace(MODEL, initializer_range=0.1),  # 0.02 is for widths of hundreds
         stages=(Stage(1.0, 16, 8),),
         batch_size=64,
         epochs=24,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # --- pretrain, finetune --------------------------------------------------------------------------------------------
 
 QUERIES, REFERENCE = 2000, 10_000  # pictures of the kNN that watches a run: held out, and compared with
+DRAW_SECONDS = 60  # at least, between two figures of the log
 GO_ON = "not finished: give the same command again to go on"
 
 
@@ -52,8 +54,13 @@ def pretrain(options: Options) -> Answer | int:
         X, T = (training.embed(trainer.target_model, *pair).numpy() for pair in ((pictures, known), (queries, asked)))
         return {"knn": knn_accuracy(X, labels[known], T, wanted[asked])}
 
-    def draw(_: dict[str, float]) -> None:
-        report.figure(out / "log.csv", out / "log.png")
+    drawn = time.monotonic()
+
+    def draw(row: dict[str, float]) -> None:
+        nonlocal drawn
+        if time.monotonic() - drawn > DRAW_SECONDS or row["step"] == trainer.steps:
+            report.figure(out / "log.csv", out / "log.png")
+            drawn = time.monotonic()
 
     start = knn()["knn"] if options.data is None and processes.first else None
 
