@@ -74,6 +74,47 @@ def test_prototypes_come_with_the_start(capsys: Capture, model: str, pictures: P
 
 
 @pytest.mark.usefixtures("tiny")
+def test_any_setting_can_be_given_and_pictures_may_stay_on_disk(run: Run, pictures: Path, tmp_path: Path) -> None:
+    words = (*PRETRAIN, "--data", pictures, "--epochs", 2, "--log-every", 1, "--save-every", 1)
+    more = ("--set", "me_max_weight=0", "sinkhorn_iterations=0", "--as-original")
+    held, streamed = (
+        run.json(*words, *more, *extra, "--out", tmp_path / str(n)) for n, extra in enumerate(((), ("--stream",)))
+    )
+    logs = [(tmp_path / str(n) / "log.csv").read_text().splitlines() for n in (0, 1)]
+    columns = logs[0][0].split(",")
+    assert len(logs[0]) == 3 and {"feature_rank", "knn", "backward_ms"} <= set(columns)
+    for ours, theirs in zip(*logs, strict=True):  # the same losses from disk
+        assert ours.split(",")[:6] == theirs.split(",")[:6]
+    row = dict(zip(columns, logs[0][1].split(","), strict=True))
+    assert row["loss"] == row["cross_entropy"]  # me-max is off
+    assert held["precision"] == streamed["precision"] == "float32" and held["processes"] == 1
+    with Image.open(tmp_path / "0" / "log.png") as figure:
+        assert figure.size == (1200, 800)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--set", "lambda=5"), "There is no setting 'lambda'"),
+        (("--batch-size", "5000"), "8 pictures do not fill a batch of 5000"),
+    ],
+)
+@pytest.mark.usefixtures("tiny")
+def test_mistakes_are_said_before_the_run(
+    capsys: Capture, pictures: Path, tmp_path: Path, words: tuple[str, ...], sentence: str
+) -> None:
+    given = [str(word) for word in (*PRETRAIN, "--data", pictures, "--out", tmp_path / "run", *words)]
+    assert cli.main(given) == 2
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_preset_names_those_there_are(capsys: Capture, pictures: Path, tmp_path: Path) -> None:
+    assert cli.main(["pretrain", "huge", "--data", str(pictures), "--out", str(tmp_path)]) == 2
+    assert "choose among tiny-8-64, digits, small-16, base-16, base-4, large-16, large-7" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("tiny")
 def test_pretraining_needs_no_labels(run: Run, pictures: Path, tmp_path: Path) -> None:
     for number, path in enumerate(sorted(pictures.rglob("*.png"))):
         path.rename(pictures / f"{number}.png")

@@ -45,14 +45,82 @@ def test_every_learnable_part_moves_and_the_target_only_follows(pictures: torch.
         assert not parameter.requires_grad
 
 
-def test_prototypes_do_not_decay_and_are_not_clipped(pictures: torch.Tensor) -> None:
-    trainer = Trainer(RECIPE, pictures)
+def prototypes_group(trainer: Trainer) -> dict[str, object]:
+    """The optimiser's group that the prototypes are in."""
     for group in trainer.optimiser.param_groups:
         if any(parameter is trainer.head.prototypes for parameter in group["params"]):
-            trainer.train_step()
-            assert group["weight_decay"] == 0
-            return
+            return group
     pytest.fail("the prototypes are in no group of the optimiser")
+
+
+def test_prototypes_decay_only_when_asked(pictures: torch.Tensor) -> None:
+    for asked, wanted in ((False, 0.0), (True, RECIPE.weight_decay[0])):
+        trainer = Trainer(replace(RECIPE, decay_prototypes=asked), pictures)
+        trainer.train_step()
+        assert prototypes_group(trainer)["weight_decay"] == wanted
+
+
+def test_prototypes_count_in_the_clipped_norm_unless_as_the_original(pictures: torch.Tensor) -> None:
+    norms = []
+    for clipped in (True, False):
+        trainer = Trainer(replace(RECIPE, clip_prototypes=clipped, clip=1e-3), pictures)
+        norms.append(trainer.train_step()["gradient_norm"])
+        parts = [*trainer.model.parameters(), *trainer.head.projector.parameters()]
+        rest = torch.stack([p.grad.norm() for p in parts if p.grad is not None]).norm()
+        own = trainer.head.prototypes.grad
+        assert own is not None
+        total = (rest**2 + own.norm() ** 2).sqrt() if clipped else rest
+        assert total.item() == pytest.approx(1e-3, rel=1e-3)
+        assert clipped or own.norm() > 1e-2  # left as it was
+    assert norms[0] > norms[1]
+
+
+def test_one_mask_for_the_batch_as_in_the_original(pictures: torch.Tensor) -> None:
+    keys = torch.arange(8)
+    shared, own = (Trainer(replace(RECIPE, shared_mask=shared), pictures) for shared in (True, False))
+    assert len(shared._keep(keys, 1).unique(dim=0)) == 1
+    assert len(own._keep(keys, 1).unique(dim=0)) > 1
+    first = shared._keep(keys, 1)
+    shared.step = 1
+    assert not torch.equal(first, shared._keep(keys, 1))
+
+
+def test_a_stretched_schedule_is_cut_off(pictures: torch.Tensor) -> None:
+    plain, stretched = (Trainer(replace(RECIPE, schedule_stretch=by, ema=(0.9, 1.0)), pictures) for by in (1.0, 1.5))
+    for trainer in (plain, stretched):
+        trainer.step = trainer.steps
+        trainer._set_schedules()
+    rates = [trainer.optimiser.param_groups[0]["lr"] for trainer in (plain, stretched)]
+    assert rates[0] == pytest.approx(RECIPE.end_rate)
+    assert rates[1] > 1.5 * RECIPE.end_rate
+    decay = stretched.optimiser.param_groups[0]["weight_decay"]
+    assert RECIPE.weight_decay[0] < decay < RECIPE.weight_decay[1]
+
+
+def test_a_running_target_follows_in_its_statistics_too(pictures: torch.Tensor) -> None:
+    trainer = Trainer(replace(RECIPE, running_target=True, ema=(0.75, 0.75)), pictures)
+    before = trainer.target_head.projector.bn1.running_mean.clone()
+    trainer.train_step()
+    expected = 0.75 * before + 0.25 * trainer.head.projector.bn1.running_mean
+    assert torch.allclose(trainer.target_head.projector.bn1.running_mean, expected)
+    assert not trainer.target_head.training
+    usual = Trainer(RECIPE, pictures)
+    assert usual.target_head.training
+
+
+def test_half_precision_is_the_backbones_alone(pictures: torch.Tensor) -> None:
+    full, half = (Trainer(RECIPE, pictures, precision=kind).train_step() for kind in (torch.float32, torch.bfloat16))
+    assert half["loss"] != full["loss"]
+    assert half["loss"] == pytest.approx(full["loss"], abs=0.05)
+    assert half["mean_entropy"] == pytest.approx(full["mean_entropy"], abs=0.02)
+
+
+def test_the_feature_rank_tells_collapse(pictures: torch.Tensor) -> None:
+    trainer = Trainer(RECIPE, pictures)
+    trainer._target_cls = torch.ones(64, 32)
+    assert trainer.feature_rank() == pytest.approx(1, abs=1e-3)
+    trainer._target_cls = torch.eye(32)
+    assert trainer.feature_rank() == pytest.approx(32, rel=1e-6)
 
 
 def test_steps_cover_every_picture_once_an_epoch(pictures: torch.Tensor) -> None:
