@@ -7,9 +7,7 @@ import io
 import json
 import tempfile
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
-
-import numpy as np
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -141,10 +139,3 @@ def _cell(value: object) -> object:
     if isinstance(value, str) and (value.startswith(FORMULA) or value.lstrip().startswith(FORMULA)):
         return "'" + value
     return value
-
-
-def npz(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Named arrays as the bytes of a compressed .npz file, which ``numpy.load`` opens."""
-    out = io.BytesIO()
-    np.savez_compressed(out, **dict(arrays))  # type: ignore[arg-type]  # numpy's stub takes the names for its options
-    return out.getvalue()
