@@ -63,3 +63,5 @@ SHOWN_SIDE = _bound("SHOWN_SIDE", 800)  # longer side, in pixels, of a picture s
 MAX_JSON_BYTES = _bound("MAX_JSON_BYTES", 1 * MIB)  # of one request that carries no file
 QUEUE_LENGTH = _bound("QUEUE_LENGTH", 32)  # jobs waiting before a new one is turned away
 JOB_SECONDS = _bound("JOB_SECONDS", 120)  # for one long job (a zip, a batch, a map)
+LIVE_SECONDS = _bound("LIVE_SECONDS", 120)  # for one visitor's live training
+LIVE_WAITING = _bound("LIVE_WAITING", 8)  # visitors in line for it

@@ -50,7 +50,7 @@ from gradio.themes import Base
 from vitmsn import limits
 from vitmsn.encoder import Encoder
 from vitmsn.errors import ViTMSNError
-from vitmsn.ui import attention, classify, examples, explore, fewshot, guard, masking, parts
+from vitmsn.ui import attention, classify, examples, explore, fewshot, guard, learn, masking, parts
 from vitmsn.ui.page import LINK, LOADED, OPEN, App
 from vitmsn.ui.state import Call, Models, Visitors, keep_picture
 
@@ -63,6 +63,7 @@ TABS = (
     ("masking", "Masking", masking.build),
     ("fewshot", "Few-shot", fewshot.build),
     ("explore", "Explore", explore.build),
+    ("learn", "Learn", learn.build),
 )
 CSS = Path(__file__).with_name("theme.css")
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
