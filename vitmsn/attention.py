@@ -224,12 +224,12 @@ class Suggestion:
     value: float
 
 
-def suggest(maps: Tensor, distance: Tensor) -> list[Suggestion]:
+def suggest(maps: Tensor, distance: Tensor | None = None) -> list[Suggestion]:
     """Heads worth a look, each named once.
 
     Args:
         maps: (L, H, K), what CLS (or a patch) attends to.
-        distance: (L, H), of :func:`head_statistics`.
+        distance: (L, H), of :func:`head_statistics`; without it nothing is far or near.
 
     Returns:
         focused: the map that needs the fewest patches for half its attention (value: how many; the lower entropy of
@@ -237,9 +237,11 @@ def suggest(maps: Tensor, distance: Tensor) -> list[Suggestion]:
         far and near: largest and least mean distance (value: patches).
     """
     half = mass_threshold(maps, 0.5).sum(-1).float()  # (L, H)
-    ranks = [("focused", half, half + entropy(maps) / 1000), ("far", distance, -distance), ("near", distance, distance)]
+    ranks = [("focused", half, half + entropy(maps) / 1000)]
     if maps.shape[1] > 1:
-        ranks.insert(1, ("alone", agreement(maps), agreement(maps)))
+        ranks.append(("alone", agreement(maps), agreement(maps)))
+    if distance is not None:
+        ranks += [("far", distance, -distance), ("near", distance, distance)]
     found: list[Suggestion] = []
     for reason, values, order in ranks:
         for place in order.flatten().argsort(stable=True).tolist():

@@ -34,7 +34,7 @@ def test_opens_with_an_answer(attention: Page) -> None:
         "alt", re.compile(r"^Attention of layer \d+, mean of heads, peak at row")
     )
     expect(attention.locator(".msn-scale:visible").first).to_contain_text("of the attention, on one patch")
-    expect(attention.get_by_text("Most focused: layer")).to_be_visible()
+    expect(attention.get_by_text("the most focused: half of its attention falls on")).to_be_visible()
 
 
 def test_at_most_five_controls_are_in_sight(attention: Page) -> None:
@@ -87,7 +87,7 @@ def test_a_click_shows_what_a_patch_attends_to(attention: Page, where: str) -> N
     assert box
     picture.click(position={"x": box["width"] * 0.5 + 3, "y": box["height"] * 0.5 + 3})
     expect(said(attention)).to_contain_text(re.compile(r"the patch at row 5, column 5 looks most at row"))
-    expect(attention.get_by_label("A patch", exact=True)).to_be_checked()
+    expect(attention.get_by_label("From a patch", exact=True)).to_be_checked()
     expect(shown(attention)).to_have_attribute("alt", re.compile(r"Attention of layer"))
 
 

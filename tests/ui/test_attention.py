@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import astuple, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,19 @@ from vitmsn import draw
 from vitmsn.config import VARIANTS, ViTMSNConfig
 from vitmsn.encoder import Encoder
 from vitmsn.errors import ImageError, InputError
-from vitmsn.ui import attention
-from vitmsn.ui.attention import Ask
+from vitmsn.ui import attention, sight
+from vitmsn.ui.sight import Ask
 from vitmsn.ui.state import EMBEDDED, RANDOM, Call, Models
 
 START = Ask(layer=2)  # what the page sends first: the last of the tiny model's two layers
-NAMES = ("overlay", "legend", "sentence", "heads", "code", *Ask.__dataclass_fields__)
+NAMES = (
+    *("overlay", "legend", "sentence", "heads", "depth", "measure", "compare", "files", "code"),
+    *Ask.__dataclass_fields__,
+)
 
 
 def answered(call: Call, ask: Ask = START, fn: Callable[..., list[Any]] = attention.answer) -> dict[str, Any]:
-    return dict(zip(NAMES, fn(call, *astuple(ask)), strict=True))
+    return dict(zip(NAMES, fn(call, *vars(ask).values()), strict=True))
 
 
 def click(call: Call, **values: Any) -> Call:
@@ -45,31 +48,31 @@ def changes(out: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(("layer", "head"), [(0, 0), (1, 0), (1, 2), (2, 1)])
 def test_the_map_is_the_layer_and_head_that_were_asked_for(call: Callable[..., Call], layer: int, head: int) -> None:
     encoder, picture = call().encoder, call().picture
-    found = attention.look(encoder, picture, Ask(layer=layer, head=head))
+    found = sight.see(encoder, picture, Ask(layer=layer, head=head))
     maps = rows.cls_attention(encoder.model, encoder.tokens(picture))[0].numpy()
     expected = maps[layer - 1].mean(0) if head == 0 else maps[layer - 1, head - 1]
     np.testing.assert_allclose(found.values.ravel(), expected, rtol=1e-5)
     assert found.maps.shape == (2, 2, 4, 4)
-    np.testing.assert_allclose(found.maps[1, 0].ravel(), maps[0, 1], rtol=1e-5)
+    np.testing.assert_allclose(found.maps[0, 1].ravel(), maps[0, 1], rtol=1e-5)
 
 
 def test_the_map_of_a_patch_and_of_rollout(call: Callable[..., Call]) -> None:
     encoder, picture = call().encoder, call().picture
     tokens = encoder.tokens(picture)
-    found = attention.look(encoder, picture, Ask("patch", 1, 2, row=2, column=3))
+    found = sight.see(encoder, picture, Ask("patch", 1, 2, row=2, column=3))
     np.testing.assert_allclose(found.values.ravel(), rows.patch_attention(encoder.model, tokens, 6, 0)[0, 1], rtol=1e-5)
-    found = attention.look(encoder, picture, Ask("rollout", start=2))
+    found = sight.see(encoder, picture, Ask("rollout", start=2))
     np.testing.assert_allclose(found.values.ravel(), rows.rollout(encoder.model, tokens, 1)[0], rtol=1e-5)
 
 
 def test_more_pixels_are_more_patches(call: Callable[..., Call]) -> None:
-    assert attention.look(call().encoder, call().picture, Ask(size=32)).grid == (8, 8)
+    assert sight.see(call().encoder, call().picture, Ask(size=32)).grid == (8, 8)
 
 
 @pytest.mark.parametrize(
     ("ask", "why"),
     [
-        (Ask("eyes"), "kind is 'eyes'; choose one of cls, rollout, patch"),
+        (Ask("eyes"), "kind is 'eyes'; choose one of cls, rollout, relevance, patch, to, similar, colours"),
         (Ask(layer=3), "layer is 3; it must be from 0 to 2"),
         (Ask(layer=-1), "layer is -1"),
         (Ask(head=3), "head is 3"),
@@ -83,7 +86,7 @@ def test_more_pixels_are_more_patches(call: Callable[..., Call]) -> None:
 )
 def test_what_is_not_there_is_named(call: Callable[..., Call], ask: Ask, why: str) -> None:
     with pytest.raises(InputError, match=why):
-        attention.look(call().encoder, call().picture, ask)
+        sight.see(call().encoder, call().picture, ask)
 
 
 @pytest.mark.parametrize(
@@ -105,36 +108,35 @@ def test_what_is_not_there_is_named(call: Callable[..., Call], ask: Ask, why: st
 )
 def test_offered_sizes_are_multiples_of_the_patch(config: ViTMSNConfig, expected: list[tuple[str, int]]) -> None:
     config = replace(config, hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=4)
-    assert attention.sizes(Encoder.random(config, device="cpu")) == expected
+    assert sight.sizes(Encoder.random(config, device="cpu")) == expected
 
 
 # What is said
 
 
 def test_the_sentence_has_its_numbers(call: Callable[..., Call]) -> None:
+    tokens = call().encoder.tokens(call().picture)
     values = np.full((4, 4), 0.02, dtype=np.float32)
     values[2, 1] = 0.25
-    found = attention.Look(Ask("cls", 2, 1), values, np.stack([[values, values]]))
-    assert attention.sentence(found, 1.0) == (
+    found = sight.Sight(Ask("cls", 2, 1), values, np.stack([[values], [values]]), tokens)
+    assert sight.sentence(found, 1.0) == (
         "In layer 2, head 1, CLS looks most at row 3, column 2: 25 % of its attention, 4 times an even share."
     )
-    assert attention.sentence(found, 0.4).endswith("; 1 of 16 patches hold 40 % of what goes to patches.")
+    assert sight.sentence(found, 0.4).endswith("; 1 of 16 patches hold 40 % of what goes to patches.")
     patch = replace(found, ask=Ask("patch", 1, 0, row=4, column=2))
-    assert "In layer 1, mean of heads, the patch at row 4, column 2 looks most" in attention.sentence(patch, 1.0)
+    assert "In layer 1, mean of heads, the patch at row 4, column 2 looks most" in sight.sentence(patch, 1.0)
     rollout = replace(found, ask=Ask("rollout", start=1))
-    assert attention.sentence(rollout, 1.0).startswith(
-        "Through layers 1 to 2, most reaches CLS from row 3, column 2: 25 %"
-    )
+    assert sight.sentence(rollout, 1.0).startswith("Through layers 1 to 2, most reaches CLS from row 3, column 2: 25 %")
 
 
 def test_the_overlay_says_what_it_shows(call: Callable[..., Call]) -> None:
     out = answered(call(), replace(START, layer=1, head=2))
-    found = attention.look(call().encoder, call().picture, Ask(layer=1, head=2))
+    found = sight.see(call().encoder, call().picture, Ask(layer=1, head=2))
     row, column = np.argwhere(found.values == found.values.max())[0] + 1
     assert out["overlay"]["alt_text"] == f"Attention of layer 1, head 2, peak at row {row}, column {column}"
     assert isinstance(out["overlay"]["value"], Image.Image) and out["overlay"]["value"].size == (256, 256)
     assert draw.percent(float(found.values.max())) in out["legend"]
-    assert "Layer 1, head 2" in out["heads"] and out["heads"].count("<button") == 4
+    assert "Layer 1, head 2" in out["heads"] and out["heads"].count("data-x=") == 4
 
 
 def test_strength_and_mass_change_the_picture(call: Callable[..., Call]) -> None:
@@ -146,7 +148,18 @@ def test_strength_and_mass_change_the_picture(call: Callable[..., Call]) -> None
 
 
 @pytest.mark.parametrize(
-    "ask", [START, replace(START, head=1, size=32), Ask("rollout", 2, start=2), Ask("patch", 1, row=4)]
+    "ask",
+    [
+        START,
+        replace(START, head=1, size=32),
+        replace(START, head=-1, some=[2], aspect=True),
+        Ask("rollout", 2, start=2),
+        Ask("patch", 1, row=4),
+        Ask("to", 1, some=[1, 2], row=2, column=3),
+        Ask("similar", 1, row=2),
+        Ask("relevance", start=2, label="teapot"),
+        Ask("colours", 2),
+    ],
 )
 def test_the_python_lines_give_the_same_map(
     call: Callable[..., Call],
@@ -160,12 +173,13 @@ def test_the_python_lines_give_the_same_map(
     monkeypatch.chdir(tmp_path)
     code = answered(visit, ask)["code"].split("<code>")[1].split("</code>")[0].replace("&#x27;", "'")
     lines = [line for line in code.splitlines() if not line.startswith("encoder =")]
-    exec("\n".join(lines), {"encoder": visit.encoder})
-    printed = np.array(
-        [float(word) for word in capsys.readouterr().out.replace("tensor([", "").replace("])", "").split(",")]
-    )
-    found = attention.look(visit.encoder, visit.picture, ask)
-    np.testing.assert_allclose(printed, found.values.ravel(), atol=1e-4)
+    scope: dict[str, Any] = {"encoder": visit.encoder}
+    exec("\n".join(lines), scope)
+    assert capsys.readouterr().out
+    found = sight.see(visit.encoder, visit.picture, ask)
+    values = scope["found"].values
+    values = values / values.sum() if ask.kind == "relevance" else values
+    np.testing.assert_allclose(values, found.values, atol=1e-6)
 
 
 # Controls
@@ -175,7 +189,7 @@ def test_the_first_answer_gives_the_controls_this_models_ranges(call: Callable[.
     visit = call()
     out = answered(visit, replace(START, layer=64, head=9))
     assert out["layer"]["maximum"] == 2 and out["layer"]["value"] == 2
-    assert out["head"]["choices"] == [("mean of heads", 0), ("head 1", 1), ("head 2", 2)] and out["head"]["value"] == 0
+    assert out["head"]["choices"] == attention.head_choices(2) and out["head"]["value"] == 0
     assert out["size"]["choices"][0] == ("16", 0) and out["column"]["label"] == "Column (1 to 4)"
     assert changes(answered(visit)) == {}, "and the next one leaves them alone"
 
@@ -285,9 +299,13 @@ def test_links_name_layers_and_heads_of_any_model() -> None:
     for text in ("0", "65", "x", "", "1e3", "9" * 5000):
         with pytest.raises(ValueError):  # noqa: PT011 (its words are for nobody)
             attention._linked(text, 1, 64)
-    assert attention._kind("rollout") == "rollout"
+    assert attention._one_of("rollout", sight.KINDS) == "rollout"
+    assert attention._some("1,3")["value"] == [1, 3] and attention._some("")["value"] == []
+    for text in ("0", "1,65", "a", "1;2"):
+        with pytest.raises(ValueError):  # noqa: PT011 (its words are for nobody)
+            attention._some(text)
     with pytest.raises(ValueError, match="eyes"):
-        attention._kind("eyes")
+        attention._one_of("eyes", sight.KINDS)
 
 
 # The endpoint
@@ -303,7 +321,7 @@ def file(tmp_path: Path) -> str:
 def test_the_endpoint_gives_a_picture_and_plain_numbers(call: Callable[..., Call], file: str) -> None:
     shown, found = attention.attend(call(), file, layer=1, head=2)
     assert shown.width == 300 and shown.height > 200
-    assert list(found) == ["layer", "head", "grid", "map"]
+    assert list(found) == ["layer", "head", "grid", "map", "label", "half"]
     assert (found["layer"], found["head"], found["grid"]) == (1, 2, [4, 4])
     assert all(type(value) is float for line in found["map"] for value in line)
     assert 0 < sum(map(sum, found["map"])) < 1

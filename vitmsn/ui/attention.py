@@ -1,151 +1,37 @@
-"""Attention: where the model looks, in any layer and head, through all layers, or from one patch."""
+"""Attention: where the model looks, in any layer and head, through all of them, from and to a patch, and what for."""
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
 import gradio as gr
-import numpy as np
-import torch
 from PIL import Image
 
-from vitmsn import attention, draw, limits
+from vitmsn import draw
 from vitmsn.encoder import Encoder
 from vitmsn.errors import InputError
-from vitmsn.image import Picture
-from vitmsn.ui import heads, parts, patches
+from vitmsn.look import HEADLESS, OF_A_PATCH, THROUGH
+from vitmsn.ui import compare, depth, heads, parts, patches, take
 from vitmsn.ui.page import App, Photo, whole
+from vitmsn.ui.sight import KINDS, SHAPES, Ask, Sight, brightest, code, inside, see, sentence, sizes
 from vitmsn.ui.state import Call
 
-KINDS = {"cls": "CLS", "rollout": "Rollout", "patch": "A patch"}
 MOST_LAYERS, MOST_HEADS = 64, 64  # what a link may name before the model has had its say
-WHO = "CLS is the token that sums up the picture; rollout follows it back through all layers; or click a patch."
+WHO = (
+    "CLS is the token that sums up the picture. Rollout and relevance follow it back through all layers, relevance for "
+    "one class. Or click a patch."
+)
 LAYER = "A step of the network."
 HEAD = "Each layer looks in several ways."
-KEEP = "Dims the rest."
+KEEP = "Marks the fewest patches that hold it."
 SIZE = "More pixels, more patches."
-ROW = "Of the patch that looks; or click it."
-
-
-# ------------------------------------------------------------------------------------------------------------ looking
-
-
-@dataclass(frozen=True)
-class Ask:
-    """What someone wants to see, a field for each control in its order.
-
-    Layers, heads, rows and columns count from 1; layer 0 is the last, head 0 the mean of all.
-    """
-
-    kind: str = "cls"
-    layer: int = 0
-    head: int = 0
-    keep: int = 100  # percent of the attention that stays bright
-    size: int = 0  # side of the input in pixels; 0: the model's own
-    strength: int = 50  # percent of the map over the photograph
-    start: int = 1  # the layer where rollout begins
-    row: int = 1
-    column: int = 1
-
-
-@dataclass(frozen=True)
-class Look:
-    """What was seen: `maps` (heads, layers, rows, columns) are what the chosen token attends to everywhere, `values`
-    (rows, columns) the map that was asked for; shares of the whole attention, CLS's own part included."""
-
-    ask: Ask
-    values: np.ndarray
-    maps: np.ndarray
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        return self.values.shape[0], self.values.shape[1]
-
-    @property
-    def whom(self) -> str:
-        """'CLS', or 'the patch at row 2, column 3'."""
-        return f"the patch at row {self.ask.row}, column {self.ask.column}" if self.ask.kind == "patch" else "CLS"
-
-    @property
-    def subject(self) -> str:
-        """'layer 6, mean of heads', for sentences and alternative texts."""
-        layers = self.maps.shape[1]
-        if self.ask.kind == "rollout":
-            return f"rollout from layer {self.ask.start} to {layers}"
-        return f"layer {self.ask.layer}, {f'head {self.ask.head}' if self.ask.head else 'mean of heads'}"
-
-
-def look(encoder: Encoder, picture: Picture, ask: Ask) -> Look:
-    """The map asked for and all heads' maps. InputError names what this model or this grid does not have."""
-    if ask.kind not in KINDS:
-        raise InputError(f"kind is {str(ask.kind)[:32]!r}; choose one of {', '.join(KINDS)}.")
-    layers, many = encoder.config.num_hidden_layers, encoder.config.num_attention_heads
-    layer = whole(ask.layer, "layer", 0, layers) or layers
-    head = whole(ask.head, "head", 0, many)
-    start = whole(ask.start, "start", 1, layers)
-    size = whole(ask.size, "size", 0, 4096)
-    tokens = encoder.tokens(picture, size=size or None)
-    rows, columns = tokens.grid
-    row, column = whole(ask.row, "row", 1, rows), whole(ask.column, "column", 1, columns)
-    model = encoder.model
-    if ask.kind == "patch":
-        patch = (row - 1) * columns + column - 1
-        maps = torch.stack([attention.patch_attention(model, tokens, patch, n) for n in range(layers)], dim=1)
-    else:
-        maps = attention.cls_attention(model, tokens)
-    if ask.kind == "rollout":
-        values = attention.rollout(model, tokens, start - 1)[0]
-    else:
-        values = maps[0, layer - 1].mean(0) if head == 0 else maps[0, layer - 1, head - 1]
-    return Look(
-        replace(ask, layer=layer, head=head, size=size, start=start, row=row, column=column),
-        attention.to_grid(values[None], tokens)[0].numpy(),
-        attention.to_grid(maps, tokens)[0].transpose(0, 1).numpy(),  # (H, L, rows, columns)
-    )
-
-
-def sizes(encoder: Encoder) -> list[tuple[str, int]]:
-    """Input sizes worth offering, as (label, side): the model's own as 0, and multiples of its patch around it."""
-    (height, width), patch = encoder.input_size, max(encoder.patch_size)
-    if encoder.patch_size[0] != encoder.patch_size[1]:
-        return [(f"{height} × {width}", 0)]
-    small = max(height, width) <= 64
-    factors = (1, 2, 3, 4) if small else (0.5, 1, 1.5, 2)
-    sides = [round(max(height, width) * factor / patch) * patch for factor in factors]
-    offered = {0 if (side, side) == (height, width) else side for side in sides}
-    offered = {side for side in offered if (side // patch) ** 2 <= limits.MAX_TOKENS} | {0}
-    own = f"{height}" if height == width else f"{height} × {width}"
-    return [(str(side) if side else own, side) for side in sorted(offered, key=lambda side: side or max(height, width))]
-
-
-# ------------------------------------------------------------------------------------------------------------- saying
-
-
-def sentence(found: Look, mass: float) -> str:
-    """What the map shows, in one sentence with its numbers."""
-    row, column = heads.peak(found.values)
-    most, total = float(found.values.max()), found.values.size
-    even = f"{times(most * total)} an even share"
-    if found.ask.kind == "rollout":
-        layers = f"layers {found.ask.start} to {found.maps.shape[1]}"
-        said = f"Through {layers}, most reaches CLS from row {row}, column {column}: {draw.percent(most)}, {even}"
-    else:
-        said = f"In {found.subject}, {found.whom} looks most at row {row}, column {column}: "
-        said += f"{draw.percent(most)} of its attention, {even}"
-    if mass < 1:
-        kept = int(_brightest(found.values, mass).sum())
-        said += f"; {kept} of {total} patches hold {draw.percent(mass)} of what goes to patches"
-    return f"{said}."
-
-
-def times(ratio: float) -> str:
-    return f"{float(f'{ratio:.2g}'):g} times"
-
-
-def _brightest(values: np.ndarray, mass: float) -> np.ndarray:
-    """The smallest set of patches that holds `mass` of the map: bool, of its shape."""
-    return attention.mass_threshold(torch.from_numpy(values).flatten(), mass).view(values.shape).numpy()
+ROW = "Of the patch; or click it."
+START = "Rollout and relevance go back to this layer."
+CLASS = "What relevance explains; its answer, if none is chosen."
+SOME = "Mean or largest of these only."
+PALETTE = "All three are told apart by lightness alone."
+ASPECT = "About as many patches, the picture not squashed."
 
 
 # ------------------------------------------------------------------------------------------------------------- answers
@@ -157,24 +43,26 @@ def answer(call: Call, *controls: Any) -> list[Any]:
 
 
 def choose(call: Call, *controls: Any) -> list[Any]:
-    """A row or a column was typed: show what the patch there attends to."""
-    return _answer(call, Ask(*controls), replace(Ask(*controls), kind="patch"))
+    """A row or column was typed: that is asking for the patch there."""
+    asked = Ask(*controls)
+    return _answer(call, asked, replace(asked, kind=_of_a_patch(asked)))
 
 
 def enlarge(call: Call, *controls: Any) -> list[Any]:
-    """A small map was clicked: show it large."""
-    asked, encoder = Ask(*controls), call.encoder
-    layer = whole(call.chosen("layer"), "layer", 1, encoder.config.num_hidden_layers)
-    head = whole(call.chosen("head"), "head", 1, encoder.config.num_attention_heads)
-    kind = "cls" if asked.kind == "rollout" else asked.kind
-    return _answer(call, asked, replace(asked, kind=kind, layer=layer, head=head))
+    """A small map was chosen: show it large."""
+    asked, many = Ask(*controls), call.encoder.config.num_attention_heads
+    layer = whole(call.chosen("layer"), "layer", 1, call.encoder.config.num_hidden_layers)
+    wanted = replace(asked, layer=layer, head=whole(call.chosen("head"), "head", 1, many))
+    return _answer(call, asked, replace(wanted, kind="cls") if asked.kind in HEADLESS else wanted)
 
 
 def point(call: Call, *controls: Any, whole_picture: bool = False) -> list[Any]:
-    """A place on the map was clicked: show what the patch there attends to."""
+    """A patch of the shown picture was clicked: that is asking for it."""
     asked = Ask(*controls)
-    row, column = patches.clicked(call, patches.grid(call.encoder, asked.size), whole_picture=whole_picture)
-    return _answer(call, asked, replace(asked, kind="patch", row=row + 1, column=column + 1))
+    size = _fitted(call, asked).input_size(call.encoder, call.picture)
+    places = patches.grid(call.encoder, size)
+    row, column = patches.clicked(call, places, size=size, whole_picture=whole_picture)
+    return _answer(call, asked, replace(asked, kind=_of_a_patch(asked), row=row + 1, column=column + 1))
 
 
 def point_in_whole(call: Call, *controls: Any) -> list[Any]:
@@ -182,45 +70,139 @@ def point_in_whole(call: Call, *controls: Any) -> list[Any]:
     return point(call, *controls, whole_picture=True)
 
 
+def measure(call: Call, *controls: Any) -> list[Any]:
+    """Measure every head's distance and entropy, however long it takes; then answer again."""
+    asked = Ask(*controls)
+    size = _fitted(call, asked).input_size(call.encoder, call.picture)
+    tokens = call.encoder.tokens(call.picture, size=size or None)
+    depth.measure(call, call.encoder, call.picture, tokens, at_any_cost=True)
+    return _answer(call, asked, asked)
+
+
+def receive(call: Call, path: str | None, *controls: Any) -> list[Any]:
+    """Another picture came, to compare with."""
+    asked = Ask(*controls)
+    compare.keep(call, patches.sent(path))
+    return _answer(call, asked, replace(asked, beside="picture", other=compare.OWN))
+
+
+def files(call: Call, *controls: Any) -> str:
+    """What is shown, to take away."""
+    ask = _fitted(call, Ask(*controls))
+    found = see(call.encoder, call.picture, ask)
+    large = patches.seen(call.encoder, call.picture, ask.input_size(call.encoder, call.picture), side=4096)
+    return take.links(call, found, drawn(found, large), code(call, found))
+
+
+def _of_a_patch(ask: Ask) -> str:
+    return ask.kind if ask.kind in OF_A_PATCH else "patch"
+
+
 def _answer(call: Call, asked: Ask, wanted: Ask) -> list[Any]:
     """The answer to `wanted`, where the page still has the controls at `asked`."""
     encoder, picture = call.encoder, call.picture
     ask = _fitted(call, wanted)
-    found = look(encoder, picture, ask)
-    mass, strength = whole(ask.keep, "keep", 5, 100) / 100, whole(ask.strength, "strength", 0, 100) / 100
-    scale = draw.own_scale(found.values)
-    kept = _brightest(found.values, mass) if mass < 1 else None
-    shown = draw.overlay(patches.seen(encoder, picture), found.values, strength, scale, kept)
-    if ask.kind == "patch":
-        shown = draw.highlight(shown, ask.row - 1, ask.column - 1, found.grid)
-    row, column = heads.peak(found.values)
-    what = "reaches CLS from one patch" if ask.kind == "rollout" else "of the attention, on one patch"
-    chosen = (ask.layer, ask.head) if ask.kind != "rollout" else (0, 0)
-    return [
-        gr.update(value=shown, alt_text=f"Attention of {found.subject}, peak at row {row}, column {column}"),
-        patches.legend(scale, what),
+    found = see(encoder, picture, ask)
+    mass = whole(ask.keep, "keep", 5, 100) / 100
+    if ask.order not in heads.ORDERS:
+        raise InputError(f"The order is {str(ask.order)[:32]!r}; choose one of {', '.join(heads.ORDERS)}.")
+    shown = drawn(found, patches.seen(encoder, picture, ask.input_size(encoder, picture)))
+    measured = depth.measure(call, encoder, picture, found.tokens)
+    if measured is None and ask.order == "distance":
+        call.message = "How far heads look is not measured yet at this size: press 'Measure every head' first."
+    chosen = (ask.layer, max(ask.head, 0)) if ask.kind not in HEADLESS else (0, 0)
+    far = None if measured is None else measured.distance
+    outputs = [
+        gr.update(value=shown, alt_text=found.alt),
+        legend(found) + doubt(encoder, found),
         parts.sentence(sentence(found, mass)),
-        heads.heads(found.maps, chosen, ask.layer, found.whom),
-        parts.in_python("from vitmsn import Encoder, attention", call.python, *_code(call, found)),
-        *_controls(call, asked, ask),
+        heads.heads(found.maps, chosen, ask.layer, found.whom, ask.order, far, ask.palette),
+        depth.plot(measured, chosen),
+        gr.update(visible=measured is None),
+        compare.compare(call, ask, found),
+        "",  # files of what was shown before
+        parts.in_python("from vitmsn import Encoder", "from vitmsn.look import look", call.python, *code(call, found)),
     ]
+    return [*outputs, *_controls(call, asked, ask)]
+
+
+def drawn(found: Sight, photo: Image.Image, scale: draw.Scale | None = None) -> Image.Image:
+    """The map over the photograph, as the controls want it."""
+    ask = found.ask
+    mass, strength = whole(ask.keep, "keep", 5, 100) / 100, whole(ask.strength, "strength", 0, 100) / 100
+    if ask.shape not in SHAPES:
+        raise InputError(f"shape is {str(ask.shape)[:32]!r}; choose one of {', '.join(SHAPES)}.")
+    if found.colours is not None:
+        shown = draw.tinted(photo, found.colours, strength)
+    else:
+        kept = brightest(found.values, mass) if mass < 1 and not found.signed else None
+        if ask.shape == "contour":
+            shown = draw.contour(photo, inside(found))
+        else:
+            shown = draw.overlay(photo, found.values, strength, scale or found.scale, kept, ask.palette)
+    if ask.kind in OF_A_PATCH:
+        shown = draw.highlight(shown, ask.row - 1, ask.column - 1, found.grid)
+    return shown
+
+
+def legend(found: Sight) -> str:
+    """What the colours mean."""
+    if found.colours is None:
+        if found.ask.shape == "contour":
+            share = found.ask.keep if found.ask.keep < 100 else 50
+            held = f"the fewest patches that hold {share} % of it"
+            held = f"patches with a similarity above {sum(found.scale) / 2:.2g}" if found.signed else held
+            return parts.hint(f"Inside the line: {held}.")
+        return patches.legend(found.scale, found.what, found.ask.palette, shares=not found.signed)
+    assert found.explained is not None
+    names = ("red", "green", "blue")
+    singles = [
+        Image.fromarray(draw.colour(found.colours[..., n], (0, 1), found.ask.palette)).resize(
+            (96, max(1, round(96 * found.grid[0] / found.grid[1]))), Image.Resampling.NEAREST
+        )
+        for n in range(3)
+    ]
+    figures = "".join(
+        f"<figure>{parts.img(one, f'Component {n + 1} alone')}<figcaption>{n + 1} ({name}): "
+        f"{draw.percent(float(share))}</figcaption></figure>"
+        for n, (one, name, share) in enumerate(zip(singles, names, found.explained, strict=True))
+    )
+    said = (
+        "Patches of one colour have similar tokens; each component alone, and how much of the differences it explains:"
+    )
+    return f'{parts.hint(said)}<div class="msn-components">{figures}</div>'
+
+
+def doubt(encoder: Encoder, found: Sight) -> str:
+    """Relevance explains the answer even where the model is not sure of it: that is said."""
+    if found.ask.kind != "relevance" or found.ask.label or not encoder.has_classifier:
+        return ""
+    [result] = encoder.classify_embeddings(found.tokens.last_hidden_state[:, 0].numpy(), top_k=1)
+    sure = "" if result.sure else ", of which it is not sure"
+    share = draw.percent(result.probabilities[0])
+    return parts.hint(f"{result.labels[0]} is its first answer ({share}){sure}; choose another class in More.")
 
 
 def _fitted(call: Call, ask: Ask) -> Ask:
     """What was asked for as far as this model and grid have it. A layer that was the last one stays the last one."""
     encoder = call.encoder
     layers, many = encoder.config.num_hidden_layers, encoder.config.num_attention_heads
-    layer, head = whole(ask.layer, "layer", 0, MOST_LAYERS), whole(ask.head, "head", 0, MOST_HEADS)
+    layer, head = whole(ask.layer, "layer", 0, MOST_LAYERS), whole(ask.head, "head", -1, MOST_HEADS)
     before = call.visit.shown.get("attention layers")
     last = layer == 0 or layer > layers or (isinstance(before, int) and before < layers and layer == before)
-    size = ask.size if ask.size in dict(sizes(encoder)).values() else 0
-    rows, columns = patches.grid(encoder, size)
-    return replace(
+    some = [whole(number, "head", 1, MOST_HEADS) for number in ask.some or []]
+    ask = replace(
         ask,
         layer=layers if last else layer,
         head=head if head <= many else 0,
-        size=size,
+        size=ask.size if ask.size in dict(sizes(encoder)).values() else 0,
         start=min(whole(ask.start, "start", 1, MOST_LAYERS), layers),
+        some=sorted({number for number in some if number <= many}),
+        label=ask.label if ask.label in encoder.labels else "",
+    )
+    rows, columns = patches.grid(encoder, ask.input_size(encoder, call.picture))
+    return replace(
+        ask,
         row=min(whole(ask.row or 1, "Row", 1, 9999), rows),
         column=min(whole(ask.column or 1, "Column", 1, 9999), columns),
     )
@@ -230,44 +212,44 @@ def _controls(call: Call, asked: Ask, ask: Ask) -> list[Any]:
     """Updates of the controls: their ranges where those changed, their values where the page has others."""
     encoder = call.encoder
     layers, many = encoder.config.num_hidden_layers, encoder.config.num_attention_heads
-    rows, columns = patches.grid(encoder, ask.size)
-    rollout = ask.kind == "rollout"  # it goes through all layers and heads
+    rows, columns = patches.grid(encoder, ask.input_size(encoder, call.picture))
+    through, headless, shares = ask.kind in THROUGH, ask.kind in HEADLESS, ask.kind not in ("similar", "colours")
     ranges: dict[str, dict[str, Any]] = {
-        "layer": {"maximum": max(layers, 2), "interactive": not rollout},
-        "head": {"choices": head_choices(many), "interactive": not rollout},
+        "layer": {"maximum": max(layers, 2), "interactive": not through},
+        "head": {"choices": head_choices(many), "interactive": not headless},
+        "keep": {"interactive": shares},
         "size": {"choices": sizes(encoder)},
-        "start": {"maximum": max(layers, 2), "interactive": rollout},
+        "start": {"maximum": max(layers, 2), "interactive": through},
         "row": {"label": f"Row (1 to {rows})"},
         "column": {"label": f"Column (1 to {columns})"},
+        "some": {"choices": some_choices(many), "interactive": not headless},
+        "label": {"choices": class_choices(encoder), "interactive": ask.kind == "relevance"},
+        **compare.ranges(ask),
     }
-    state = (call.visit.model, rows, columns, rollout)
-    fresh = call.visit.shown.get("attention ranges") != state
-    call.visit.shown |= {"attention ranges": state, "attention layers": layers}
+    known = dict(call.visit.shown.get("attention ranges") or ())  # type: ignore[call-overload]  # ours, below
+    call.visit.shown |= {
+        "attention ranges": tuple((name, repr(changed)) for name, changed in ranges.items()),
+        "attention layers": layers,
+    }
     updates = []
-    for field, old, new in zip(fields(Ask), astuple(asked), astuple(ask), strict=True):
-        changed = ranges.get(field.name, {}) if fresh else {}
-        updates.append(gr.update(value=new, **changed) if changed or old != new else gr.skip())
+    for field, old, new in zip(fields(Ask), vars(asked).values(), vars(ask).values(), strict=True):
+        changed = ranges.get(field.name, {})
+        fresh = changed if known.get(field.name) != repr(changed) else {}
+        same = old == new or (field.name == "some" and not old and not new)
+        updates.append(gr.update(value=new, **fresh) if fresh or not same else gr.skip())
     return updates
 
 
 def head_choices(many: int) -> list[tuple[str, int]]:
-    return [("mean of heads", 0), *((f"head {head}", head) for head in range(1, many + 1))]
+    return [("mean of heads", 0), ("largest of heads", -1), *((f"head {head}", head) for head in range(1, many + 1))]
 
 
-def _code(call: Call, found: Look) -> list[str]:
-    name = patches.file_name(call)
-    ask = found.ask
-    opened = f"tokens = encoder.tokens({name!r}{f', size={ask.size}' if ask.size else ''})"
-    if ask.kind == "rollout":
-        start = f", start_layer={ask.start - 1}" if ask.start > 1 else ""
-        return [opened, f"print(attention.rollout(encoder.model, tokens{start})[0])"]
-    which = ".mean(0)" if ask.head == 0 else f"[{ask.head - 1}]"
-    if ask.kind == "patch":
-        patch = (ask.row - 1) * found.grid[1] + ask.column - 1
-        what = f"patch_attention(encoder.model, tokens, {patch}, layer={ask.layer - 1})[0]"
-    else:
-        what = f"cls_attention(encoder.model, tokens)[0, {ask.layer - 1}]"
-    return [opened, f"print(attention.{what}{which})"]
+def some_choices(many: int) -> list[tuple[str, int]]:
+    return [(f"head {head}", head) for head in range(1, many + 1)]
+
+
+def class_choices(encoder: Encoder) -> list[tuple[str, str]]:
+    return [("its answer", ""), *((label, label) for label in sorted(encoder.labels, key=str.casefold))]
 
 
 # ------------------------------------------------------------------------------------------------------------ endpoint
@@ -282,27 +264,46 @@ def attend(
     row: int = 1,
     column: int = 1,
     size: int = 0,
+    heads: str = "",
+    start: int = 1,
+    label: str = "",
+    keep: int = 100,
+    shape: str = "overlay",
+    proportions: bool = False,
+    palette: str = "magma",
 ) -> tuple[Image.Image, dict[str, Any]]:
-    """Show where the model looks on a picture: an attention map drawn over it, with its colour scale, and the map as
-    numbers (shares of the whole attention, one list for each row of patches, row 1 on top).
+    """Show where the model looks on a picture: a map drawn over it, with its colour scale, and the map as numbers (one
+    list for each row of patches, row 1 on top).
 
-    kind "cls" is what the summary token attends to, "patch" what the patch at `row` and `column` attends to, "rollout"
-    what reaches the summary token through all layers (layer and head are null then). Layers, heads, rows and columns
-    count from 1; layer 0 is the last, head 0 the mean of all. size is the side of the input in pixels, a multiple of
-    the model's patch; 0 is its own size, larger gives a finer map.
+    kind "cls" is what the summary token attends to, "patch" what the patch at `row` and `column` attends to, "to" what
+    attends to it, "rollout" what reaches the summary token through all layers from `start` on, "relevance" what counts
+    for a class (`label`; its own answer if empty), weighted by the gradient, "similar" the cosine similarity of the
+    patch's token to all others, "colours" the main directions in which tokens differ, as red, green and blue. Layers,
+    heads, rows and columns count from 1; layer 0 is the last, head 0 the mean and head -1 the largest of all heads, or
+    of those in `heads` ("1,3"). size is the side of the input in pixels, a multiple of the model's patch; 0 is its own
+    size, larger gives a finer map; `proportions` keeps the picture's. keep is the percentage of the attention to mark,
+    as an overlay or a "contour". palette is magma, cividis or grey.
     """
     picture = patches.sent(image)
-    found = look(call.encoder, picture, Ask(kind, layer, head, size=size, row=row, column=column))
-    scale = draw.own_scale(found.values)
-    shown = draw.overlay(patches.seen(call.encoder, picture), found.values, scale=scale)
-    if kind == "patch":
-        shown = draw.highlight(shown, row - 1, column - 1, found.grid)
-    rollout = kind == "rollout"
-    return draw.with_legend(shown, scale, "of the attention"), {
-        "layer": None if rollout else found.ask.layer,
-        "head": None if rollout else found.ask.head,
+    some = [int(word) for word in str(heads or "").replace(" ", "").split(",") if word.isdigit()]
+    if str(heads or "").strip() and not some:
+        raise InputError(f"heads is {str(heads)[:32]!r}; write their numbers, like 1,3.")
+    ask = Ask(
+        kind, layer, head, keep, size, 50, start, row, column, label or "", palette, shape, bool(proportions), some
+    )
+    found = see(call.encoder, picture, ask)
+    shown = drawn(found, patches.seen(call.encoder, picture, found.ask.input_size(call.encoder, picture)))
+    if found.colours is None and shape == "overlay":
+        shown = draw.with_legend(shown, found.scale, found.what, palette)
+    headless = found.ask.kind in HEADLESS
+    values = found.values if found.colours is None else found.colours
+    return shown, {
+        "layer": None if found.ask.kind in THROUGH else found.ask.layer,
+        "head": None if headless else found.ask.head,
         "grid": list(found.grid),
-        "map": found.values.astype(float).round(6).tolist(),
+        "map": values.astype(float).round(6).tolist(),
+        "label": found.label,
+        "half": None if found.signed else int(brightest(found.values, 0.5).sum()),
     }
 
 
@@ -326,40 +327,106 @@ def build(app: App) -> None:
                     keep = gr.Slider(5, 100, 100, step=5, label="Keep % of attention", info=KEEP, scale=2)
                     size = gr.Radio(sizes(encoder), value=0, label="Detail, px", info=SIZE, scale=3)
                 with gr.Accordion("More", open=False):
-                    strength = gr.Slider(0, 100, 50, step=5, label="Overlay strength, %")
-                    start = gr.Slider(1, max(layers, 2), 1, step=1, label="Rollout from layer", interactive=False)
                     with gr.Row():
                         row = gr.Number(1, label="Row", precision=0, info=ROW)
-                        column = gr.Number(1, label="Column", precision=0)
+                        column = gr.Number(1, label="Column", precision=0, info="Counted from the left.")
+                    label = gr.Dropdown(
+                        class_choices(encoder), value="", label="Class to explain", info=CLASS, interactive=False
+                    )
+                    start = gr.Slider(
+                        1, max(layers, 2), 1, step=1, label="Back to layer", info=START, interactive=False
+                    )
+                    some = gr.Dropdown(
+                        some_choices(many), value=[], multiselect=True, label="Only these heads", info=SOME
+                    )
+                    shape = gr.Radio(
+                        [(words, name) for name, words in SHAPES.items()], value="overlay", label="Drawn as"
+                    )
+                    strength = gr.Slider(0, 100, 50, step=5, label="Overlay strength, %")
+                    palette = gr.Radio(list(draw.PALETTES), value="magma", label="Colours", info=PALETTE)
+                    aspect = gr.Checkbox(False, label="Keep the picture's proportions", info=ASPECT)
         with gr.Column(elem_classes="msn-right"):
             shown = app.shown("Where the model looks", height=348, elem_id="attention-map", elem_classes="msn-map")
             scale = gr.HTML()
             said = gr.HTML()
-            maps = gr.HTML(js_on_load=heads.MAPS, elem_classes="msn-late")
-    code = gr.HTML()
-    controls = [kind, layer, head, keep, size, strength, start, row, column]
-    outputs = [shown, scale, said, maps, code, *controls]
+            with gr.Column(elem_classes="msn-late"):
+                gr.HTML('<h3 class="msn-part">All layers and heads</h3>')
+                order = gr.Radio(
+                    [(words, name) for name, words in heads.ORDERS.items()],
+                    value="layer",
+                    label="In order of",
+                    info=heads.ORDER,
+                    elem_classes="msn-pills",
+                )
+                maps = gr.HTML(js_on_load=heads.MAPS)
+    with gr.Accordion("Every head across depth", open=False):
+        plotted = gr.HTML()
+        ask = gr.Button("Measure every head", visible=False, elem_classes="msn-quiet-button")
+    with gr.Accordion("Compare", open=False):
+        parts_of = compare.controls()
+        both = gr.HTML(elem_id="attention-compare")
+    with gr.Accordion("Take it away", open=False):
+        gr.HTML(parts.hint(take.WHAT))
+        taken = gr.Button("Make the files", elem_classes="msn-quiet-button")
+        links = gr.HTML(elem_id="attention-files")
+    code_ = gr.HTML()
+    controls = [kind, layer, head, keep, size, strength, start, row, column, label, palette, shape, aspect, some, order]
+    controls += parts_of.values
+    outputs = [shown, scale, said, maps, plotted, ask, both, links, code_, *controls]
     app.answer(
         "attention", answer, controls, outputs, again=[kind.input, layer.input, head.input, keep.input, size.input]
     )
     notice = app.panels["attention"].notice
-    app.on([strength.input, start.input], answer, controls, outputs, notice=notice)
+    again = [each.input for each in (strength, start, label, palette, shape, aspect, some, order, *parts_of.values)]
+    app.on(again, answer, controls, outputs, notice=notice)
     app.on([row.input, column.input], choose, controls, outputs, notice=notice)
     app.on(maps.click, enlarge, controls, outputs, notice=notice)
     app.on(shown.select, point, controls, outputs, notice=notice)
     app.on(picture.select, point_in_whole, controls, outputs, notice=notice)
-    app.link("kind", kind, _kind)
-    app.link("layer", layer, lambda text: _linked(text, 1, MOST_LAYERS, maximum=MOST_LAYERS))
-    app.link("head", head, lambda text: _linked(text, 0, MOST_HEADS, choices=head_choices(MOST_HEADS)))
-    numbers = [gr.Number(value, visible=False, precision=0) for value in (0, 0, 1, 1, 0)]
-    asked = [Photo(visible=False), *numbers[:2], gr.Textbox("cls", visible=False), *numbers[2:]]
+    app.on(ask.click, measure, controls, outputs, notice=notice, long=True, show_progress="full")
+    app.on(parts_of.upload.upload, receive, [parts_of.upload, *controls], outputs, notice=notice)
+    app.on(taken.click, files, controls, [links], notice=notice)
+    _links(app, dict(zip([field.name for field in fields(Ask)], controls, strict=True)), encoder)
+    numbers = [gr.Number(value, visible=False, precision=0) for value in (0, 0, 1, 1, 0, 1, 100)]
+    words = [gr.Textbox(value, visible=False) for value in ("cls", "", "", "overlay", "magma")]
+    asked = [Photo(visible=False), *numbers[:2], words[0], *numbers[2:5], words[1], numbers[5], words[2], numbers[6]]
+    asked += [words[3], gr.Checkbox(False, visible=False), words[4]]
     app.endpoint("attention", attend, asked, [gr.Image(visible=False), gr.JSON(visible=False)])
 
 
-def _kind(text: str) -> str:
-    if text not in KINDS:
+def _links(app: App, controls: dict[str, Any], encoder: Encoder) -> None:
+    """Every control in the address; what a link says is checked again when the model has had its say."""
+    app.link("kind", controls["kind"], lambda text: _one_of(text, KINDS))
+    app.link("layer", controls["layer"], lambda text: _linked(text, 1, MOST_LAYERS, maximum=MOST_LAYERS))
+    app.link("head", controls["head"], lambda text: _linked(text, -1, MOST_HEADS, choices=head_choices(MOST_HEADS)))
+    app.link("keep", controls["keep"], lambda text: _linked(text, 5, 100))
+    app.link("size", controls["size"], lambda text: _linked(text, 0, 4096))
+    app.link("strength", controls["strength"], lambda text: _linked(text, 0, 100))
+    app.link("start", controls["start"], lambda text: _linked(text, 1, MOST_LAYERS, maximum=MOST_LAYERS))
+    app.link("row", controls["row"], lambda text: _linked(text, 1, 9999))
+    app.link("column", controls["column"], lambda text: _linked(text, 1, 9999))
+    app.link("class", controls["label"], lambda text: _one_of(text, ["", *encoder.labels]))
+    app.link("palette", controls["palette"], lambda text: _one_of(text, draw.PALETTES))
+    app.link("drawn", controls["shape"], lambda text: _one_of(text, SHAPES))
+    app.link("proportions", controls["aspect"], lambda text: _one_of(text, ("true", "false")) == "true")
+    app.link("heads", controls["some"], _some)
+    app.link("order", controls["order"], lambda text: _one_of(text, heads.ORDERS))
+    app.link("beside", controls["beside"], lambda text: _one_of(text, compare.BESIDE))
+    app.link("other", controls["other"], lambda text: _one_of(text, compare.names()))
+
+
+def _one_of(text: str, known: Any) -> str:
+    if text not in known:
         raise ValueError(text)
     return text
+
+
+def _some(text: str) -> Any:
+    """Heads of a link, "1,3"; an empty list is none."""
+    numbers = [int(word) for word in text.split(",") if word]
+    if len(numbers) > MOST_HEADS or not all(1 <= number <= MOST_HEADS for number in numbers):
+        raise ValueError(text)
+    return gr.update(value=numbers, choices=some_choices(MOST_HEADS))
 
 
 def _linked(text: str, low: int, most: int, **ranges: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PIL import Image
 
-from vitmsn import draw, limits
+from vitmsn import attention, draw, limits
 from vitmsn.encoder import Encoder
 from vitmsn.errors import InputError
 from vitmsn.image import Picture
@@ -12,35 +12,50 @@ from vitmsn.ui import parts
 from vitmsn.ui.page import read_picture
 from vitmsn.ui.state import Call
 
+Size = int | tuple[int, int]  # of an input in pixels: the side of a square, or (height, width); 0: the model's own
 
-def seen(encoder: Encoder, picture: Picture) -> Image.Image:
-    """The part of the picture that the model sees, in its own proportions, small enough for the page."""
+
+def seen(encoder: Encoder, picture: Picture, size: Size = 0, side: int = limits.SHOWN_SIDE) -> Image.Image:
+    """The part of the picture that the model sees, in its own proportions, its longer side at most `side`."""
     if encoder.processor.crop is None:
         shown = picture.rgb.copy()
     else:
-        height, width = encoder.input_size
+        height, width = input_size(encoder, size)
         shown = encoder.processor.view(picture, (4 * height, 4 * width))
-    shown.thumbnail((limits.SHOWN_SIDE, limits.SHOWN_SIDE))
+    shown.thumbnail((side, side))
     return shown
 
 
-def grid(encoder: Encoder, size: int = 0) -> tuple[int, int]:
-    """(rows, columns) of the patches of an input of `size` pixels; 0: the model's own size."""
-    height, width = (size, size) if size else encoder.input_size
+def input_size(encoder: Encoder, size: Size = 0) -> tuple[int, int]:
+    """(height, width) of an input in pixels."""
+    if isinstance(size, tuple):
+        return size
+    return (size, size) if size else encoder.input_size
+
+
+def proportioned(encoder: Encoder, picture: Picture, size: int) -> tuple[int, int]:
+    """The input (height, width) in the picture's own proportions, with about the patches of `size`."""
+    side = size or round((encoder.input_size[0] * encoder.input_size[1]) ** 0.5)
+    return attention.fitting_size(picture.rgb.size, side, encoder.patch_size)
+
+
+def grid(encoder: Encoder, size: Size = 0) -> tuple[int, int]:
+    """(rows, columns) of the patches of an input."""
+    height, width = input_size(encoder, size)
     return height // encoder.patch_size[0], width // encoder.patch_size[1]
 
 
-def clicked(call: Call, places: tuple[int, int], *, whole_picture: bool = False) -> tuple[int, int]:
+def clicked(call: Call, places: tuple[int, int], *, size: Size = 0, whole_picture: bool = False) -> tuple[int, int]:
     """Row and column, from 0, of the patch of a grid (rows, columns) that was clicked.
 
-    `whole_picture`: the click was on the visitor's picture, not on what `seen` gives.
+    `size`: of the input whose `seen` was clicked; `whole_picture`: the click was on the visitor's picture instead.
     """
     encoder, picture = call.encoder, call.picture
     if whole_picture and encoder.processor.crop is not None:
         raise InputError("This model sees only the middle of the picture; click on the map beside it.")
-    size = seen(encoder, picture).size
+    sides = seen(encoder, picture, size).size
     try:
-        x, y = (float(value) / side for value, side in zip(call.chosen("index"), size, strict=True))
+        x, y = (float(value) / side for value, side in zip(call.chosen("index"), sides, strict=True))
     except (TypeError, ValueError):
         raise InputError("That click carried no place; click on the picture again.") from None
     if not (0 <= x <= 1.01 and 0 <= y <= 1.01):  # the page rounds up
@@ -61,11 +76,12 @@ def file_name(call: Call) -> str:
     return f"{call.visit.example}.png" if call.visit.example else call.picture.name
 
 
-def legend(scale: draw.Scale, what: str) -> str:
-    """A colour scale of shares as HTML, readable in light and dark."""
-    low, high = (draw.percent(end) for end in scale)
+def legend(scale: draw.Scale, what: str, palette: str = "magma", shares: bool = True) -> str:
+    """A colour scale as HTML, of shares (in percent) or of plain numbers, readable in light and dark."""
+    low, high = (draw.percent(end) if shares else f"{end:.2g}" for end in scale)
+    ramp = ", ".join(draw.ramp(palette=palette))
     return (
         f'<p class="msn-scale"><span>{low}</span><span class="msn-ramp" aria-hidden="true" '
-        f'style="background:linear-gradient(90deg, {", ".join(draw.ramp())})"></span><span>{high}</span> '
+        f'style="background:linear-gradient(90deg, {ramp})"></span><span>{high}</span> '
         f"<span>{parts.text(what)}</span></p>"
     )

@@ -1,0 +1,67 @@
+"""What is asked for on the Attention tab, and how what was seen is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitmsn import image, look
+from vitmsn.ui import attention, patches, sight
+from vitmsn.ui.sight import Ask
+from vitmsn.ui.state import Call
+
+
+@pytest.mark.parametrize("kind", sight.KINDS)
+def test_the_page_shows_what_the_library_gives(call: Callable[..., Call], kind: str) -> None:
+    encoder, picture = call().encoder, call().picture
+    found = sight.see(encoder, picture, Ask(kind, 1, 2, row=2, column=3, start=2))
+    expected = look.look(encoder, picture, kind, layer=0, heads=[1], patch=6, start_layer=1)
+    values = expected.values / expected.values.sum() if kind == "relevance" else expected.values
+    np.testing.assert_allclose(found.values, values, rtol=1e-5)
+    assert sight.sentence(found, 1.0).endswith(".") and found.alt[0].isupper() and found.what
+
+
+def test_every_kind_of_the_library_is_on_the_page() -> None:
+    assert set(sight.KINDS) == set(look.KINDS)
+
+
+def test_heads_together_are_named(call: Callable[..., Call]) -> None:
+    encoder, picture = call().encoder, call().picture
+    assert sight.see(encoder, picture, Ask(head=-1)).subject == "layer 2, largest of heads"
+    assert sight.see(encoder, picture, Ask(some=[1, 2])).subject == "layer 2, mean of heads 1 and 2"
+    assert sight.see(encoder, picture, Ask(head=1, some=[2])).subject == "layer 2, head 1"
+
+
+def test_proportions_are_kept_when_asked(call: Callable[..., Call]) -> None:
+    encoder = call().encoder
+    wide = image.decode(Image.radial_gradient("L").convert("RGB").resize((400, 100)))
+    assert sight.see(encoder, wide, Ask()).grid == (4, 4)
+    assert sight.see(encoder, wide, Ask(aspect=True)).grid == (2, 8)
+    assert sight.see(encoder, wide, Ask(aspect=True, size=32)).grid == (4, 16)
+    visit = call(picture=wide)
+    visit.event = None
+    out = attention.answer(visit, *vars(Ask("patch", 2, aspect=True, row=4, column=9)).values())
+    assert "row 2, column 8" in out[2], "the patch nearest to the one asked for"
+    assert patches.proportioned(encoder, wide, 0) == (8, 32)
+
+
+def test_relevance_says_when_the_model_is_not_sure(call: Callable[..., Call]) -> None:
+    encoder, picture = call().encoder, call().picture
+    found = sight.see(encoder, picture, Ask("relevance"))
+    [result] = encoder.classify(picture)
+    said = attention.doubt(encoder, found)
+    assert f"{result.labels[0]} is its first answer" in said or "&lt;" in said
+    assert ("not sure" in said) == (not result.sure)
+    assert attention.doubt(encoder, sight.see(encoder, picture, Ask("relevance", label="teapot"))) == ""
+
+
+def test_a_contour_without_a_mass_holds_half(call: Callable[..., Call]) -> None:
+    found = sight.see(call().encoder, call().picture, Ask(shape="contour"))
+    held = found.values[sight.inside(found)].sum() / found.values.sum()
+    assert held >= 0.5
+    assert "hold 50 % of it" in attention.legend(found)
+    alike = sight.see(call().encoder, call().picture, Ask("similar", shape="contour"))
+    assert sight.inside(alike)[0, 0] and "similarity above" in attention.legend(alike)
