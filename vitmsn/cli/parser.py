@@ -172,8 +172,11 @@ def make_parser() -> argparse.ArgumentParser:
     add("--monitor-every", type=_count, default=1000, help="steps between kNN of held-out pictures (default: 1000)")
 
     add = command("finetune", training.finetune, "teach a backbone the classes of labelled pictures")
-    add("--model", help="the backbone: a folder, a file or a hub id; without it the embedded model")
+    about = "a folder, a file or a hub id; 'random' for the embedded one's architecture; without it the embedded model"
+    add("--model", help=f"the backbone: {about}")
     _training(add)
+    about = "any other setting of vitmsn.pretrain.finetune.FinetuneRecipe: layer_decay=0.75 smoothing=0.1 mixup=0"
+    add("--set", type=_setting, nargs="+", metavar="NAME=VALUE", help=about)
     about = "side of the views in pixels and its share of the run, in order: 48:0.8 64:0.2"
     add("--views", type=_side, nargs="+", metavar="SIDE:SHARE", help=about)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vitmsn.checkpoint import Checkpoint
+    from vitmsn.model import ViTMSNForImageClassification
     from vitmsn.pretrain.recipe import Recipe
 
 
@@ -201,7 +202,6 @@ def finetune(options: Options) -> Answer:
     from vitmsn.config import pair
     from vitmsn.data import open_data
     from vitmsn.image import ViTMSNImageProcessor
-    from vitmsn.model import ViTMSNForImageClassification
     from vitmsn.pretrain import finetune as tuning
     from vitmsn.pretrain.loop import run
     from vitmsn.pretrain.processes import Processes
@@ -212,7 +212,7 @@ def finetune(options: Options) -> Answer:
         raise DataError(
             f"{options.data} has {len(classes)} classes; a classifier needs two or more, a folder for each."
         )
-    model = ViTMSNForImageClassification.from_pretrained(source, id2label=dict(enumerate(classes)))
+    model = _classifier(source, dict(enumerate(classes)), options.seed)
     config, out = model.config, Path(options.out)
     if Processes.from_environment().count > 1:
         raise InputError("finetune runs in one process; start it without accelerate launch.")
@@ -236,6 +236,23 @@ def finetune(options: Options) -> Answer:
     data = {"out": str(out), "model": str(out / "model"), "finished": finished, "steps": tuner.step, **card}
     lines = [*([] if finished else [GO_ON]), *judged.notes, f"{data['model']} loads here and in transformers"]
     return Answer(data, ("steps", "of", "epochs", *JUDGED), [(tuner.step, tuner.steps, epochs, *judged.cells)], lines)
+
+
+def _classifier(source: str | Path, id2label: dict[int, str], seed: int) -> ViTMSNForImageClassification:
+    """What fine-tuning starts from. A trained head of the same classes stays: a new one would first drag the features
+    away from what they are good at (Kumar et al. 2022, arXiv 2202.10054)."""
+    import torch
+
+    from vitmsn import checkpoint
+    from vitmsn.config import VARIANTS
+    from vitmsn.model import ViTMSNForImageClassification
+
+    torch.manual_seed(seed)
+    if source == "random":
+        return ViTMSNForImageClassification(VARIANTS["tiny-8-64"].with_labels(id2label=id2label))
+    loaded = checkpoint.load(source)
+    same = bool(loaded.classifier) and loaded.config.id2label == id2label
+    return ViTMSNForImageClassification.from_pretrained(source, id2label=None if same else id2label)
 
 
 JUDGED = ("held-out pictures", "top-1", "top-5", "sure from")
@@ -272,13 +289,14 @@ def _judged(logits: Tensor, wanted: Tensor) -> Judged:
 
 def _finetune_recipe(options: Options) -> Any:
     from vitmsn.pretrain.finetune import FinetuneRecipe
+    from vitmsn.pretrain.recipe import with_settings
 
     given = {"epochs": options.epochs, "batch_size": options.batch_size, "peak_rate": options.rate}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if options.views:
         total = sum(share for share, _ in options.views)
         changes["sizes"] = tuple((share / total, side) for share, side in options.views)
-    return FinetuneRecipe(seed=options.seed, **changes)
+    return with_settings(FinetuneRecipe(seed=options.seed, **changes), dict(options.set or ()))
 
 
 # --- head ----------------------------------------------------------------------------------------------------------

@@ -115,13 +115,26 @@ class Recipe:
         Raises:
             ConfigError: no such setting, or a value of another kind; what there is, is named.
         """
-        kinds = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("model", "stages")}
-        changes: dict[str, Any] = {}
-        for name, text in settings.items():
-            if name not in kinds:
-                raise ConfigError(f"There is no setting {name!r}; choose among {', '.join(sorted(kinds))}.")
-            changes[name] = _parse(name, text, kinds[name])
-        return replace(self, **changes)
+        return with_settings(self, settings)
+
+
+def with_settings(recipe: Any, settings: dict[str, str]) -> Any:
+    """A copy of a dataclass with its plain fields set from text; see :meth:`Recipe.with_settings`."""
+    kinds = {f.name: value for f in fields(recipe) if isinstance(value := getattr(recipe, f.name), _PLAIN)}
+    kinds = {name: value for name, value in kinds.items() if not isinstance(value, tuple) or _numbers(value)}
+    changes: dict[str, Any] = {}
+    for name, text in settings.items():
+        if name not in kinds:
+            raise ConfigError(f"There is no setting {name!r}; choose among {', '.join(sorted(kinds))}.")
+        changes[name] = _parse(name, text, kinds[name])
+    return replace(recipe, **changes)
+
+
+_PLAIN = (bool, int, float, tuple)
+
+
+def _numbers(value: tuple[Any, ...]) -> bool:
+    return all(isinstance(part, int | float) for part in value)
 
 
 _RANGES: tuple[tuple[str, float, float], ...] = (
