@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from vitmsn.errors import InputError
 from vitmsn.lowshot import knn_accuracy
@@ -44,8 +45,8 @@ def watch(
         First ``{"pictures", "held_out", "steps", "prototypes", "raw", "labels"}``: what is trained, kNN accuracy of raw
         pixels, and the labels of the pictures mapped. Then frames: what ``train_step`` tells (none before the first
         step), ``step``, ``seconds``, ``knn`` (of the target network: 20 neighbours among all training pictures),
-        ``spread`` (mean squared distance of unit embeddings to their mean: 1 at most, 0 when all are alike) and
-        ``xy``, a point for each picture mapped.
+        ``spread`` (of the unit projections of the pictures mapped: mean squared distance to their mean, 1 at most, 0
+        when all are alike) and ``xy``, a point of their main plane for each.
     """
     pictures = trainer.pictures
     if not isinstance(pictures, Tensor):
@@ -69,20 +70,31 @@ def watch(
         seconds = time.monotonic() - began
         over = trainer.step >= trainer.steps or (limit_seconds is not None and seconds > limit_seconds)
         if trainer.step % every == 0 or over:
-            X, Q = (embed(trainer.target_model, all_, torch.arange(len(all_))).numpy() for all_ in (pictures, queries))
-            unit = Q / np.linalg.norm(Q, axis=1, keepdims=True)
-            before = aligned(plane(unit[:mapped]), before)
+            X, Q = (embed(trainer.target_model, part, torch.arange(len(part))) for part in (pictures, queries))
+            projected = projections(trainer, Q[:mapped])
+            before = aligned(plane(projected), before)
             yield {
                 **{name: float(f"{value:.5g}") for name, value in row.items()},
                 "step": trainer.step,
                 "seconds": round(time.monotonic() - began, 2),
-                "knn": round(knn_accuracy(X, labels, Q, wanted), 4),
-                "spread": round(float(unit.var(0).sum()), 4),
+                "knn": round(knn_accuracy(X.numpy(), labels, Q.numpy(), wanted), 4),
+                "spread": round(float(projected.var(0).sum()), 4),
                 "xy": [[round(float(value), 3) for value in point] for point in before],
             }
         if over:
             return
         row = trainer.train_step()
+
+
+@torch.no_grad()
+def projections(trainer: Trainer, cls: Tensor) -> np.ndarray:
+    """Embeddings (N, D) of the target network -> unit vectors (N, output), as they are compared with prototypes."""
+    head = trainer.target_head
+    training = head.training
+    head.eval()  # one picture's projection must not depend on the others'
+    projected: np.ndarray = F.normalize(head(cls.to(trainer.device)), dim=1).cpu().numpy()
+    head.train(training)
+    return projected
 
 
 def plane(rows: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ from vitmsn.ui.state import Visit
 
 PATIENCE = 20  # seconds without a look from its visitor after which a run ends, and a place in the line is lost
 EVERY = 12  # steps from frame to frame: one or two seconds
-POLITE = 10  # what the process adds to its niceness: pages come first
+POLITE = 5  # what the process adds to its niceness: pages come first
 STARTING = 60  # seconds, beyond those of training, for opening Python on a busy machine
 LAST_WORDS = 2000  # bytes of what a failed process said that go to the log
 

@@ -13,7 +13,7 @@ import gradio as gr
 from vitmsn import limits
 from vitmsn.ui import lines, parts
 from vitmsn.ui.live import Desk, Run, Switches
-from vitmsn.ui.page import App
+from vitmsn.ui.page import SKIP, App
 from vitmsn.ui.state import Call
 
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -145,15 +145,15 @@ def field(run: Run) -> str:
         return ""
     last, labels = run.frames[-1], run.about["labels"]
     alt = (
-        f"Map of {len(labels)} handwritten digits held out, after {last['step']} steps: spread {last['spread']:.3f}, "
+        f"Map of {len(labels)} handwritten digits held out, after {last['step']} steps: spread {last['spread']:.2f}, "
         f"{share(last['knn'])} of them recognised by their neighbours"
     )
     data = html.escape(json.dumps({"xy": last["xy"], "labels": labels, "step": last["step"]}), quote=True)
     return (
         f'<figure class="msn-field" data-frame="{data}"><canvas role="img" aria-label="{parts.text(alt, 300)}">'
-        f"</canvas><figcaption>Each sign is a digit that is held out, written where its embedding lies: the two main "
-        f"directions of {len(labels)} unit vectors, in a frame that stays. Their spread is {last['spread']:.3f}; 0 is "
-        "all in one place.</figcaption></figure>"
+        "</canvas><figcaption>Each sign is a digit that is held out, written where the network puts it: the main plane "
+        f"of the {len(labels)} projections that are compared with the prototypes, in a frame that stays. Their spread is "
+        f"{last['spread']:.2f}; 0 is all in one place.</figcaption></figure>"
     )
 
 
@@ -162,6 +162,15 @@ def field(run: Run) -> str:
 
 def build(app: App) -> None:
     desk = Desk()
+
+    def look(call: Call) -> Any:
+        """Once a second: what is new, if anything is."""
+        run = desk.look(call.visit)
+        seen = None if run is None else (run.began, len(run.told), run.ended)
+        if seen is not None and seen == call.visit.shown.get("live"):
+            return SKIP
+        call.visit.shown["live"] = seen
+        return shown(call)
 
     def shown(call: Call) -> list[Any]:
         run = desk.look(call.visit)
@@ -201,7 +210,7 @@ def build(app: App) -> None:
     quiet: dict[str, Any] = {"notice": notice, "show_progress": "hidden", "queue": False}
     app.on(begin.click, start, [masking, sinkhorn, me_max], outputs, **quiet)
     app.on(end.click, stop, [], outputs, **quiet)
-    app.on(clock.tick, shown, [], outputs, **quiet)
+    app.on(clock.tick, look, [], outputs, **quiet)
     # without me-max and with Sinkhorn nothing collapses, and there would be nothing to see
     me_max.input(lambda on: gr.skip() if on else False, [me_max], [sinkhorn], queue=False, api_visibility="private")
 
