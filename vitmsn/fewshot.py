@@ -9,6 +9,7 @@ to trust them (``judgement``), when to name nothing (``rejector``), and the geom
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -101,7 +102,7 @@ class Lesson:
     rejector: Rejector | None  # None with fewer than ENOUGH examples in a class
     rows: Array  # (N, D) what it learned from: embeddings, or pixels where `method` is "pixels"
     labels: Array  # (N,)
-    counts: dict[str, int]  # examples of each class
+    counts: dict[str, int]  # examples of each class, in the order of their first
     pixels: LeaveOneOut | None  # the baseline's judgement, None without pixels
     reason: str  # why this method, in a few words; "" where it was asked for
     examples: tuple[Any, ...] = ()  # what the rows are of, where it was given
@@ -182,8 +183,7 @@ def learn(
         raise FewShotError(f"There is no method {str(method)[:32]!r}; choose one of {', '.join(METHODS)}.")
     if len(rows) != len(labels) or (pixels is not None and len(np.asarray(pixels)) != len(rows)):
         raise FewShotError(f"{len(rows)} rows came with {len(labels)} labels: give one label, and pixels, for each.")
-    names, sizes = np.unique(labels, return_counts=True)
-    counts = {str(name): int(size) for name, size in zip(names, sizes, strict=True)}
+    counts = {str(name): int(count) for name, count in Counter(labels.tolist()).items()}
     if len(counts) < 2:
         raise FewShotError(f"Pictures of {len(counts)} classes came; give pictures of at least two.")
     if method == "pixels" and pixels is None:

@@ -255,6 +255,19 @@ class Gallery:
         self._next += len(fresh)
         return Added(tuple(example.id for example in fresh), tuple(skipped))
 
+    def adopt(self, example: Example, label: str) -> str:
+        """Add an example of another gallery of the same model, a query say, to a class; returns the id it got here."""
+        for known in self._examples.values():
+            if known.digest == example.digest:
+                raise GalleryError(
+                    f"{example.name} is the same picture as {known.name} in {known.label}: move that one instead."
+                )
+        _check_room(len(self) + 1, self.nbytes + example.nbytes)
+        id = f"e{self._next}"
+        self._examples[id] = replace(example, id=id, label=self.add_class(label), enabled=True)
+        self._next += 1
+        return id
+
     def extend(self, entries: Iterable[Entry], encoder: Encoder, progress: Progress | None = None) -> Added:
         """Decode, embed and add the entries of a folder or an archive, some dozens at a time.
 

@@ -15,7 +15,7 @@ import pytest
 from tests.ui.test_studio import pictures
 from vitmsn.encoder import Encoder
 from vitmsn.gallery import Gallery
-from vitmsn.ui import board
+from vitmsn.ui import board, trust
 from vitmsn.ui.studio import Studio, learn
 
 NASTY = ["<img src=x onerror=alert(1)>", "=1+1", "$x^2$ ${1+1} {{value}}", '"><script>alert(1)</script>']
@@ -57,7 +57,11 @@ def test_names_are_text_everywhere(tiny: Encoder) -> None:
     shown.ask(tiny, [*pictures("red", 2, seed=1), *pictures("gold", 2, seed=1)], 4)
     lesson = learn(shown.gallery, None)
     said = lesson.answer(shown.queries.X)
-    page = board.cards(shown) + board.trust(shown, lesson) + board.answers(shown, lesson, shown.queries.examples, said)
+    page = (
+        board.cards(shown)
+        + trust.trust(shown, lesson, True)
+        + board.answers(shown, lesson, shown.queries.examples, said)
+    )
     tags = read(page)
     assert "script" not in tags.tags and "onerror" not in tags.attributes
     assert "&lt;script&gt;" in page and "${1+1} {{value}}" in page
@@ -71,50 +75,7 @@ def test_every_picture_has_words_and_every_button_a_name(tiny: Encoder) -> None:
     for button in re.findall(r"<button[^>]*>(?:<img[^>]*>|[^<]*)</button>", page):
         assert re.search(r'aria-label="[^"]+"|alt="[^"]+"|>[A-Z]', button), button
     assert len(re.findall(r'<input type="file"[^>]*aria-label="[^"]+"', page)) == 3
-
-
-@pytest.mark.parametrize(
-    ("counts", "expected"),
-    [
-        ({"red": 1, "blue": 4}, "Fewer than 3 examples per class (red): too few to judge."),
-        ({"red": 2, "blue": 2}, "Fewer than 3 examples per class (red, blue): too few to judge."),
-        ({"red": 4, "blue": 4}, "100 % right (8 of 8), between 68 and 100 %."),
-    ],
-)
-def test_the_verdict(tiny: Encoder, counts: dict[str, int], expected: str) -> None:
-    shown = studio(tiny, **counts)
-    lesson = learn(shown.gallery, None)
-    assert board.verdict(lesson) == expected
-    assert expected in board.trust(shown, lesson)
-
-
-def test_too_few_examples_show_no_matrix_and_say_what_the_confidence_is_worth(tiny: Encoder) -> None:
-    for counts, words in (({"red": 1, "blue": 1}, "are a guess"), ({"red": 2, "blue": 2}, "are rough")):
-        shown = studio(tiny, **counts)
-        said = board.trust(shown, learn(shown.gallery, None))
-        assert "<table" not in said and words in said
-
-
-def test_the_matrix_keeps_the_order_of_the_page(tiny: Encoder) -> None:
-    shown = studio(tiny, red=4, blue=4)  # scikit-learn sorts: blue, red
-    shown.gallery.move([shown.gallery.examples[0].id], "blue")  # one red picture mislabelled
-    lesson = learn(shown.gallery, None)
-    table = board.confusion(shown, lesson)
-    rows = [[int(cell) for cell in re.findall(r"<td[^>]*>(\d+)</td>", row)] for row in table.split("<tr>")[2:]]
-    column = {label: i for i, label in enumerate(lesson.classes)}
-    order = [column["red"], column["blue"]]
-    assert rows == lesson.judged.confusion[np.ix_(order, order)].tolist() == [[3, 0], [1, 4]]
-    assert table.index(">A<") < table.index(">B<")
-
-
-def test_an_example_that_looks_wrong_comes_with_the_click_that_mends_it(tiny: Encoder) -> None:
-    shown = studio(tiny, red=8, blue=8)
-    wrong = shown.gallery.examples[0]
-    shown.gallery.move([wrong.id], "blue")
-    said = board.trust(shown, learn(shown.gallery, None))
-    assert "1 example looks wrong" in said
-    assert f'data-act="move" data-id="{wrong.id}" data-text="red"' in said
-    assert "red-0.png is in blue, yet looks like red" in said
+    assert len(re.findall(r'<select [^>]*aria-label="[^"]+"', page)) == page.count("<select") == 3
 
 
 def test_the_answers_in_one_sentence(tiny: Encoder) -> None:
@@ -187,3 +148,30 @@ def test_an_empty_gallery_still_shows_its_classes(tiny: Encoder) -> None:
     shown.gallery.add_class("cats")
     page = board.cards(shown)
     assert 'value="cats"' in page and "<img" not in page
+
+
+def test_a_class_left_out_says_so_and_can_be_merged(tiny: Encoder) -> None:
+    shown = studio(tiny, red=3, blue=3)
+    shown.gallery.enable_class("red", False)
+    page = board.cards(shown)
+    assert page.count("does not count") == 1 and page.count("Count it again") == page.count("Leave it out") == 1
+    assert '<select class="msn-select" data-merge="red"' in page and '<option value="blue">' in page
+
+
+def test_answers_are_sorted_by_confidence_and_can_be_taught(tiny: Encoder) -> None:
+    shown = studio(tiny, red=5, blue=5)
+    shown.ask(tiny, [*pictures("red", 2, seed=1), *pictures("purple", 2, seed=1)], 4)
+    lesson = learn(shown.gallery, None)
+    queries, said = shown.queries.examples, lesson.answer(shown.queries.X)
+    ids = [query.id for query in queries]
+    for order, expected in (("", ids), ("up", None), ("down", None)):
+        shown.order = order
+        page = board.answers(shown, lesson, queries, said)
+        found = re.findall(r'data-act="look" data-id="(e\d+)"', page)
+        sure = [said[ids.index(id)].confidence for id in found]
+        assert found == expected or sure == sorted(sure, reverse=order == "down")
+        assert ("aria-sort" in page) == bool(order)
+    assert page.count("data-correct=") == 4
+    shown.kept["look", ids[0]] = "data:image/webp;base64,AA"
+    page = board.answers(shown, lesson, queries, said)
+    assert page.count("bright where the model looked") == 1 and page.count('aria-pressed="true"') == 1

@@ -305,7 +305,7 @@ def test_the_endpoint_refuses_in_words(call: Calls, tmp_path: Path) -> None:
         (("",), InputError, "No zip came"),
         ((folder_of_zips(tmp_path, one, "one.zip"),), FewShotError, "at least two"),
         ((folder_of_zips(tmp_path, {"../up.png": b"x"}, "up.zip"),), ArchiveError, "points outside"),
-        ((folder_of_zips(tmp_path, support()), [], "magic"), InputError, "no method 'magic'"),
+        ((folder_of_zips(tmp_path, support()), [], "magic"), FewShotError, "no method 'magic'"),
         ((folder_of_zips(tmp_path, support()), [], "knn", 0), InputError, "k is 0"),
         ((folder_of_zips(tmp_path, support()), ["x"] * 201), InputError, "201 queries"),
     ):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from vitmsn import archive, image, limits
 from vitmsn.encoder import Encoder
-from vitmsn.errors import FewShotError, GalleryError, InputError
+from vitmsn.errors import FewShotError, GalleryError, InputError, ViTMSNError
 from vitmsn.gallery import Gallery
 from vitmsn.image import Picture
 from vitmsn.ui import examples, studio
@@ -103,7 +103,7 @@ def test_what_cannot_be_learned_is_said(tiny: Encoder) -> None:
         learn(Gallery(tiny), None)
     with pytest.raises(FewShotError, match="at least two"):
         learn(taught(tiny, red=3), None)
-    with pytest.raises(InputError, match=r"no method 'magic'.*centroid"):
+    with pytest.raises(ViTMSNError, match=r"no method 'magic'.*centroid"):
         learn(taught(tiny, red=3, blue=3), None, "magic")
 
 

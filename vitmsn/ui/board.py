@@ -1,4 +1,4 @@
-"""A studio as HTML: class cards, the verdict with its confusion matrix, the answers with their nearest examples.
+"""A studio as HTML: class cards, and the answers with their nearest examples (`trust` has what is between them).
 
 Only Few-shot and Explore draw from here. Names of classes and files are visitors' own and always escaped. What can be
 clicked carries `data-act`; fewshot.js listens.
@@ -10,22 +10,14 @@ import base64
 from collections.abc import Sequence
 
 from vitmsn import draw, export, limits
+from vitmsn.fewshot import Lesson, Prediction
 from vitmsn.gallery import Example
 from vitmsn.ui import examples, parts
-from vitmsn.ui.studio import ENOUGH, METHODS, Lesson, Prediction, Studio
+from vitmsn.ui.studio import Studio
 
 THUMBNAILS = 240  # shown in all cards together; the others count without being shown
 ON_A_CARD = 24
-SUSPECTS = 5
-CROWDED = 7  # classes from which the confusion matrix is set smaller
 AT_ONCE = 9  # answers in sight; the others one click away
-
-EXPLAINED = {
-    "knn": "the k most similar examples vote, the nearer the more",
-    "centroid": "each class is the mean of its examples, and the nearest mean wins",
-    "ridge": "one weighing of all features per class, kept small so that few examples do not mislead it",
-    "logistic": "one weighing of all features per class, fitted to probabilities; the slowest",
-}
 
 
 def badge(index: int) -> str:
@@ -65,15 +57,19 @@ def cards(studio: Studio) -> str:
     for example in shown.examples:
         members[example.label].append(example)
     most = max(4, min(ON_A_CARD, THUMBNAILS // max(1, len(members))))
-    items = "".join(_card(studio, i, label, own, most) for i, (label, own) in enumerate(members.items()))
+    items = "".join(
+        _card(studio, i, label, own, len(own) if label in studio.unfolded else most)
+        for i, (label, own) in enumerate(members.items())
+    )
     undo = f'<button type="button" class="msn-button" data-act="undo">Undo: {parts.text(studio.undo)}</button>'
     credit = next((known.credit for known in examples.starter_sets() if known.name == studio.starter), "")
     room = (
         f"{len(shown)} of at most {limits.MAX_EXAMPLES} pictures in {len(members)} of at most {limits.MAX_CLASSES} "
-        f"classes; {limits.MAX_IMAGE_BYTES // limits.MIB} MB a picture. A click on a picture removes it."
+        f"classes; {limits.MAX_IMAGE_BYTES // limits.MIB} MB a picture. Click pictures to move or remove them."
     )
     return (
-        f'<div class="msn-cards" data-version="{studio.version}">{items}</div>{undo if studio.undo else ""}'
+        f'<div class="msn-cards" data-version="{studio.version}">{items}</div>{_picked(list(members))}'
+        f"{undo if studio.undo else ''}"
         f"{parts.hint(room)}{parts.hint(f'Pictures: {credit}.') if credit else ''}"
     )
 
@@ -81,19 +77,49 @@ def cards(studio: Studio) -> str:
 def _card(studio: Studio, index: int, label: str, members: list[Example], most: int) -> str:
     letter, name = draw.class_style(index)[1], parts.text(label)
     thumbnails = "".join(
-        f'<li><button type="button" data-act="remove" data-id="{example.id}" title="Remove {parts.text(example.name)}">'
-        f"{picture(studio, example, f'Remove {example.name} from {label}')}</button></li>"
+        f'<li><button type="button" data-pick="{example.id}" aria-pressed="false" title="{parts.text(example.name)}">'
+        f"{picture(studio, example, f'{example.name} in {label}')}</button></li>"
         for example in members[-most:]
     )
-    more = f"<li>and {len(members) - most} more</li>" if len(members) > most else ""
+    hidden = len(members) - most
+    unfold = f'<li><button type="button" class="msn-more" data-act="unfold" data-id="{name}">and {hidden} more</button>'
+    more = f"{unfold}</li>" if hidden > 0 else ""
+    resting = bool(members) and not any(example.enabled for example in members)
+    others = "".join(
+        f'<option value="{parts.text(other)}">{parts.text(other, 40)}</option>'
+        for other in studio.gallery.classes
+        if other != label
+    )
+    turn = f'<button type="button" class="msn-button" data-act="{"wake" if resting else "rest"}" data-id="{name}">'
+    merge = (
+        f'<select class="msn-select" data-merge="{name}" aria-label="Merge class {name} into">'
+        f'<option value="">Merge into …</option>{others}</select>'
+    )
+    menu = (
+        f'<details class="msn-menu"><summary aria-label="More for class {name}" title="More">⋯</summary><div>'
+        f"{turn}{'Count it again' if resting else 'Leave it out'}</button>{merge if others else ''}</div></details>"
+    )
     return (
-        f'<section class="msn-card" data-drop="{name}" aria-label="Class {letter}: {name}">'
+        f'<section class="msn-card{" msn-resting" if resting else ""}" data-drop="{name}" '
+        f'aria-label="Class {letter}: {name}">'
         f'<header>{badge(index)}<input data-rename="{name}" value="{name}" maxlength="{limits.MAX_NAME_LENGTH}" '
-        f'autocomplete="off" aria-label="Name of class {letter}"><span>{len(members)}</span>'
+        f'autocomplete="off" aria-label="Name of class {letter}"><span>{len(members)}</span>{menu}'
         f'<button type="button" class="msn-x" data-act="remove-class" data-id="{name}" title="Remove this class" '
         f'aria-label="Remove class {name}">×</button></header>'
+        f"{parts.hint('Left out: it is kept and does not count.') if resting else ''}"
         f"<ul>{thumbnails}{more}</ul><footer>{ways('Add pictures', f'Add pictures to {label}')}</footer>"
         '<p data-said role="status"></p></section>'
+    )
+
+
+def _picked(labels: Sequence[str]) -> str:
+    """What can be done with the pictures that were clicked; fewshot.js shows it while there are any."""
+    options = "".join(f'<option value="{parts.text(label)}">{parts.text(label, 40)}</option>' for label in labels)
+    return (
+        '<div class="msn-picked" role="group" aria-label="Chosen pictures" hidden><span role="status"></span>'
+        f'<select class="msn-select" data-move aria-label="Move the chosen pictures to"><option value="">Move to …'
+        f'</option>{options}</select><button type="button" class="msn-button" data-remove>Remove</button>'
+        '<button type="button" class="msn-button" data-let-go>Let go</button></div>'
     )
 
 
@@ -106,81 +132,7 @@ def ways(words: str, title: str) -> str:
     )
 
 
-# -------------------------------------------------------------------------------------------------------------- 2 trust
-
-
-def verdict(lesson: Lesson) -> str:
-    """How good it is on examples it had not seen, in one sentence; too few examples are no ground for one."""
-    if lesson.few:
-        names = ", ".join(lesson.few[:3]) + (f" and {len(lesson.few) - 3} more" if len(lesson.few) > 3 else "")
-        return f"Fewer than {ENOUGH} examples per class ({names}): too few to judge."
-    judged = lesson.judged
-    low, high = judged.interval
-    share = f"{percent(judged.accuracy)} right ({judged.right} of {judged.total})"
-    return f"{share}, between {100 * low:.0f} and {percent(high)}."
-
-
-def trust(studio: Studio, lesson: Lesson) -> str:
-    """The verdict, what it rests on, who is taken for whom, and examples that look wrong."""
-    smallest = min(lesson.counts.values())
-    chosen = f"{METHODS[lesson.method]}: {EXPLAINED[lesson.method]}. {many(smallest, 'example')} in the smallest class."
-    if lesson.few:
-        rough = "are a guess, since no class has two examples" if max(lesson.counts.values()) < 2 else "are rough"
-        said = f"Until then the confidences {rough}, and 'none of these' is not said."
-        return parts.sentence(verdict(lesson)) + parts.hint(said) + parts.hint(chosen)
-    how = (
-        "Leave-one-out: each example was named by a classifier that had not seen it"
-        f"{'' if lesson.judged.exact else ' (in ten folds)'}; on more pictures like these the figure lies between the "
-        "two 95 times in 100. Confidences are set by the same examples."
-    )
-    return (
-        f"{parts.sentence(verdict(lesson))}{parts.hint(how)}{confusion(studio, lesson)}{_suspects(studio, lesson)}"
-        f"{parts.hint(chosen)}"
-    )
-
-
-def confusion(studio: Studio, lesson: Lesson) -> str:
-    """A table: rows as labelled, columns as named when held out."""
-    column = {label: i for i, label in enumerate(lesson.classes)}
-    order = [(i, label) for i, label in enumerate(studio.gallery.classes) if label in column]
-    head = "".join(f'<th scope="col" title="{parts.text(label)}">{badge(i)}</th>' for i, label in order)
-    rows = ""
-    for i, label in order:
-        counts = lesson.judged.confusion[column[label]]
-        cells = "".join(_cell(int(counts[column[other]]), int(counts.sum()), label, other) for _, other in order)
-        rows += f'<tr><th scope="row">{badge(i)} <span>{parts.text(label)}</span></th>{cells}</tr>'
-    return (
-        '<div class="msn-scroll" role="region" tabindex="0" aria-label="Confusion matrix"><table '
-        f'class="msn-confusion{" msn-many" if len(order) > CROWDED else ""}">'
-        "<caption>Rows: what you said. Columns: what it said.</caption>"
-        f"<thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
-
-
-def _cell(count: int, total: int, label: str, other: str) -> str:
-    share = count / total if total else 0.0
-    title = parts.text(f"{count} of {total} {label} named {other}")
-    return f'<td class="{"" if count else "msn-none"}" style="--share:{100 * share:.0f}%" title="{title}">{count}</td>'
-
-
-def _suspects(studio: Studio, lesson: Lesson) -> str:
-    """Examples that the others contradict, with the one click that puts them right."""
-    rows = []
-    judged = lesson.judged
-    for index in judged.suspects()[:SUSPECTS]:
-        example, other = lesson.examples[index], str(judged.predictions[index])
-        sure = percent(judged.probabilities[index].max())
-        words = f"{example.name} is in {example.label}, yet looks like {other} ({sure})."
-        rows.append(
-            f"<li>{picture(studio, example, example.name)}<span>{parts.text(words)}</span>"
-            f'<button type="button" class="msn-button" data-act="move" data-id="{example.id}" '
-            f'data-text="{parts.text(other)}">Move to {parts.text(other, 24)}</button></li>'
-        )
-    title = f"{many(len(rows), 'example')} look{'s' if len(rows) == 1 else ''} wrong"
-    return f'<h3>{title}</h3><ul class="msn-suspects">{"".join(rows)}</ul>' if rows else ""
-
-
-# ---------------------------------------------------------------------------------------------------------------- 3 try
+# ---------------------------------------------------------------------------------------------------------------- 2 try
 
 
 def asking(studio: Studio) -> str:
@@ -199,23 +151,59 @@ def answers(studio: Studio, lesson: Lesson, queries: Sequence[Example], said: Se
     numbers = {label: i for i, label in enumerate(studio.gallery.classes)}
     held = {example.digest for example in lesson.examples}
     rows = []
-    for query, one in zip(queries, said, strict=True):
+    order = sorted(zip(queries, said, strict=True), key=lambda pair: pair[1].confidence)
+    if studio.order == "down":
+        order.reverse()
+    for query, one in order if studio.order else zip(queries, said, strict=True):
         near = "".join(_neighbour(studio, lesson.examples[i], value) for i, value in one.neighbours)
         seen = "<small>is among the examples</small>" if query.digest in held else ""
         rows.append(
-            f"<tr><td>{picture(studio, query, query.name)}</td><td>{_said(one, numbers, studio.truth.get(query.id))}"
-            f'{seen}</td><td><ul class="msn-near">{near}</ul></td></tr>'
+            f"<tr><td>{_looked(studio, query)}</td><td>{_said(one, numbers, studio.truth.get(query.id))}"
+            f"{seen or _correct(studio, query)}</td>"
+            f'<td><ul class="msn-near">{near}</ul></td></tr>'
         )
-    more = f"<details><summary>Show all {len(rows)}</summary>{_table(rows[AT_ONCE:])}</details>"
+    more = f"<details><summary>Show all {len(rows)}</summary>{_table(rows[AT_ONCE:], '')}</details>"
     return (
-        f"{parts.sentence(summary(studio, queries, said))}{_table(rows[:AT_ONCE])}"
+        f"{parts.sentence(summary(studio, queries, said))}{_table(rows[:AT_ONCE], studio.order or 'none')}"
         f"{more if len(rows) > AT_ONCE else ''}{_download(lesson, queries, said)}"
     )
 
 
-def _table(rows: Sequence[str]) -> str:
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("Picture", "Answer", "Most similar examples"))
+def _table(rows: Sequence[str], order: str) -> str:
+    """order: "up", "down" or "none" by confidence, where the head sorts; "" where it does not."""
+    arrow = {"up": " ↑", "down": " ↓"}.get(order, "")
+    sort = (
+        f'<button type="button" data-act="sort" title="Sort by confidence">Answer{arrow}'
+        '<span class="msn-aside">, sort by confidence</span></button>'
+    )
+    state = {"up": ' aria-sort="ascending"', "down": ' aria-sort="descending"'}.get(order, "")
+    head = f'<th scope="col">Picture</th><th scope="col"{state}>{sort if order else "Answer"}</th>'
+    head += '<th scope="col">Most similar examples</th>'
     return f'<table class="msn-answers"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+
+
+def _looked(studio: Studio, query: Example) -> str:
+    """The query as a button that shows what the model looked at, and then that."""
+    name = parts.text(query.name)
+    seen = studio.kept.get(("look", query.id))
+    shown = picture(studio, query, query.name)
+    if isinstance(seen, str):
+        shown = f'<img src="{seen}" alt="{name}, bright where the model looked">'
+    return (
+        f'<button type="button" data-act="look" data-id="{query.id}" aria-pressed="{"true" if seen else "false"}" '
+        f'title="What the model looked at in {name}">{shown}</button>'
+    )
+
+
+def _correct(studio: Studio, query: Example) -> str:
+    """A chooser that makes the query an example of what it really is."""
+    options = "".join(
+        f'<option value="{parts.text(label)}">{parts.text(label, 40)}</option>' for label in studio.gallery.classes
+    )
+    return (
+        f'<select class="msn-select msn-small" data-correct="{query.id}" aria-label="What {parts.text(query.name)} '
+        f'really is"><option value="">Teach: it is …</option>{options}</select>'
+    )
 
 
 def _said(one: Prediction, numbers: dict[str, int], truth: str | None) -> str:

@@ -1,5 +1,6 @@
-// Pictures into a drop zone: chosen, dropped, pasted or photographed. The contents of `element` are rendered anew after
-// every answer, so there is one listener of each kind, on `element`, and zones are found again by their name.
+// Pictures into a drop zone: chosen, dropped, pasted or photographed; and what is clicked on the page. The contents of
+// `element` are rendered anew after every answer, so there is one listener of each kind, on `element`; zones are found
+// again by their name, and whoever was on a button is put back on it.
 
 const zone = (name) => element.querySelector(`[data-drop="${CSS.escape(name)}"]`);
 const around = (node) => (node instanceof Element ? node.closest("[data-drop]") : null);
@@ -22,6 +23,32 @@ async function send(name, files) {
   if (paths.length) trigger("files", { to: name, paths });
 }
 
+let held = ""; // what the keyboard was on when the page was asked for something
+const KEYS = ["act", "id", "text", "pick", "rename", "merge", "correct", "camera"];
+const keyOf = (node) => KEYS.map((name) => node?.dataset?.[name] ?? "").join("\u0000");
+const ask = (what) => {
+  held = keyOf(document.activeElement);
+  trigger("act", what);
+};
+
+// Pictures that were clicked, by id, and what can be done with them.
+const picked = new Set();
+function showPicked() {
+  for (const button of element.querySelectorAll("[data-pick]")) {
+    button.setAttribute("aria-pressed", String(picked.has(button.dataset.pick)));
+  }
+  const bar = element.querySelector(".msn-picked");
+  if (!bar) return;
+  bar.hidden = picked.size === 0;
+  bar.querySelector("[role=status]").textContent = `${picked.size} chosen`;
+}
+function withPicked(what) {
+  const ids = [...picked];
+  picked.clear();
+  showPicked();
+  if (ids.length) ask({ ...what, ids, id: ids[0] });
+}
+
 element.addEventListener("change", (event) => {
   const input = event.target;
   if (input.matches("input[type=file]")) {
@@ -29,28 +56,72 @@ element.addEventListener("change", (event) => {
     input.value = ""; // so that the same file can be chosen again
     send(around(input).dataset.drop, files);
   } else if (input.matches("[data-rename]")) {
-    trigger("act", { act: "rename", id: input.dataset.rename, text: input.value });
+    ask({ act: "rename", id: input.dataset.rename, text: input.value });
+  } else if (input.matches("select") && input.value) {
+    if (input.dataset.move !== undefined) withPicked({ act: "move", text: input.value });
+    if (input.dataset.merge) ask({ act: "merge", id: input.dataset.merge, text: input.value });
+    if (input.dataset.correct) ask({ act: "correct", id: input.dataset.correct, text: input.value });
+    input.value = "";
   }
 });
 element.addEventListener("keydown", (event) => {
-  if (event.target.matches("input[type=file]") && event.key === "Enter") {
+  const at = event.target;
+  if (at.matches("input[type=file]") && event.key === "Enter") {
     event.preventDefault(); // browsers open the chooser on the space bar only
-    event.target.click();
+    at.click();
   }
-  if (!event.target.matches("[data-rename]")) return;
-  if (event.key === "Escape") event.target.value = event.target.getAttribute("value");
-  if (event.key === "Enter" || event.key === "Escape") event.target.blur();
+  if (at.dataset.pick && (event.key === "Delete" || event.key === "Backspace")) {
+    event.preventDefault();
+    picked.add(at.dataset.pick);
+    withPicked({ act: "remove" });
+  }
+  if (event.key === "Escape") {
+    const menu = at.closest("details.msn-menu[open]");
+    if (menu) {
+      menu.open = false;
+      menu.querySelector("summary").focus();
+    }
+    if (at.dataset.pick) {
+      picked.clear();
+      showPicked();
+    }
+  }
+  if (!at.matches("[data-rename]")) return;
+  if (event.key === "Escape") at.value = at.getAttribute("value");
+  if (event.key === "Enter" || event.key === "Escape") at.blur();
 });
 element.addEventListener("click", (event) => {
+  for (const menu of element.querySelectorAll("details.msn-menu[open]")) {
+    if (!menu.contains(event.target)) menu.open = false;
+  }
   const button = event.target.closest("button");
-  if (button?.dataset.act) trigger("act", { act: button.dataset.act, id: button.dataset.id, text: button.dataset.text });
-  if (button?.dataset.camera !== undefined) photograph(around(button).dataset.drop, button.dataset.camera);
+  if (!button) return;
+  const { act, id, text, pick } = button.dataset;
+  if (act) ask({ act, id, text });
+  if (pick) {
+    if (!picked.delete(pick)) picked.add(pick);
+    showPicked();
+  }
+  if (button.dataset.remove !== undefined) withPicked({ act: "remove" });
+  if (button.dataset.letGo !== undefined) {
+    picked.clear();
+    showPicked();
+  }
+  if (button.dataset.camera !== undefined) photograph(around(button).dataset.drop, button.dataset.camera);
 });
 // A name that was refused goes back to what it is; others follow their class.
 watch("value", () => {
   for (const input of element.querySelectorAll("[data-rename]")) {
     if (input !== document.activeElement) input.value = input.getAttribute("value");
   }
+  const there = new Set([...element.querySelectorAll("[data-pick]")].map((button) => button.dataset.pick));
+  for (const id of picked) if (!there.has(id)) picked.delete(id);
+  showPicked();
+  if (held.replaceAll("\u0000", "") && document.activeElement === document.body) {
+    const again = [...element.querySelectorAll("button, select, input")].find((node) => keyOf(node) === held);
+    again?.focus({ preventScroll: true });
+  }
+  held = "";
 });
 
 for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {

@@ -12,13 +12,14 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from vitmsn import archive, gallery, limits
-from vitmsn.errors import FewShotError, GalleryError, ImageError, InputError
-from vitmsn.gallery import Added
+from vitmsn.errors import FewShotError, ImageError, InputError
+from vitmsn.fewshot import ENOUGH, Lesson, Prediction
+from vitmsn.gallery import Added, raw_pixels
 from vitmsn.image import Picture
-from vitmsn.ui import board, examples, parts
+from vitmsn.ui import board, camera, changes, examples, parts, takeaway, trust
 from vitmsn.ui.page import LINK, App, read_picture, whole
 from vitmsn.ui.state import Call
-from vitmsn.ui.studio import ENOUGH, METHODS, Lesson, Prediction, Studio, learn, opened, version
+from vitmsn.ui.studio import METHODS, Studio, learn, opened, version
 
 SCRIPT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
 NEAREST = 3  # examples shown beside each answer
@@ -44,12 +45,12 @@ def answer(call: Call, method: str = "auto", k: float = 5, caution: float = 5) -
         except FewShotError:
             return shown, parts.sentence(_missing(studio)), ask, code
         queries = studio.queries.examples
-        said = lesson.answer(studio.queries.X, NEAREST)
+        said = lesson.answer(studio.queries.X, studio.queries.pixels, NEAREST)
         answered = board.answers(studio, lesson, queries, said) if queries else ""
-        return shown, board.trust(studio, lesson), ask + answered, code
+        return shown, trust.trust(studio, lesson, settings[0] != "auto"), ask + answered, code
 
 
-def _settings(method: Any, k: Any, caution: Any) -> tuple[str, int, float]:
+def _settings(method: Any = "auto", k: Any = 5, caution: Any = 5) -> tuple[str, int, float]:
     if method not in METHODS:
         raise InputError(f"There is no method {str(method)[:32]!r}; choose one of {', '.join(METHODS)}.")
     number = isinstance(caution, (int, float)) and math.isfinite(caution)
@@ -76,9 +77,13 @@ def add_class(call: Call, name: str, *settings: Any) -> tuple[Any, ...]:
 
 
 def unzip(call: Call, path: str | None, *settings: Any) -> Page | Any:
-    """The pictures of a zip, one folder for each class."""
+    """The pictures of a zip, one folder for each class; or a set that was taken away from here."""
     if path is None:
         raise InputError("No zip came; choose one whose folders are the classes.")
+    if gallery.Gallery.is_bundle(path):
+        with opened(call) as (studio, encoder):
+            studio.reopen(encoder, gallery.Gallery.open(path, encoder))
+            return answer(call, *settings)
     entries = archive.read_zip(path)
     with opened(call) as (studio, encoder):
         added = studio.unpack(encoder, entries, call.progress)
@@ -118,36 +123,17 @@ def act(call: Call, *settings: Any) -> Page:
         return answer(call, *settings)
     what, id, text = (str(call.chosen(name) or "") for name in ("act", "id", "text"))
     with opened(call) as (studio, encoder):
-        if what == "rename":
-            _rename(call, studio, id, text)
-        elif what == "remove":
-            example = studio.gallery[id]
-            with studio.change(f"removed {example.name} from {example.label}") as shown:
-                shown.remove([id])
-        elif what == "remove-class":
-            with studio.change(f"removed the class {studio.gallery.label(id)}") as shown:
-                shown.remove_class(id)
-        elif what == "move":
-            example = studio.gallery[id]
-            with studio.change(f"moved {example.name} to {studio.gallery.label(text)}") as shown:
-                shown.move([id], studio.gallery.label(text))
-        elif what == "undo":
-            studio.take_back()
+        if what in changes.CHANGES:
+            changes.CHANGES[what](call, studio, id, text)
         elif what == "clear":
             studio.clear_queries(encoder)
+        elif what == "look":
+            changes.look(studio, encoder, id)
+        elif what == "curve":
+            changes.curve(studio, studio.lesson(encoder, *_settings(*settings)))
         else:
             raise InputError("The page asked for something unknown; load it again.")
         return answer(call, *settings)
-
-
-def _rename(call: Call, studio: Studio, old: str, new: str) -> None:
-    """A refused name is said, and the page is drawn again so that the old one stands there."""
-    try:
-        with studio.change(f"renamed {studio.gallery.label(old)}") as shown:
-            shown.rename(old, new)
-    except GalleryError as error:
-        studio.version += 1
-        call.message = str(error)
 
 
 # ------------------------------------------------------------------------------------------------------- what came in
@@ -209,15 +195,19 @@ def _python(call: Call, studio: Studio, settings: tuple[str, int, float]) -> str
         "centroid": f"fewshot.CentroidClassifier({center})",
         "ridge": f"fewshot.RidgeClassifier({center})",
         "logistic": f"fewshot.LogisticClassifier({center})",
+        "pixels": "fewshot.pixel_classifier(gallery.PIXELS)",
     }[method]
+    X, asked = ("examples.X", 'encoder.embed(["query.jpg"])')
+    if method == "pixels":
+        X, asked = "examples.pixels", 'gallery.raw_pixels([image.decode("query.jpg")])'
     return parts.in_python(
-        "from vitmsn import Encoder, archive, fewshot, gallery",
+        f"from vitmsn import Encoder, archive, fewshot, gallery{', image' if method == 'pixels' else ''}",
         call.python,
         "examples = gallery.Gallery(encoder)",
         'examples.extend(archive.read_folder("folder of folders"), encoder)',
-        f"classifier = {made}.fit(examples.X, examples.y)",
-        "print(fewshot.leave_one_out(classifier, examples.X, examples.y).sentence())",
-        'print(classifier.predict(encoder.embed(["query.jpg"])))',
+        f"classifier = {made}.fit({X}, examples.y)",
+        f"print(fewshot.leave_one_out(classifier, {X}, examples.y).sentence())",
+        f"print(classifier.predict({asked}))",
     )
 
 
@@ -228,11 +218,11 @@ def few_shot(
     call: Call, support_zip: str, queries: list[str] | None = None, method: str = "auto", k: int = 5
 ) -> dict[str, Any]:
     """Learn classes from a few examples each, and name other pictures with them. `support_zip` is a zip with one folder
-    of pictures for each class. method: "auto" (centroid at one or two examples per class, ridge above), "knn" (with k),
-    "centroid", "ridge" or "logistic". Answers with the classes, the leave-one-out accuracy, and for each query: its
-    label (null for "none of these", which is said from three examples per class on), the calibrated confidence of the
-    most probable class, which is named as `closest`, and the k most similar examples with their cosine similarity.
-    Files that are no pictures are named under `refused`.
+    of pictures for each class. method: "auto" (centroid at one or two examples per class, ridge above; raw pixels where
+    they do better), "knn" (with k), "centroid", "ridge", "logistic" or "pixels". Answers with the classes, the
+    leave-one-out accuracy, and for each query: its label (null for "none of these", which is said from three examples
+    per class on), the calibrated confidence of the most probable class, which is named as `closest`, and the k most
+    similar examples with their cosine similarity. Files that are no pictures are named under `refused`.
     """
     if not support_zip:
         raise InputError("No zip came; send one as `support_zip`, with one folder of pictures for each class.")
@@ -251,7 +241,7 @@ def few_shot(
             pictures.append(read_picture(path))
         except ImageError as error:
             refused.append({"file": Path(path).name, "reason": str(error)})
-    said = lesson.answer(encoder.embed(pictures, progress=call.progress), k)
+    said = lesson.answer(encoder.embed(pictures, progress=call.progress), raw_pixels(pictures), k)
     judged = lesson.judged
     return {
         "model": call.name,
@@ -265,7 +255,7 @@ def few_shot(
             "interval": list(judged.interval),
             "exact": judged.exact,
             "confusion": judged.confusion.tolist(),
-            "sentence": board.verdict(lesson),
+            "sentence": trust.verdict(lesson),
         },
         "predictions": [_plain(lesson, picture.name, one) for picture, one in zip(pictures, said, strict=True)],
         "refused": refused,
@@ -317,7 +307,9 @@ def build(app: App) -> None:
                 name = gr.Textbox(label="New class", max_lines=1, max_length=200, placeholder="Name a class")
                 add = gr.Button("Add class", elem_classes="msn-quiet-button")
             with gr.Row():
-                zipped = gr.UploadButton("Zip of folders", file_types=[".zip"], elem_classes="msn-quiet-button")
+                zipped = gr.UploadButton(
+                    "Zip of folders, or a saved set", file_types=[".zip"], elem_classes="msn-quiet-button"
+                )
                 stop = gr.Button("Stop", elem_classes=["msn-quiet-button", "msn-stop"])
             gr.HTML(parts.hint(PRIVACY))
         with gr.Column(min_width=280):
@@ -326,7 +318,7 @@ def build(app: App) -> None:
             trusted = gr.HTML(js_on_load=SCRIPT, elem_id="fewshot-trust")
             method = gr.Dropdown(
                 [(label, key) for key, label in METHODS.items()], value="auto", label="Classifier", filterable=False,
-                info="Automatic: centroids at one or two examples per class, ridge above.",
+                info="Automatic: centroids at one or two examples per class, ridge above, raw pixels where better.",
             )  # fmt: skip
             k = gr.Slider(1, MAX_K, 5, step=1, label="k", info="How many of the nearest examples vote.", visible=False)
             with gr.Accordion("More", open=False):
@@ -338,9 +330,12 @@ def build(app: App) -> None:
         with gr.Column(min_width=280):
             gr.HTML(_step(3, "Try it"))
             failed = app.notice()
+            settings: list[Any] = [method, k, caution]
+            camera.build(app, settings, _settings)
             tried = gr.HTML(js_on_load=SCRIPT, elem_id="fewshot-try")
+            gr.HTML(_step(4, "Take it away"))
+            takeaway.build(app, settings, _settings)
             code = gr.HTML()
-    settings: list[Any] = [method, k, caution]
     page: list[Any] = [shown, trusted, tried, code]
     teach: dict[str, Any] = {"trigger_mode": "multiple", "concurrency_id": "teach", "concurrency_limit": 4}
     here: dict[str, Any] = {"show_progress": "full", "show_progress_on": [shown]}

@@ -11,17 +11,16 @@ import copy
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from sklearn.base import ClassifierMixin
 
 from vitmsn import fewshot, limits
 from vitmsn.archive import Entries, Skipped, clean_name
 from vitmsn.encoder import Encoder
-from vitmsn.errors import FewShotError, GalleryError, InputError
+from vitmsn.errors import GalleryError, InputError
+from vitmsn.fewshot import Lesson
 from vitmsn.gallery import Added, Example, Gallery
 from vitmsn.image import Picture
 from vitmsn.ui import examples, parts
@@ -31,7 +30,6 @@ KEY = "studio"
 FIRST = "textures"  # what the tabs open with
 BLANK = ("Class 1", "Class 2")  # what a set of one's own begins with
 QUERIES = "queries"  # the one class of the gallery that holds them
-ENOUGH = 3  # examples in the smallest class, from which leave-one-out and "none of these" mean something
 SIDE = 64  # pixels of the thumbnails on the page
 CHUNK = 32  # pictures decoded and embedded together ...
 CHUNK_PIXELS = 64_000_000  # ... or fewer, when they are large
@@ -42,106 +40,32 @@ METHODS = {
     "centroid": "Centroid",
     "ridge": "Ridge",
     "logistic": "Logistic",
+    "pixels": "Raw pixels",
 }
 
 
 # ------------------------------------------------------------------------------------------------------------ learning
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What is said of one query. `label` is None for "none of these"; `closest` is the most probable class even then.
-
-    `neighbours`: the most similar examples, as (index among the lesson's examples, cosine similarity), best first.
-    """
-
-    label: str | None
-    closest: str
-    confidence: float  # of `closest`, calibrated, 0..1
-    probabilities: np.ndarray  # (C,)
-    neighbours: tuple[tuple[int, float], ...]
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """A classifier, how it did on examples it had not seen, and when it says "none of these"."""
-
-    method: str  # the classifier's name in METHODS, never "auto"
-    classifier: Any
-    judged: fewshot.LeaveOneOut
-    rejector: fewshot.Rejector | None  # None with fewer than ENOUGH examples in a class
-    examples: tuple[Example, ...]  # rows in the order learned
-    counts: dict[str, int]  # of classes with examples
-
-    @property
-    def few(self) -> list[str]:
-        """Classes with too few examples to judge by."""
-        return [label for label, count in self.counts.items() if count < ENOUGH]
-
-    @property
-    def classes(self) -> list[str]:
-        """Columns of the probabilities."""
-        return [str(label) for label in self.classifier.classes_]
-
-    def answer(self, X: np.ndarray, n_neighbors: int = 3) -> list[Prediction]:
-        """Embeddings (Q, D) of the same model -> one prediction each."""
-        if not len(X):
-            return []
-        probabilities = self.classifier.predict_proba(X)
-        rejected = self.rejector.reject(X) if self.rejector else np.zeros(len(X), bool)
-        rows = np.stack([example.embedding for example in self.examples])
-        similarity, index = fewshot.nearest(rows, X, n_neighbors, center=self.classifier.center_)
-        answers = []
-        for row, refused, near, values in zip(probabilities, rejected, index, similarity, strict=True):
-            best = int(row.argmax())
-            label = self.classes[best]
-            pairs = tuple((int(i), float(value)) for i, value in zip(near, values, strict=True))
-            answers.append(Prediction(None if refused else label, label, float(row[best]), row, pairs))
-        return answers
-
-
 def learn(
-    gallery: Gallery, center: np.ndarray | None, method: str = "auto", k: int = 5, caution: float = 0.05
+    gallery: Gallery, feature_mean: np.ndarray | None, method: str = "auto", k: int = 5, caution: float = 0.05
 ) -> Lesson:
-    """Fit and judge a classifier on the gallery's examples.
-
-    center: the model's feature mean, or None; used below ENOUGH examples per class (`centre`). method: a key of
-    METHODS; k: of "knn"; caution: share of the examples that "none of these" may cost. Raises InputError for what is
-    not offered, FewShotError with fewer than two classes that have examples.
-    """
-    if method not in METHODS:
-        raise InputError(f"There is no method {str(method)[:32]!r}; choose one of {', '.join(METHODS)}.")
-    counts = {label: count for label, count in gallery.counts.items() if count}
-    if len(counts) < 2:
-        raise FewShotError(f"Pictures of {len(counts)} classes came; give pictures of at least two.")
-    center = centre(gallery, center)
-    estimator: ClassifierMixin
-    if method == "auto":
-        estimator = fewshot.automatic(max(1, gallery.shots), center=center)
-        method = "centroid" if isinstance(estimator, fewshot.CentroidClassifier) else "ridge"
-    elif method == "knn":
-        estimator = fewshot.KNNClassifier(n_neighbors=k, center=center)
-    else:
-        kinds = {
-            "centroid": fewshot.CentroidClassifier,
-            "ridge": fewshot.RidgeClassifier,
-            "logistic": fewshot.LogisticClassifier,
-        }
-        estimator = kinds[method](center=center)
-    X, y = gallery.X, gallery.y
-    classifier = estimator.fit(X, y)
-    judged = fewshot.leave_one_out(estimator, X, y)
-    rejector = fewshot.Rejector(caution, center=center).fit(X) if gallery.shots >= ENOUGH else None
-    return Lesson(method, classifier, judged, rejector, tuple(gallery.enabled), counts)
+    """`fewshot.learn` on a gallery's examples, with their raw pixels to compare with."""
+    return fewshot.learn(
+        gallery.X,
+        gallery.y,
+        method,
+        feature_mean=feature_mean,
+        k=k,
+        caution=caution,
+        pixels=gallery.pixels,
+        examples=gallery.enabled,
+    )
 
 
 def centre(gallery: Gallery, feature_mean: np.ndarray | None) -> np.ndarray | None:
-    """What to centre on: the model's feature mean while there are few examples, then (None) their own mean.
-
-    Pictures of one kind (digits, textures) lie together far from the mean of all pictures: around that mean they all
-    look alike, and a penalty that keeps weights small hides what tells them apart.
-    """
-    return feature_mean if gallery.shots < ENOUGH else None
+    """What the gallery's embeddings are centred on, see `fewshot.centre`."""
+    return feature_mean if fewshot.centre(gallery.shots, feature_mean) is not None else None
 
 
 def own_class(X: np.ndarray, y: Sequence[str], center: np.ndarray | None) -> tuple[int, int]:
@@ -175,9 +99,12 @@ class Studio:
         self.begun = False
         self.undo = ""
         self._before: tuple[Gallery, Gallery, dict[str, str], str] | None = None
+        self.cell: tuple[str, str] | None = None  # of the confusion matrix, opened: (as labelled, as named)
+        self.unfolded: set[str] = set()  # classes that show all their pictures
+        self.order = ""  # of the answers: "" as they came, "up" or "down" by confidence
         self._urls: dict[str, str] = {}  # digest -> thumbnail on the page
         self._lesson: tuple[Any, Lesson] | None = None
-        self.kept: dict[Any, np.ndarray] = {}  # maps of this version
+        self.kept: dict[Any, Any] = {}  # what took long and holds for this version: maps, curves, attention
 
     @property
     def nbytes(self) -> int:
@@ -189,7 +116,7 @@ class Studio:
     def changed(self, words: str = "") -> None:
         """After a change: answers are out of date."""
         self.version += 1
-        self.starter, self.undo = "", words
+        self.starter, self.undo, self.cell = "", words, None
         self.kept.clear()
         held = {example.digest for example in (*self.gallery.examples, *self.queries.examples)}
         self._urls = {digest: url for digest, url in self._urls.items() if digest in held}
@@ -238,6 +165,17 @@ class Studio:
         self.changed("started anew" if self._before else "")
         self.starter = name
 
+    def reopen(self, encoder: Encoder, bundle: Gallery) -> None:
+        """Put a gallery that was saved in place of the examples."""
+        with self.change("opened a saved set"):
+            self.gallery, self.queries, self.truth = bundle, Gallery(encoder), {}
+
+    def adopt(self, id: str, label: str) -> None:
+        """Make a query an example of a class, because somebody said what it is."""
+        query = self.queries[id]
+        with self.change(f"added {query.name} to {label}") as gallery:
+            gallery.adopt(query, gallery.label(label))
+
     def name_class(self, name: str) -> None:
         """Add a class; one that the page began with and nobody filled takes the name instead."""
         label = clean_name(name)
@@ -255,10 +193,14 @@ class Studio:
         ids: list[str] = []
         skipped: list[Skipped] = []
         with self.change(f"added to {label}") as gallery:
+            members = [example for example in gallery.examples if example.label == label]
+            resting = bool(members) and not any(example.enabled for example in members)
             for chunk in _chunks(pictures):
                 added = gallery.add(label, chunk, encoder.embed(chunk))
                 ids.extend(added.ids)
                 skipped.extend(added.skipped)
+            if resting:  # a class that does not count goes on not counting
+                gallery.enable(ids, False)
         return Added(tuple(ids), tuple(skipped))
 
     def unpack(self, encoder: Encoder, entries: Entries, progress: Any = None) -> Added:
@@ -348,8 +290,8 @@ def _mixed(queries: Sequence[tuple[str, Picture]]) -> list[Picture]:
     return [queries[i][1] for i in sorted(range(len(queries)), key=turns.__getitem__)]
 
 
-def _content(gallery: Gallery) -> tuple[list[str], list[tuple[str, str]]]:
-    return gallery.classes, [(example.id, example.label) for example in gallery.examples]
+def _content(gallery: Gallery) -> tuple[list[str], list[tuple[str, str, bool]]]:
+    return gallery.classes, [(example.id, example.label, example.enabled) for example in gallery.examples]
 
 
 def _chunks(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:

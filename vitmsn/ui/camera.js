@@ -1,0 +1,79 @@
+// The live camera: one frame at a time is sent, small, and the next one when its answer has come. The answer appears
+// in a part of the page of its own; its `data-n` says which frame it is about.
+
+const SIDE = 160; // pixels of a frame's longer side
+const PATIENCE = 3000; // milliseconds until a frame counts as lost
+const video = element.querySelector("video"), button = element.querySelector("[data-live]");
+const line = element.querySelector("[role=status]");
+let stream = null, number = 0, sent = 0, times = [];
+
+const answered = () => Number(document.querySelector("#fewshot-live-said [data-n]")?.dataset.n ?? 0);
+
+function send() {
+  if (!stream || !video.videoWidth || document.hidden || !element.isConnected) return;
+  const scale = Math.min(1, SIDE / Math.max(video.videoWidth, video.videoHeight));
+  const canvas = document.createElement("canvas");
+  canvas.width = Math.max(1, video.videoWidth * scale);
+  canvas.height = Math.max(1, video.videoHeight * scale);
+  canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
+  sent = performance.now();
+  number += 1;
+  trigger("frame", { n: number, frame: canvas.toDataURL("image/jpeg", 0.85) });
+}
+
+function said() {
+  if (!stream || answered() !== number) return;
+  const now = performance.now();
+  times = [...times.filter((time) => now - time < 2000), now];
+  if (times.length > 2) {
+    const rate = ((times.length - 1) / (now - times[0])) * 1000;
+    line.textContent = `${rate.toFixed(1)} answers a second. The camera's pictures are not kept.`;
+  }
+  send();
+}
+
+function stop(words = "") {
+  stream?.getTracks().forEach((track) => track.stop());
+  stream = null;
+  video.srcObject = null;
+  video.hidden = true;
+  button.textContent = "Live camera";
+  button.setAttribute("aria-pressed", "false");
+  line.textContent = words;
+}
+
+button.addEventListener("click", async () => {
+  if (stream) return stop();
+  line.textContent = "Asking for the camera …";
+  try {
+    stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" }, audio: false });
+  } catch {
+    return stop(
+      window.isSecureContext
+        ? "The camera was not allowed or there is none; allow it in the address bar, or choose pictures instead."
+        : "Browsers give the camera to https pages only; choose pictures instead.",
+    );
+  }
+  button.textContent = "Stop the camera";
+  button.setAttribute("aria-pressed", "true");
+  line.textContent = "The camera's pictures are not kept.";
+  video.hidden = false;
+  video.srcObject = stream;
+  times = [];
+  await video.play();
+  send();
+});
+
+// Answers come as new contents; a frame that was lost on the way is given up after a while.
+new MutationObserver(said).observe(document.getElementById("fewshot-live-said") ?? document.body, {
+  childList: true,
+  subtree: true,
+});
+const clock = setInterval(() => {
+  if (!element.isConnected) {
+    clearInterval(clock);
+    return stop();
+  }
+  if (stream && element.offsetParent === null) return stop(); // another tab was opened
+  if (stream && performance.now() - sent > PATIENCE) send();
+}, 500);
