@@ -10,7 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import json
-import os
+import logging
 import subprocess
 import sys
 import tempfile
@@ -26,9 +26,10 @@ from vitmsn import limits
 from vitmsn.errors import InputError
 from vitmsn.ui.state import Visit
 
-PATIENCE = 20  # seconds without a look from its visitor after which a run ends, and a place in the line is lost
+log = logging.getLogger("vitmsn.ui")
+
+PATIENCE = 30  # seconds without a look from its visitor after which a run ends, and a place in the line is lost
 EVERY = 12  # steps from frame to frame: one or two seconds
-POLITE = 5  # what the process adds to its niceness: pages come first
 STARTING = 60  # seconds, beyond those of training, for opening Python on a busy machine
 LAST_WORDS = 2000  # bytes of what a failed process said that go to the log
 
@@ -36,7 +37,7 @@ LAST_WORDS = 2000  # bytes of what a failed process said that go to the log
 def command(switches: Switches) -> list[str]:
     """The command line of a run; without --out it writes nothing to disk."""
     training = [sys.executable, "-m", "vitmsn", "pretrain", "digits", "--watch", "--log-every", str(EVERY)]
-    bounds = ["--threads", str(min(2, os.cpu_count() or 1)), "--limit-minutes", f"{limits.LIVE_SECONDS / 60:g}"]
+    bounds = ["--threads", "1", "--limit-minutes", f"{limits.LIVE_SECONDS / 60:g}"]  # the other core is for pages
     return [*training, *bounds, "--device", "cpu", *switches.arguments()]
 
 
@@ -186,8 +187,6 @@ class Desk:
                         stdout=subprocess.PIPE,
                         stderr=complaints,
                     )
-                with contextlib.suppress(OSError, AttributeError):  # not every system has it
-                    os.setpriority(os.PRIO_PROCESS, run.process.pid, POLITE)
                 hearing = threading.Thread(target=_hear, args=(run,), daemon=True)
                 hearing.start()
                 while hearing.is_alive():
@@ -211,6 +210,8 @@ class Desk:
             if not run.ended:
                 whole = bool(run.frames) and run.about is not None and run.frames[-1]["step"] >= run.about["steps"]
                 run.ended = "failed" if run.error else "finished" if whole else "time"
+            if run.error:
+                log.error("the live training ended by itself: %s", run.error)
             if self._now is run:
                 self._now = None
             self._advance()

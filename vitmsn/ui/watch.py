@@ -152,8 +152,8 @@ def field(run: Run) -> str:
     return (
         f'<figure class="msn-field" data-frame="{data}"><canvas role="img" aria-label="{parts.text(alt, 300)}">'
         "</canvas><figcaption>Each sign is a digit that is held out, written where the network puts it: the main plane "
-        f"of the {len(labels)} projections that are compared with the prototypes, in a frame that stays. Their spread is "
-        f"{last['spread']:.2f}; 0 is all in one place.</figcaption></figure>"
+        f"of the {len(labels)} projections that are compared with the prototypes, in a frame that stays. Their spread "
+        f"is {last['spread']:.2f}; 0 is all in one place.</figcaption></figure>"
     )
 
 
