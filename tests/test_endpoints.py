@@ -87,7 +87,16 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def test_the_endpoints_describe_themselves(client: Client) -> None:
     named: dict[str, Any] = client.view_api(return_format="dict")["named_endpoints"]  # type: ignore[index]
-    assert set(named) == {"/classify", "/attention", "/mask", "/few_shot", "/embed", "/map"}
+    assert set(named) == {
+        "/classify",
+        "/attention",
+        "/mask",
+        "/mask_curve",
+        "/mask_search",
+        "/few_shot",
+        "/embed",
+        "/map",
+    }
     parameters = {p["parameter_name"]: p for p in named["/classify"]["parameters"]}
     assert list(parameters) == ["image", "top_k"]
     assert not parameters["image"]["parameter_has_default"] and parameters["top_k"]["parameter_default"] == 5

@@ -22,6 +22,7 @@ from vitmsn.image import ImageSource
 
 RATIOS = tuple(round(0.05 * step, 2) for step in range(20))  # 0 to 0.95
 ORDERS = 3  # random orders that a search is measured against
+QUICK = 50  # milliseconds of a full view that is measured again and again
 STEPS = 64  # sizes of mask that a search looks at before it goes on one by one
 
 Sampler = Callable[[float, int], np.ndarray]  # share hidden, seed -> patches kept (K,)
@@ -172,7 +173,8 @@ class Point:
     Attributes:
         kept: patches left, K.
         views: of every draw.
-        milliseconds: of one such view, measured; ideal: of the full view, times the share of tokens left.
+        milliseconds: of one such view, measured; ideal: of the full view, times the share of tokens left. Where it is
+            quick both are measured in turns, so that other work on the machine hits both.
     """
 
     ratio: float
@@ -195,11 +197,13 @@ def curve(
         sample: draws the patches kept for a ratio and a seed.
     """
     seen = as_seen(encoder, picture)
-    full = encoder.time(seen, repeats=3)
+    full = encoder.time(seen, repeats=2)
+    quick = full < QUICK
     patches = math.prod(side // patch for side, patch in zip(encoder.input_size, encoder.patch_size, strict=True))
     for ratio in ratios:
         kept = np.stack([sample(ratio, seed) for seed in seeds])
-        taken = encoder.time(seen, keep_indices=kept[0], repeats=3)
+        taken = encoder.time(seen, keep_indices=kept[0], repeats=3 if quick else 1)
+        full = encoder.time(seen, repeats=3) if quick else full
         ideal = full * (1 + kept.shape[1]) / (1 + patches)
         yield Point(ratio, kept.shape[1], views(encoder, seen, kept), taken, ideal)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from vitmsn import robustness
 from vitmsn.encoder import Encoder
 from vitmsn.ui import curve
 from vitmsn.ui.state import Call
@@ -20,8 +21,8 @@ def sample(ratio: int, seed: int) -> np.ndarray:
 
 def test_cosine_is_the_cosine() -> None:
     one, many = np.array([[3.0, 4.0]]), np.array([[3.0, 4.0], [-6.0, -8.0], [4.0, -3.0], [0.0, 0.0]])
-    assert curve.cosine(one, many) == pytest.approx([1, -1, 0, 0])
-    assert all(abs(value) <= 1 for value in curve.cosine(np.float32([[0.1] * 7]), np.float32([[0.3] * 7])))
+    assert robustness.cosine(one, many) == pytest.approx([1, -1, 0, 0])
+    assert all(abs(value) <= 1 for value in robustness.cosine(np.float32([[0.1] * 7]), np.float32([[0.3] * 7])))
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,7 @@ def test_every_point_is_a_view_of_this_picture(tiny: Encoder, call: Callable[...
     full = tiny.embed(picture)
     for ratio, seed in ((10, 0), (70, 3)):
         view = tiny.embed(picture, keep_indices=sample(ratio, seed))
-        assert found[ratio][seed] == pytest.approx(curve.cosine(full, view)[0], abs=1e-5)
+        assert found[ratio][seed] == pytest.approx(robustness.cosine(full, view)[0], abs=1e-5)
 
 
 def test_a_slow_model_gets_fewer_points(tiny: Encoder, call: Callable[..., Call]) -> None:

@@ -18,11 +18,13 @@ from vitmsn import masking as masks
 from vitmsn.encoder import Encoder
 from vitmsn.errors import ImageError, InputError
 from vitmsn.ui import curve, masking
-from vitmsn.ui.masking import Ask
+from vitmsn.ui.hide import MOST_SEED, Ask, kept_grid
 from vitmsn.ui.state import RANDOM, Call
 
 CONTROLS = [field.name for field in fields(Ask)]
-NAMES = ["view", "sentence", "figures", "bars", "chart", "code", *CONTROLS, "again", "invert", "clear"]
+RESULTS = ["film", "curves", "search", "batch"]
+NAMES = ["view", "sentence", "figures", "bars", "chart", "code", "prototypes", "attention", *RESULTS]
+NAMES += [*CONTROLS, "again", "invert", "clear"]
 
 
 def answered(call: Call, ask: Ask = Ask(), fn: Callable[..., list[Any]] = masking.answer) -> dict[str, Any]:  # noqa: B008
@@ -51,13 +53,13 @@ def grey(out: dict[str, Any]) -> int:
     ("kind", "function"), [("random", masks.random_mask), ("focal", masks.focal_mask), ("block", masks.block_mask)]
 )
 def test_a_seed_is_the_librarys_mask_of_that_seed(kind: str, function: Callable[..., torch.Tensor]) -> None:
-    kept = masking.kept_grid(Ask(kind, 55, 7), (8, 8))
+    kept = kept_grid(Ask(kind, 55, 7), (8, 8))
     expected = function((8, 8), 0.55, torch.Generator().manual_seed(7))[0]
     assert np.flatnonzero(kept).tolist() == expected.tolist()
 
 
 def test_a_painted_mask_is_what_its_words_say() -> None:
-    kept = masking.kept_grid(Ask("painted", paint="1.1-2.2, 4.4"), (4, 4))
+    kept = kept_grid(Ask("painted", paint="1.1-2.2, 4.4"), (4, 4))
     assert np.flatnonzero(~kept).tolist() == [0, 1, 4, 5, 15]
 
 
@@ -95,7 +97,7 @@ def test_the_view_hides_what_the_numbers_say(call: Callable[..., Call]) -> None:
 def test_the_similarity_is_that_of_the_embeddings(call: Callable[..., Call]) -> None:
     visit = call()
     encoder, picture = visit.encoder, visit.picture
-    kept = masking.kept_grid(Ask(ratio=60, seed=3), (4, 4))
+    kept = kept_grid(Ask(ratio=60, seed=3), (4, 4))
     found = masking.compare(encoder, picture, kept)
     full, view = encoder.embed(picture)[0], encoder.embed(picture, keep_indices=np.flatnonzero(kept))[0]
     assert found.similarity == pytest.approx(float(full @ view / np.linalg.norm(full) / np.linalg.norm(view)), abs=1e-5)
@@ -144,7 +146,7 @@ def test_a_model_without_a_classifier_shows_only_the_similarity(call: Callable[.
 def test_the_curve_goes_through_this_view(call: Callable[..., Call]) -> None:
     visit = call()
     out = answered(visit, Ask(ratio=70, seed=2))
-    found = masking.compare(visit.encoder, visit.picture, masking.kept_grid(Ask(ratio=70, seed=2), (4, 4)))
+    found = masking.compare(visit.encoder, visit.picture, kept_grid(Ask(ratio=70, seed=2), (4, 4)))
     ring = out["chart"].split('class="here"')[1]
     dots = out["chart"].split('class="here"')[0]
     place = ring.split('cy="')[1].split('"')[0]
@@ -175,7 +177,7 @@ def test_the_python_lines_give_the_same_similarity(
     code = answered(visit, ask)["code"].split("<code>")[1].split("</code>")[0].replace("&#x27;", "'")
     exec("\n".join(line for line in code.splitlines() if not line.startswith("encoder =")), {"encoder": visit.encoder})
     printed = float(capsys.readouterr().out.replace("tensor([", "").replace("])", ""))
-    found = masking.compare(visit.encoder, visit.picture, masking.kept_grid(ask, (4, 4)))
+    found = masking.compare(visit.encoder, visit.picture, kept_grid(ask, (4, 4)))
     assert printed == pytest.approx(found.similarity, abs=1e-3)
 
 
@@ -194,7 +196,7 @@ def test_only_the_controls_of_this_kind_are_in_sight(call: Callable[..., Call]) 
 
 def test_again_is_another_draw_and_comes_round(call: Callable[..., Call]) -> None:
     assert changes(answered(call(), Ask(seed=4), masking.again)) == {"seed": 5}
-    assert changes(answered(call(), Ask(seed=masking.MOST_SEED), masking.again)) == {"seed": 0}
+    assert changes(answered(call(), Ask(seed=MOST_SEED), masking.again)) == {"seed": 0}
 
 
 def test_an_emptied_seed_is_zero(call: Callable[..., Call]) -> None:
@@ -212,7 +214,7 @@ def test_a_click_hides_a_patch_and_shows_it_again(call: Callable[..., Call], fn:
 
 def test_a_click_on_a_drawn_mask_goes_on_from_it(call: Callable[..., Call]) -> None:
     visit = click(call(), index=[0, 0])
-    before = masking.kept_grid(Ask(ratio=50, seed=1), (4, 4))
+    before = kept_grid(Ask(ratio=50, seed=1), (4, 4))
     out = answered(visit, Ask(ratio=50, seed=1), masking.toggle)
     assert changes(out)["kind"] == "painted"
     after = ~masks.read_painted(changes(out)["paint"], (4, 4))
@@ -269,7 +271,8 @@ def test_the_endpoint_gives_a_picture_and_plain_numbers(call: Callable[..., Call
     shown, found = masking.mask(call(), file, ratio=0.75, seed=2)
     assert shown.size == (300, 200)
     assert list(found) == [
-        *("kept", "total", "similarity", "milliseconds_full", "milliseconds_masked", "top_before", "top_after")
+        *("kept", "total", "similarity", "milliseconds_full", "milliseconds_masked", "top_before", "top_after"),
+        *("cross_entropy", "cross_entropy_least", "cross_entropy_even", "prototypes"),
     ]
     assert (found["kept"], found["total"]) == (4, 16)
     assert all(type(found[name]) is float for name in ("similarity", "milliseconds_full", "milliseconds_masked"))

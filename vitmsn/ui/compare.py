@@ -182,7 +182,9 @@ def _masked(
 def _drawn(encoder: Encoder, picture: Picture, sight: Sight, scale: draw.Scale) -> Any:
     ask = sight.ask
     photo = patches.seen(encoder, picture, ask.input_size(encoder, picture), side=SIDE)
-    kept = brightest(sight.values, ask.keep / 100) if ask.keep < 100 and not sight.signed else None
+    kept = ~np.isnan(sight.values)
+    if ask.keep < 100 and not sight.signed:
+        kept &= brightest(sight.values, ask.keep / 100)
     shown = draw.overlay(photo, sight.values, ask.strength / 100, scale, kept, ask.palette)
     if ask.kind in OF_A_PATCH:
         shown = draw.highlight(shown, ask.row - 1, ask.column - 1, sight.grid)

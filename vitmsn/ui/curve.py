@@ -1,4 +1,4 @@
-"""How similar an embedding stays when patches are hidden: measured over the share hidden, and drawn."""
+"""What hiding does over the share hidden: similarity at a glance, and all curves as they are measured."""
 
 from __future__ import annotations
 
@@ -6,22 +6,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vitmsn import image
+from vitmsn import robustness
 from vitmsn.encoder import Encoder
 from vitmsn.image import Picture
-from vitmsn.ui import examples
+from vitmsn.ui import examples, parts
 
 RATIOS = (10, 20, 30, 40, 50, 60, 70, 80, 90)  # percent hidden
 SEEDS = 4
 MILLISECONDS = 1500  # what the views may cost, and once more the other pictures; a slow model gets fewer, or none
 
 Sampler = Callable[[int, int], np.ndarray]  # percent hidden, seed -> patches kept
-
-
-def cosine(one: np.ndarray, many: np.ndarray) -> list[float]:
-    """Cosine similarity of a row (1, D) to each of (N, D)."""
-    norms = np.maximum(np.linalg.norm(one) * np.linalg.norm(many, axis=1), np.finfo(np.float32).tiny)
-    return [float(value) for value in ((many @ one[0]) / norms).clip(-1, 1)]
 
 
 def similar(value: float) -> str:
@@ -35,13 +29,12 @@ def measure(encoder: Encoder, picture: Picture, sample: Sampler, cost: float) ->
     afford = int(MILLISECONDS / max(cost / 2, 0.1))  # a masked view costs about half a full one
     ratios = RATIOS if afford >= len(RATIOS) else RATIOS[::2]
     seeds = range(min(SEEDS, max(1, afford // len(ratios))))
-    if encoder.processor.crop is None:  # the same input, resized once rather than for each view
-        picture = image.decode(encoder.processor.view(picture), name=picture.name)
+    picture = robustness.as_seen(encoder, picture)
     full = encoder.embed(picture)
     found = {}
     for ratio in ratios:
         kept = np.stack([sample(ratio, seed) for seed in seeds])
-        found[ratio] = cosine(full, encoder.embed([picture] * len(seeds), keep_indices=kept))
+        found[ratio] = robustness.cosine(full, encoder.embed([picture] * len(seeds), keep_indices=kept)).tolist()
     return found
 
 
@@ -56,7 +49,7 @@ def others(encoder: Encoder, picture: Picture, cost: float) -> float | None:
     embedded = np.concatenate(
         [encoder.embed(other) for other in known]
     )  # one by one: each is remembered with its tokens
-    return float(np.median(cosine(encoder.embed(picture), embedded)))
+    return float(np.median(robustness.cosine(encoder.embed(picture), embedded)))
 
 
 def chart(points: dict[int, list[float]], mark: tuple[float, float], views: str, other: float | None) -> str:
@@ -112,3 +105,87 @@ def axis(least: float) -> tuple[float, float]:
     steps = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
     step = next(step for step in steps if least >= 1 - 4 * step - 1e-9)
     return round(1 - max(1, int(np.ceil((1 - least) / step - 1e-9))) * step, 4), step
+
+
+# --------------------------------------------------------------------------------------------------------- all curves
+
+
+def charts(points: list[robustness.Point]) -> str:
+    """Four small charts over the share hidden, from what is measured so far, as HTML: similarity, answers kept,
+    cross-entropy, milliseconds. Dots are draws, the line their mean."""
+    if not points:
+        return ""
+    shares = [100 * point.ratio for point in points]
+    draws = len(points[0].views.similarity)
+    similarity = [point.views.similarity for point in points]
+    least = min(float(values.min()) for values in similarity)
+    made = [_panel("Similarity to the full view", shares, similarity, (axis(least)[0], 1.0), "{:.2f}")]
+    kept = [point.views.same for point in points if point.views.same is not None]
+    if kept:
+        means = [np.array([100 * values.mean()]) for values in kept]
+        made.append(_panel(f"Draws of {draws} that keep the answer, %", shares, means, (0.0, 100.0), "{:.0f} %"))
+    surprise = [point.views.cross_entropy for point in points if point.views.cross_entropy is not None]
+    if surprise:
+        top = max(float(values.max()) for values in surprise)
+        made.append(_panel("Prototype cross-entropy, nats", shares, surprise, (0.0, top * 1.05), "{:.2f} nats"))
+    taken, ideal = [point.milliseconds for point in points], [point.ideal for point in points]
+    top = max(*taken, *ideal) * 1.05
+    times = [np.array([value]) for value in taken]
+    made.append(_panel("Milliseconds (dashed: as the tokens)", shares, times, (0.0, top), "{:.2g} ms", ideal))
+    return f'<section class="msn-depth"><div>{"".join(made)}</div></section>'
+
+
+def told(points: list[robustness.Point]) -> str:
+    """The curves in one sentence."""
+    last = points[-1]
+    half = min(points, key=lambda point: abs(point.ratio - 0.5))
+    middle, end = (similar(float(point.views.similarity.mean())) for point in (half, last))
+    said = f"With {100 * half.ratio:.0f} % hidden the embedding stays {middle} similar"
+    if half.views.same is not None:
+        said += f" and {int(half.views.same.sum())} of {len(half.views.same)} draws keep the answer"
+    tokens = (1 + last.kept) / (1 + points[0].kept)
+    share = last.milliseconds / last.ideal * tokens
+    return (
+        f"{said}; with {100 * last.ratio:.0f} % hidden, {end}, in {100 * share:.0f} % of the time "
+        f"({100 * tokens:.0f} % of the tokens)."
+    )
+
+
+def _panel(
+    title: str,
+    shares: list[float],
+    runs: list[np.ndarray],
+    ends: tuple[float, float],
+    form: str,
+    other: list[float] | None = None,
+) -> str:
+    left, right, high, low = 44, 312, 28, 168
+    bottom, top = ends
+
+    def place(share: float, value: float) -> str:
+        x = left + (right - left) * share / 100
+        return f"{x:.1f},{low - (low - high) * (value - bottom) / ((top - bottom) or 1.0):.1f}"
+
+    shapes = [f'<text x="{left}" y="16">{parts.text(title)}</text>']
+    for share in (0.0, 0.5, 1.0):
+        value = bottom + share * (top - bottom)
+        y = low - (low - high) * share
+        shapes.append(f'<path d="M{left} {y:.1f}H{right}"/>')
+        shapes.append(f'<text x="{left - 6}" y="{y + 4:.1f}" class="end">{float(f"{value:.3g}"):g}</text>')
+    shapes += [
+        f'<text x="{place(at, 0).split(",")[0]}" y="{low + 18}" class="middle">{at}{" %" if at == 100 else ""}</text>'
+        for at in (0, 25, 50, 75, 100)
+    ]
+    if other is not None:
+        line = " ".join(place(share, value) for share, value in zip(shares, other, strict=True))
+        shapes.append(f'<polyline class="other" points="{line}"/>')
+    means = [float(values.mean()) for values in runs]
+    shapes.append(f'<polyline points="{" ".join(place(*pair) for pair in zip(shares, means, strict=True))}"/>')
+    dots = [place(share, float(value)) for share, values in zip(shares, runs, strict=True) for value in values]
+    shapes += ['<circle cx="{}" cy="{}" r="2.5"/>'.format(*dot.split(",")) for dot in dots]
+    rows = "; ".join(f"{form.format(mean)} at {share:.0f} %" for share, mean in zip(shares, means, strict=True))
+    label = f"{parts.text(title)}, over the share of patches hidden: {rows}"
+    return (
+        f'<figure class="msn-chart"><svg viewBox="0 0 328 196" role="img" aria-label="{label}">{"".join(shapes)}</svg>'
+        "</figure>"
+    )

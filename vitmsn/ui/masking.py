@@ -7,20 +7,17 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
-import torch
 
-from vitmsn import draw, masking
+from vitmsn import draw, masking, robustness
 from vitmsn.encoder import Encoder
 from vitmsn.errors import InputError
 from vitmsn.image import Picture
-from vitmsn.ui import curve, parts, patches
+from vitmsn.ui import curve, evidence, parts, patches, withstand
+from vitmsn.ui.hide import DRAWN, KINDS, MOST_RATIO, MOST_SEED, Ask, kept_grid, series
+from vitmsn.ui.hide import draw as draw_mask
 from vitmsn.ui.page import App, Photo, milliseconds, whole
 from vitmsn.ui.state import Call
 
-KINDS = {"random": "Random", "focal": "Focal", "block": "Block", "painted": "Painted"}
-DRAWN = {"random": masking.random_mask, "focal": masking.focal_mask, "block": masking.block_mask}
-MOST_RATIO = 95  # percent
-MOST_SEED = 2**31 - 1
 SHOWN = 5  # answers compared
 SLOW = 50  # milliseconds of a view that is measured only once
 
@@ -31,16 +28,6 @@ PAINT = "row.column, or row.column-row.column for a rectangle: 2.3, 4.1-5.8"
 
 
 # ------------------------------------------------------------------------------------------------------------- masking
-
-
-@dataclass(frozen=True)
-class Ask:
-    """Which patches to hide, a field for each control in its order."""
-
-    kind: str = "random"
-    ratio: float = 70  # percent hidden
-    seed: int = 0
-    paint: str = ""  # hidden patches of a painted mask, rows and columns from 1: "1.1-2.4, 7.8"
 
 
 @dataclass(frozen=True)
@@ -65,30 +52,11 @@ class Masked:
         return np.flatnonzero(self.kept)
 
 
-def kept_grid(ask: Ask, grid: tuple[int, int]) -> np.ndarray:
-    """The mask that was asked for, (rows, columns) bool, True where a patch stays."""
-    if ask.kind == "painted":
-        return masking.to_grid(masking.painted_mask(masking.read_painted(ask.paint, grid)), grid)[0].numpy()
-    if ask.kind not in DRAWN:
-        raise InputError(f"kind is {str(ask.kind)[:32]!r}; choose one of {', '.join(KINDS)}.")
-    seed = whole(ask.seed, "seed", 0, MOST_SEED)
-    generator = torch.Generator().manual_seed(seed)
-    return masking.to_grid(DRAWN[ask.kind](grid, _share(ask.ratio), generator), grid)[0].numpy()
-
-
-def _share(ratio: Any) -> float:
-    """A ratio in percent from the page or a client -> from 0 to 0.95."""
-    number = isinstance(ratio, (int, float)) and not isinstance(ratio, bool)
-    if not number or not 0 <= ratio <= MOST_RATIO:
-        raise InputError(f"The mask ratio is {ratio!r} percent; it must be from 0 (hide nothing) to {MOST_RATIO}.")
-    return ratio / 100
-
-
 def compare(encoder: Encoder, picture: Picture, kept: np.ndarray) -> Masked:
     """Embed the full view and the view that keeps `kept`."""
     full = encoder.embed(picture)
     masked = encoder.embed(picture, keep_indices=np.flatnonzero(kept)) if not kept.all() else full
-    return Masked(kept, curve.cosine(full, masked)[0], full, masked)
+    return Masked(kept, float(robustness.cosine(full, masked)[0]), full, masked)
 
 
 # ------------------------------------------------------------------------------------------------------------- saying
@@ -123,20 +91,11 @@ def pairs(encoder: Encoder, found: Masked, name: str) -> str:
     order = [int(index) for index in np.argsort(-before, kind="stable")[:SHOWN]]
     if (first := int(after.argmax())) not in order:
         order.append(first)
-    rows = "".join(_pair(encoder.labels[index], float(before[index]), float(after[index])) for index in order)
+    rows = "".join(evidence.pair(encoder.labels[index], float(before[index]), float(after[index])) for index in order)
     return (
         '<section class="msn-pairs"><p class="msn-hint"><i class="msn-before"></i> full view '
         f'<i class="msn-after"></i> masked view</p><ol>{rows}</ol></section>'
     )
-
-
-def _pair(label: str, before: float, after: float) -> str:
-    bars = "".join(
-        f'<span class="msn-bar" aria-hidden="true"><span class="{css}" style="width:{100 * value:.2f}%"></span></span>'
-        f'<span class="msn-bar-value"><span class="msn-aside">{name} </span>{parts.percent(value)}</span>'
-        for name, css, value in (("full view", "msn-before", before), ("masked view", "msn-after", after))
-    )
-    return f'<li><span class="msn-bar-label">{parts.text(label, 80)}</span><span class="msn-pair">{bars}</span></li>'
 
 
 # ------------------------------------------------------------------------------------------------------------- answers
@@ -176,6 +135,13 @@ def toggle_in_whole(call: Call, *controls: Any) -> list[Any]:
     return toggle(call, *controls, whole_picture=True)
 
 
+def take(call: Call, *controls: Any) -> list[Any]:
+    """A mask of the filmstrip was chosen: its seed."""
+    asked = Ask(*controls)
+    seed = whole(call.chosen("seed"), "seed", 0, MOST_SEED)
+    return _answer(call, asked, replace(asked, kind=series(asked.kind), seed=seed))
+
+
 def invert(call: Call, *controls: Any) -> list[Any]:
     """Hide what is shown, show what is hidden."""
     asked = Ask(*controls)
@@ -194,7 +160,7 @@ def _answer(call: Call, asked: Ask, ask: Ask) -> list[Any]:
     ask = replace(ask, seed=0 if ask.seed is None else ask.seed, paint=ask.paint or "")
     found = compare(encoder, picture, kept_grid(ask, patches.grid(encoder)))
     cost = encoder.time(picture, repeats=1)
-    around = curve.measure(encoder, picture, _sampler(encoder, ask.kind), cost)
+    around = curve.measure(encoder, picture, lambda ratio, seed: draw_mask(encoder, ask.kind, ratio, seed), cost)
     elsewhere = curve.others(encoder, picture, cost)
     taken = times(encoder, picture, found)  # last, so that the status line speaks of this view
     hidden = 100 * (1 - found.count / found.total)
@@ -206,21 +172,13 @@ def _answer(call: Call, asked: Ask, ask: Ask) -> list[Any]:
         parts.sentence(sentence(encoder, found, taken)),
         figures(found, taken),
         pairs(encoder, found, call.name),
-        curve.chart(around, (hidden, found.similarity), KINDS[_measured(ask.kind)].lower(), elsewhere),
+        curve.chart(around, (hidden, found.similarity), KINDS[series(ask.kind)].lower(), elsewhere),
         parts.in_python("import torch", "from vitmsn import Encoder, masking", call.python, *_code(call, ask, found)),
+        evidence.prototypes(encoder, found.full, found.masked, call.name),
+        evidence.attention(encoder, picture, found.kept),
+        *withstand.stale(call, ask),
         *_controls(asked, ask),
     ]
-
-
-def _measured(kind: str) -> str:
-    """The kind of views that the curve is made of: nobody paints a series of masks."""
-    return "random" if kind == "painted" else kind
-
-
-def _sampler(encoder: Encoder, kind: str) -> curve.Sampler:
-    """Draws the patches kept for a percentage hidden and a seed."""
-    grid = patches.grid(encoder)
-    return lambda ratio, seed: np.flatnonzero(kept_grid(Ask(_measured(kind), ratio, seed), grid))
 
 
 def times(encoder: Encoder, picture: Picture, found: Masked) -> tuple[float, float]:
@@ -283,8 +241,10 @@ def mask(
     call: Call, image: str, kind: str = "random", ratio: float = 0.7, seed: int = 0, hidden: str = ""
 ) -> tuple[Any, dict[str, Any]]:
     """Hide patches of a picture from the model and compare: the masked picture, how similar the embedding stays to that
-    of the full view (cosine), the time both took in milliseconds on this machine, and the most probable classes before
-    and after (empty lists where the model has no classifier).
+    of the full view (cosine), the time both took in milliseconds on this machine, the most probable classes before and
+    after (empty lists where the model has no classifier), and the loss between the two views: the cross-entropy of the
+    masked view's prototypes against the full view's sharpened ones, in nats, with its least and its even value, and
+    the prototypes that matter (null and empty where the model has none).
 
     kind is "random" (patches drawn one by one), "focal" (all but one rectangle), "block" (rectangles) or "painted" (the
     patches that `hidden` lists: row.column from 1, or row.column-row.column for a rectangle, like "2.3, 4.1-5.8").
@@ -304,6 +264,23 @@ def mask(
         "milliseconds_masked": masked,
         "top_before": _top(encoder, found.full),
         "top_after": _top(encoder, found.masked),
+        **_loss(encoder, found),
+    }
+
+
+def _loss(encoder: Encoder, found: Masked) -> dict[str, Any]:
+    """The prototype assignment of both views for programs; nulls where the model has no prototypes."""
+    if not encoder.has_msn_head:
+        return {"cross_entropy": None, "cross_entropy_least": None, "cross_entropy_even": None, "prototypes": []}
+    loss = robustness.assignment(encoder, found.full, found.masked)
+    return {
+        "cross_entropy": loss.cross_entropy,
+        "cross_entropy_least": loss.least,
+        "cross_entropy_even": loss.even,
+        "prototypes": [
+            {"prototype": index + 1, "full": float(loss.target[index]), "masked": float(loss.anchor[index])}
+            for index in evidence.matter(loss)
+        ],
     }
 
 
@@ -340,9 +317,14 @@ def build(app: App) -> None:
             said = gr.HTML()
             numbers = gr.HTML()
             bars = gr.HTML()
-    code = gr.HTML()
+    with gr.Row(elem_classes=["msn-columns", "msn-late"]):
+        loss = gr.HTML(elem_id="masking-prototypes")
+        looks = gr.HTML(elem_id="masking-attention")
     controls = [kind, ratio, seed, paint]
-    outputs = [shown, said, numbers, bars, drawn, code, *controls, more, opposite, nothing]
+    sections = withstand.Sections()
+    code = gr.HTML()
+    outputs = [shown, said, numbers, bars, drawn, code, loss, looks, *sections.results]
+    outputs += [*controls, more, opposite, nothing]
     app.answer("masking", answer, controls, outputs, again=[ratio.input, seed.input, paint.submit, paint.blur])
     notice = app.panels["masking"].notice
     for event, fn in (
@@ -354,9 +336,12 @@ def build(app: App) -> None:
         (picture.select, toggle_in_whole),
     ):
         app.on(event, fn, controls, outputs, notice=notice)
+    sections.connect(app, controls, notice)
+    app.on(sections.film.click, take, controls, outputs, notice=notice)
     app.link("mask", kind, _kind)
     app.link("hidden", ratio, lambda text: _number(text, MOST_RATIO))
     app.link("seed", seed, lambda text: _number(text, MOST_SEED))
+    app.link("paint", paint, _painted)
     asked = [
         Photo(visible=False),
         gr.Textbox("random", visible=False),
@@ -370,6 +355,13 @@ def build(app: App) -> None:
 def _kind(text: str) -> str:
     if text not in KINDS:
         raise ValueError(text)
+    return text
+
+
+def _painted(text: str) -> str:
+    """Hidden patches of a link; whether they are on the grid is the model's to say."""
+    if len(text) > masking.PAINT_LENGTH or set(text) - set("0123456789.,- "):
+        raise ValueError(text[:40])
     return text
 
 

@@ -1,0 +1,33 @@
+"""Sixteen draws: each is the mask of its seed, and says what it does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+
+from vitmsn import robustness
+from vitmsn.ui import curve, masks
+from vitmsn.ui.hide import Ask, kept_grid
+from vitmsn.ui.state import RANDOM, Call
+
+
+def test_each_mask_is_a_button_with_what_it_does(call: Callable[..., Call]) -> None:
+    encoder, picture = call().encoder, call().picture
+    html = masks.strip(encoder, picture, lambda seed: kept_grid(Ask("block", 50, seed), (4, 4)), 7)
+    seeds = [int(seed) for seed in re.findall(r'data-seed="(\d+)"', html)]
+    assert seeds == list(range(7, 23))
+    kept = np.flatnonzero(kept_grid(Ask("block", 50, 9), (4, 4)))
+    seen = robustness.views(encoder, picture, kept[None])
+    assert f'aria-label="Take seed 9: {curve.similar(float(seen.similarity[0]))}, ' in html
+    assert seen.same is not None
+    word = "still" if seen.same[0] else "now"
+    assert re.search(rf"Take seed 9: [\d.]+, {word} ", html)
+    assert "Over 16 draws the embedding stays" in html and "of them keep the answer" in html
+
+
+def test_a_model_without_a_head_has_similarities_only(call: Callable[..., Call]) -> None:
+    encoder, picture = call(RANDOM).encoder, call().picture
+    html = masks.strip(encoder, picture, lambda seed: kept_grid(Ask("random", 50, seed), (4, 4)), 0)
+    assert "still" not in html and "now " not in html and html.count("data-seed") == 16

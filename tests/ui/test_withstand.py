@@ -1,0 +1,104 @@
+"""The longer looks of the Masking tab: what each shows, when it is out of date, and how it is stopped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitmsn import robustness
+from vitmsn.errors import InputError
+from vitmsn.ui import masking, withstand
+from vitmsn.ui.hide import Ask
+from vitmsn.ui.state import EMBEDDED, RANDOM, Call
+
+PLAIN = list(vars(Ask(ratio=50)).values())
+
+
+def test_the_curves_come_point_by_point(call: Callable[..., Call]) -> None:
+    shown = list(withstand.curves(call(), *PLAIN))
+    assert len(shown) == len(robustness.RATIOS)
+    assert [html.count("<svg") for html in (shown[0], shown[-1])] == [3, 3]  # no prototypes here
+    assert shown[0].count('r="2.5"') < shown[-1].count('r="2.5"')
+    assert "With 50 % hidden the embedding stays" in shown[-1] and "with 95 % hidden" in shown[-1]
+    [bare] = {html.count("<svg") for html in withstand.curves(call(RANDOM), *PLAIN)}
+    assert bare == 2
+
+
+def test_stopping_keeps_the_curve_so_far(call: Callable[..., Call]) -> None:
+    visit = call()
+    shown = []
+    for html in withstand.curves(visit, *PLAIN):
+        shown.append(html)
+        if len(shown) == 3:
+            visit.visit.stopped = time.monotonic()
+    assert len(shown) == 4 and "msn-sentence" in shown[-1]
+    assert visit.message == "Stopped at 15 % hidden; the curve so far stays."
+
+
+def test_results_are_emptied_when_they_speak_of_something_else(call: Callable[..., Call]) -> None:
+    visit = call()
+
+    def results(ask: Ask) -> list[bool]:
+        """Which of the film, the curves, the search and the batch are emptied by this answer."""
+        return [value == "" for value in masking.answer(visit, *vars(ask).values())[8:12]]
+
+    assert results(Ask(ratio=50)) == [False] * 4
+    withstand.film(visit, *PLAIN)
+    list(withstand.curves(visit, *PLAIN))
+    withstand.find(visit, "attention", *PLAIN)
+    withstand.batch_of_examples(visit, *PLAIN)
+    assert results(Ask(ratio=50, seed=9)) == [False] * 4, "another draw of the same"
+    assert results(Ask(ratio=60)) == [True, False, False, True]
+    assert results(Ask("block", 50)) == [True, True, False, True]
+    visit.visit.model = RANDOM
+    assert results(Ask(ratio=50)) == [True] * 4
+
+
+def test_the_film_goes_on_from_the_seed_and_a_click_takes_one(call: Callable[..., Call]) -> None:
+    visit = call()
+    assert 'data-seed="5"' in withstand.film(visit, *vars(Ask(seed=5)).values())
+    import gradio as gr
+
+    visit.event = gr.EventData(None, {"seed": 12})
+    out = masking.take(visit, *vars(Ask("painted", paint="1.1")).values())
+    assert out[12]["value"] == "random" and out[14]["value"] == 12
+    visit.event = gr.EventData(None, {"seed": "x"})
+    with pytest.raises(InputError, match="seed is 'x'"):
+        masking.take(visit, *PLAIN)
+
+
+def test_no_files_is_no_table(call: Callable[..., Call]) -> None:
+    assert withstand.batch(call(), None, *PLAIN) == ""
+    assert withstand.batch_of_examples(call(), *PLAIN).count("<tr>") >= 5
+
+
+# Endpoints
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    path = tmp_path / "photo.png"
+    Image.radial_gradient("L").convert("RGB").resize((300, 200)).save(path)
+    return str(path)
+
+
+def test_the_curve_for_programs(call: Callable[..., Call], file: str) -> None:
+    found = withstand.mask_curve(call(), file, "focal", seeds=2)
+    assert found["hidden"] == list(robustness.RATIOS) and np.shape(found["similarity"]) == (20, 2)
+    assert found["answer_kept"][0] == [True, True] and found["cross_entropy"] == [None] * 20
+    assert found["kept"][0] == 16 and all(value > 0 for value in found["milliseconds"])
+    for more, why in (({"kind": "painted"}, "kind is 'painted'"), ({"seeds": 17}, "seeds is 17")):
+        with pytest.raises(InputError, match=why):
+            withstand.mask_curve(call(), file, **more)  # type: ignore[arg-type]
+
+
+def test_the_search_for_programs(call: Callable[..., Call], file: str) -> None:
+    shown, found = withstand.mask_search(call(EMBEDDED), file, "relevance")
+    assert shown.size == (300, 200) and found["kind"] == "class" and found["patches"] == 16
+    assert all(1 <= row <= 4 and 1 <= column <= 4 for row, column in found["keeps"])
+    assert len(found["keeps_random"]) == robustness.ORDERS

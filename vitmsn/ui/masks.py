@@ -1,0 +1,58 @@
+"""A filmstrip of masks: the same ratio, sixteen draws, and what each does to the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from vitmsn import draw, robustness
+from vitmsn.encoder import Encoder
+from vitmsn.image import Picture
+from vitmsn.ui import curve, parts, patches
+
+MANY = 16
+SIDE = 160
+
+# A click (or Enter) takes that draw up.
+PICK = """element.addEventListener("click", (event) => {
+  const one = event.target.closest("button[data-seed]");
+  if (one) trigger("click", {seed: Number(one.dataset.seed)});
+});"""
+
+
+def strip(encoder: Encoder, picture: Picture, sample: Callable[[int], np.ndarray], first: int) -> str:
+    """Sixteen masked pictures as buttons, each with its similarity and answer, and a sentence, as HTML.
+
+    Args:
+        sample: draws the mask of a seed, (rows, columns) bool, True where a patch stays.
+        first: the first seed.
+    """
+    seeds = range(first, first + MANY)
+    kept = [sample(seed) for seed in seeds]
+    seen = robustness.views(encoder, picture, np.stack([np.flatnonzero(one) for one in kept]))
+    photo = patches.seen(encoder, picture, side=SIDE)
+    items = ""
+    for place, (seed, one) in enumerate(zip(seeds, kept, strict=True)):
+        words = [curve.similar(float(seen.similarity[place]))]
+        if seen.answers is not None and seen.same is not None:
+            words.append(("still " if seen.same[place] else "now ") + seen.answers.name(place + 1))
+        said = ", ".join(words)
+        items += (
+            f'<li><button type="button" data-seed="{seed}" aria-label="Take seed {seed}: {parts.text(said)}">'
+            f"{parts.img(draw.masked_picture(photo, one), '')}</button>"
+            f"<span><b>{seed}</b> {parts.text(said, 60)}</span></li>"
+        )
+    return f'{parts.sentence(sentence(seen))}<ol class="msn-film">{items}</ol>'
+
+
+def sentence(seen: robustness.Views) -> str:
+    """What the draws have in common."""
+    low, high = float(seen.similarity.min()), float(seen.similarity.max())
+    said = (
+        f"Over {len(seen.similarity)} draws the embedding stays {curve.similar(low)} to {curve.similar(high)} similar"
+    )
+    if seen.answers is None or seen.same is None:
+        return f"{said}."
+    same = int(seen.same.sum())
+    return f"{said}, and {same} of them keep the answer, {seen.answers.name(0)}."
