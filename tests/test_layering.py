@@ -21,7 +21,7 @@ LIBRARY = {
     *("errors", "limits", "config", "checkpoint", "model", "image", "data", "masking", "encoder", "attention"),
     *("relevance", "robustness", "look"),
     *("folds", "classifiers", "judgement", "rejector", "fewshot"),
-    *("archive", "gallery", "projection", "lowshot", "export", "draw"),
+    *("archive", "gallery", "projection", "lowshot", "export", "bulk", "draw"),
 }
 CLI = {f"cli.{path.stem}" for path in (PACKAGE / "cli").glob("[!_]*.py")}
 TABS = {"ui.classify", "ui.attention", "ui.masking", "ui.fewshot", "ui.explore", "ui.learn"}
@@ -55,6 +55,7 @@ ALLOWED: dict[str, set[str]] = {
     "archive": {"errors", "limits"},
     "gallery": {"errors", "limits", "archive", "image", "encoder"},
     "lowshot": {"errors", "data", "encoder", "fewshot"},
+    "bulk": {"errors", "image", "encoder"},
     "export": {"errors", "checkpoint", "model", "encoder", "classifiers", "fewshot", "gallery"},
     "pretrain": PRETRAIN,
     **dict.fromkeys(
@@ -79,6 +80,7 @@ ONLY_IN: dict[str, str] = {
     "huggingface_hub": r"checkpoint|gallery",
     "safetensors": r"checkpoint|gallery",
     "umap": r"projection",
+    "pyarrow": r"bulk",
     "datasets": r"data",
     "accelerate": r"pretrain(\..+)?|cli(\..+)?",
     "transformers": r"",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,5 +46,12 @@ def test_progress_is_a_line_on_a_terminal(capsys: Capture, monkeypatch: pytest.M
     bar(15, 30)
     bar.named("next", 30, 30)
     half, whole = capsys.readouterr().err.split("\r")[1:]
-    assert half == f"loud\N{REPLACEMENT CHARACTER} [{'=' * 15}{' ' * 15}] 15/30"
-    assert whole == f"next [{'=' * 30}] 30/30\n"
+    assert half == f"loud\N{REPLACEMENT CHARACTER} [{'=' * 15}{' ' * 15}] 15/30\033[K"
+    assert whole == f"next [{'=' * 30}] 30/30\033[K\n"
+    monkeypatch.setattr(bar, "began", time.monotonic() - 100)
+    bar(1, 31)
+    bar(10, 1000)
+    assert [line.rpartition(", ")[2] for line in capsys.readouterr().err.split("\r")[1:]] == [
+        "50 min left\033[K",
+        "2 h 45 min left\033[K",
+    ]

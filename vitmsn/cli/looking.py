@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from vitmsn.cli import bulk
 from vitmsn.cli.inputs import Inputs, Options, load_encoder
 from vitmsn.cli.output import Answer, PictureFiles, percent, write, write_table
 from vitmsn.errors import InputError
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
 # --- classify, embed -----------------------------------------------------------------------------------------------
 
 
-def classify(options: Options) -> Answer:
+def classify(options: Options) -> Answer | int:
+    bulk.take_device(options)
     encoder, inputs = load_encoder(options), Inputs(options.inputs)
+    if bulk.wanted(options):
+        return bulk.classify(options, encoder, inputs)
     found, rows = [], []
     for names, pictures in inputs.chunks():
         for name, answer in zip(names, encoder.classify(pictures, top_k=options.top_k), strict=True):
@@ -42,10 +46,13 @@ def _top(answer: Classification) -> list[dict[str, Any]]:
     return [{"label": label, "probability": round(share, 6)} for label, share in pairs]
 
 
-def embed(options: Options) -> Answer:
+def embed(options: Options) -> Answer | int:
     import numpy as np
 
+    bulk.take_device(options)
     encoder, inputs = load_encoder(options), Inputs(options.inputs)
+    if bulk.wanted(options):
+        return bulk.embed(options, encoder, inputs)
     names, chunks = [], []
     for chunk, pictures in inputs.chunks():
         chunks.append(encoder.embed(pictures, size=options.size, layernorm=not options.pre_layernorm))

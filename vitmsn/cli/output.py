@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,17 +34,27 @@ class Bar:
 
     def __init__(self, what: str = "") -> None:
         self.what, self.shown = plain(what), sys.stderr.isatty()
+        self.began = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
         if self.shown:
             line = "=" * (self.width * done // max(total, 1))
             end = "\n" if done >= total else ""
-            print(f"\r{self.what} [{line:{self.width}}] {done}/{total}", end=end, file=sys.stderr, flush=True)
+            elapsed = time.monotonic() - self.began
+            more = f", {_duration(elapsed / done * (total - done))} left" if 0 < done < total and elapsed > 2 else ""
+            print(
+                f"\r{self.what} [{line:{self.width}}] {done}/{total}{more}\033[K", end=end, file=sys.stderr, flush=True
+            )
 
     def named(self, what: str, done: int, total: int) -> None:
         """The same for who reports what it is doing."""
         self.what = plain(what)
         self(done, total)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min" if minutes else f"{seconds} s"
 
 
 def plain(text: object) -> str:

@@ -76,13 +76,13 @@ def make_parser() -> argparse.ArgumentParser:
     add = command("classify", looking.classify, "say what is on pictures")
     _pictures(add)
     add("--top-k", type=int, default=5, help="classes a picture (default: 5)")
-    _usual(add, "write the answers to a .json or .csv file", ".json", ".csv")
+    _usual(add, "write the answers to .json, .csv, or a folder of .parquet", ".json", ".csv", ".parquet")
 
     add = command("embed", looking.embed, "turn pictures into embeddings")
     _pictures(add)
     add("--size", type=int, help="side of the input in pixels, a multiple of the patch")
     add("--pre-layernorm", action="store_true", help="take CLS before the final LayerNorm")
-    _usual(add, "write the embeddings to a .npz, .json or .csv file", ".npz", ".json", ".csv")
+    _usual(add, "write to .npz, .json, .csv, or a folder of .parquet that resumes", ".npz", ".json", ".csv", ".parquet")
 
     add = command("attention", looking.attention, "show where the model looks")
     _pictures(add)

@@ -1,0 +1,230 @@
+"""Large folders, part by part: pictures in, Parquet out; memory stays flat, and what was done stays done.
+
+    embed(files, encoder, "vectors.parquet")        load("vectors.parquet") -> (files, embeddings)
+
+The output is a folder of Parquet files, as pandas, DuckDB, Spark and `datasets` read it as one table. Each file covers
+a fixed run of the inputs, is written beside and put in place whole, and remembers in its own header what it was made
+of: the same call again goes on with the parts that are missing, and several processes share them by number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+
+from vitmsn.encoder import Encoder
+from vitmsn.errors import DataError, ImageError
+from vitmsn.image import Picture, decode
+
+Progress = Callable[[int, int], object]  # (inputs done, inputs in all), of this process
+Table = Callable[[list[str], list[Picture]], pyarrow.Table]
+
+PART = 1024  # inputs of one file: what an interruption may cost
+CHUNK = 64  # pictures decoded and encoded together,
+CHUNK_PIXELS = 50_000_000  # or fewer when they are large
+HEADER = b"vitmsn"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run left behind; counts are of all parts there, those of earlier runs and other processes included."""
+
+    pictures: int
+    parts: int
+    skipped: tuple[tuple[str, str], ...]  # (file, why)
+
+
+def embed(
+    files: Sequence[str],
+    encoder: Encoder,
+    out: str | os.PathLike[str],
+    *,
+    size: int | None = None,
+    layernorm: bool = True,
+    index: int = 0,
+    count: int = 1,
+    progress: Progress | None = None,
+) -> None:
+    """Write columns ``file`` and ``embedding`` (D float32), one row for each file that is a picture, in their order.
+
+    size, layernorm: as in ``Encoder.embed``. index, count: this process among those that share the work; each writes
+    the parts whose number is its own modulo ``count``. What cannot be decoded is left out and remembered, see
+    ``summary``. Raises DataError where ``out`` holds something else, or parts of other files or of another model.
+    """
+
+    def table(names: list[str], pictures: list[Picture]) -> pyarrow.Table:
+        rows = encoder.embed(pictures, size=size, layernorm=layernorm)
+        values = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(rows.ravel()), rows.shape[1])
+        return pyarrow.table({"file": names, "embedding": values})
+
+    dim = encoder.config.hidden_size
+    schema = pyarrow.schema([("file", pyarrow.string()), ("embedding", pyarrow.list_(pyarrow.float32(), dim))])
+    made_by = ["embed", encoder.fingerprint, size, layernorm]
+    _write(_Parts(files, out, made_by), schema, table, index, count, progress)
+
+
+def classify(
+    files: Sequence[str],
+    encoder: Encoder,
+    out: str | os.PathLike[str],
+    *,
+    top_k: int = 5,
+    index: int = 0,
+    count: int = 1,
+    progress: Progress | None = None,
+) -> None:
+    """As ``embed``, with columns ``file``, ``label``, ``probability``, ``sure``, ``kind`` and the lists ``labels`` and
+    ``probabilities`` of the ``top_k`` most probable classes. Raises MissingHeadError without a trained classifier.
+    """
+    encoder.class_probabilities(np.zeros((0, encoder.config.hidden_size), np.float32))  # no head: said before the work
+    schema = pyarrow.schema(
+        [
+            ("file", pyarrow.string()),
+            ("label", pyarrow.string()),
+            ("probability", pyarrow.float32()),
+            ("sure", pyarrow.bool_()),
+            ("kind", pyarrow.string()),
+            ("labels", pyarrow.list_(pyarrow.string())),
+            ("probabilities", pyarrow.list_(pyarrow.float32())),
+        ]
+    )
+
+    def table(names: list[str], pictures: list[Picture]) -> pyarrow.Table:
+        rows = []
+        for name, said in zip(names, encoder.classify(pictures, top_k=top_k), strict=True):
+            best = said.labels[0], said.probabilities[0], said.sure, said.kind
+            rows.append(dict(zip(schema.names, (name, *best, said.labels, said.probabilities), strict=True)))
+        return pyarrow.Table.from_pylist(rows, schema=schema)
+
+    made_by = ["classify", encoder.fingerprint, encoder.labels, top_k]
+    _write(_Parts(files, out, made_by), schema, table, index, count, progress)
+
+
+def summary(out: str | os.PathLike[str]) -> Summary:
+    """What lies in a folder that ``embed`` or ``classify`` wrote."""
+    pictures, skipped = 0, []
+    found = sorted(Path(out).glob("part-*.parquet"))
+    for path in found:
+        pictures += pyarrow.parquet.read_metadata(path).num_rows
+        skipped += [(str(file), str(why)) for file, why in _header(path)["skipped"]]
+    return Summary(pictures, len(found), tuple(skipped))
+
+
+def load(out: str | os.PathLike[str]) -> tuple[list[str], np.ndarray]:
+    """(files, embeddings (N, D) float32) of a folder that ``embed`` wrote."""
+    parts = [pyarrow.parquet.read_table(path) for path in sorted(Path(out).glob("part-*.parquet"))]
+    if not parts or "embedding" not in parts[0].column_names:
+        raise DataError(f"{out} holds no embeddings: give a folder that `embed` wrote.")
+    whole = pyarrow.concat_tables(parts)
+    column = whole["embedding"].combine_chunks()
+    rows = column.flatten().to_numpy(zero_copy_only=False).reshape(len(whole), column.type.list_size)
+    return whole["file"].to_pylist(), rows
+
+
+# --- parts ---------------------------------------------------------------------------------------------------------
+
+
+class _Parts:
+    """The files of an output: which are there, and whether they are of these inputs and this model."""
+
+    def __init__(self, files: Sequence[str], out: str | os.PathLike[str], made_by: list[Any]) -> None:
+        self.folder, self._files = Path(out), files
+        self._made_by = hashlib.sha256(json.dumps(made_by).encode()).hexdigest()
+        self.total = math.ceil(len(files) / PART)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise DataError(f"{out} is a file; Parquet is written as a folder of parts: choose another name.")
+        strange = [path.name for path in self.folder.glob("*") if not path.name.startswith(("part-", ".part-"))]
+        if strange:
+            raise DataError(f"{out} holds {strange[0]}, which is no part of it: choose an empty or new folder.")
+        for path in self.folder.glob("part-*.parquet"):
+            number = int(path.stem.removeprefix("part-"))
+            if number >= self.total or {**_header(path), "skipped": []} != self.header(number, []):
+                raise DataError(
+                    f"{out} was made of other files, with another model or other options: choose another name, or "
+                    "delete it."
+                )
+
+    def path(self, number: int) -> Path:
+        return self.folder / f"part-{number:05}.parquet"
+
+    def files(self, number: int) -> Sequence[str]:
+        return self._files[number * PART : (number + 1) * PART]
+
+    def header(self, number: int, skipped: list[list[str]]) -> dict[str, Any]:
+        digest = hashlib.sha256()
+        for file in self.files(number):
+            digest.update(f"{file}\0".encode("utf-8", "surrogateescape"))
+        return {"made_by": self._made_by, "files": digest.hexdigest(), "skipped": skipped}
+
+
+def _header(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((pyarrow.parquet.read_metadata(path).metadata or {})[HEADER])
+    except (OSError, KeyError, ValueError, pyarrow.ArrowException) as error:
+        raise DataError(f"{path} is no part that was written here: choose another folder, or delete it.") from error
+    if not isinstance(found, dict) or not isinstance(found.get("skipped"), list):
+        raise DataError(f"{path} is no part that was written here: choose another folder, or delete it.")
+    return found
+
+
+def _write(
+    parts: _Parts,
+    schema: pyarrow.Schema,
+    table: Table,
+    index: int,
+    count: int,
+    progress: Progress | None,
+) -> None:
+    own = range(index, parts.total, count)
+    total = sum(len(parts.files(number)) for number in own)
+    parts.folder.mkdir(parents=True, exist_ok=True)
+    done = 0
+    for number in own:
+        target = parts.path(number)
+        if target.exists():
+            done += len(parts.files(number))
+            continue
+        fresh = parts.folder / f".part-{number:05}.{os.getpid()}"
+        skipped: list[list[str]] = []
+        try:
+            with pyarrow.parquet.ParquetWriter(fresh, schema, compression="zstd") as writer:
+                for seen, names, pictures in _chunks(parts.files(number), skipped):
+                    if pictures:
+                        writer.write_table(table(names, pictures))
+                    if progress:
+                        progress(done + seen, total)
+                writer.add_key_value_metadata({HEADER: json.dumps(parts.header(number, skipped)).encode()})
+            os.replace(fresh, target)
+        except OSError as error:
+            raise DataError(f"{parts.folder} cannot be written ({error.strerror}): choose another place.") from error
+        finally:
+            with suppress(OSError):
+                fresh.unlink()
+        done += len(parts.files(number))
+
+
+def _chunks(files: Sequence[str], skipped: list[list[str]]) -> Iterator[tuple[int, list[str], list[Picture]]]:
+    """(files seen, names, pictures) some dozens at a time; what cannot be decoded goes to ``skipped``."""
+    names: list[str] = []
+    pictures: list[Picture] = []
+    for seen, file in enumerate(files, start=1):
+        try:
+            pictures.append(decode(Path(file)))
+            names.append(file)
+        except ImageError as error:
+            skipped.append([file, str(error)])
+        large = sum(math.prod(picture.rgb.size) for picture in pictures) > CHUNK_PIXELS
+        if len(pictures) == CHUNK or large or seen == len(files):
+            yield seen, names, pictures
+            names, pictures = [], []
