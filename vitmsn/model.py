@@ -327,7 +327,8 @@ class ViTMSNModel(nn.Module):
                 raise InputError(
                     f"keep_indices is {keep.dtype} {tuple(keep.shape)}; int64 ({len(pixels)}, at least 1) is needed."
                 )
-            if keep.device.type == "cpu" and (int(keep.min()) < 0 or int(keep.max()) >= patches):
+            looked_at = keep.device.type == "cpu" and not torch.compiler.is_compiling()  # else it would stop the device
+            if looked_at and (int(keep.min()) < 0 or int(keep.max()) >= patches):
                 raise InputError(
                     f"keep_indices runs from {int(keep.min())} to {int(keep.max())}; the grid has patches 0 to "
                     f"{patches - 1}."

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from vitmsn.cli import learning, looking, training
+from vitmsn.cli import learning, looking, seeing, training
 from vitmsn.cli.inputs import Options
 from vitmsn.cli.output import Answer
 
@@ -59,6 +59,14 @@ def _ending(*endings: str) -> Callable[[str], str]:
     return check
 
 
+def _numbers(text: str) -> list[int]:
+    """1,3 -> [1, 3]."""
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers like 1,3") from None
+
+
 def _shots(text: str) -> int | float:
     number = float(text)
     return int(number) if number == int(number) else number
@@ -84,25 +92,41 @@ def make_parser() -> argparse.ArgumentParser:
     add("--pre-layernorm", action="store_true", help="take CLS before the final LayerNorm")
     _usual(add, "write to .npz, .json, .csv, or a folder of .parquet that resumes", ".npz", ".json", ".csv", ".parquet")
 
-    add = command("attention", looking.attention, "show where the model looks")
+    add = command("attention", seeing.attention, "show where the model looks, and what for")
     _pictures(add)
-    add("--kind", choices=("cls", "patch", "rollout"), default="cls", help="whose attention (default: cls)")
+    kinds = ("cls", "rollout", "relevance", "patch", "to", "similar", "colours")
+    about = "cls, rollout, relevance for a class; from, to or like a patch; components as colours (default: cls)"
+    add("--kind", choices=kinds, default="cls", help=about)
     add("--layer", type=int, default=0, help="from 1; 0 is the last")
-    add("--head", type=int, default=0, help="from 1; 0 is the mean of all")
-    add("--row", type=int, default=1, help="of the patch, from 1, for --kind patch")
-    add("--column", type=int, default=1, help="of the patch, from 1, for --kind patch")
+    add("--head", type=int, default=0, help="from 1; 0 is the mean of all, -1 the largest")
+    add("--heads", type=_numbers, help="mean or largest of these only, like 1,3")
+    add("--start", type=int, default=1, help="layer that rollout and relevance go back to")
+    add("--label", help="class that relevance explains, by name or number from 0; without it the answer")
+    add("--row", type=int, default=1, help="of the patch, from 1, for --kind patch, to and similar")
+    add("--column", type=int, default=1, help="of the patch, from 1, for --kind patch, to and similar")
     add("--size", type=int, help="side of the input in pixels: larger gives a finer map")
+    add("--proportions", action="store_true", help="keep the picture's, with about as many patches")
+    add("--all", action="store_true", help="every layer and head: small maps, and a table of what each does")
+    add("--compare", action="store_true", help="all pictures side by side in one file, on one scale")
+    add("--against", metavar="MODEL", help="compare with another model, like 'random'")
+    add("--keep", type=int, default=100, help="percent of the attention to mark (default: 100)")
+    add("--contour", action="store_true", help="a line around it, instead of colours over the picture")
+    add("--palette", choices=("magma", "cividis", "grey"), default="magma", help="colours (default: magma)")
     add("--opacity", type=float, default=0.6, help="of the map over the picture (default: 0.6)")
-    _usual(add, "write the map over the picture to a .png file, or to a folder for several")
+    _usual(add, "write the map to a .png file, or to a folder for several; or all numbers to a .npz file")
 
-    add = command("mask", looking.mask, "hide patches and see what is left of the embedding")
+    add = command("mask", seeing.mask, "hide patches and see what is left of the embedding")
     _pictures(add)
     add("--kind", choices=("random", "focal", "block"), default="random", help="how patches are drawn")
     add("--ratio", type=float, default=0.7, help="share of the patches to hide (default: 0.7)")
     add("--seed", type=int, default=0, help="names the draw")
+    add("--draws", type=int, default=1, help="draws from --seed on, to judge how robust each picture is")
     add("--paint", help="hide these patches instead: row.column or rectangles, '2.3, 4.1-5.8'")
     add("--top-k", type=int, default=5, help="classes before and after")
-    _usual(add, "write the masked picture to a .png file, or to a folder for several")
+    add("--curve", action="store_true", help="every ratio from 0 to 0.95 instead, over --draws draws each")
+    about = "instead, the fewest patches found that change the answer or keep it, by attention or relevance"
+    add("--search", choices=("attention", "relevance"), nargs="?", const="attention", help=about)
+    _usual(add, "write the masked picture, or the curve, to a .png file, or to a folder for several")
 
     about = "learn classes from a few examples, and recognise them"
     steps = commands.add_parser("fewshot", help=about, description=about).add_subparsers(required=True, metavar="STEP")
@@ -165,7 +189,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--set", type=_setting, nargs="+", metavar="NAME=VALUE", help=about)
     add("--as-original", action="store_true", help="details of the original code that the paper does not tell")
     add("--stream", action="store_true", help="leave pictures on disk (done by itself when they do not fit)")
-    add("--dtype", default="auto", help="of the backbone's forward: auto, float32 or bfloat16")
+    choices = ("auto", "float32", "bfloat16")
+    add("--dtype", choices=choices, default="auto", help="of the backbone's forward (default: what is fast here)")
     add("--compile", action="store_true", help="let torch.compile write the kernels")
     add("--log-every", type=_count, default=50, help="steps between rows of the log (default: 50)")
     add("--save-every", type=_count, default=200, help="steps between checkpoints (default: 200)")

@@ -35,6 +35,7 @@ def pretrain(options: Options) -> Answer | int:
     from vitmsn.lowshot import knn_accuracy
     from vitmsn.pretrain import loop, report
     from vitmsn.pretrain import trainer as training
+    from vitmsn.pretrain.pictures import on_device
     from vitmsn.pretrain.processes import Processes
 
     if not (options.out or options.watch):
@@ -45,7 +46,12 @@ def pretrain(options: Options) -> Answer | int:
     train, (pictures, labels), (queries, wanted) = _pretraining_data(options, recipe.picture_size, processes.first)
     precision = choose_dtype(options.dtype, processes.device)
     trainer = training.Trainer(
-        recipe, pictures, init=init, processes=processes, precision=precision, compiled=options.compile
+        recipe,
+        on_device(pictures, processes.device),
+        init=init,
+        processes=processes,
+        precision=precision,
+        compiled=options.compile,
     )
     if options.watch:
         return _watch(options, trainer, labels, queries, wanted)
@@ -64,7 +70,6 @@ def pretrain(options: Options) -> Answer | int:
             drawn = time.monotonic()
 
     start = knn()["knn"] if options.data is None and processes.first else None
-
     finished = loop.run(
         trainer,
         out,

@@ -96,6 +96,14 @@ def open_pictures(
     return to_uint8(dataset, side, progress)
 
 
+def on_device(pictures: Tensor | Streamed, device: torch.device) -> Tensor | Streamed:
+    """The same on the training device, where views are made, if that is an accelerator with room for them."""
+    if isinstance(pictures, Streamed) or device.type != "cuda":
+        return pictures
+    room = SHARE_OF_MEMORY * torch.cuda.mem_get_info(device)[0]
+    return pictures.to(device) if pictures.nbytes < room else pictures
+
+
 def _free_memory() -> int:
     """Bytes; all there is where the system does not tell what is free."""
     pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
