@@ -1,4 +1,4 @@
-"""classify, embed, attention, mask and serve, as a person would run them, on a small model and pictures made here."""
+"""classify, embed and serve, as a person would run them, on a small model and pictures made here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from vitmsn import cli
 from vitmsn.config import ViTMSNConfig
@@ -20,11 +19,6 @@ from vitmsn.model import ViTMSNModel
 
 Run = Any  # conftest's: run(...) gives what was printed, run.json(...) the parsed answer
 Capture = pytest.CaptureFixture[str]
-
-
-def size_of(path: str | Path) -> tuple[int, int]:
-    with Image.open(path) as image:
-        return image.size
 
 
 def test_classify(run: Run, model: str, pictures: Path, tmp_path: Path) -> None:
@@ -63,65 +57,6 @@ def test_embed(run: Run, model: str, pictures: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(before["embeddings"], encoder.embed(files[0], size=8, layernorm=False), atol=1e-3)
     assert run("embed", files[0], "--model", model, "--out", tmp_path / "e.csv").endswith("of 16 numbers\n")
     assert len((tmp_path / "e.csv").read_text().splitlines()[1].split(",")) == 17
-
-
-@pytest.mark.parametrize("kind", ["cls", "patch", "rollout"])
-def test_attention(run: Run, model: str, pictures: Path, tmp_path: Path, kind: str) -> None:
-    file, out = pictures / "blue" / "0.png", tmp_path / "map.png"
-    where = ["--layer", 1, "--head", 2, "--row", 2, "--column", 3, "--size", 24]
-    found = run.json("attention", file, "--model", model, "--kind", kind, *where, "--out", out)
-    [first] = found["pictures"]
-    assert first.keys() == {"file", "kind", "layer", "head", "grid", "map", "entropy", "out"}
-    assert first["grid"] == [6, 6] and np.shape(first["map"]) == (6, 6)
-    assert (first["layer"], first["head"]) == ((None, None) if kind == "rollout" else (1, 2))
-    assert first["out"] == str(out) and size_of(out)[0] == 24
-    if kind == "patch":
-        from vitmsn import attention
-
-        encoder = Encoder.from_pretrained(model)
-        rows = attention.patch_attention(encoder.model, encoder.tokens(file, size=24), 1 * 6 + 2, 0)
-        np.testing.assert_allclose(np.ravel(first["map"]), rows[0, 1], atol=1e-4)
-    assert "entropy in nats" in run("attention", file, "--model", model, "--kind", kind)
-
-
-def test_attention_of_several_makes_a_folder(run: Run, model: str, pictures: Path, tmp_path: Path) -> None:
-    found = run.json("attention", pictures, "--model", model, "--out", tmp_path / "maps")
-    outs = [one["out"] for one in found["pictures"]]
-    assert len(set(outs)) == 10 and all(Path(out).is_file() for out in outs)
-    assert {Path(out).name for out in outs} >= {"0-attention.png", "0-attention-2.png"}  # of two folders
-
-
-@pytest.mark.parametrize(
-    ("option", "value", "word"), [("layer", 3, "0 to 2"), ("head", -1, "0 to 2"), ("row", 5, "1 to 4")]
-)
-def test_attention_that_is_not_there(
-    capsys: Capture, model: str, pictures: Path, option: str, value: int, word: str
-) -> None:
-    file = str(pictures / "blue" / "0.png")
-    assert cli.main(["attention", file, "--model", model, f"--{option}", str(value)]) == 2
-    assert f"--{option} is {value}; it must be from {word}" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("how", "kept"), [(["--kind", "random", "--ratio", 0.5], 8), (["--kind", "focal"], 4), (["--paint", "1.1-2.4"], 8)]
-)
-def test_mask(run: Run, model: str, pictures: Path, tmp_path: Path, how: list[object], kept: int) -> None:
-    file, out = pictures / "blue" / "0.png", tmp_path / "masked.png"
-    [found] = run.json("mask", file, "--model", model, *how, "--out", out)["pictures"]
-    assert (found["kept"], found["total"]) == (kept, 16) and -1 <= found["similarity"] <= 1
-    assert found["milliseconds_full"] > 0 and found["milliseconds_masked"] > 0
-    assert len(found["top_before"]) == len(found["top_after"]) == 3
-    assert size_of(out) == size_of(file)
-    assert "similarity" in run("mask", file, "--model", model, *how)
-
-
-def test_the_similarity_of_a_mask(run: Run, model: str, pictures: Path) -> None:
-    file = pictures / "blue" / "0.png"
-    [found] = run.json("mask", file, "--model", model, "--paint", "1.1-4.3")["pictures"]
-    encoder = Encoder.from_pretrained(model)
-    full, masked = encoder.embed(file)[0], encoder.embed(file, keep_indices=[3, 7, 11, 15])[0]
-    expected = full @ masked / np.linalg.norm(full) / np.linalg.norm(masked)
-    assert found["similarity"] == pytest.approx(expected, abs=1e-3)
 
 
 def test_serve_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Look at pictures through a model: classify, embed, attention, mask; and the page, where all of that is to click."""
+"""Look at pictures through a model: classify and embed; and the page, where all of it is to click."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from vitmsn.cli import bulk
 from vitmsn.cli.inputs import Inputs, Options, load_encoder
-from vitmsn.cli.output import Answer, PictureFiles, percent, write, write_table
-from vitmsn.errors import InputError
+from vitmsn.cli.output import Answer, percent, write, write_table
 
 if TYPE_CHECKING:
-    from PIL import Image
-
-    from vitmsn.encoder import Classification, Encoder
-    from vitmsn.image import Picture
+    from vitmsn.encoder import Classification
 
 
 # --- classify, embed -----------------------------------------------------------------------------------------------
@@ -75,115 +71,6 @@ def embed(options: Options) -> Answer | int:
         for name, norm, row in zip(names, norms, embeddings, strict=True)
     ]
     return result
-
-
-# --- attention, mask -----------------------------------------------------------------------------------------------
-
-
-def seen(encoder: Encoder, picture: Picture) -> Image.Image:
-    """The part of a picture that the model sees, in the picture's own resolution where it sees all of it."""
-    from vitmsn import limits
-
-    height, width = encoder.input_size
-    whole = encoder.processor.crop is None
-    shown = picture.rgb.copy() if whole else encoder.processor.view(picture, (4 * height, 4 * width))
-    shown.thumbnail((limits.SHOWN_SIDE, limits.SHOWN_SIDE))
-    return shown
-
-
-def _counted(value: int, name: str, most: int, least: int = 1) -> int:
-    if not least <= value <= most:
-        raise InputError(f"--{name} is {value}; it must be from {least} to {most} here.")
-    return value
-
-
-def attention(options: Options) -> Answer:
-    from vitmsn import attention as maps
-    from vitmsn import draw
-
-    encoder, inputs = load_encoder(options), Inputs(options.inputs)
-    model, config, kind = encoder.model, encoder.config, options.kind
-    layer = _counted(options.layer, "layer", config.num_hidden_layers, 0) or config.num_hidden_layers
-    head = _counted(options.head, "head", config.num_attention_heads, 0)
-    which = {"layer": None, "head": None} if kind == "rollout" else {"layer": layer, "head": head}
-    files, found, rows = PictureFiles(options.out, len(inputs.files) == 1, "attention"), [], []
-    for name, picture in inputs.each():
-        tokens = encoder.tokens(picture, size=options.size)
-        place = [_counted(options.row, "row", tokens.grid[0]), _counted(options.column, "column", tokens.grid[1])]
-        row, column = (number - 1 for number in place)
-        if kind == "rollout":
-            values = maps.rollout(model, tokens)  # (1, patches)
-        else:
-            heads = (
-                maps.cls_attention(model, tokens)[:, layer - 1]
-                if kind == "cls"
-                else maps.patch_attention(model, tokens, row * tokens.grid[1] + column, layer - 1)
-            )  # (1, heads, patches)
-            values = heads.mean(1) if head == 0 else heads[:, head - 1]
-        grid = maps.to_grid(values, tokens)[0].numpy()
-        shown = draw.overlay(seen(encoder, picture), grid, options.opacity)
-        if kind == "patch":
-            shown = draw.highlight(shown, row, column, tokens.grid)
-        out = files.save(draw.with_legend(shown, draw.own_scale(grid), "of the attention"), name)
-        entropy = round(float(maps.entropy(values)[0]), 4)
-        numbers = {"grid": list(tokens.grid), "map": grid.astype(float).round(6).tolist(), "entropy": entropy}
-        found.append({"file": name, "kind": kind, **which, **numbers, "out": out})
-        peak = divmod(int(grid.argmax()), grid.shape[1])
-        rows.append((name, f"{peak[0] + 1}.{peak[1] + 1}", percent(float(grid.max())), f"{entropy:.2f}"))
-    whose = kind if kind == "rollout" else f"{kind}, layer {layer}, {f'head {head}' if head else 'mean of heads'}"
-    return Answer(
-        {"model": encoder.name, "pictures": found, "skipped": inputs.skipped},
-        ("file", "strongest patch", "its share", "entropy"),
-        rows,
-        [f"{whose}; patches as row.column, entropy in nats"],
-        bool(found),
-    )
-
-
-def mask(options: Options) -> Answer:
-    import numpy as np
-    import torch
-
-    from vitmsn import draw, masking
-
-    encoder, inputs = load_encoder(options), Inputs(options.inputs)
-    (height, width), (patch_height, patch_width) = encoder.input_size, encoder.patch_size
-    grid = height // patch_height, width // patch_width
-    if options.paint is not None:
-        keep = masking.painted_mask(masking.read_painted(options.paint, grid))
-    else:
-        drawn = {"random": masking.random_mask, "focal": masking.focal_mask, "block": masking.block_mask}
-        keep = drawn[options.kind](grid, options.ratio, torch.Generator().manual_seed(options.seed))
-    kept = masking.to_grid(keep, grid)[0].numpy()
-    files, found, rows = PictureFiles(options.out, len(inputs.files) == 1, "mask"), [], []
-    for name, picture in inputs.each():
-        pair = np.concatenate([encoder.embed(picture), encoder.embed(picture, keep_indices=keep)])
-        full, masked = pair / np.maximum(np.linalg.norm(pair, axis=1, keepdims=True), 1e-12)
-        answers = encoder.classify_embeddings(pair, top_k=options.top_k) if encoder.has_classifier else []
-        before, after = [_top(answer) for answer in answers] or (None, None)
-        similarity, times = float(full @ masked), [encoder.time(picture), encoder.time(picture, keep_indices=keep)]
-        found.append(
-            {
-                "file": name,
-                "kept": int(kept.sum()),
-                "total": kept.size,
-                "similarity": round(similarity, 6),
-                "milliseconds_full": round(times[0], 3),
-                "milliseconds_masked": round(times[1], 3),
-                "top_before": before,
-                "top_after": after,
-                "out": files.save(draw.masked_picture(seen(encoder, picture), kept), name),
-            }
-        )
-        labels = [answer.labels[0] for answer in answers] or ("", "")
-        numbers = (f"{number:.2f}" for number in (similarity, *times))
-        rows.append((name, f"{kept.sum()} of {kept.size}", *numbers, *labels))
-    return Answer(
-        {"model": encoder.name, "pictures": found, "skipped": inputs.skipped},
-        ("file", "kept", "similarity", "ms full", "ms masked", "before", "after"),
-        rows,
-        worked=bool(found),
-    )
 
 
 # --- serve -----------------------------------------------------------------------------------------------------------

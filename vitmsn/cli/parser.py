@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from vitmsn.cli import learning, looking, seeing, training
+from vitmsn.cli import hiding, learning, looking, seeing, training
 from vitmsn.cli.inputs import Options
 from vitmsn.cli.output import Answer
 
@@ -94,9 +94,9 @@ def make_parser() -> argparse.ArgumentParser:
 
     add = command("attention", seeing.attention, "show where the model looks, and what for")
     _pictures(add)
-    kinds = ("cls", "rollout", "relevance", "patch", "to", "similar", "colours")
+    ways = ("cls", "rollout", "relevance", "patch", "to", "similar", "colours")
     about = "cls, rollout, relevance for a class; from, to or like a patch; components as colours (default: cls)"
-    add("--kind", choices=kinds, default="cls", help=about)
+    add("--kind", choices=ways, default="cls", help=about)
     add("--layer", type=int, default=0, help="from 1; 0 is the last")
     add("--head", type=int, default=0, help="from 1; 0 is the mean of all, -1 the largest")
     add("--heads", type=_numbers, help="mean or largest of these only, like 1,3")
@@ -115,7 +115,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--opacity", type=float, default=0.6, help="of the map over the picture (default: 0.6)")
     _usual(add, "write the map to a .png file, or to a folder for several; or all numbers to a .npz file")
 
-    add = command("mask", seeing.mask, "hide patches and see what is left of the embedding")
+    add = command("mask", hiding.mask, "hide patches and see what is left of the embedding")
     _pictures(add)
     add("--kind", choices=("random", "focal", "block"), default="random", help="how patches are drawn")
     add("--ratio", type=float, default=0.7, help="share of the patches to hide (default: 0.7)")
