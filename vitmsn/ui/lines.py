@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from vitmsn.ui import parts
 
 WIDTH, HEIGHT = 400, 172
-LEFT, RIGHT, TOP, BOTTOM = 44, 312, 12, 140
+LEFT, RIGHT, TOP, BOTTOM = 44, 268, 12, 140
 APART = 14  # pixels between two words at the right
 
 

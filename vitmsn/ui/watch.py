@@ -14,8 +14,9 @@ from vitmsn import limits
 from vitmsn.ui import lines, parts
 from vitmsn.ui.live import Desk, Run, Switches
 from vitmsn.ui.page import SKIP, App
-from vitmsn.ui.state import Call
+from vitmsn.ui.state import Call, Visit
 
+RECORDED = Path(__file__).with_name("recorded.json")  # of `pretrain digits --watch --log-every 18`, as it came
 SECONDS_BETWEEN_LOOKS = 1.0
 MAP = Path(__file__).with_name("watch.js").read_text(encoding="utf-8")
 
@@ -48,6 +49,21 @@ def sentence(run: Run) -> str:
         "left": " It ended because nobody looked.",
     }.get(run.ended, "")
     return f"{begun}, {learned}; {used}.{over}{' ' + verdict(run) if run.ended else ''}"
+
+
+def recorded() -> Run:
+    """A run that was kept, so that there is something to see before anyone trains."""
+    return Run(Switches(), Visit("", ""), told=json.loads(RECORDED.read_text(encoding="utf-8")), ended="finished")
+
+
+def invitation(run: Run) -> str:
+    """What is said beside the recording."""
+    first, last = run.frames[0], run.frames[-1]
+    return (
+        f"A recording: in {last['step']} steps a small network learned handwritten digits, without one label; "
+        f"kNN recognises {share(last['knn'])} of those held out, {share(first['knn'])} with random weights. Train it "
+        "yourself, live, in about a minute."
+    )
 
 
 def verdict(run: Run) -> str:
@@ -161,7 +177,8 @@ def field(run: Run) -> str:
 
 
 def build(app: App) -> None:
-    desk = Desk()
+    desk, before = Desk(), recorded()
+    opening = [parts.sentence(invitation(before)), field(before), charts(before)]
 
     def look(call: Call) -> Any:
         """Once a second: what is new, if anything is."""
@@ -180,7 +197,7 @@ def build(app: App) -> None:
         if waiting is not None:
             return [parts.sentence(line_of(*waiting)), "", "", *buttons]
         if run is None:
-            return [parts.sentence(invitation(desk)), "", "", *buttons]
+            return [*opening, *buttons]
         return [parts.sentence(sentence(run)), field(run), charts(run), *buttons]
 
     def start(call: Call, masking: bool, sinkhorn: bool, me_max: bool) -> list[Any]:
@@ -201,10 +218,10 @@ def build(app: App) -> None:
         with gr.Row():
             begin = gr.Button("Train it now", variant="primary", elem_classes="msn-train")
             end = gr.Button("Stop", visible=False, elem_classes="msn-quiet-button")
-        words = gr.HTML(parts.sentence(invitation(desk)), elem_id="watch-said")
+        words = gr.HTML(opening[0], elem_id="watch-said")
         with gr.Row(elem_classes="msn-watched"):
-            plotted = gr.HTML(js_on_load=MAP, elem_id="watch-map")
-            drawn = gr.HTML(elem_id="watch-charts")
+            plotted = gr.HTML(opening[1], js_on_load=MAP, elem_id="watch-map")
+            drawn = gr.HTML(opening[2], elem_id="watch-charts")
         clock = gr.Timer(SECONDS_BETWEEN_LOOKS, active=False)
     outputs = [words, plotted, drawn, clock, begin, end]
     quiet: dict[str, Any] = {"notice": notice, "show_progress": "hidden", "queue": False}
@@ -213,11 +230,3 @@ def build(app: App) -> None:
     app.on(clock.tick, look, [], outputs, **quiet)
     # without me-max and with Sinkhorn nothing collapses, and there would be nothing to see
     me_max.input(lambda on: gr.skip() if on else False, [me_max], [sinkhorn], queue=False, api_visibility="private")
-
-
-def invitation(desk: Desk) -> str:
-    busy = " Another visitor's network trains just now; yours would be next." if desk.busy() else ""
-    return (
-        "A small network can learn handwritten digits here, live, in about a minute, without being told one "
-        f"label.{busy}"
-    )
