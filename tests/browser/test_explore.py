@@ -44,7 +44,7 @@ def test_the_map_is_drawn_and_linked_with_the_list_both_ways(page: Page) -> None
     # the ring says where the point is: half-way along its data
     place = page.locator(".msn-map").evaluate(
         """map => {
-            const point = JSON.parse(map.dataset.points).find((one) => one.q === 0 && one.c === 2);
+            const point = JSON.parse(map.dataset.points).find((one) => one.n.endsWith("gravel"));
             const canvas = map.querySelector("canvas"), size = 11, box = canvas.getBoundingClientRect();
             const scale = Math.min(box.width, box.height) / 2 - 2 * size;
             const wide = Math.min(1.6, (box.width / 2 - 2 * size) / scale);
@@ -55,6 +55,34 @@ def test_the_map_is_drawn_and_linked_with_the_list_both_ways(page: Page) -> None
     expect(tip).to_contain_text(re.compile("gravel|query"))
     expect(first).to_have_attribute("aria-pressed", "false")
     expect(page.locator(".msn-gallery button[aria-pressed=true]")).to_have_count(1)
+
+
+def test_a_lasso_chooses_points_and_gives_them_a_class(page: Page) -> None:
+    page.wait_for_function("document.querySelector('.msn-map canvas').width > 300")
+    box = page.locator(".msn-map canvas").bounding_box()
+    assert box is not None
+    corners = [(2, 2), (box["width"] - 2, 2), (box["width"] - 2, box["height"] - 2), (2, box["height"] - 2), (2, 2)]
+    page.mouse.move(box["x"] + 2, box["y"] + 2)
+    page.mouse.down()
+    for x, y in corners:
+        page.mouse.move(box["x"] + x, box["y"] + y, steps=3)
+    page.mouse.up()
+    bar = page.get_by_role("group", name="Chosen pictures").filter(visible=True)
+    expect(bar).to_contain_text("48 chosen")
+    bar.get_by_role("button", name="Let go").click()
+    first, second = page.locator(".msn-gallery button").nth(0), page.locator(".msn-gallery button").nth(1)
+    first.click()
+    second.click(modifiers=["Shift"])
+    expect(bar).to_contain_text("2 chosen")
+    bar.get_by_placeholder("New class").fill("wall <b>")
+    bar.get_by_placeholder("New class").press("Enter")
+    expect(page.locator(".msn-legend")).to_contain_text("wall <b> 2")
+    page.get_by_role("button", name="Undo: moved 2 pictures to wall").filter(visible=True).click()
+    expect(page.locator(".msn-legend")).not_to_contain_text("wall")
+    page.get_by_label("Mislabelled?").check()
+    expect(page.get_by_text("named otherwise when held out")).to_be_visible()
+    page.get_by_label("Pictures as points").check()
+    expect(page.locator(".msn-map")).to_have_attribute("data-faces", "yes")
 
 
 def test_umap_comes_when_it_is_ready(page: Page) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,10 +93,23 @@ def test_from_an_empty_page_to_predictions(page: Page, tmp_path: Path) -> None:
 
 
 def test_remove_rename_and_undo(page: Page) -> None:
-    card(page, 0).locator("li button").first.click()
-    expect(card(page, 0).locator("li")).to_have_count(7)
-    page.get_by_role("button", name=re.compile("^Undo: removed brick")).click()
+    for number in (0, 1):
+        card(page, 0).locator("li button").nth(number).click()
+    chosen = page.get_by_role("group", name="Chosen pictures").filter(visible=True)
+    expect(chosen).to_contain_text("2 chosen")
+    chosen.get_by_role("button", name="Remove").click()
+    expect(card(page, 0).locator("li")).to_have_count(6)
+    page.get_by_role("button", name="Undo: removed 2 pictures from brick").click()
     expect(card(page, 0).locator("li")).to_have_count(8)
+    card(page, 0).locator("li button").first.click()
+    chosen.get_by_label("Move the chosen pictures to").select_option("grass")
+    expect(card(page, 1).locator("li")).to_have_count(9)
+    page.get_by_role("button", name=re.compile("^Undo: moved")).click()
+    card(page, 0).get_by_label("More for class brick").click()
+    card(page, 0).get_by_role("button", name="Leave it out").click()
+    expect(page.locator("#fewshot-trust")).to_contain_text("of 16)")
+    page.get_by_role("button", name="Undo: left out brick").click()
+    expect(page.locator("#fewshot-trust")).to_contain_text("of 24)")
     name = page.get_by_label("Name of class A")
     name.fill("wall")
     name.press("Enter")
@@ -159,7 +173,7 @@ def test_the_keyboard_is_enough(page: Page) -> None:
         expect(card(page, number).locator("li")).to_have_count(3)
     expect(page.locator("#fewshot-trust")).to_contain_text("of 6)")
     card(page, 1).locator("li button").first.focus()
-    page.keyboard.press("Enter")
+    page.keyboard.press("Delete")
     expect(card(page, 1).locator("li")).to_have_count(2)
     undo = page.get_by_role("button", name=re.compile("^Undo"))
     undo.focus()
@@ -186,6 +200,38 @@ def test_pictures_can_be_dropped_and_pasted(page: Page) -> None:
             [kind, data],
         )
         expect(card(page, number).locator("li")).to_have_count(1)
+
+
+def test_the_matrix_opens_and_answers_are_looked_into_and_taught(page: Page) -> None:
+    cell = page.get_by_role("button", name=re.compile(r"grass named gravel, show them")).or_(
+        page.get_by_role("button", name=re.compile(r"gravel named gravel, show them"))
+    )
+    cell.first.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".msn-behind li").first).to_be_visible()
+    expect(cell.first).to_be_focused()  # whoever was on a button is put back on it
+    page.get_by_role("button", name="Would more examples help?").click()
+    expect(page.locator("#fewshot-trust svg")).to_be_visible()
+    page.locator("[data-act=look]").first.click()
+    expect(page.get_by_alt_text(re.compile("bright where the model looked"))).to_be_visible()
+    page.get_by_role("button", name=re.compile("^Answer")).click()
+    expect(page.locator("th[aria-sort=ascending]")).to_have_count(1)
+    page.locator("[data-correct]").first.select_option("grass")
+    expect(page.locator("#fewshot-trust")).to_contain_text("of 25)")
+
+
+def test_what_was_learned_is_taken_away_and_opens_again(page: Page, visit: Visit, tmp_path: Path) -> None:
+    for name, file in (("Set", "few-shot.zip"), ("Checkpoint", "checkpoint.zip"), ("Table", "embeddings.csv")):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=name, exact=True).click()
+        assert download.value.suggested_filename == file
+        download.value.save_as(tmp_path / file)
+    with zipfile.ZipFile(tmp_path / "checkpoint.zip") as packed:
+        assert "model.safetensors" in packed.namelist()
+    other = answered(visit(address="?tab=fewshot&set=digits"))
+    other.locator("input[type=file][accept='.zip']").set_input_files(tmp_path / "few-shot.zip")
+    expect(card(other, 0).locator("[data-rename]")).to_have_value("brick")
+    expect(other.locator("#fewshot-trust")).to_contain_text("of 24)")
 
 
 def test_without_a_camera_the_way_out_is_said(page: Page) -> None:

@@ -15,9 +15,10 @@ from gradio_client import Client, handle_file
 from PIL import Image
 
 from tests.conftest import Served
+from tests.ui.test_fewshot import event
 from tests.ui.test_studio import pictures, png, zipped
 from vitmsn import limits, projection
-from vitmsn.errors import ArchiveError, InputError
+from vitmsn.errors import ArchiveError, GalleryError, InputError, ViTMSNError
 from vitmsn.ui import explore, studio
 from vitmsn.ui.state import Call, Stopped
 from vitmsn.ui.studio import opened
@@ -58,7 +59,12 @@ def test_it_opens_with_the_examples_and_queries_on_a_pca_map(call: Calls) -> Non
     points = attribute(page, "points")
     assert len(points) == 48 and sum(point["q"] for point in points) == 24
     assert len({point["id"] for point in points}) == 48
-    assert [name for name, *_ in attribute(page, "classes")] == ["brick", "grass", "gravel"]
+    assert {point["n"].rpartition(", ")[2]: point["l"] for point in points} == {
+        "brick": "A",
+        "grass": "B",
+        "gravel": "C",
+        "query": "?",
+    }
     assert all(-1 <= point[axis] <= 1 for point in points for axis in "xy")
     assert max(abs(point["x"]) for point in points) == pytest.approx(1, abs=1e-3)  # wider than high
     assert "of 24 examples the most similar other one is of the same class" in words and "PCA" in words
@@ -127,7 +133,6 @@ def test_names_are_text(call: Calls) -> None:
         shown.add(encoder, "Class 2", pictures("blue", 3))
     words, page = explore.answer(one)
     assert "<img src=x" not in page + words
-    assert attribute(page, "classes")[0][0] == name
     assert attribute(page, "points")[0]["n"] == f"red-0.png, {name}"
 
 
@@ -147,6 +152,91 @@ def test_too_few_pictures_are_said(call: Calls) -> None:
         explore.lay_out(one, *UMAP)
 
 
+def test_chosen_points_are_moved_named_removed_and_brought_back(call: Calls) -> None:
+    one = call()
+    explore.answer(one)
+    with opened(one) as (shown, _):
+        first, query = [example.id for example in shown.gallery.examples[:2]], shown.queries.examples[0]
+    event(one, act="move", ids=first, text="grass")
+    explore.act(one)
+    with opened(one) as (shown, _):
+        assert shown.gallery.counts == {"brick": 6, "grass": 10, "gravel": 8}
+    event(one, act="move", ids=[*first, f"q{query.id}"], text=" <b>new</b> ")
+    _, page = explore.act(one)
+    with opened(one) as (shown, _):
+        assert shown.gallery.counts == {"brick": 6, "grass": 8, "gravel": 8, "<b>new</b>": 3}
+        assert shown.gallery.examples[-1].digest == query.digest
+    assert "Undo: moved 3 pictures to &lt;b&gt;new&lt;/b&gt;" in page and "<b>new" not in page
+    event(one, act="undo")
+    explore.act(one)
+    event(one, act="remove", ids=[*first, f"q{query.id}"])
+    explore.act(one)
+    assert "Queries stay" in one.message
+    with opened(one) as (shown, _):
+        assert shown.gallery.counts == {"brick": 6, "grass": 8, "gravel": 8} and len(shown.queries) == 24
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"act": "move", "ids": ["e1"], "text": ""}, "visible character"),
+        ({"act": "move", "ids": ["e999"], "text": "x"}, "no example"),
+        ({"act": "move", "ids": "e1", "text": "x"}, "something unknown"),
+        ({"act": "burn", "ids": ["e1"]}, "something unknown"),
+        ({"act": "remove", "ids": ["qe1"]}, "These are queries"),
+        ({"act": "move", "ids": [1], "text": "x"}, "something unknown"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_done_is_said_and_changes_nothing(call: Calls, values: dict[str, Any], words: str) -> None:
+    one = call()
+    explore.answer(one)
+    event(one, **values)
+    with pytest.raises(ViTMSNError, match=words):
+        explore.act(one)
+    with opened(one) as (shown, _):
+        assert shown.gallery.counts == {"brick": 8, "grass": 8, "gravel": 8}
+
+
+def test_colour_by_confidence_and_by_doubt(call: Calls) -> None:
+    one = call()
+    with opened(one) as (shown, _):
+        wrong = shown.gallery.examples[0]
+        shown.gallery.move([wrong.id], "gravel")
+    with opened(one) as (shown, encoder):
+        lesson = shown.lesson(encoder, "auto", 5, 0.05)
+    _, page = explore.answer(one, colour="confidence")
+    points = {point["id"]: point for point in attribute(page, "points")}
+    sure = lesson.judged.probabilities[0].max()
+    assert points[wrong.id]["l"] == str(int(10 * sure)) and points[wrong.id]["n"].endswith("% sure")
+    _, page = explore.answer(one, colour="doubt", faces=True)
+    points = {point["id"]: point for point in attribute(page, "points")}
+    named = lesson.judged.predictions != lesson.judged.labels
+    assert [points[e.id]["l"] == "!" for e in lesson.examples] == named.tolist()
+    assert f"{named.sum()} example" in page and 'data-faces="yes"' in page
+    assert f"looks like {lesson.judged.predictions[0]}" in points[wrong.id]["n"]
+    with pytest.raises(InputError, match="no colour by 'mood'"):
+        explore.answer(one, colour="mood")
+    with opened(one) as (shown, encoder):
+        shown.gallery.remove_class("brick")
+        shown.gallery.remove_class("grass")
+        shown.changed()
+    assert "there is something to judge" in explore.answer(one, colour="doubt")[1]
+
+
+def test_the_picture_of_a_point_comes_when_it_is_asked_for(call: Calls) -> None:
+    one = call()
+    explore.answer(one)
+    for id in ("e3", "qe2"):
+        event(one, id=id)
+        assert re.fullmatch(
+            rf'<img data-of="{id}" src="data:image/webp;base64,[\w+/=]+" alt="[^"]+">', explore.peek(one)
+        )
+    event(one, id="<script>")
+    with pytest.raises(GalleryError, match="no example"):
+        explore.peek(one)
+
+
 def test_points_that_coincide_are_drawn(call: Calls) -> None:
     assert explore._level(np.zeros((3, 2))).tolist() == [[0, 0]] * 3
     level = explore._level(np.array([[0.0, 0], [0, 2], [0, 4]]))
@@ -158,7 +248,7 @@ def test_points_that_coincide_are_drawn(call: Calls) -> None:
 def test_the_list_is_bounded_and_says_so(call: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explore, "PICTURES", 10)
     _, page = explore.answer(call())
-    assert page.count("<button") == 10 and "The first 10 of 48 pictures" in page
+    assert page.count("data-id=") == 10 and "The first 10 of 48 pictures" in page
     assert len(attribute(page, "points")) == 48
 
 

@@ -1,10 +1,15 @@
 // The map: points on a canvas, keyed by id, linked both ways with the list of pictures beside it. Names are only ever
 // written as text. `element`'s contents are rendered anew after every answer; the canvas is drawn again from its data.
+// What stands still is drawn once, onto a canvas of its own: pointing at one of ten thousand points costs two points.
 
 const NEAR = 12; // pixels around a point that count as on it
 const SIZE = 11; // radius of a point, while there are few
+const FACE = 16; // half the side of a picture on the map
+const WAIT = 120; // milliseconds of rest before a picture that is not in the list is asked for
 const still = matchMedia("(prefers-reduced-motion: reduce)");
-let points = [], classes = [], from = new Map(), began = 0, lit = null, chosen = null, asked = "";
+let points = [], known = new Map(), from = new Map(), began = 0, lit = null, chosen = null, asked = "";
+let picked = new Set(), loop = null, lasso = false, moved = false, ground = null, peeking = 0;
+const peeked = new Map(), faces = new Map();
 
 const part = (selector) => element.querySelector(selector);
 const item = (id) => (id === null ? null : part(`button[data-id="${CSS.escape(id)}"]`));
@@ -12,13 +17,15 @@ const item = (id) => (id === null ? null : part(`button[data-id="${CSS.escape(id
 function read() {
   const map = part(".msn-map");
   if (!map) return;
-  const before = new Map(points.map((point) => [point.id, place(point)]));
+  from = new Map(points.map((point) => [point.id, place(point)]));
   points = JSON.parse(map.dataset.points);
-  classes = JSON.parse(map.dataset.classes);
-  from = before;
+  known = new Map(points.map((point) => [point.id, point]));
   began = still.matches ? -1e9 : performance.now();
-  if (!points.some((point) => point.id === lit)) lit = null;
-  if (!points.some((point) => point.id === chosen)) chosen = null;
+  if (!known.has(lit)) lit = null;
+  if (!known.has(chosen)) chosen = null;
+  picked = new Set([...picked].filter((id) => known.has(id)));
+  ground = null;
+  showPicked();
   draw();
   const wanted = map.dataset.wanted;
   if (wanted && wanted !== asked) trigger("wanted");
@@ -40,45 +47,105 @@ function onScreen(point, width, height) {
   return [width / 2 + x * scale * wide, height / 2 - y * scale];
 }
 
-function draw() {
-  const canvas = part("canvas");
-  if (!canvas || !canvas.clientWidth) return;
-  const ratio = devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
+const many = () => points.length > 400;
+const radius = () => (many() ? 5 : points.length > 100 ? 8 : SIZE);
+
+// The picture of a point, drawn once it has arrived.
+function face(id) {
+  if (!faces.has(id)) {
+    const source = item(id)?.querySelector("img")?.src ?? peeked.get(id);
+    if (!source) return null;
+    const picture = new Image();
+    faces.set(id, picture);
+    picture.onload = () => {
+      ground = null;
+      requestAnimationFrame(draw);
+    };
+    picture.src = source;
+  }
+  return faces.get(id).complete ? faces.get(id) : null;
+}
+
+function drawPoint(pen, point, width, height, ink, strong) {
+  const [x, y] = onScreen(point, width, height), size = radius();
+  const picture = part(".msn-map").dataset.faces ? face(point.id) : null;
+  pen.beginPath();
+  if (picture) pen.rect(x - FACE, y - FACE, 2 * FACE, 2 * FACE);
+  else if (point.q) pen.rect(x - size, y - size, 2 * size, 2 * size);
+  else pen.arc(x, y, size, 0, 2 * Math.PI);
+  if (picture) {
+    const side = Math.min(picture.naturalWidth, picture.naturalHeight);
+    const left = (picture.naturalWidth - side) / 2, top = (picture.naturalHeight - side) / 2;
+    pen.drawImage(picture, left, top, side, side, x - FACE, y - FACE, 2 * FACE, 2 * FACE);
+    pen.strokeStyle = point.f;
+    pen.lineWidth = 3;
+    pen.stroke();
+  } else {
+    pen.fillStyle = point.f;
+    pen.fill();
+    if (!many()) {
+      pen.fillStyle = point.k;
+      pen.fillText(point.l, x, y + 0.5);
+    }
+  }
+  if (point.q || strong) {
+    pen.strokeStyle = ink;
+    pen.lineWidth = strong ? 3 : 1.5;
+    pen.stroke();
+  }
+}
+
+function prepared(canvas, width, height) {
+  const ratio = devicePixelRatio || 1;
   canvas.width = width * ratio;
   canvas.height = height * ratio;
   const pen = canvas.getContext("2d");
   pen.scale(ratio, ratio);
   pen.textAlign = "center";
   pen.textBaseline = "middle";
-  const ink = getComputedStyle(canvas).color, many = points.length > 400;
-  const size = many ? 5 : points.length > 100 ? 8 : SIZE;
-  pen.font = `700 ${size + 1}px system-ui, sans-serif`;
-  const special = points.filter((point) => point.id === lit || point.id === chosen);
-  const order = [...points.filter((point) => point.q), ...points.filter((point) => !point.q), ...special];
-  for (const point of order) {
-    const [x, y] = onScreen(point, width, height);
-    const [, letter, tone, dark] = point.c < 0 ? ["", "?", "#8c8c8c", "#000"] : classes[point.c];
-    pen.beginPath();
-    if (point.q) pen.rect(x - size, y - size, 2 * size, 2 * size);
-    else pen.arc(x, y, size, 0, 2 * Math.PI);
-    pen.fillStyle = tone;
-    pen.fill();
-    if (!many) {
-      pen.fillStyle = dark;
-      pen.fillText(letter, x, y + 0.5);
-    }
-    if (point.q || special.includes(point)) {
-      pen.strokeStyle = ink;
-      pen.lineWidth = special.includes(point) ? 3 : 1.5;
-      pen.stroke();
+  pen.font = `700 ${radius() + 1}px system-ui, sans-serif`;
+  return pen;
+}
+
+function draw() {
+  const canvas = part(".msn-map canvas");
+  if (!canvas || !canvas.clientWidth) return;
+  const width = canvas.clientWidth, height = canvas.clientHeight, ink = getComputedStyle(canvas).color;
+  const moving = performance.now() - began < 500;
+  if (!ground || moving || ground.shown !== `${width} ${height} ${ink}`) {
+    ground = document.createElement("canvas");
+    ground.shown = `${width} ${height} ${ink}`;
+    const pen = prepared(ground, width, height);
+    for (const queries of [true, false]) {
+      for (const point of points) if (Boolean(point.q) === queries) drawPoint(pen, point, width, height, ink, false);
     }
   }
-  if (performance.now() - began < 500) requestAnimationFrame(draw);
+  const pen = prepared(canvas, width, height);
+  pen.drawImage(ground, 0, 0, width, height);
+  for (const id of new Set([...picked, chosen, lit])) {
+    if (known.has(id)) drawPoint(pen, known.get(id), width, height, ink, true);
+  }
+  if (loop) {
+    pen.beginPath();
+    for (const [x, y] of loop) pen.lineTo(x, y);
+    pen.closePath();
+    pen.globalAlpha = 0.15;
+    pen.fillStyle = ink;
+    pen.fill();
+    pen.globalAlpha = 1;
+    pen.lineWidth = 1.5;
+    pen.strokeStyle = ink;
+    pen.setLineDash([6, 4]);
+    pen.stroke();
+    pen.setLineDash([]);
+  }
+  if (moving) requestAnimationFrame(draw);
 }
 
 function under(event) {
-  const canvas = part("canvas"), box = canvas.getBoundingClientRect();
-  let best = null, least = NEAR + (points.length > 400 ? 0 : SIZE / 2);
+  const canvas = part(".msn-map canvas"), box = canvas.getBoundingClientRect();
+  const faced = part(".msn-map").dataset.faces;
+  let best = null, least = faced ? FACE : NEAR + (many() ? 0 : SIZE / 2);
   for (const point of points) {
     const [x, y] = onScreen(point, box.width, box.height);
     const distance = Math.hypot(event.clientX - box.left - x, event.clientY - box.top - y);
@@ -92,48 +159,140 @@ function light(id) {
   if (id === lit) return;
   lit = id;
   draw();
-  const tip = part(".msn-tip"), point = points.find((one) => one.id === (lit ?? chosen));
-  tip.hidden = !point;
-  if (!point) return;
-  const canvas = part("canvas"), [x, y] = onScreen(point, canvas.clientWidth, canvas.clientHeight);
-  const picture = item(point.id)?.querySelector("img"), shown = tip.querySelector("img");
-  shown.hidden = !picture;
-  if (picture) shown.src = picture.src;
-  tip.querySelector("p").textContent = point.n;
-  tip.style.left = `${Math.max(0, Math.min(x + 18, canvas.clientWidth - 150))}px`;
-  tip.style.top = `${Math.max(0, Math.min(y - 40, canvas.clientHeight - 170))}px`;
+  showTip();
+  clearTimeout(peeking);
+  if (id !== null && !item(id) && !peeked.has(id)) peeking = setTimeout(() => trigger("peek", { id }), WAIT);
 }
 
-function choose(id) {
+function showTip() {
+  const tip = part(".msn-tip"), point = known.get(lit ?? chosen);
+  if (!tip) return;
+  tip.hidden = !point;
+  if (!point) return;
+  const canvas = part(".msn-map canvas"), [x, y] = onScreen(point, canvas.clientWidth, canvas.clientHeight);
+  const source = item(point.id)?.querySelector("img")?.src ?? peeked.get(point.id), shown = tip.querySelector("img");
+  shown.hidden = !source;
+  if (source) shown.src = source;
+  tip.querySelector("p").textContent = point.n;
+  tip.style.left = `${Math.max(0, Math.min(x + 18, canvas.clientWidth - 150))}px`;
+  tip.style.top = `${Math.max(0, Math.min(y - 40, canvas.clientHeight - 180))}px`;
+}
+
+function choose(id, more) {
   chosen = id;
-  for (const button of element.querySelectorAll(".msn-gallery button")) {
-    button.setAttribute("aria-pressed", String(button.dataset.id === id));
-  }
+  if (!more) picked = new Set(id === null ? [] : [id]);
+  else if (id !== null && !picked.delete(id)) picked.add(id);
   const button = item(id), list = part(".msn-gallery");
   if (button) list.scrollTop = button.offsetTop - list.offsetTop - list.clientHeight / 2;
+  showPicked();
   draw();
 }
 
+function showPicked() {
+  for (const button of element.querySelectorAll(".msn-gallery button")) {
+    button.setAttribute("aria-pressed", String(picked.has(button.dataset.id)));
+  }
+  const bar = part(".msn-picked");
+  if (!bar) return;
+  bar.hidden = picked.size === 0;
+  bar.querySelector("[role=status]").textContent = `${picked.size} chosen`;
+}
+
+function act(what) {
+  const ids = [...picked];
+  if (ids.length) trigger("act", { ...what, ids });
+}
+
+function inside(x, y) {
+  let odd = false;
+  for (let i = 0, j = loop.length - 1; i < loop.length; j = i++) {
+    const [ax, ay] = loop[i], [bx, by] = loop[j];
+    if (ay > y !== by > y && x < ((bx - ax) * (y - ay)) / (by - ay) + ax) odd = !odd;
+  }
+  return odd;
+}
+
+element.addEventListener("pointerdown", (event) => {
+  moved = false;
+  if (!event.target.matches(".msn-map canvas") || event.button !== 0) return;
+  if (event.pointerType === "touch" && !lasso) return; // a finger scrolls, unless it was told to draw
+  const box = event.target.getBoundingClientRect();
+  loop = [[event.clientX - box.left, event.clientY - box.top]];
+  event.target.setPointerCapture(event.pointerId);
+});
 element.addEventListener("pointermove", (event) => {
-  if (event.target.matches("canvas")) light(under(event)?.id ?? null);
+  if (loop) {
+    const box = part(".msn-map canvas").getBoundingClientRect();
+    const next = [event.clientX - box.left, event.clientY - box.top], last = loop[loop.length - 1];
+    if (Math.hypot(next[0] - last[0], next[1] - last[1]) < 4) return;
+    moved = true;
+    loop.push(next);
+    draw();
+  } else if (event.target.matches(".msn-map canvas")) light(under(event)?.id ?? null);
   else if (event.target.closest?.(".msn-gallery button")) light(event.target.closest("button").dataset.id);
 });
+for (const end of ["pointerup", "pointercancel"]) {
+  element.addEventListener(end, (event) => {
+    if (!loop) return;
+    if (moved && end === "pointerup" && loop.length > 2) {
+      const canvas = part(".msn-map canvas");
+      if (!event.shiftKey) picked = new Set();
+      for (const point of points) {
+        if (inside(...onScreen(point, canvas.clientWidth, canvas.clientHeight))) picked.add(point.id);
+      }
+      chosen = null;
+    }
+    loop = null;
+    showPicked();
+    draw();
+  });
+}
 element.addEventListener("pointerleave", () => light(null));
 element.addEventListener("focusin", (event) => {
   if (event.target.dataset.id) light(event.target.dataset.id);
 });
 element.addEventListener("click", (event) => {
-  const button = event.target.closest(".msn-gallery button");
-  if (event.target.matches("canvas")) {
+  const button = event.target.closest("button"), more = event.shiftKey || event.ctrlKey || event.metaKey;
+  if (event.target.matches(".msn-map canvas")) {
+    if (moved) return; // the end of a lasso
     const id = under(event)?.id ?? null;
     light(id);
-    choose(id);
-  } else if (button) {
+    choose(id, more);
+  } else if (button?.dataset.id) {
     light(button.dataset.id);
-    choose(button.dataset.id);
+    choose(button.dataset.id, more);
+  } else if (button?.dataset.lasso !== undefined) {
+    lasso = !lasso;
+    button.setAttribute("aria-pressed", String(lasso));
+    part(".msn-map canvas").style.touchAction = lasso ? "none" : "";
+  } else if (button?.dataset.remove !== undefined) act({ act: "remove" });
+  else if (button?.dataset.letGo !== undefined) choose(null, false);
+  else if (button?.dataset.act === "undo") trigger("act", { act: "undo" });
+});
+element.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && event.target.matches("[data-new]") && event.target.value.trim()) {
+    act({ act: "move", text: event.target.value, fresh: true });
+  }
+  if (event.key === "Delete" && event.target.dataset.id) {
+    if (!picked.has(event.target.dataset.id)) choose(event.target.dataset.id, true);
+    act({ act: "remove" });
   }
 });
+element.addEventListener("change", (event) => {
+  if (event.target.matches("[data-move]") && event.target.value) act({ act: "move", text: event.target.value });
+});
 watch("value", read);
+// Pictures of points beyond the list come one by one, when they are looked at.
+const answers = document.getElementById("explore-peek");
+if (answers) {
+  new MutationObserver(() => {
+    const picture = answers.querySelector("img[data-of]");
+    if (!picture) return;
+    if (peeked.size > 500) peeked.clear();
+    peeked.set(picture.dataset.of, picture.src);
+    showTip();
+  }).observe(answers, { childList: true, subtree: true });
+}
 new ResizeObserver(draw).observe(element);
 new MutationObserver(draw).observe(document.body, { attributeFilter: ["class"] }); // light and dark
 read();

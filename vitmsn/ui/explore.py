@@ -13,30 +13,44 @@ import numpy as np
 from PIL import Image
 
 from vitmsn import archive, draw, image, limits, projection
-from vitmsn.errors import ImageError, InputError
+from vitmsn.archive import clean_name
+from vitmsn.encoder import Encoder
+from vitmsn.errors import FewShotError, ImageError, InputError
 from vitmsn.gallery import Example
 from vitmsn.ui import board, parts
 from vitmsn.ui.page import App, whole
 from vitmsn.ui.state import Call
-from vitmsn.ui.studio import Studio, centre, opened, own_class, version
+from vitmsn.ui.studio import SIDE, Studio, centre, opened, own_class, version
 
 SCRIPT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
 METHODS = {"pca": "PCA", "umap": "UMAP"}
-PICTURES = 600  # in the list beside the map; points beyond show their name
+COLOURS = {"class": "Class", "confidence": "Confidence", "doubt": "Mislabelled?"}
+PICTURES = 400  # in the list beside the map; the others come when they are pointed at
+LARGE = 128  # pixels of a picture that is pointed at,
+FEW = 200  # and of those in the list, up to so many
+DIM, STRANGE = "#8c8c8c", "#d55e00"  # of what is not judged, and of what may be mislabelled
 MIN_DIST = 0.1
 MAX_NEIGHBORS = 50
 CHUNK = 16  # pictures of a zip decoded together
 SLOW = "steps (a server's first UMAP is compiled first, for up to half a minute)"
-Settings = tuple[str, bool, int, int]
+Settings = tuple[str, bool, int, int]  # what a map depends on
 
 
 # ----------------------------------------------------------------------------------------------------------------- map
 
 
 def answer(
-    call: Call, method: str = "pca", asked: bool = True, neighbors: float = 15, seed: float = 0
+    call: Call,
+    method: str = "pca",
+    asked: bool = True,
+    neighbors: float = 15,
+    seed: float = 0,
+    colour: str = "class",
+    faces: bool = False,
 ) -> tuple[str, str]:
     """(what the map shows, in words; the map and the list). UMAP where it is ready, PCA until then."""
+    if colour not in COLOURS:
+        raise InputError(f"There is no colour by {str(colour)[:32]!r}; choose one of {', '.join(COLOURS)}.")
     with opened(call) as (studio, encoder):
         settings = _settings(method, asked, neighbors, seed)
         shown = _shown(studio, settings)
@@ -48,14 +62,16 @@ def answer(
         points = projection.pca(X) if ready is None else ready
         wanted = f"{studio.version} {settings}" if method == "umap" and ready is None else ""
         words = _words(studio, shown, around) + _method_words(X, points, settings, ready is not None)
-        drawn = _map(studio, shown, _level(points, stretch=3 if ready is not None else 1), wanted)
+        level = _level(points, stretch=3 if ready is not None else 1)
+        paints, legend = _paint(studio, encoder, shown, colour)
+        drawn = _map(studio, shown, level, paints, wanted, faces) + legend + "</div>"
         return words, f'<div class="msn-atlas">{drawn}{_list(studio, shown)}</div>'
 
 
 def lay_out(call: Call, *values: Any) -> str:
     """Make the UMAP that `answer` wants, with progress; nobody else's clicks wait for it."""
     with opened(call) as (studio, encoder):
-        settings = _settings(*values)
+        settings = _settings(*values[:4])
         shown, made_for = _shown(studio, settings), studio.version
         X = _rows(shown, centre(studio.gallery, encoder.feature_mean))
     call.progress(0, 1, SLOW)
@@ -118,36 +134,98 @@ def _method_words(X: np.ndarray, points: np.ndarray, settings: Settings, umap: b
     )
 
 
-def _map(studio: Studio, shown: Sequence[Example], around: np.ndarray, wanted: str) -> str:
-    """The canvas with its data as attributes (escaped; the script writes names only as text), and the legend."""
+Paint = tuple[str, str, str, str]  # fill, letter, the letter's colour, what the colour says
+
+
+def _paint(studio: Studio, encoder: Encoder, shown: Sequence[Example], colour: str) -> tuple[list[Paint], str]:
+    """How each point is painted, and the legend. Colour never says it alone: a letter stands on it."""
     numbers = {label: i for i, label in enumerate(studio.gallery.classes)}
     held = len(studio.gallery.enabled)
-    data = []
-    for place, (example, (x, y)) in enumerate(zip(shown, around.tolist(), strict=True)):
-        asked = place >= held
-        label = studio.truth.get(example.id, "") if asked else example.label
-        data.append(
-            {
-                "id": _id(example, asked),
-                "x": round(x, 4),
-                "y": round(y, 4),
-                "c": numbers.get(label, -1) if not asked else -1,
-                "q": int(asked),
-                "n": f"{example.name}, {'query' if asked else label}",
-            }
-        )
-    styles = [(label, *reversed(draw.class_style(i)), board.ink(i)) for label, i in numbers.items()]
-    classes = "".join(
-        f"<li>{board.badge(i)} {parts.text(label)} <small>{studio.gallery.counts[label]}</small></li>"
-        for label, i in numbers.items()
-    )
     queries = '<li><span class="msn-letter msn-query">?</span> queries</li>' if len(shown) > held else ""
-    alt = f"Map of {len(shown)} pictures in {len(numbers)} classes; the same pictures are listed beside it"
+    if colour == "class":
+        paints = []
+        for place, example in enumerate(shown):
+            if place >= held:
+                paints.append((DIM, "?", "#000", "query"))
+            else:
+                tone, letter = draw.class_style(numbers[example.label])
+                paints.append((tone, letter, board.ink(numbers[example.label]), ""))
+        items = "".join(
+            f"<li>{board.badge(i)} {parts.text(label)} <small>{studio.gallery.counts[label]}</small></li>"
+            for label, i in numbers.items()
+        )
+        return paints, f'<ul class="msn-legend">{items}{queries}</ul>'
+    try:
+        lesson = studio.lesson(encoder, "auto", 5, 0.05)
+    except FewShotError:
+        words = parts.hint("Give two classes some pictures, and there is something to judge.")
+        return [(DIM, "", "#000", "")] * len(shown), words
+    judged = lesson.judged
+    said = lesson.answer(studio.queries.X, studio.queries.pixels) if len(shown) > held else []
+    best = judged.probabilities.max(axis=1)
+    if colour == "confidence":
+        sure = [float(value) if known else None for value, known in zip(best, judged.judged, strict=True)]
+        paints = [_shade(value) for value in [*sure, *(one.confidence for one in said)]]
+        ends = "".join(
+            f'<li><span class="msn-letter" style="background:{tone};color:{ink}">{letter}</span> {percent} %</li>'
+            for percent in (0, 50, 100)
+            for tone, letter, ink, _ in [_shade(percent / 100)]
+        )
+        words = parts.hint("How sure it is of its answer: of examples when held out, of queries as they are.")
+        return paints, f'<ul class="msn-legend">{ends}</ul>{words}'
+    paints = []
+    for i in range(held):
+        wrong = judged.judged[i] and judged.predictions[i] != judged.labels[i]
+        word = f"looks like {judged.predictions[i]} ({board.percent(best[i])})" if wrong else ""
+        paints.append((STRANGE, "!", "#000", word) if wrong else (DIM, "", "#000", ""))
+    paints += [(DIM, "?", "#000", "query")] * (len(shown) - held)
+    count = sum(1 for paint in paints if paint[1] == "!")
+    words = parts.hint(f"{board.many(count, 'example')} named otherwise when held out, marked with !; point at one.")
+    return paints, words
+
+
+def _shade(value: float | None) -> Paint:
+    """Cividis, dark for unsure, with the tens of the percentage on it."""
+    if value is None:
+        return DIM, "", "#000", "not judged"
+    tens = str(min(9, int(10 * value)))
+    ink = "#fff" if value < 0.6 else "#000"
+    return draw.ramp(11, "cividis")[round(10 * value)], tens, ink, f"{parts.percent(value).replace('&lt;', '<')} sure"
+
+
+def _map(
+    studio: Studio, shown: Sequence[Example], around: np.ndarray, paints: Sequence[Paint], wanted: str, faces: bool
+) -> str:
+    """The canvas with its data as attributes (escaped; the script writes names only as text), still open at its end."""
+    held = len(studio.gallery.enabled)
+    data = []
+    for place, (example, (x, y), paint) in enumerate(zip(shown, around.tolist(), paints, strict=True)):
+        asked = place >= held
+        words = [
+            example.name,
+            "query" if asked else example.label,
+            *([paint[3]] if paint[3] not in ("", "query") else []),
+        ]
+        point = {"id": _id(example, asked), "x": round(x, 4), "y": round(y, 4), "q": int(asked), "n": ", ".join(words)}
+        data.append(point | {"f": paint[0], "l": paint[1], "k": paint[2]})
+    alt = f"Map of {len(shown)} pictures in {len(studio.gallery.classes)} classes; they are listed beside it"
+    options = "".join(
+        f'<option value="{parts.text(label)}">{parts.text(label, 40)}</option>' for label in studio.gallery.classes
+    )
+    undo = f'<button type="button" class="msn-button" data-act="undo">Undo: {parts.text(studio.undo)}</button>'
     return (
-        f'<div><div class="msn-map" data-points="{_attribute(data)}" data-classes="{_attribute(styles)}" '
-        f'data-wanted="{parts.text(wanted)}"><canvas role="img" aria-label="{parts.text(alt)}"></canvas>'
+        f'<div><div class="msn-map" data-points="{_attribute(data)}" data-wanted="{parts.text(wanted)}" '
+        f'data-faces="{"yes" if faces else ""}"><canvas role="img" aria-label="{parts.text(alt)}"></canvas>'
         '<div class="msn-tip" hidden><img alt=""><p></p></div></div>'
-        f'<ul class="msn-legend">{classes}{queries}</ul></div>'
+        '<div class="msn-picked" role="group" aria-label="Chosen pictures" hidden><span role="status"></span>'
+        f'<select class="msn-select" data-move aria-label="Move the chosen pictures to"><option value="">Move to …'
+        f'</option>{options}</select><input class="msn-select" data-new maxlength="{limits.MAX_NAME_LENGTH}" size="12" '
+        'placeholder="New class …" aria-label="Name a new class for the chosen pictures, then Enter">'
+        '<button type="button" class="msn-button" data-remove>Remove</button>'
+        '<button type="button" class="msn-button" data-let-go>Let go</button></div>'
+        '<p class="msn-hint msn-how">Draw around points to choose them, or click them one by one with Shift. '
+        '<button type="button" class="msn-button msn-touch" data-lasso aria-pressed="false">Draw with a finger</button>'
+        f"</p>{undo if studio.undo else ''}"
     )
 
 
@@ -175,16 +253,60 @@ def _list(studio: Studio, shown: Sequence[Example]) -> str:
     numbers = {label: i for i, label in enumerate(studio.gallery.classes)}
     held = len(studio.gallery.enabled)
     items = ""
+    side = LARGE if len(shown) <= FEW else SIDE
     for place, example in enumerate(shown[:PICTURES]):
         asked = place >= held
         words = f"{example.name}, {'query' if asked else example.label}"
         mark = '<span class="msn-letter msn-query">?</span>' if asked else board.badge(numbers[example.label])
+        src = studio.url(example, side)
         items += (
             f'<li><button type="button" data-id="{_id(example, asked)}" aria-pressed="false" '
-            f'title="{parts.text(words)}">{board.picture(studio, example, words)}{mark}</button></li>'
+            f'title="{parts.text(words)}"><img src="{src}" alt="{parts.text(words)}">{mark}</button></li>'
         )
     more = parts.hint(f"The first {PICTURES} of {len(shown)} pictures.") if len(shown) > PICTURES else ""
     return f'<div><ul class="msn-gallery" aria-label="Pictures on the map">{items}</ul>{more}</div>'
+
+
+# -------------------------------------------------------------------------------------------------------------- doing
+
+
+def act(call: Call, *values: Any) -> tuple[str, str]:
+    """What is done with chosen points: moved to a class, new or old, removed, or undone. Queries become examples."""
+    if not version(call.visit):
+        call.message = "This page slept so long that your pictures were deleted; start again from Few-shot."
+        return answer(call, *values)
+    what, ids, text = call.chosen("act"), call.chosen("ids"), str(call.chosen("text") or "")
+    with opened(call) as (studio, _):
+        if what == "undo":
+            studio.take_back()
+            return answer(call, *values)
+        if what not in ("move", "remove") or not isinstance(ids, list) or not all(isinstance(id, str) for id in ids):
+            raise InputError("The page asked for something unknown; load it again.")
+        own = [id for id in ids if not id.startswith("q")]
+        asked = [studio.queries[id[1:]] for id in ids if id.startswith("q")]
+        if what == "remove":
+            if not own:
+                raise InputError("These are queries; clear them in Few-shot.")
+            with studio.change(f"removed {board.many(len(own), 'picture')}") as gallery:
+                gallery.remove(own)
+            call.message = "Queries stay; clear them in Few-shot." if asked else ""
+            return answer(call, *values)
+        with studio.change(f"moved {board.many(len(ids), 'picture')} to {clean_name(text)}") as gallery:
+            label = gallery.add_class(text)
+            gallery.move(own, label)
+            held = {example.digest for example in gallery.examples}
+            for query in asked:
+                if query.digest not in held:
+                    gallery.adopt(query, label)
+        return answer(call, *values)
+
+
+def peek(call: Call) -> str:
+    """The picture of a point that is not in the list."""
+    id = str(call.chosen("id"))
+    with opened(call) as (studio, _):
+        example = studio.queries[id[1:]] if id.startswith("q") else studio.gallery[id]
+        return f'<img data-of="{parts.text(id)}" src="{studio.url(example, LARGE)}" alt="{parts.text(example.name)}">'
 
 
 # ------------------------------------------------------------------------------------------------------------ endpoint
@@ -244,6 +366,8 @@ def build(app: App) -> None:
     line = app.notice()
     with gr.Row(elem_classes="msn-explore"):
         method = gr.Radio([(label, key) for key, label in METHODS.items()], value="pca", label="Map")
+        colour = gr.Radio([(label, key) for key, label in COLOURS.items()], value="class", label="Colour")
+        faces = gr.Checkbox(False, label="Pictures as points")
         asked = gr.Checkbox(True, label="Show the queries too")
         teach = gr.Button("Change the examples →", elem_classes="msn-quiet-button")
     with gr.Column():
@@ -256,14 +380,18 @@ def build(app: App) -> None:
             info="UMAP ties each picture to so many others: fewer show small groups, more the large picture.",
         )  # fmt: skip
         seed = gr.Number(0, precision=0, minimum=0, label="Seed", info="UMAP draws lots; the same seed draws the same.")
-    settings: list[Any] = [method, asked, neighbors, seed]
-    again = [method.input, asked.input, neighbors.release, seed.submit]
+    peeked = gr.HTML(elem_id="explore-peek", elem_classes="msn-aside")
+    settings: list[Any] = [method, asked, neighbors, seed, colour, faces]
+    again = [method.input, asked.input, neighbors.release, seed.submit, colour.input, faces.input]
     app.answer("explore", answer, settings, [said, shown], again=again, notice=line, stamp=version)
     made = app.on(getattr(shown, "wanted"), lay_out, settings, [said], notice=line, long=True, show_progress="full")  # noqa: B009
     app.on(made.then, answer, settings, [said, shown], notice=app.notice(), show_progress="hidden")
+    app.on(getattr(shown, "act"), act, settings, [said, shown], notice=line, trigger_mode="multiple")  # noqa: B009
+    app.on(getattr(shown, "peek"), peek, [], [peeked], notice=app.notice(), show_progress="hidden")  # noqa: B009
     app.stop(stop)
     app.go(teach, "fewshot")
     app.link("map", method, _known)
+    app.link("colour", colour, _colour)
     app.endpoint(
         "map",
         map,
@@ -275,5 +403,11 @@ def build(app: App) -> None:
 
 def _known(text: str) -> str:
     if text not in METHODS:
+        raise ValueError(text)
+    return text
+
+
+def _colour(text: str) -> str:
+    if text not in COLOURS:
         raise ValueError(text)
     return text

@@ -271,13 +271,16 @@ class Studio:
             self._lesson = (asked, learn(self.gallery, encoder.feature_mean, method, k, caution))
         return self._lesson[1]
 
-    def url(self, example: Example) -> str:
-        """A small picture of an example or query, as a data: URL."""
-        if example.digest not in self._urls:
-            picture = example.picture()
-            picture.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC)
-            self._urls[example.digest] = parts.data_url(picture, quality=75)
-        return self._urls[example.digest]
+    def url(self, example: Example, side: int = SIDE) -> str:
+        """A small picture of an example or query, as a data: URL; only the smallest are remembered."""
+        if side == SIDE and example.digest in self._urls:
+            return self._urls[example.digest]
+        picture = example.picture()
+        picture.thumbnail((side, side), Image.Resampling.BICUBIC)
+        url = parts.data_url(picture, quality=75)
+        if side == SIDE:
+            self._urls[example.digest] = url
+        return url
 
 
 def _mixed(queries: Sequence[tuple[str, Picture]]) -> list[Picture]:
