@@ -90,3 +90,11 @@ def test_knn_takes_its_settings_and_what_is_not_offered_is_said():
 def test_the_centre_follows_the_number_of_examples():
     mean = np.ones(3)
     assert fewshot.centre(2, mean) is mean and fewshot.centre(3, mean) is None
+
+
+def test_strangers_are_told_around_the_models_mean():
+    X, y, _ = cloud(6, far=20.0)
+    lesson = learn(X, y, feature_mean=np.zeros(12))
+    assert np.array_equal(lesson.rejector.center_, np.zeros(12)) and not np.allclose(lesson.classifier.center_, 0)
+    elsewhere = lesson.rejector.center_ + [20, -20] * 6
+    assert lesson.answer(elsewhere[None])[0].label is None

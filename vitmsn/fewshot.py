@@ -205,13 +205,14 @@ def learn(
         if on_pixels is not None and (better := _better_on_pixels(on_pixels, judged, shots, rows, feature_mean)):
             method, reason = "pixels", better
     if method == "pixels":
-        classifier, judged, rows, middle = baseline, on_pixels, raw, np.zeros(raw.shape[1], np.float32)
+        classifier, judged, rows, feature_mean = baseline, on_pixels, raw, np.zeros(raw.shape[1], np.float32)
     assert classifier is not None and judged is not None
     return Lesson(
         method=method,
         classifier=classifier,
         judged=judged,
-        rejector=Rejector(caution, center=middle).fit(rows) if shots >= ENOUGH else None,
+        # strangers lie elsewhere on the map of all pictures, which the examples' own mean does not know
+        rejector=Rejector(caution, center=feature_mean).fit(rows) if shots >= ENOUGH else None,
         rows=rows,
         labels=labels,
         counts=counts,
