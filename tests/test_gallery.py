@@ -212,6 +212,15 @@ def test_raw_pixels_are_kept_small_and_a_class_can_rest() -> None:
     assert made.shots == 1 and len(made.X) == 3
 
 
+def test_a_copy_changes_on_its_own() -> None:
+    made = gallery(10, 11)
+    twin = made.copy()
+    twin.move(["e1"], "new")
+    twin.settings["k"] = 3
+    assert made.classes == ["even", "odd"] and made["e1"].label == "even" and made.settings == {}
+    assert twin["e2"] is made["e2"] and twin.classes == ["even", "odd", "new"]
+
+
 # --- the bundle ----------------------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ through the same door as the zips of strangers, and every value in it is checked
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import math
@@ -164,6 +165,12 @@ class Gallery:
     def nbytes(self) -> int:
         """Bytes of thumbnails and embeddings."""
         return sum(example.nbytes for example in self._examples.values())
+
+    def copy(self) -> Gallery:
+        """A gallery of the same examples, which changes on its own; examples never change, so they are shared."""
+        twin = copy.copy(self)
+        twin.settings, twin._classes, twin._examples = dict(self.settings), dict(self._classes), dict(self._examples)
+        return twin
 
     # Classes
 

@@ -7,7 +7,6 @@ wait for one another, other visitors' never do.
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -124,7 +123,7 @@ class Studio:
     @contextmanager
     def change(self, words: str) -> Iterator[Gallery]:
         """The gallery, to be changed; all of it or, when something raises, nothing. ``words`` say what Undo undoes."""
-        before = (copy.deepcopy(self.gallery), self.queries, dict(self.truth), self.starter)
+        before = (self.gallery.copy(), self.queries, dict(self.truth), self.starter)
         try:
             yield self.gallery
         except BaseException:
@@ -229,7 +228,7 @@ class Studio:
             raise InputError(
                 f"{count} pictures came, {held} are here and {limits.MAX_QUERIES} are kept: clear them, or send fewer."
             )
-        queries = Gallery(encoder) if room else copy.deepcopy(self.queries)
+        queries = Gallery(encoder) if room else self.queries.copy()
         twice = 0
         for chunk in _chunks(pictures):
             twice += len(queries.add(QUERIES, chunk, encoder.embed(chunk)).skipped)
