@@ -35,7 +35,7 @@ LAYER = "0: as they enter. Then after each layer."
 OTHER = "A picture to compare with, of which no view was cut."
 TEMPERATURE = "τ: it was trained with 0.1."
 SHARPENING = "T: the target's shares to the power of 1 / T, made to sum to 1 again. It was trained with 0.25."
-WEIGHT = "λ: what a nat of entropy is worth. It was trained with 1."
+WEIGHT = "Of me-max: what a nat of entropy is worth. It was trained with 1."
 
 
 def answer(call: Call, *controls: Any) -> list[Any]:
@@ -116,7 +116,7 @@ def _steps() -> tuple[list[gr.HTML], list[Any]]:
         ),
         lambda: gr.Slider(0.02, 1, start.temperature, step=0.01, label="Temperature", info=TEMPERATURE),
         lambda: gr.Slider(0.05, 1, start.sharpening, step=0.05, label="Sharpening", info=SHARPENING),
-        lambda: gr.Slider(0, 5, start.weight, step=0.25, label="Weight of me-max", info=WEIGHT),
+        lambda: gr.Slider(0, 5, start.weight, step=0.25, label="Weight λ", info=WEIGHT),
     )
     for number, (told, make) in enumerate(zip(steps.STEPS, makers, strict=True), start=1):
         with gr.Column(elem_id=f"step-{number}", elem_classes="msn-step"):

@@ -1,0 +1,101 @@
+"""Learn as a class uses it: the walk by mouse, keyboard and link, the lesson on paper, and a network that learns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from playwright.sync_api import Page, expect
+
+Visit = Callable[..., Page]
+TRAINING = 240_000  # milliseconds for some steps of a process of its own on a busy machine
+
+
+def sentence(page: Page, step: int) -> str:
+    shown = page.locator(f"#step-{step} .msn-sentence")
+    expect(shown).to_be_visible()
+    return shown.inner_text()
+
+
+def test_the_walk_by_mouse_keyboard_and_link(visit: Visit) -> None:
+    page = visit(address="?tab=learn")
+    assert "patches" in sentence(page, 1)
+    expect(page.locator(".msn-step:visible")).to_have_count(1)
+    page.get_by_role("button", name="Next →").click()
+    assert "becomes 6 views" in sentence(page, 2)
+    page.keyboard.press("Enter")  # the button still has the focus
+    assert "dropped" in sentence(page, 3)
+    page.keyboard.press("ArrowRight")  # as a presenter's clicker does
+    assert "tokens" in sentence(page, 4)
+    page.get_by_role("radio", name="3 Patches").focus()
+    page.keyboard.press("Space")
+    before = sentence(page, 3)
+    expect(page).to_have_url(re.compile("step=3"))
+    # a control of a step: by the keyboard
+    page.get_by_label("number input for Dropped, %").fill("75")
+    page.keyboard.press("Enter")
+    expect(page.locator("#step-3 .msn-sentence")).to_contain_text("48 are dropped and 16 stay")
+    assert "48 are dropped" not in before
+    # another picture, another answer on every step
+    page.get_by_role("button", name="Example: A cup of espresso").click()
+    expect(page.locator("#step-1 .msn-sentence")).to_contain_text("600")
+
+    other = visit(address="?tab=learn&step=7&example=rocket&draw=9")
+    assert "Sharpening takes" in sentence(other, 7)
+    other.get_by_role("button", name="← Back").click()
+    sentence(other, 6)
+    expect(other.get_by_label("number input for Draw")).to_have_value("9")
+
+
+def test_a_model_without_prototypes_says_so(visit: Visit) -> None:
+    page = visit(address="?tab=learn&step=5&model=random")
+    assert "embedding" in sentence(page, 5)
+    page.get_by_role("button", name="Next →").click()
+    assert "carries no projector and prototypes" in sentence(page, 6)
+
+
+def test_the_lesson_fits_a_phone_and_paper(visit: Visit) -> None:
+    phone = visit(width=390, height=844, touch=True, dark=True, address="?tab=learn&step=2")
+    sentence(phone, 2)
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    phone.get_by_role("button", name="Next →").tap()
+    sentence(phone, 3)
+    # on paper: all steps, nothing to press, dark on light even from a dark page
+    phone.emulate_media(media="print")
+    phone.evaluate("dispatchEvent(new Event('beforeprint'))")
+    expect(phone.locator(".msn-step:visible")).to_have_count(8)
+    for hidden in ("#learn-next", "#learn-step", "#picture-learn", "#model", ".msn-switches"):
+        expect(phone.locator(hidden)).to_be_hidden()
+    ink, ground = phone.locator("#step-8 .msn-sentence").evaluate(
+        "e => [getComputedStyle(e).color, getComputedStyle(document.body).backgroundColor]"
+    )
+    assert (ink, ground) == ("rgb(0, 0, 0)", "rgb(255, 255, 255)")
+    phone.evaluate("dispatchEvent(new Event('afterprint'))")
+    phone.emulate_media(media="screen")
+    expect(phone.locator(".msn-step:visible")).to_have_count(1)
+
+
+def test_two_visitors_and_one_network_at_a_time(visit: Visit) -> None:
+    first, second = visit(address="?tab=learn"), visit(address="?tab=learn")
+    said = first.locator("#watch-said")
+    expect(said).to_contain_text("A recording")
+    expect(first.locator("#watch-map canvas")).to_have_attribute("aria-label", re.compile("Map of 300 handwritten"))
+    first.get_by_role("checkbox", name="me-max").uncheck()
+    expect(
+        first.get_by_role("checkbox", name="Sinkhorn")
+    ).not_to_be_checked()  # it alone would hold the prototypes apart
+    first.get_by_role("button", name="Train it now").click()
+    expect(said).to_contain_text("Starting")
+    second.get_by_role("button", name="Train it now").click()
+    waiting = second.locator("#watch-said")
+    expect(waiting).to_contain_text("Another visitor's network is first")
+    # nothing else waits
+    second.get_by_role("button", name="Next →").click()
+    sentence(second, 2)
+    expect(said).to_contain_text("prototypes are in use", timeout=TRAINING)
+    expect(first.locator("#watch-charts svg")).to_have_count(3)
+    first.get_by_role("button", name="Stop").click()
+    expect(said).to_contain_text("Stopped.")
+    expect(waiting).to_contain_text(re.compile("Starting|random weights"), timeout=TRAINING)
+    second.get_by_role("button", name="Stop").click()
+    expect(waiting).to_contain_text("Stopped", timeout=TRAINING)
