@@ -53,3 +53,19 @@ def test_a_checkpoint_and_a_table(taught: Call) -> None:
 def test_nothing_to_take_is_said(own: Call) -> None:  # noqa: F811
     with pytest.raises(FewShotError, match="nothing to take away yet"):
         takeaway.make(event(own), "bundle", "auto", 5, 0.05)
+
+
+def test_the_lines_open_what_was_taken(
+    taught: Call, tiny: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, _ = takeaway.make(taught, "bundle", "auto", 5, 0.05)
+    path.rename(tmp_path / "few-shot.zip")
+    model, _ = takeaway.make(taught, "checkpoint", "auto", 5, 0.05)
+    with zipfile.ZipFile(model) as packed:
+        packed.extractall(tmp_path / "checkpoint")
+    pictures("red", 1, seed=3)[0].rgb.save(tmp_path / "query.jpg")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Encoder, "from_pretrained", lambda name: tiny)
+    exec("\n".join(takeaway.PYTHON), {})
+    said = capsys.readouterr().out
+    assert "closest='red'" in said and "{'label': 'red'" in said

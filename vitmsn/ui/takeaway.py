@@ -14,10 +14,26 @@ from gradio.utils import get_upload_folder
 
 from vitmsn import export
 from vitmsn.errors import FewShotError
+from vitmsn.ui import parts
 from vitmsn.ui.page import App
 from vitmsn.ui.state import Call
 from vitmsn.ui.studio import learn, opened
 
+PYTHON = (
+    "from vitmsn import Encoder, fewshot, gallery, image",
+    "encoder = Encoder.from_pretrained(None)  # the model that is chosen above",
+    'examples = gallery.Gallery.open("few-shot.zip", encoder)',
+    "lesson = fewshot.learn(examples.X, examples.y, feature_mean=encoder.feature_mean, pixels=examples.pixels)",
+    'query = image.decode("query.jpg")',
+    "print(lesson.answer(encoder.embed([query]), gallery.raw_pixels([query])))",
+    "",
+    "# the same on the command line",
+    "# python -m vitmsn fewshot predict few-shot.zip query.jpg --json",
+    "",
+    "# the checkpoint, unpacked",
+    "from transformers import pipeline",
+    'print(pipeline("image-classification", model="checkpoint")("query.jpg"))',
+)
 KINDS = ("bundle", "checkpoint", "embeddings")
 ABOUT = (
     "**Set**: examples, embeddings and settings in one zip, which opens again here, in Python and on the command line, "
@@ -55,6 +71,7 @@ def build(app: App, settings: list[Any], checked: Any) -> None:
         buttons = [gr.Button(words, elem_classes="msn-quiet-button") for words in ("Set", "Checkpoint", "Table")]
     with gr.Accordion("What these are", open=False):
         gr.Markdown(ABOUT)
+        gr.HTML(parts.in_python(*PYTHON))
     file = gr.DownloadButton("Download", visible="hidden", elem_id="fewshot-file")
     for kind, button in zip(KINDS, buttons, strict=True):
 
