@@ -244,20 +244,17 @@ def finetune(options: Options) -> Answer:
 
 
 def _classifier(source: str | Path, id2label: dict[int, str], seed: int) -> ViTMSNForImageClassification:
-    """What fine-tuning starts from. A trained head of the same classes stays: a new one would first drag the features
-    away from what they are good at (Kumar et al. 2022, arXiv 2202.10054)."""
+    """What fine-tuning starts from: the backbone under a new head. A linear head fitted on frozen features has weights
+    far too large to go on from: the loss diverges."""
     import torch
 
-    from vitmsn import checkpoint
     from vitmsn.config import VARIANTS
     from vitmsn.model import ViTMSNForImageClassification
 
     torch.manual_seed(seed)
     if source == "random":
         return ViTMSNForImageClassification(VARIANTS["tiny-8-64"].with_labels(id2label=id2label))
-    loaded = checkpoint.load(source)
-    same = bool(loaded.classifier) and loaded.config.id2label == id2label
-    return ViTMSNForImageClassification.from_pretrained(source, id2label=None if same else id2label)
+    return ViTMSNForImageClassification.from_pretrained(source, id2label=id2label)
 
 
 JUDGED = ("held-out pictures", "top-1", "top-5", "sure from")
