@@ -279,12 +279,20 @@ class ViTMSNModel(nn.Module):
         grid = self._check(pixel_values, bool_masked_pos, keep_indices, interpolate_pos_encoding)
         x = self.embeddings(pixel_values, grid, bool_masked_pos, keep_indices)  # (B, 1 + K, D)
         hidden_states, attentions = [x], []
+        room = None
+        if (
+            output_hidden_states and not torch.is_grad_enabled()
+        ):  # one block: kept among passing ones they split the heap
+            room = x.new_empty(len(self.layers) + 1, *x.shape)
+            room[0], hidden_states = x, [room[0]]
         for layer in self.layers:
             if self.gradient_checkpointing and self.training:
                 x, weights = recompute(layer, x, output_attentions, use_reentrant=False)
             else:
                 x, weights = layer(x, output_attentions)
-            if output_hidden_states:
+            if room is not None:
+                hidden_states.append(room[len(hidden_states)].copy_(x))
+            elif output_hidden_states:
                 hidden_states.append(x)
             if weights is not None:
                 attentions.append(weights)
