@@ -6,7 +6,7 @@ const HALF = 1.2; // of the frame: unit vectors around their mean hardly ever le
 // Okabe and Ito's colours, darker or lighter where the ground asks for it; the digit itself says which it is
 const LIGHT = ["#000000", "#9a6a00", "#0b6fa8", "#00795a", "#7a6f00", "#0058a0", "#b34400", "#a3487b", "#55607a", "#8b2a2a"];
 const DARK = ["#ffffff", "#e69f00", "#56b4e9", "#2fc79a", "#f0e442", "#7db8ff", "#ff8a4c", "#e79ac4", "#a9b3cc", "#ff9c9c"];
-const still = matchMedia("(prefers-reduced-motion: reduce)");
+const paper = matchMedia("print"), still = matchMedia("(prefers-reduced-motion: reduce)");
 let now = null, from = null, began = 0;
 
 function read() {
@@ -35,7 +35,7 @@ function draw() {
   const ratio = devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
   canvas.width = width * ratio;
   canvas.height = height * ratio;
-  const pen = canvas.getContext("2d"), dark = document.body.classList.contains("dark") && !matchMedia("print").matches;
+  const pen = canvas.getContext("2d"), dark = document.body.classList.contains("dark") && !paper.matches;
   pen.scale(ratio, ratio);
   pen.textAlign = "center";
   pen.textBaseline = "middle";
@@ -50,6 +50,7 @@ function draw() {
 }
 
 watch("value", read);
+paper.addEventListener("change", draw);
 new ResizeObserver(draw).observe(element);
 new MutationObserver(draw).observe(document.body, { attributeFilter: ["class"] }); // light and dark
 read();
