@@ -114,7 +114,7 @@ def test_rollout_goes_through_all_layers(attention: Page) -> None:
     expect(said(attention)).to_contain_text(re.compile(r"^Through layers 1 to \d+, most reaches CLS from row"))
     expect(attention.get_by_role("slider", name="range slider for Layer")).to_be_disabled()
     attention.locator(".msn-controls:visible").get_by_role("button", name="More").click()
-    start = attention.get_by_role("slider", name="range slider for Rollout from layer")
+    start = attention.get_by_role("slider", name="range slider for Back to layer")
     start.focus()
     attention.keyboard.press("ArrowRight")
     expect(said(attention)).to_contain_text("Through layers 2 to")
@@ -177,3 +177,48 @@ def test_on_a_phone(visit: Callable[..., Page]) -> None:
     shown(page).tap(position={"x": 20, "y": box["height"] - 20})
     expect(said(page)).to_contain_text("the patch at row 8, column 1")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_sorted_heads_relevance_and_colours_by_keyboard_and_in_the_address(visit: Callable[..., Page]) -> None:
+    page = visit(address=ADDRESS, height=1200)
+    expect(said(page)).to_contain_text("looks most at row")
+    page.get_by_label("Layer", exact=True).last.focus()  # the order of the maps: the next pill is "Most focused"
+    page.keyboard.press("Tab")
+    page.keyboard.press(" ")
+    expect(page.get_by_text("Most focused first; the numbers are layer.head.")).to_be_visible()
+    first = page.locator(".msn-sorted button[data-x='1'][data-y='1']")
+    first.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    expect(page.locator(".msn-sorted button[data-x='2'][data-y='1']")).to_have_attribute("aria-pressed", "true")
+    expect(said(page)).to_contain_text(re.compile(r"In layer \d, head \d, CLS"))
+    page.get_by_label("Relevance", exact=True).check()
+    expect(said(page)).to_contain_text(re.compile(r"^Through layers 1 to \d+, most speaks for .+ at row"))
+    expect(page.get_by_text("is its first answer")).to_be_visible()
+    page.get_by_label("Like a patch", exact=True).check()
+    expect(said(page)).to_contain_text("is most like row")
+    page.get_by_label("Colours", exact=True).first.check()
+    expect(said(page)).to_contain_text("three components explain")
+    expect(page.locator(".msn-components img")).to_have_count(3)
+    expect(page).to_have_url(re.compile(r"kind=colours"))
+    again = visit(address="?" + page.url.split("?")[1], height=1200)
+    expect(said(again)).to_have_text(said(page).inner_text())
+    expect(again.get_by_label("Most focused")).to_be_checked()
+
+
+def test_compare_and_take_away(attention: Page) -> None:
+    attention.get_by_role("button", name="Compare").click()
+    attention.get_by_label("Random weights", exact=True).check()
+    both = attention.locator("#attention-compare")
+    expect(both.locator("figure")).to_have_count(2)
+    expect(both.locator(".msn-ramp")).to_have_count(1)
+    expect(both).to_contain_text(re.compile(r"and random weights have [\d.]+ % of their attention"))
+    attention.get_by_role("button", name="Take it away").click()
+    attention.get_by_role("button", name="Make the files").click()
+    links = attention.locator("#attention-files a")
+    expect(links).to_have_count(3)
+    with attention.expect_download() as waiting:
+        links.nth(1).click()
+    assert waiting.value.suggested_filename.endswith("-cls.npz")
+    attention.get_by_role("button", name="Every head across depth").click()
+    expect(attention.get_by_role("img", name="Mean distance, patches of every head")).to_be_visible()

@@ -151,3 +151,47 @@ def test_on_a_phone(visit: Callable[..., Page]) -> None:
     shown(page).tap(position={"x": 20, "y": 20})
     expect(page.get_by_label("Painted", exact=True)).to_be_checked()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_hide_until_it_changes_its_mind_by_keyboard(visit: Callable[..., Page]) -> None:
+    page = visit(address=ADDRESS, height=1200)
+    expect(page.locator("#masking-prototypes")).to_contain_text("Cross-entropy")
+    expect(page.locator("#masking-attention figure")).to_have_count(2)
+    page.get_by_role("button", name="Hide until it changes its mind").press("Enter")
+    page.get_by_role("button", name="Find the patches that decide").press("Enter")
+    way = page.locator("#masking-search [data-steps]").first
+    expect(way).to_be_visible()
+    gone, slider = way.locator(".msn-gone"), way.get_by_role("slider")
+    slider.focus()
+    page.keyboard.press("Home")
+    expect(way.locator("output")).to_contain_text("0 of 64 hidden: still")
+    expect(gone).to_have_count(0)
+    page.keyboard.press("ArrowRight")
+    expect(gone).to_have_count(1)
+    way.get_by_role("button", name="Play").press("Enter")
+    expect(way.get_by_role("button", name="Pause")).to_be_visible()
+    expect(way.get_by_role("button", name="Play")).to_be_visible()  # at its end
+    assert slider.input_value() == slider.get_attribute("max")
+    page.get_by_role("button", name="Draw 16 masks").first.click()
+    page.get_by_role("button", name="Draw 16 masks").last.click()
+    page.get_by_role("button", name=re.compile("^Take seed 5:")).click()
+    expect(page.get_by_label("Seed", exact=True)).to_have_value("5")
+
+
+def test_curves_and_batches_while_another_visitor_works(visit: Callable[..., Page]) -> None:
+    page, other = (visit(address=ADDRESS, height=1200) for _ in range(2))
+    page.get_by_role("button", name="Curves over the ratio").click()
+    page.get_by_role("button", name="Measure the curves").click()
+    expect(page.locator("#masking-curves svg").first).to_be_visible()
+    other.get_by_label("Focal", exact=True).check()
+    expect(shown(other)).to_have_attribute("alt", re.compile("Focal mask: "))
+    expect(shown(page)).to_have_attribute("alt", "Random mask: 19 of 64 patches are left")
+    expect(page.locator("#masking-curves .msn-sentence")).to_contain_text("the embedding stays")
+    expect(page.locator("#masking-curves svg")).to_have_count(4)
+    page.get_by_role("button", name="Several pictures: which withstand it").click()
+    page.get_by_role("button", name="Take the example photographs").click()
+    rows = page.locator("#masking-batch tbody tr")
+    expect(rows.first).to_be_visible()
+    page.locator("#masking-batch").get_by_role("button", name="File").click()
+    names = page.locator("#masking-batch tbody td:nth-child(2)").all_inner_texts()
+    assert len(names) > 3 and names == sorted(names, key=str.casefold)
