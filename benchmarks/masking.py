@@ -13,11 +13,13 @@ with them, so that what a cheaper step saves is spent on more pictures.
 from __future__ import annotations
 
 import argparse
+import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -74,7 +76,7 @@ def cost() -> None:
 def _memory(ratio: float | None) -> float:
     """Peak resident MB of a process that does such a step (``None``: of one with weights and gradients alone)."""
     code = f"""if True:
-        import resource, torch
+        import torch
         from benchmarks import masking
         torch.set_num_threads(1)
         model = masking.ViTMSNModel(masking.VARIANTS["small-16"])
@@ -84,11 +86,18 @@ def _memory(ratio: float | None) -> float:
             torch.randn({BATCH}, 3, 224, 224)
         else:
             masking._step(model, {ratio})
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        print(masking._peak())
     """
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    unit = 1024 if sys.platform == "linux" else 1024 * 1024  # kB, or bytes on macOS
-    return int(done.stdout) / unit
+    return float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+
+
+def _peak() -> float:
+    """Peak resident MB of this process. Linux's ru_maxrss would be that of whoever started it, when that is more."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on macOS
 
 
 SETTINGS: dict[str, dict[str, Any]] = {
