@@ -70,7 +70,7 @@ def verdict(run: Run) -> str:
     """What a run that is over was an example of."""
     first, last = run.frames[0], run.frames[-1]
     if collapsed(run):
-        return "It collapsed: every picture falls on the same prototype, all views agree, and nothing was learned."
+        return "It collapsed: every picture falls on the same prototype, all views agree, and nothing is left to learn."
     if last["knn"] > first["knn"] + 0.02:
         return "Nobody told it a label: they are only used to count."
     return ""
