@@ -58,6 +58,7 @@ def test_the_map_is_drawn_and_linked_with_the_list_both_ways(page: Page) -> None
 
 
 def test_a_lasso_chooses_points_and_gives_them_a_class(page: Page) -> None:
+    page.set_viewport_size({"width": 1280, "height": 1400})  # all of the map is in sight
     page.wait_for_function("document.querySelector('.msn-map canvas').width > 300")
     box = page.locator(".msn-map canvas").bounding_box()
     assert box is not None
