@@ -30,7 +30,7 @@ def test_a_set_opens_again_here_and_in_python(taught: Call, call: Callable[..., 
     path, said = takeaway.make(taught, "bundle", "knn", 3, 0.1)
     assert said == "" and path.name == "few-shot.zip" and len(path.parent.name) == 32
     back = Gallery.open(path, tiny)
-    assert back.settings == {"method": "knn", "k": 3, "caution": 0.1}
+    assert back.settings == {"method": "knn", "k": 3, "temperature": 0.07, "caution": 0.1}
     other = call()
     fewshot.unzip(other, str(path))
     assert studio_of(other).gallery.counts == {"red": 4, "blue": 4} and not len(studio_of(other).queries)

@@ -29,7 +29,8 @@ def _lesson(gallery: Gallery, encoder: Encoder, caution: float) -> Lesson:
     from vitmsn import fewshot
 
     method, k = gallery.settings.get("method", "auto"), gallery.settings.get("k", 5)
-    if method not in fewshot.METHODS or not isinstance(k, int):
+    temperature = gallery.settings.get("temperature", 0.07)
+    if method not in fewshot.METHODS or not isinstance(k, int) or not isinstance(temperature, (int, float)):
         raise InputError(f"The bundle asks for the classifier {method!r}; known are {', '.join(fewshot.METHODS)}.")
     return fewshot.learn(
         gallery.X,
@@ -37,6 +38,7 @@ def _lesson(gallery: Gallery, encoder: Encoder, caution: float) -> Lesson:
         method,
         feature_mean=encoder.feature_mean,
         k=k,
+        temperature=temperature,
         caution=caution,
         pixels=gallery.pixels,
         examples=gallery.enabled,
@@ -51,7 +53,7 @@ def fewshot_train(options: Options) -> Answer:
 
     encoder = load_encoder(options)
     gallery = Gallery(encoder)
-    gallery.settings = {"method": options.method, "k": options.k, "caution": options.caution}
+    gallery.settings = {name: getattr(options, name) for name in ("method", "k", "temperature", "caution")}
     read = read_folder if Path(options.examples).is_dir() else read_zip
     added = gallery.extend(read(options.examples), encoder, Bar("examples"))
     for skipped in added.skipped:

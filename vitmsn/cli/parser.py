@@ -134,6 +134,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("examples", help="a folder or a zip with a folder of pictures for each class")
     add("--method", choices=FEWSHOT, default="auto", help="auto: centroid up to two examples, then ridge; or pixels")
     add("--k", type=int, default=5, help="neighbours of knn (default: 5)")
+    add("--temperature", type=float, default=0.07, help="of knn's vote: small trusts the nearest (default: 0.07)")
     add("--caution", type=float, default=0.05, help="share of good pictures that 'none of these' may cost")
     add("--checkpoint", metavar="FOLDER", help="write backbone and linear head too, for transformers' pipeline")
     _usual(add, "write what was learned to a .zip bundle, for `predict` and for the page", ".zip")

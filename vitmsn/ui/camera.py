@@ -27,7 +27,7 @@ PANEL = (
 )
 
 
-def frame(call: Call, method: str, k: int, caution: float) -> str:
+def frame(call: Call, method: str, k: int, caution: float, temperature: float = 0.07) -> str:
     """What is said of the frame that came. `data-n` repeats its number, so that the page knows which one it was."""
     number, data = call.chosen("n"), call.chosen("frame")
     if not isinstance(number, int) or not isinstance(data, str) or not data.startswith(START) or len(data) > MOST:
@@ -38,7 +38,7 @@ def frame(call: Call, method: str, k: int, caution: float) -> str:
         raise InputError("The camera sent something else than a small picture; load the page again.") from None
     with opened(call) as (studio, encoder):
         try:
-            lesson = studio.lesson(encoder, method, k, caution)
+            lesson = studio.lesson(encoder, method, k, caution, temperature)
         except FewShotError:
             return f'<p data-n="{number}" class="msn-hint">Give two classes some pictures, and it has learned them.</p>'
         classes = studio.gallery.classes

@@ -35,10 +35,10 @@ Page = tuple[str, str, str, str]  # cards, trust, answers, In Python
 # ------------------------------------------------------------------------------------------------------ what one does
 
 
-def answer(call: Call, method: str = "auto", k: float = 5, caution: float = 5) -> Page:
+def answer(call: Call, method: str = "auto", k: float = 5, caution: float = 5, temperature: float = 0.07) -> Page:
     """The three steps as they stand."""
     with opened(call) as (studio, encoder):
-        settings = _settings(method, k, caution)
+        settings = _settings(method, k, caution, temperature)
         shown, code, ask = board.cards(studio), _python(call, studio, settings), board.asking(studio)
         try:
             lesson = studio.lesson(encoder, *settings)
@@ -50,13 +50,17 @@ def answer(call: Call, method: str = "auto", k: float = 5, caution: float = 5) -
         return shown, trust.trust(studio, lesson, settings[0] != "auto"), ask + answered, code
 
 
-def _settings(method: Any = "auto", k: Any = 5, caution: Any = 5) -> tuple[str, int, float]:
+def _settings(
+    method: Any = "auto", k: Any = 5, caution: Any = 5, temperature: Any = 0.07
+) -> tuple[str, int, float, float]:
     if method not in METHODS:
         raise InputError(f"There is no method {str(method)[:32]!r}; choose one of {', '.join(METHODS)}.")
     number = isinstance(caution, (int, float)) and math.isfinite(caution)
     if not number or not 0 <= caution <= 100:
         raise InputError(f"The share is {caution!r}; it must be from 0 to 100 %.")
-    return method, whole(k, "k", 1, MAX_K), caution / 100
+    if not isinstance(temperature, (int, float)) or not 0.01 <= temperature <= 1:
+        raise InputError(f"The temperature is {temperature!r}; it must be from 0.01 to 1.")
+    return method, whole(k, "k", 1, MAX_K), caution / 100, float(temperature)
 
 
 def start(call: Call, name: str, *settings: Any) -> Page:
@@ -186,12 +190,12 @@ def _missing(studio: Studio) -> str:
     return "Give a second class some pictures, and it has learned them." if filled == 1 else "Two classes are needed."
 
 
-def _python(call: Call, studio: Studio, settings: tuple[str, int, float]) -> str:
-    method, k, _ = settings
+def _python(call: Call, studio: Studio, settings: tuple[str, int, float, float]) -> str:
+    method, k, _, temperature = settings
     center = "" if studio.gallery.shots >= ENOUGH else "center=encoder.feature_mean"
     made = {
         "auto": f"fewshot.automatic(examples.shots{center and ', ' + center})",
-        "knn": f"fewshot.KNNClassifier(n_neighbors={k}{center and ', ' + center})",
+        "knn": f"fewshot.KNNClassifier({k}, temperature={temperature:g}{center and ', ' + center})",
         "centroid": f"fewshot.CentroidClassifier({center})",
         "ridge": f"fewshot.RidgeClassifier({center})",
         "logistic": f"fewshot.LogisticClassifier({center})",
@@ -321,6 +325,10 @@ def build(app: App) -> None:
                 info="Automatic: centroids at one or two examples per class, ridge above, raw pixels where better.",
             )  # fmt: skip
             k = gr.Slider(1, MAX_K, 5, step=1, label="k", info="How many of the nearest examples vote.", visible=False)
+            temperature = gr.Slider(
+                0.01, 1, 0.07, step=0.01, label="Temperature", visible=False,
+                info="Of the vote: low, the nearest decides; high, all k count alike.",
+            )  # fmt: skip
             with gr.Accordion("More", open=False):
                 caution = gr.Slider(
                     0, 30, 5, step=1, label="How careful: share of your own examples it may turn away, in %",
@@ -330,7 +338,7 @@ def build(app: App) -> None:
         with gr.Column(min_width=280):
             gr.HTML(_step(3, "Try it"))
             failed = app.notice()
-            settings: list[Any] = [method, k, caution]
+            settings: list[Any] = [method, k, caution, temperature]
             camera.build(app, settings, _settings)
             tried = gr.HTML(js_on_load=SCRIPT, elem_id="fewshot-try")
             gr.HTML(_step(4, "Take it away"))
@@ -350,8 +358,8 @@ def build(app: App) -> None:
     app.on(tried.files, uploads(ask), settings, page, notice=failed, **there, **teach)
     for part, said in ((shown, line), (trusted, doubt), (tried, failed)):
         app.on(part.act, act, settings, page, notice=said, **teach)
-    app.on([method.input, k.input, caution.input], answer, settings, page, notice=doubt)
-    app.on(method.change, _ask_k, [method], [k], notice=doubt, show_progress="hidden")
+    app.on([method.input, k.input, caution.input, temperature.input], answer, settings, page, notice=doubt)
+    app.on(method.change, _ask_k, [method], [k, temperature], notice=doubt, show_progress="hidden")
     app.stop(stop)
     app.link("classifier", method, _known)
     app.link("k", k, lambda text: whole(float(text), "k", 1, MAX_K))
@@ -378,7 +386,7 @@ def _start(name: str, call: Call, *settings: Any) -> Page:
 
 
 def _ask_k(call: Call, method: str) -> Any:
-    return gr.update(visible=method == "knn")
+    return [gr.update(visible=method == "knn")] * 2
 
 
 def _known(text: str) -> str:

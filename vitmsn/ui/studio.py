@@ -47,7 +47,12 @@ METHODS = {
 
 
 def learn(
-    gallery: Gallery, feature_mean: np.ndarray | None, method: str = "auto", k: int = 5, caution: float = 0.05
+    gallery: Gallery,
+    feature_mean: np.ndarray | None,
+    method: str = "auto",
+    k: int = 5,
+    caution: float = 0.05,
+    temperature: float = 0.07,
 ) -> Lesson:
     """`fewshot.learn` on a gallery's examples, with their raw pixels to compare with."""
     return fewshot.learn(
@@ -56,6 +61,7 @@ def learn(
         method,
         feature_mean=feature_mean,
         k=k,
+        temperature=temperature,
         caution=caution,
         pixels=gallery.pixels,
         examples=gallery.enabled,
@@ -263,11 +269,12 @@ class Studio:
 
     # Reading
 
-    def lesson(self, encoder: Encoder, method: str, k: int, caution: float) -> Lesson:
+    def lesson(self, encoder: Encoder, method: str, k: int, caution: float, temperature: float = 0.07) -> Lesson:
         """The classifier for these settings, learned once per version."""
-        asked = (self.version, encoder.fingerprint, method, k if method == "knn" else 0, caution)
+        voting = (k, temperature) if method == "knn" else ()
+        asked = (self.version, encoder.fingerprint, method, voting, caution)
         if self._lesson is None or self._lesson[0] != asked:
-            self._lesson = (asked, learn(self.gallery, encoder.feature_mean, method, k, caution))
+            self._lesson = (asked, learn(self.gallery, encoder.feature_mean, method, k, caution, temperature))
         return self._lesson[1]
 
     def url(self, example: Example, side: int = SIDE) -> str:

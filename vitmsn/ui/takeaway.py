@@ -42,7 +42,7 @@ ABOUT = (
 )
 
 
-def make(call: Call, kind: str, method: str, k: int, caution: float) -> tuple[Path, str]:
+def make(call: Call, kind: str, method: str, k: int, caution: float, temperature: float = 0.07) -> tuple[Path, str]:
     """(the file, what there is to say of it). The folder's name is a secret, since files are served by their path."""
     with opened(call) as (studio, encoder):
         if not len(studio.gallery):
@@ -50,13 +50,13 @@ def make(call: Call, kind: str, method: str, k: int, caution: float) -> tuple[Pa
         folder = Path(get_upload_folder()) / secrets.token_hex(16)
         folder.mkdir(parents=True)
         if kind == "bundle":
-            studio.gallery.settings = {"method": method, "k": k, "caution": caution}
+            studio.gallery.settings = {"method": method, "k": k, "temperature": temperature, "caution": caution}
             return studio.gallery.save(folder / "few-shot.zip"), ""
         if kind == "embeddings":
             file = folder / "embeddings.csv"
             file.write_text(export.embeddings_csv(studio.gallery), encoding="utf-8-sig", newline="")
             return file, ""
-        lesson = learn(studio.gallery, encoder.feature_mean, method, k, caution)
+        lesson = learn(studio.gallery, encoder.feature_mean, method, k, caution, temperature)
         linear = export.linear_lesson(lesson, studio.gallery, encoder)
         said = ""
         if linear.method != lesson.method:
