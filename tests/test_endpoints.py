@@ -18,6 +18,7 @@ from PIL import Image
 from tests.conftest import Served
 from vitmsn import limits
 from vitmsn.encoder import Encoder
+from vitmsn.look import look
 from vitmsn.ui import examples
 
 
@@ -129,6 +130,20 @@ def test_embed_is_the_library(client: Client, encoder: Encoder, photographs: lis
     assert answer["dim"] == encoder.config.hidden_size and answer["model"] == encoder.name
     assert answer["files"] == [Path(path).name for path in photographs] and answer["refused"] == []
     np.testing.assert_allclose(answer["embeddings"], encoder.embed(photographs), rtol=1e-3, atol=1e-3)
+
+
+def test_looking_and_hiding_are_the_library(client: Client, encoder: Encoder, photographs: list[str]) -> None:
+    file = handle_file(photographs[0])
+    _, found = client.predict(image=file, kind="relevance", head=-1, keep=60, api_name="/attention")
+    expected = look(encoder, photographs[0], "relevance")
+    assert found["label"] == expected.label
+    np.testing.assert_allclose(found["map"], expected.values / expected.values.sum(), atol=1e-4)
+    _, hidden = client.predict(image=file, kind="block", ratio=0.5, seed=3, api_name="/mask")
+    assert hidden["kept"] == 32 and hidden["cross_entropy_least"] < hidden["cross_entropy"]
+    _, decided = client.predict(image=file, api_name="/mask_search")
+    assert decided["answer"] == encoder.classify(photographs[0])[0].labels[0] and decided["keeps"]
+    curve = client.predict(image=file, seeds=1, api_name="/mask_curve")
+    assert len(curve["hidden"]) == 20 and curve["kept"][0] == 64
 
 
 def test_thirty_hostile_files_get_a_message_each_and_the_app_goes_on(
