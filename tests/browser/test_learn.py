@@ -25,7 +25,7 @@ def test_the_walk_by_mouse_keyboard_and_link(visit: Visit) -> None:
     assert "becomes 6 views" in sentence(page, 2)
     page.keyboard.press("Enter")  # the button still has the focus
     assert "dropped" in sentence(page, 3)
-    page.keyboard.press("ArrowRight")  # as a presenter's clicker does
+    page.keyboard.press("ArrowRight")
     assert "tokens" in sentence(page, 4)
     page.get_by_role("radio", name="3 Patches").focus()
     page.keyboard.press("Space")
