@@ -35,6 +35,7 @@ def test_a_set_opens_again_here_and_in_python(taught: Call, call: Callable[..., 
     fewshot.unzip(other, str(path))
     assert studio_of(other).gallery.counts == {"red": 4, "blue": 4} and not len(studio_of(other).queries)
     assert studio_of(other).undo == "opened a saved set"
+    assert "saved with the classifier k nearest examples" in other.message
 
 
 def test_a_checkpoint_and_a_table(taught: Call) -> None:

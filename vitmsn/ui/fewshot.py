@@ -86,7 +86,13 @@ def unzip(call: Call, path: str | None, *settings: Any) -> Page | Any:
         raise InputError("No zip came; choose one whose folders are the classes.")
     if gallery.Gallery.is_bundle(path):
         with opened(call) as (studio, encoder):
-            studio.reopen(encoder, gallery.Gallery.open(path, encoder))
+            studio.reopen(encoder, gallery.Gallery.open(path, encoder, progress=call.progress))
+            saved = studio.gallery.settings.get("method")
+            if saved in METHODS and saved != (settings or ("auto",))[0]:
+                name = METHODS[saved]
+                call.message = (
+                    f"This set was saved with the classifier {name}; choose it in step 2 for the same answers."
+                )
             return answer(call, *settings)
     entries = archive.read_zip(path)
     with opened(call) as (studio, encoder):
