@@ -26,7 +26,7 @@ from vitmsn.ui import build
 from vitmsn.ui.page import App
 from vitmsn.ui.state import EMBEDDED, RANDOM, Models
 
-PUBLIC = {"classify", "attention", "mask", "few_shot", "embed", "map"}
+PUBLIC = {"classify", "attention", "mask", "mask_curve", "mask_search", "few_shot", "embed", "map"}
 
 
 @pytest.fixture

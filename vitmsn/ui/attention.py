@@ -413,6 +413,8 @@ def _links(app: App, controls: dict[str, Any], encoder: Encoder) -> None:
     app.link("order", controls["order"], lambda text: _one_of(text, heads.ORDERS))
     app.link("beside", controls["beside"], lambda text: _one_of(text, compare.BESIDE))
     app.link("other", controls["other"], lambda text: _one_of(text, compare.names()))
+    app.link("other_hidden", controls["ratio"], lambda text: _linked(text, 0, compare.MOST_RATIO))
+    app.link("other_seed", controls["seed"], lambda text: _linked(text, 0, compare.MOST_SEED))
 
 
 def _one_of(text: str, known: Any) -> str:

@@ -28,7 +28,8 @@ BESIDE = {
 }
 OWN = "own"
 SIDE = 480  # pixels of the longer side of each
-MOST_RATIO = 95
+MOST_RATIO = 95  # percent
+MOST_SEED = 2**31 - 2  # the second of two masks takes the next
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def _sides(call: Call, ask: Ask, found: Sight) -> list[tuple[str, Encoder, Pictu
     if ask.beside == "picture":
         second = _picture(call, ask.other)
         return [here, ("the other one", encoder, second, _at_most(encoder, second, ask))]
-    seed = whole(ask.seed or 0, "seed", 0, 2**31 - 2)
+    seed = whole(ask.seed or 0, "seed", 0, MOST_SEED)
     share = whole(ask.ratio, "Hidden", 0, MOST_RATIO) / 100
     first, second_mask = (_masked(encoder, picture, ask, found, share, seed + step) for step in (0, 1))
     name = f"{ask.ratio} % hidden, seed"
