@@ -155,6 +155,7 @@ def lonely(X: ArrayLike, y: ArrayLike, center: ArrayLike | None = None) -> Array
 # --- would more examples help? -------------------------------------------------------------------------------------
 
 POINTS = (1, 2, 3, 5, 8, 12, 20, 32, 50, 80, 128)  # examples of each class on a learning curve
+ENOUGH = 0.97  # share right from which there is little left to gain
 LEARNED = 0.75  # share of a class that is learned at most: the others ask
 DRAWS = 20  # of each number, fewer where there are many examples
 
@@ -180,9 +181,9 @@ class LearningCurve:
 
     @property
     def helps(self) -> bool:
-        """Whether more examples promise more: the last doubling brought over two points, and more than chance does."""
+        """Whether more promise more: the last doubling brought over two points, more than chance does, and some are left."""
         doubt = float(np.hypot(self.error[-1], self.error[self._half]))
-        return self.rise > max(0.02, 2 * doubt)
+        return bool(self.accuracy[-1] < ENOUGH and self.rise > max(0.02, 2 * doubt))
 
     @property
     def neediest(self) -> str:
@@ -197,7 +198,7 @@ class LearningCurve:
         said = f"From {half} to {last} examples of each class it went from {before:.0%} to {now:.0%} right"
         if self.helps:
             return f"{said}: more examples will help, most of {self.neediest}."
-        if now > 0.95:
+        if now >= ENOUGH:
             return f"{said}: there is little left to gain."
         return f"{said}: more examples like these will change little; different ones might."
 
