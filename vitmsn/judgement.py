@@ -181,7 +181,7 @@ class LearningCurve:
 
     @property
     def helps(self) -> bool:
-        """Whether more promise more: the last doubling brought over two points, more than chance does, and some are left."""
+        """Whether more promise more: the last doubling brought over two points, beyond chance, and some are left."""
         doubt = float(np.hypot(self.error[-1], self.error[self._half]))
         return bool(self.accuracy[-1] < ENOUGH and self.rise > max(0.02, 2 * doubt))
 
