@@ -57,7 +57,8 @@ def test_a_collapse_is_called_one() -> None:
     assert watch.collapsed(run(START, COLLAPSED)) and not watch.collapsed(run(START, LEARNED))
     assert not watch.collapsed(run(START)) and not watch.collapsed(run(START, frame(9, 0.6, 1, 3.9)))
     said = watch.sentence(run(START, COLLAPSED, ended="finished"))
-    assert "It collapsed" in said and "1 of 64 prototypes" in said and "label" not in said
+    assert "on the same prototype" in said and "1 of 64 prototypes" in said and "label" not in said
+    assert "on the same two prototypes" in watch.sentence(run(START, frame(60, 0.6, 2, 0.3)))
 
 
 def test_the_charts_hold_what_to_compare_with() -> None:

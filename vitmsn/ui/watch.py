@@ -48,7 +48,7 @@ def sentence(run: Run) -> str:
         "time": f" Its {limits.LIVE_SECONDS} s were over before its last step: this machine is busy.",
         "left": " It ended because nobody looked.",
     }.get(run.ended, "")
-    return f"{begun}, {learned}; {used}.{over}{' ' + verdict(run) if run.ended else ''}"
+    return f"{begun}, {learned}; {used}.{over}{' ' + verdict(run) if run.ended or collapsed(run) else ''}"
 
 
 def recorded() -> Run:
@@ -70,7 +70,8 @@ def verdict(run: Run) -> str:
     """What a run that is over was an example of."""
     first, last = run.frames[0], run.frames[-1]
     if collapsed(run):
-        return "It collapsed: every picture falls on the same prototype, all views agree, and nothing is left to learn."
+        same = "prototype" if last["prototypes_in_use"] == 1 else "two prototypes"
+        return f"It collapsed: every picture falls on the same {same}, all views agree, and nothing is left to learn."
     if last["knn"] > first["knn"] + 0.02:
         return "Nobody told it a label: they are only used to count."
     return ""
