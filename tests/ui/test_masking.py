@@ -23,7 +23,7 @@ from vitmsn.ui.state import RANDOM, Call
 
 CONTROLS = [field.name for field in fields(Ask)]
 RESULTS = ["film", "curves", "search", "batch"]
-NAMES = ["view", "sentence", "figures", "bars", "chart", "code", "prototypes", "attention", *RESULTS]
+NAMES = ["view", "sentence", "figures", "bars", "chart", "code", "prototypes", "attention", "brush", *RESULTS]
 NAMES += [*CONTROLS, "again", "invert", "clear"]
 
 
@@ -219,6 +219,21 @@ def test_a_click_on_a_drawn_mask_goes_on_from_it(call: Callable[..., Call]) -> N
     assert changes(out)["kind"] == "painted"
     after = ~masks.read_painted(changes(out)["paint"], (4, 4))
     assert np.argwhere(before != after).tolist() == [[0, 0]]
+
+
+def test_a_stroke_hides_all_it_crossed_or_shows_them_again(call: Callable[..., Call]) -> None:
+    visit = click(call(), cells=[[0, 0], [0, 1], [1, 1]])
+    out = answered(visit, Ask("painted", paint="4.4"), masking.stroke)
+    assert changes(out) == {"paint": "1.1-1.2, 2.2, 4.4"} and 'data-rows="4" data-columns="4"' in out["brush"]
+    out = answered(visit, Ask("painted", paint="1.1, 4.4"), masking.stroke)
+    assert changes(out) == {"paint": "4.4"}, "it began on a hidden one"
+    assert changes(answered(visit, Ask(ratio=50), masking.stroke))["kind"] == "painted"
+
+
+@pytest.mark.parametrize("cells", [None, [], "x", [[0]], [[0, 4]], [[-1, 0]], [["a", 0]], [[0, 0]] * 17])
+def test_a_stroke_that_is_none_is_refused(call: Callable[..., Call], cells: Any) -> None:
+    with pytest.raises(InputError):
+        answered(click(call(), cells=cells), Ask("painted"), masking.stroke)
 
 
 def test_the_last_patch_cannot_be_hidden(call: Callable[..., Call]) -> None:

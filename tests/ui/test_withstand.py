@@ -45,7 +45,7 @@ def test_results_are_emptied_when_they_speak_of_something_else(call: Callable[..
 
     def results(ask: Ask) -> list[bool]:
         """Which of the film, the curves, the search and the batch are emptied by this answer."""
-        return [value == "" for value in masking.answer(visit, *vars(ask).values())[8:12]]
+        return [value == "" for value in masking.answer(visit, *vars(ask).values())[9:13]]
 
     assert results(Ask(ratio=50)) == [False] * 4
     withstand.film(visit, *PLAIN)
@@ -66,7 +66,7 @@ def test_the_film_goes_on_from_the_seed_and_a_click_takes_one(call: Callable[...
 
     visit.event = gr.EventData(None, {"seed": 12})
     out = masking.take(visit, *vars(Ask("painted", paint="1.1")).values())
-    assert out[12]["value"] == "random" and out[14]["value"] == 12
+    assert out[13]["value"] == "random" and out[15]["value"] == 12
     visit.event = gr.EventData(None, {"seed": "x"})
     with pytest.raises(InputError, match="seed is 'x'"):
         masking.take(visit, *PLAIN)

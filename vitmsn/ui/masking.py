@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -19,9 +20,10 @@ from vitmsn.ui.page import App, Photo, milliseconds, whole
 from vitmsn.ui.state import Call
 
 SHOWN = 5  # answers compared
+PAINTING = Path(__file__).with_name("paint.js").read_text(encoding="utf-8")
 SLOW = 50  # milliseconds of a view that is measured only once
 
-KIND = "Random: patches drawn one by one. Focal: all but one rectangle. Block: rectangles. Painted: yours, by clicks."
+KIND = "Random: patches drawn one by one. Focal: all but one rectangle. Block: rectangles. Painted: click, or drag."
 RATIO = "Of the patches."
 SEED = "Names the draw."
 PAINT = "row.column, or row.column-row.column for a rectangle: 2.3, 4.1-5.8"
@@ -142,6 +144,26 @@ def take(call: Call, *controls: Any) -> list[Any]:
     return _answer(call, asked, replace(asked, kind=series(asked.kind), seed=seed))
 
 
+def stroke(call: Call, *controls: Any) -> list[Any]:
+    """Patches were painted over in one stroke: all hidden, or all shown where the first of them was hidden."""
+    asked, grid = Ask(*controls), patches.grid(call.encoder)
+    hidden = ~kept_grid(asked, grid) if asked.kind != "painted" else masking.read_painted(asked.paint, grid)
+    cells = call.chosen("cells")
+    if not isinstance(cells, list) or not 0 < len(cells) <= hidden.size:
+        raise InputError("That stroke carried no patches; paint over the picture again.")
+    places = [_cell(cell, grid) for cell in cells]
+    value = not hidden[places[0]]
+    for place in places:
+        hidden[place] = value
+    return _answer(call, asked, replace(asked, kind="painted", paint=masking.write_painted(hidden)))
+
+
+def _cell(cell: Any, grid: tuple[int, int]) -> tuple[int, int]:
+    if not isinstance(cell, list) or len(cell) != 2:
+        raise InputError("That stroke carried no patches; paint over the picture again.")
+    return whole(cell[0], "row", 0, grid[0] - 1), whole(cell[1], "column", 0, grid[1] - 1)
+
+
 def invert(call: Call, *controls: Any) -> list[Any]:
     """Hide what is shown, show what is hidden."""
     asked = Ask(*controls)
@@ -176,6 +198,7 @@ def _answer(call: Call, asked: Ask, ask: Ask) -> list[Any]:
         parts.in_python("import torch", "from vitmsn import Encoder, masking", call.python, *_code(call, ask, found)),
         evidence.prototypes(encoder, found.full, found.masked, call.name),
         evidence.attention(encoder, picture, found.kept),
+        f'<span data-rows="{found.kept.shape[0]}" data-columns="{found.kept.shape[1]}"></span>',
         *withstand.stale(call, ask),
         *_controls(asked, ask),
     ]
@@ -301,7 +324,11 @@ def build(app: App) -> None:
             picture = app.picture("masking")
             with gr.Column(elem_classes="msn-controls"):
                 kind = gr.Radio(
-                    [(label, name) for name, label in KINDS.items()], value="random", label="Mask", info=KIND
+                    [(label, name) for name, label in KINDS.items()],
+                    value="random",
+                    label="Mask",
+                    info=KIND,
+                    elem_id="mask-kind",
                 )
                 with gr.Row():
                     ratio = gr.Slider(0, MOST_RATIO, 70, step=5, label="Hidden, %", info=RATIO)
@@ -323,7 +350,8 @@ def build(app: App) -> None:
     controls = [kind, ratio, seed, paint]
     sections = withstand.Sections()
     code = gr.HTML()
-    outputs = [shown, said, numbers, bars, drawn, code, loss, looks, *sections.results]
+    brush = gr.HTML(js_on_load=PAINTING, elem_classes="msn-brush")
+    outputs = [shown, said, numbers, bars, drawn, code, loss, looks, brush, *sections.results]
     outputs += [*controls, more, opposite, nothing]
     app.answer("masking", answer, controls, outputs, again=[ratio.input, seed.input, paint.submit, paint.blur])
     notice = app.panels["masking"].notice
@@ -337,6 +365,7 @@ def build(app: App) -> None:
     ):
         app.on(event, fn, controls, outputs, notice=notice)
     sections.connect(app, controls, notice)
+    app.on(brush.click, stroke, controls, outputs, notice=notice)
     app.on(sections.film.click, take, controls, outputs, notice=notice)
     app.link("mask", kind, _kind)
     app.link("hidden", ratio, lambda text: _number(text, MOST_RATIO))
