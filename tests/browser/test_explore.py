@@ -62,8 +62,9 @@ def test_a_lasso_chooses_points_and_gives_them_a_class(page: Page) -> None:
     page.wait_for_function("document.querySelector('.msn-map canvas').width > 300")
     box = page.locator(".msn-map canvas").bounding_box()
     assert box is not None
-    corners = [(2, 2), (box["width"] - 2, 2), (box["width"] - 2, box["height"] - 2), (2, box["height"] - 2), (2, 2)]
-    page.mouse.move(box["x"] + 2, box["y"] + 2)
+    right, bottom = box["width"] - 14, box["height"] - 14  # the map's corners are round
+    corners = [(14, 14), (right, 14), (right, bottom), (14, bottom), (14, 14)]
+    page.mouse.move(box["x"] + 14, box["y"] + 14)
     page.mouse.down()
     for x, y in corners:
         page.mouse.move(box["x"] + x, box["y"] + y, steps=3)
@@ -114,6 +115,9 @@ def test_a_phone_and_the_dark(visit: Visit) -> None:
     phone = visit(width=390, height=844, touch=True, dark=True, address="?tab=explore")
     expect(phone.locator(".msn-gallery li")).to_have_count(48)
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    expect(phone.get_by_role("button", name="Draw with a finger")).to_be_visible()
+    edge = phone.get_by_label("Mislabelled?").locator("xpath=..").bounding_box()
+    assert edge is not None and edge["x"] + edge["width"] <= 390  # all controls are in reach
     phone.wait_for_function("document.querySelector('.msn-map canvas').width > 300")
     assert drawn(phone) > 3000
     phone.locator(".msn-gallery button").nth(5).tap()

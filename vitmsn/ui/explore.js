@@ -7,6 +7,7 @@ const SIZE = 11; // radius of a point, while there are few
 const FACE = 16; // half the side of a picture on the map
 const WAIT = 120; // milliseconds of rest before a picture that is not in the list is asked for
 const still = matchMedia("(prefers-reduced-motion: reduce)");
+const coarse = matchMedia("(any-pointer: coarse)"); // fingers scroll; they draw when they are told to
 let points = [], known = new Map(), from = new Map(), began = 0, lit = null, chosen = null, asked = "";
 let picked = new Set(), loop = null, lasso = false, moved = false, ground = null, peeking = 0;
 const peeked = new Map(), faces = new Map();
@@ -25,6 +26,7 @@ function read() {
   if (!known.has(chosen)) chosen = null;
   picked = new Set([...picked].filter((id) => known.has(id)));
   ground = null;
+  part("[data-lasso]").hidden = !coarse.matches;
   showPicked();
   draw();
   const wanted = map.dataset.wanted;
