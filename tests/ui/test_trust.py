@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import numpy as np
@@ -79,6 +80,8 @@ def test_raw_pixels_are_the_line_to_beat(tiny: Encoder) -> None:
     assert lesson.pixels is not None and lesson.pixels.right == lesson.judged.right == 8
     assert trust.baseline(lesson).startswith("Raw pixels, without the model, do as well: 100 %.")
     assert trust.baseline(learn(shown.gallery, None, "pixels")) == ""
+    chosen = dataclasses.replace(lesson, method="pixels", reason="the model finds all examples alike")
+    assert trust.baseline(chosen).endswith("without the model, because the model finds all examples alike.")
     asked = trust.trust(shown, learn(shown.gallery, None, "pixels"), True)
     assert "compared pixel by pixel" in asked and "Chosen because" not in asked
     assert "Chosen because of this: 4 examples in the smallest class." in trust.trust(shown, lesson, False)

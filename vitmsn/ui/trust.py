@@ -33,12 +33,12 @@ def trust(studio: Studio, lesson: Lesson, asked: bool) -> str:
     asked: whether the method was chosen by hand rather than automatically.
     """
     chosen = f"{METHODS[lesson.method]}: {EXPLAINED[lesson.method]}."
-    if not asked and lesson.reason:
+    if not asked and lesson.reason and lesson.method != "pixels":
         chosen = f"{chosen} Chosen because of this: {lesson.reason}."
     if lesson.few:
         rough = "are a guess, since no class has two examples" if max(lesson.counts.values()) < 2 else "are rough"
         said = f"Until then the confidences {rough}, and 'none of these' is not said."
-        return parts.sentence(verdict(lesson)) + parts.hint(said) + parts.hint(chosen)
+        return parts.sentence(verdict(lesson)) + parts.hint(baseline(lesson)) + parts.hint(said) + parts.hint(chosen)
     how = (
         "Leave-one-out: each example was named by a classifier that had not seen it"
         f"{'' if lesson.judged.exact else ' (in ten folds)'}; on more pictures like these the figure lies between the "
@@ -63,6 +63,8 @@ def verdict(lesson: Lesson) -> str:
 
 def baseline(lesson: Lesson) -> str:
     """What raw pixels alone reach, and, when that is as much, that the model adds nothing."""
+    if lesson.method == "pixels" and lesson.reason:
+        return f"Learned from raw pixels, without the model, because {lesson.reason}."
     if lesson.pixels is None or not lesson.pixels.total or lesson.method == "pixels":
         return ""
     reached = percent(lesson.pixels.accuracy)
