@@ -65,7 +65,7 @@ def baseline(lesson: Lesson) -> str:
     """What raw pixels alone reach, and, when that is as much, that the model adds nothing."""
     if lesson.method == "pixels" and lesson.reason:
         return f"Learned from raw pixels, without the model, because {lesson.reason}."
-    if lesson.pixels is None or not lesson.pixels.total or lesson.method == "pixels":
+    if lesson.few or lesson.pixels is None or lesson.method == "pixels":  # too few to judge are too few for this too
         return ""
     reached = percent(lesson.pixels.accuracy)
     if lesson.pixels.right >= lesson.judged.right:
