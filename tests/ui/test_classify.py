@@ -131,11 +131,12 @@ def test_classify_gives_the_top_k(call: Maker, files: list[str], tiny: Encoder) 
     answer = classify.classify(call(), files[0], 3)
     [result] = tiny.classify([files[0]], top_k=3)
     assert list(answer) == result.labels and list(answer.values()) == result.probabilities
+    assert len(classify.classify(call(), files[0], 1000)) == len(tiny.labels)  # all there are
 
 
-@pytest.mark.parametrize("top_k", [0, 7, -1, 2.5, None, "3", float("nan"), float("inf"), True])
+@pytest.mark.parametrize("top_k", [0, 1001, -1, 2.5, None, "3", float("nan"), float("inf"), True])
 def test_classify_refuses_what_is_no_count(call: Maker, files: list[str], top_k: Any) -> None:
-    with pytest.raises(InputError, match=r"top_k is .* from 1 to 6"):
+    with pytest.raises(InputError, match=r"top_k is .* from 1 to 1000"):
         classify.classify(call(), files[0], top_k)
 
 

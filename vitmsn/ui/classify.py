@@ -171,12 +171,13 @@ def _download(rows: list[tuple[str, Picture | None, Classification | None, str]]
 
 def classify(call: Call, image: str, top_k: int = 5) -> dict[str, float]:
     """Say what is on a picture: the most probable of the classes the model knows, best first, with calibrated
-    confidences between 0 and 1. It has no class for people; a low first confidence means that it is not sure.
+    confidences between 0 and 1; `top_k` of them, or all there are. It has no class for people; a low first confidence
+    means that it is not sure.
     """
     encoder = call.encoder
     if not encoder.has_classifier:
         raise MissingHeadError(f"{call.name} has no classifier; send examples of your own classes to /few_shot.")
-    top_k = whole(top_k, "top_k", 1, len(encoder.labels))
+    top_k = min(whole(top_k, "top_k", 1, 1000), len(encoder.labels))
     [result] = encoder.classify([_required(image)], top_k=top_k)
     return dict(zip(result.labels, result.probabilities, strict=True))
 
