@@ -341,6 +341,9 @@ def test_the_endpoint_refuses_what_it_cannot_do(call: Callable[..., Call], file:
         attention.attend(call(), None)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="row is 9"):
         attention.attend(call(), file, kind="patch", row=9)
+    for heads in ("1,two", "1;2", "1,,2", "-1"):
+        with pytest.raises(InputError, match="write their numbers, like 1,3"):
+            attention.attend(call(), file, heads=heads)
     (tmp_path / "no.png").write_bytes(b"nothing")
     with pytest.raises(ImageError, match=r"no\.png"):
         attention.attend(call(), str(tmp_path / "no.png"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields, replace
 from typing import Any
 
@@ -285,9 +286,10 @@ def attend(
     as an overlay or a "contour". palette is magma, cividis or grey.
     """
     picture = patches.sent(image)
-    some = [int(word) for word in str(heads or "").replace(" ", "").split(",") if word.isdigit()]
-    if str(heads or "").strip() and not some:
+    words = str(heads or "").replace(" ", "")
+    if words and not re.fullmatch(r"[0-9]{1,4}(,[0-9]{1,4})*", words):
         raise InputError(f"heads is {str(heads)[:32]!r}; write their numbers, like 1,3.")
+    some = [int(word) for word in words.split(",") if word]
     ask = Ask(
         kind, layer, head, keep, size, 50, start, row, column, label or "", palette, shape, bool(proportions), some
     )
