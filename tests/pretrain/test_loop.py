@@ -22,13 +22,14 @@ LONG = replace(RECIPE, epochs=6)  # 18 steps
 
 # trains as the test does, and waits to be killed where it is told
 SCRIPT = """
-import sys, time
+import sys, time, torch
 from pathlib import Path
 from tests.pretrain.test_loop import LONG
 from tests.pretrain.small import noise
 from vitmsn.pretrain.loop import run
 from vitmsn.pretrain.trainer import Trainer
 
+torch.set_num_threads(1)  # as in the tests: sums depend on how many share them
 last = int(sys.argv[2])
 trainer = Trainer(LONG, noise())
 step = trainer.train_step

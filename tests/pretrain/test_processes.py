@@ -30,6 +30,7 @@ from tests.pretrain.small import noise
 from vitmsn.pretrain.processes import Processes
 from vitmsn.pretrain.trainer import Trainer
 
+torch.set_num_threads(1)
 processes = Processes.from_environment("cpu")
 assert processes.count == 2 and processes.any(processes.index == 1) and not processes.any(False)
 trainer = Trainer(VARIED, noise(), processes=processes)
