@@ -195,7 +195,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--compile", action="store_true", help="let torch.compile write the kernels")
     add("--log-every", type=_count, default=50, help="steps between rows of the log (default: 50)")
     add("--save-every", type=_count, default=200, help="steps between checkpoints (default: 200)")
-    add("--monitor-every", type=_count, default=1000, help="steps between kNN of held-out pictures (default: 1000)")
+    about = "steps between kNN of held-out pictures (default: 1000; an eighth of the run for the digits)"
+    add("--monitor-every", type=_count, help=about)
 
     add = command("finetune", training.finetune, "teach a backbone the classes of labelled pictures")
     about = "a folder, a file or a hub id; 'random' for the embedded one's architecture; without it the embedded model"

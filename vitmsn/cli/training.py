@@ -77,7 +77,7 @@ def pretrain(options: Options) -> Answer | int:
         log_every=options.log_every,
         save_every=options.save_every,
         monitor=knn if len(known) and len(asked) else None,
-        monitor_every=options.monitor_every,
+        monitor_every=options.monitor_every or (1000 if options.data else max(1, trainer.steps // 8)),
         logged=draw,
         say=say,
     )

@@ -49,6 +49,8 @@ def figure(log: Path, file: Path) -> None:
         axes.set_title(title, loc="left", fontsize=11)
         axes.set_xlabel("step")
         axes.set_ylabel(unit)
+        if unit != "nats":
+            axes.set_ylim(bottom=0)  # shares, counts and costs: half as high is half as much
         axes.grid(alpha=0.2)
         axes.spines[["top", "right"]].set_visible(False)
     partial = file.with_suffix(".part")
