@@ -8,6 +8,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from tests.browser.hands import hold
+
 ADDRESS = "?tab=attention"
 
 
@@ -45,7 +47,7 @@ def test_at_most_five_controls_are_in_sight(attention: Page) -> None:
 
 def test_the_layer_slider_and_the_head_chooser(attention: Page) -> None:
     layer = attention.get_by_role("slider", name="range slider for Layer")
-    layer.focus()
+    hold(layer)
     attention.keyboard.press("Home")
     expect(said(attention)).to_contain_text("In layer 1, mean of heads")
     attention.keyboard.press("ArrowRight")
@@ -68,7 +70,7 @@ def test_a_small_map_is_enlarged_by_a_click(attention: Page) -> None:
 
 def test_the_small_maps_by_keyboard(attention: Page) -> None:
     maps = attention.get_by_role("group", name="What CLS looks at in every layer and head")
-    maps.locator("button[tabindex='0']").focus()
+    hold(maps.locator("button[tabindex='0']"))
     attention.keyboard.press("ArrowLeft")
     attention.keyboard.press("ArrowDown")
     attention.keyboard.press("Enter")
@@ -93,7 +95,7 @@ def test_a_click_shows_what_a_patch_attends_to(attention: Page, where: str) -> N
 
 def test_a_patch_by_keyboard(attention: Page) -> None:
     more = attention.locator(".msn-controls:visible").get_by_role("button", name="More")
-    more.focus()
+    hold(more)
     attention.keyboard.press("Enter")
     row = attention.get_by_label("Row (1 to 8)")
     expect(row).to_be_visible()
@@ -115,7 +117,7 @@ def test_rollout_goes_through_all_layers(attention: Page) -> None:
     expect(attention.get_by_role("slider", name="range slider for Layer")).to_be_disabled()
     attention.locator(".msn-controls:visible").get_by_role("button", name="More").click()
     start = attention.get_by_role("slider", name="range slider for Back to layer")
-    start.focus()
+    hold(start)
     attention.keyboard.press("ArrowRight")
     expect(said(attention)).to_contain_text("Through layers 2 to")
     attention.get_by_label("CLS", exact=True).check()
@@ -124,7 +126,7 @@ def test_rollout_goes_through_all_layers(attention: Page) -> None:
 
 def test_keep_a_mass_and_more_detail(attention: Page) -> None:
     keep = attention.get_by_role("slider", name="range slider for Keep % of attention")
-    keep.focus()
+    hold(keep)
     for _ in range(8):
         attention.keyboard.press("ArrowLeft")
     expect(said(attention)).to_contain_text("of 64 patches hold 60 % of what goes to patches")
@@ -182,12 +184,12 @@ def test_on_a_phone(visit: Callable[..., Page]) -> None:
 def test_sorted_heads_relevance_and_colours_by_keyboard_and_in_the_address(visit: Callable[..., Page]) -> None:
     page = visit(address=ADDRESS, height=1200)
     expect(said(page)).to_contain_text("looks most at row")
-    page.get_by_label("Layer", exact=True).last.focus()  # the order of the maps: the next pill is "Most focused"
+    hold(page.get_by_label("Layer", exact=True).last)  # the order of the maps: the next pill is "Most focused"
     page.keyboard.press("Tab")
     page.keyboard.press(" ")
     expect(page.get_by_text("Most focused first; the numbers are layer.head.")).to_be_visible()
     first = page.locator(".msn-sorted button[data-x='1'][data-y='1']")
-    first.focus()
+    hold(first)
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
     expect(page.locator(".msn-sorted button[data-x='2'][data-y='1']")).to_have_attribute("aria-pressed", "true")

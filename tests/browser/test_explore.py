@@ -8,6 +8,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.hands import hold
+
 Visit = Callable[..., Page]
 COMPILING = 240_000  # milliseconds: the first UMAP of a machine is compiled
 
@@ -33,7 +35,7 @@ def test_the_map_is_drawn_and_linked_with_the_list_both_ways(page: Page) -> None
     page.wait_for_function("document.querySelector('.msn-map canvas').width > 300")
     assert drawn(page) > 3000
     first = page.locator(".msn-gallery button").first
-    first.focus()  # the keyboard's way
+    hold(first)  # the keyboard's way
     tip = page.locator(".msn-tip")
     expect(tip).to_be_visible()
     expect(tip).to_contain_text("brick")

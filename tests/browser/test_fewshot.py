@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import FilePayload, Locator, Page, expect
 
+from tests.browser.hands import hold
 from tests.ui.test_studio import pictures, png, zipped
 
 Visit = Callable[..., Page]
@@ -160,26 +161,26 @@ def test_the_keyboard_is_enough(page: Page) -> None:
     waiting = [files("red", 3), files("blue", 3), files("blue", 1, seed=1)]
     page.on("filechooser", lambda chooser: chooser.set_files(waiting.pop(0)))
     own = page.get_by_role("button", name="Your own pictures")
-    own.focus()
+    hold(own)
     page.keyboard.press("Enter")
     expect(page.get_by_text("Give two classes some pictures")).to_be_visible()
-    page.get_by_label("New class").focus()
+    hold(page.get_by_label("New class"))
     page.keyboard.type("red")
     page.keyboard.press("Enter")
     expect(card(page, 0).locator("[data-rename]")).to_have_value("red")
     for number, key in enumerate(("Enter", "Space")):
-        card(page, number).locator("input[type=file]").focus()
+        hold(card(page, number).locator("input[type=file]"))
         page.keyboard.press(key)
         expect(card(page, number).locator("li")).to_have_count(3)
     expect(page.locator("#fewshot-trust")).to_contain_text("of 6)")
-    card(page, 1).locator("li button").first.focus()
+    hold(card(page, 1).locator("li button").first)
     page.keyboard.press("Delete")
     expect(card(page, 1).locator("li")).to_have_count(2)
     undo = page.get_by_role("button", name=re.compile("^Undo"))
-    undo.focus()
+    hold(undo)
     page.keyboard.press("Space")
     expect(card(page, 1).locator("li")).to_have_count(3)
-    page.locator("#fewshot-try input[type=file]").focus()
+    hold(page.locator("#fewshot-try input[type=file]"))
     page.keyboard.press("Enter")
     expect(page.locator(".msn-answers tbody tr")).to_have_count(1)
 
@@ -206,7 +207,7 @@ def test_the_matrix_opens_and_answers_are_looked_into_and_taught(page: Page) -> 
     cell = page.get_by_role("button", name=re.compile(r"grass named gravel, show them")).or_(
         page.get_by_role("button", name=re.compile(r"gravel named gravel, show them"))
     )
-    cell.first.focus()
+    hold(cell.first)
     page.keyboard.press("Enter")
     expect(page.locator(".msn-behind li").first).to_be_visible()
     expect(cell.first).to_be_focused()  # whoever was on a button is put back on it

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from playwright.sync_api import Page, expect
 
+from tests.browser.hands import hold
+
 Visit = Callable[..., Page]
 TRAINING = 240_000  # milliseconds for some steps of a process of its own on a busy machine
 
@@ -27,7 +29,7 @@ def test_the_walk_by_mouse_keyboard_and_link(visit: Visit) -> None:
     assert "dropped" in sentence(page, 3)
     page.keyboard.press("ArrowRight")
     assert "tokens" in sentence(page, 4)
-    page.get_by_role("radio", name="3 Patches").focus()
+    hold(page.get_by_role("radio", name="3 Patches"))
     page.keyboard.press("Space")
     before = sentence(page, 3)
     expect(page).to_have_url(re.compile("step=3"))

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from tests.browser.hands import hold
+
 ADDRESS = "?tab=masking"
 
 
@@ -56,7 +58,7 @@ def test_at_most_five_controls_are_in_sight(masking: Page) -> None:
 
 def test_the_ratio_by_keyboard(masking: Page) -> None:
     ratio = masking.get_by_role("slider", name="range slider for Hidden, %")
-    ratio.focus()
+    hold(ratio)
     masking.keyboard.press("Home")
     expect(said(masking)).to_contain_text("Nothing is hidden")
     for _ in range(10):
@@ -107,7 +109,7 @@ def test_a_click_on_a_random_mask_goes_on_from_it(masking: Page) -> None:
 
 
 def test_painting_by_keyboard_alone(masking: Page) -> None:
-    masking.get_by_label("Random", exact=True).focus()
+    hold(masking.get_by_label("Random", exact=True))
     for _ in range(3):  # in Gradio each radio button is a stop of its own
         masking.keyboard.press("Tab")
     masking.keyboard.press(" ")
@@ -116,7 +118,7 @@ def test_painting_by_keyboard_alone(masking: Page) -> None:
     words(masking).fill("1.1-4.8")
     words(masking).press("Enter")
     expect(said(masking)).to_contain_text("Keeping 32 of 64 patches")
-    masking.get_by_role("button", name="Invert").focus()
+    hold(masking.get_by_role("button", name="Invert"))
     masking.keyboard.press("Enter")
     expect(words(masking)).to_have_value("5.1-8.8")
     words(masking).fill("9.9")
@@ -162,7 +164,7 @@ def test_hide_until_it_changes_its_mind_by_keyboard(visit: Callable[..., Page]) 
     way = page.locator("#masking-search [data-steps]").first
     expect(way).to_be_visible()
     gone, slider = way.locator(".msn-gone"), way.get_by_role("slider")
-    slider.focus()
+    hold(slider)
     page.keyboard.press("Home")
     expect(way.locator("output")).to_contain_text("0 of 64 hidden: still")
     expect(gone).to_have_count(0)
@@ -172,8 +174,8 @@ def test_hide_until_it_changes_its_mind_by_keyboard(visit: Callable[..., Page]) 
     expect(way.get_by_role("button", name="Pause")).to_be_visible()
     expect(way.get_by_role("button", name="Play")).to_be_visible()  # at its end
     assert slider.input_value() == slider.get_attribute("max")
-    page.get_by_role("button", name="Draw 16 masks").first.click()
-    page.get_by_role("button", name="Draw 16 masks").last.click()
+    page.get_by_role("button", name="Many masks at once").click()
+    page.get_by_role("button", name="Draw 16 masks").click()
     page.get_by_role("button", name=re.compile("^Take seed 5:")).click()
     expect(page.get_by_label("Seed", exact=True)).to_have_value("5")
 

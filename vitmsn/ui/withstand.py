@@ -218,7 +218,7 @@ class Sections:
             self.find = gr.Button("Find the patches that decide", elem_classes="msn-quiet-button")
             self.found_line, self.stop_find = _line(), _stop()
             self.found = gr.HTML(js_on_load=search.SCRIPT, elem_id="masking-search")
-        with gr.Accordion("Draw 16 masks", open=False):
+        with gr.Accordion("Many masks at once", open=False):
             self.draw = gr.Button("Draw 16 masks", elem_classes="msn-quiet-button")
             self.film_line = _line()
             self.film = gr.HTML(js_on_load=masks.PICK, elem_id="masking-film")
