@@ -14,9 +14,11 @@ from vitmsn.model import ViTMSNForImageClassification
 from vitmsn.pretrain.finetune import (
     Finetuner,
     FinetuneRecipe,
+    Stretch,
     calibrate,
     fold_temperature,
     logits_of,
+    standardise,
     sure_threshold,
 )
 from vitmsn.pretrain.loop import run
@@ -25,7 +27,14 @@ SMALL = ViTMSNConfig(
     hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, patch_size=4, image_size=16
 ).with_labels(id2label={0: "left", 1: "right", 2: "dark"})
 RECIPE = FinetuneRecipe(
-    epochs=25, sizes=((0.5, 8), (0.5, 16)), batch_size=16, peak_rate=4e-3, scale=(0.8, 1.0), average=0.9, mixup=0.1
+    epochs=25,
+    stretches=(Stretch(0.5, 8), Stretch(0.5, 16, 0.25)),
+    batch_size=16,
+    peak_rate=4e-3,
+    warmup_epochs=2,
+    scale=(0.8, 1.0),
+    average=0.9,
+    mixup=0.1,
 )
 
 
@@ -78,8 +87,38 @@ def test_views_grow_when_their_share_is_over() -> None:
     sizes = []
     for step in (0, tuner.steps // 2 - 1, tuner.steps // 2, tuner.steps - 1):
         tuner.step = step
-        sizes.append(tuner.size)
+        sizes.append(tuner.stretch.side)
     assert sizes == [8, 8, 16, 16]
+
+
+def test_dropped_patches_are_drawn_for_each_picture_and_never_reach_the_layers() -> None:
+    tuner = Finetuner(RECIPE, model(), *striped(32))
+    tokens: list[torch.Size] = []
+    tuner.model.vit.layers[0].register_forward_hook(lambda _, inputs, __: tokens.append(inputs[0].shape))
+    tuner.train_step()
+    tuner.step = tuner.steps - 1
+    tuner.train_step()
+    assert [shape[1] for shape in tokens] == [1 + 4, 1 + 12]  # 8 px: all 4; 16 px: 12 of 16
+    keys = torch.arange(32)
+    keep = tuner._keep(keys, epoch=0, size=16)
+    assert len(keep.unique(dim=0)) > 20
+    assert torch.equal(keep[3:4], tuner._keep(keys[3:4], epoch=0, size=16))
+    assert not torch.equal(keep, tuner._keep(keys, epoch=1, size=16))
+
+
+def test_standardised_embeddings_change_no_more_than_their_axes() -> None:
+    data, _ = striped(300)
+    ours, before = model(), model()
+    standardise(ours, data)
+
+    def embeddings(of: ViTMSNForImageClassification) -> torch.Tensor:
+        of.classifier = torch.nn.Identity()
+        return logits_of(of, data).double()
+
+    after, plain = embeddings(ours), embeddings(before)
+    assert torch.allclose(after.mean(0), torch.zeros(32, dtype=torch.float64), atol=1e-4)
+    assert torch.allclose(after.std(0), torch.ones(32, dtype=torch.float64), atol=1e-3)
+    assert torch.allclose(after * plain.std(0) + plain.mean(0), plain, atol=1e-4)
 
 
 def test_bad_settings_are_named() -> None:
@@ -89,7 +128,9 @@ def test_bad_settings_are_named() -> None:
     with pytest.raises(DataError, match="labels up to 7, for a model of 3 classes"):
         Finetuner(RECIPE, model(), data, labels.clone().fill_(7))
     with pytest.raises(ConfigError, match=r"sum to 0\.5"):
-        replace(RECIPE, sizes=((0.5, 16),))
+        replace(RECIPE, stretches=(Stretch(0.5, 16),))
+    with pytest.raises(ConfigError, match="mask_ratio is 1"):
+        replace(RECIPE, stretches=(Stretch(1.0, mask_ratio=1.0),))
     state = Finetuner(RECIPE, model(), data, labels).state_dict()
     with pytest.raises(ConfigError, match="other settings"):
         Finetuner(replace(RECIPE, seed=3), model(), data, labels).load_state_dict(state)

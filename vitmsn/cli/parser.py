@@ -24,13 +24,14 @@ def _view(text: str) -> tuple[float, int, int]:
         raise argparse.ArgumentTypeError(f"{text!r} is no TARGET:FOCAL:SHARE like 32:16:0.8") from None
 
 
-def _side(text: str) -> tuple[float, int]:
-    """48:0.8 -> (0.8, 48)."""
+def _stretch(text: str) -> tuple[float, int, float]:
+    """64:0.8:0.7 -> (0.8, 64, 0.7); 64:0.2 -> (0.2, 64, 0.0)."""
     try:
-        side, share = text.split(":")
-        return float(share), int(side)
+        side, share, *ratio = text.split(":")
+        [dropped] = ratio or ["0"]
+        return float(share), int(side), float(dropped)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no SIDE:SHARE like 48:0.8") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is no SIDE:SHARE[:DROPPED] like 64:0.8:0.7") from None
 
 
 def _setting(text: str) -> tuple[str, str]:
@@ -204,8 +205,8 @@ def make_parser() -> argparse.ArgumentParser:
     _training(add)
     about = "any other setting of vitmsn.pretrain.finetune.FinetuneRecipe: layer_decay=0.75 smoothing=0.1 mixup=0"
     add("--set", type=_setting, nargs="+", metavar="NAME=VALUE", help=about)
-    about = "side of the views in pixels and its share of the run, in order: 48:0.8 64:0.2"
-    add("--views", type=_side, nargs="+", metavar="SIDE:SHARE", help=about)
+    about = "side of the views in pixels, its share of the run, share of the patches dropped: 64:0.85:0.7 64:0.15"
+    add("--views", type=_stretch, nargs="+", metavar="SIDE:SHARE[:DROPPED]", help=about)
 
     add = command("head", training.head, "fit a linear classifier on a frozen backbone")
     add("--model", help="the backbone: a folder, a file or a hub id; without it the embedded model")

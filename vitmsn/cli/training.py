@@ -223,6 +223,7 @@ def finetune(options: Options) -> Answer:
         raise InputError("finetune runs in one process; start it without accelerate launch.")
     train, pictures, labels, queries, wanted = _read(options, config.image_size)
     known, asked = labels >= 0, wanted >= 0
+    tuning.standardise(model, pictures[known])
     tuner = tuning.Finetuner(_finetune_recipe(options), model, pictures[known], labels[known], _device(options))
     finished = run(tuner, out, limit_minutes=options.limit_minutes, say=say)
 
@@ -290,14 +291,14 @@ def _judged(logits: Tensor, wanted: Tensor) -> Judged:
 
 
 def _finetune_recipe(options: Options) -> Any:
-    from vitmsn.pretrain.finetune import FinetuneRecipe
+    from vitmsn.pretrain.finetune import FinetuneRecipe, Stretch
     from vitmsn.pretrain.recipe import with_settings
 
     given = {"epochs": options.epochs, "batch_size": options.batch_size, "peak_rate": options.rate}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if options.views:
-        total = sum(share for share, _ in options.views)
-        changes["sizes"] = tuple((share / total, side) for share, side in options.views)
+        total = sum(share for share, _, _ in options.views)
+        changes["stretches"] = tuple(Stretch(share / total, side, ratio) for share, side, ratio in options.views)
     return with_settings(FinetuneRecipe(seed=options.seed, **changes), dict(options.set or ()))
 
 

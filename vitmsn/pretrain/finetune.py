@@ -1,8 +1,10 @@
 """Teach a backbone named classes: fine-tune all of it, then make its probabilities honest.
 
-Fine-tuning follows common practice for ViTs: the rate falls with depth (layer-wise decay), labels are smoothed,
-pictures are mixed (mixup), and what is kept is a running average of the weights. Calibration divides the logits by one
-temperature (Guo et al. 2017), folded into the classifier, so that whoever loads the folder gets calibrated softmax.
+Fine-tuning follows common practice for ViTs: the rate falls with depth (layer-wise decay), labels can be smoothed and
+pictures mixed (mixup), and what is kept is a running average of the weights. Most of the run drops patches, as MSN's
+own masking does (on classifiers: PatchDropout, Liu et al. 2023): pictures keep their scale, unlike in small views, at
+a fraction of the cost. Calibration divides the logits by one temperature (Guo et al. 2017), folded into the classifier,
+so that whoever loads the folder gets calibrated softmax.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitmsn import masking
 from vitmsn.config import pair
 from vitmsn.errors import ConfigError, DataError
 from vitmsn.model import ViTMSNForImageClassification
@@ -25,29 +28,40 @@ from vitmsn.pretrain.processes import Processes
 
 
 @dataclass(frozen=True)
+class Stretch:
+    """A part of the run: how large the views are, and how many of their patches are dropped."""
+
+    share: float  # of all steps
+    side: int | None = None  # of the views, pixels; None: the model's own
+    mask_ratio: float = 0.0  # share of the patches dropped, drawn for each picture; 0: none
+
+
+@dataclass(frozen=True)
 class FinetuneRecipe:
     """Everything that decides a fine-tuning run, beside the backbone and the pictures."""
 
     epochs: float = 10.0
-    sizes: tuple[tuple[float, int], ...] = ((0.8, 48), (0.2, 64))  # (share of the steps, side in pixels)
-    batch_size: int = 256
+    stretches: tuple[Stretch, ...] = (Stretch(0.85, mask_ratio=0.7), Stretch(0.15))
+    batch_size: int = 128
     peak_rate: float = 1e-3
     end_rate: float = 1e-5
     warmup_epochs: float = 0.2
-    layer_decay: float = 0.8  # the rate of each layer is this times that of the layer above
+    layer_decay: float = 0.85  # the rate of each layer is this times that of the layer above
     weight_decay: float = 0.05
-    smoothing: float = 0.1
-    mixup: float = 0.2  # Beta(a, a); 0: none
+    smoothing: float = 0.0
+    mixup: float = 0.0  # Beta(a, a); 0: none
     scale: tuple[float, float] = (0.35, 1.0)  # share of the picture that a crop covers
     average: float = 0.998  # of the weights, a step
     clip: float = 3.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if abs(sum(share for share, _ in self.sizes) - 1) > 1e-6:
-            raise ConfigError(
-                f"The shares of the sizes sum to {sum(share for share, _ in self.sizes):g}; they must sum to 1."
-            )
+        total = sum(stretch.share for stretch in self.stretches)
+        if abs(total - 1) > 1e-6:
+            raise ConfigError(f"The shares of the stretches sum to {total:g}; they must sum to 1.")
+        for stretch in self.stretches:
+            if not 0 <= stretch.mask_ratio < 1:
+                raise ConfigError(f"mask_ratio is {stretch.mask_ratio:g}; it must be at least 0 and below 1.")
 
 
 class Finetuner:
@@ -90,14 +104,14 @@ class Finetuner:
         return self.recipe.batch_size
 
     @property
-    def size(self) -> int:
-        """Side of the views of this step, in pixels."""
+    def stretch(self) -> Stretch:
+        """The part of the run that this step belongs to."""
         done, reached = self.step / self.steps, 0.0
-        for share, size in self.recipe.sizes:
-            reached += share
+        for stretch in self.recipe.stretches:
+            reached += stretch.share
             if done < reached - 1e-9:
-                return size
-        return self.recipe.sizes[-1][1]
+                return stretch
+        return self.recipe.stretches[-1]
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         """A group for each depth, with and without weight decay."""
@@ -122,21 +136,22 @@ class Finetuner:
 
     def train_step(self) -> dict[str, float]:
         """One step on the next batch; gives the numbers that the log shows."""
-        recipe = self.recipe
+        recipe, stretch = self.recipe, self.stretch
         epoch, place = divmod(self.step, self.steps_per_epoch)
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
         indices = torch.randperm(len(self.pictures), generator=generator)[place * recipe.batch_size :]
         indices = indices[: recipe.batch_size]
-        kind = views.ViewRecipe(size=self.size, scale=recipe.scale, blur=0.0, grey=0.05)
-        pixels = views.draw_view(
-            self.pictures[indices].to(self.device), indices.to(self.device), kind, recipe.seed, epoch
-        )
+        side = stretch.side or pair(self.model.config.image_size)[0]
+        kind = views.ViewRecipe(size=side, scale=recipe.scale, blur=0.0, grey=0.05)
+        keys = indices.to(self.device)
+        pixels = views.draw_view(self.pictures[indices].to(self.device), keys, kind, recipe.seed, epoch)
+        keep = self._keep(keys, epoch, side) if stretch.mask_ratio else None
         labels = self.labels[indices].to(self.device)
         share = 1.0
         if recipe.mixup:
             share = float(np.random.default_rng((recipe.seed, self.step)).beta(recipe.mixup, recipe.mixup))
             pixels = share * pixels + (1 - share) * pixels.flip(0)
-        logits = self.model(pixels, interpolate_pos_encoding=True).logits
+        logits = self.model(pixels, keep_indices=keep, interpolate_pos_encoding=True).logits
         loss = share * F.cross_entropy(logits, labels, label_smoothing=recipe.smoothing)
         if share < 1:
             loss = loss + (1 - share) * F.cross_entropy(logits, labels.flip(0), label_smoothing=recipe.smoothing)
@@ -155,7 +170,13 @@ class Finetuner:
             for ours, new in zip(self.average.parameters(), self.model.parameters(), strict=True):
                 ours.lerp_(new, 1 - momentum)
         right = (logits.argmax(1) == labels).float().mean().item()
-        return {"step": self.step, "loss": loss.item(), "training_accuracy": right, "rate": rate, "size": kind.size}
+        return {"step": self.step, "loss": loss.item(), "training_accuracy": right, "rate": rate, "size": side}
+
+    def _keep(self, keys: Tensor, epoch: int, size: int) -> Tensor:
+        """(B, K) patches that stay of views of ``size`` pixels, keyed as the views are."""
+        rows, columns = (size // patch for patch in pair(self.model.config.patch_size))
+        scores = views.keyed_uniform(self.recipe.seed + 1, epoch, keys, rows * columns)
+        return masking.keep_lowest(scores, self.stretch.mask_ratio)
 
     def details(self) -> dict[str, float]:
         """Nothing beyond what a step tells."""
@@ -179,12 +200,31 @@ class Finetuner:
 
 
 @torch.no_grad()
+def standardise(model: ViTMSNForImageClassification, pictures: Tensor, most: int = 5000) -> None:
+    """Make every dimension of the CLS embedding zero on average with variance 1, over the first ``most`` pictures.
+
+    The embeddings of two pictures by a pre-trained backbone are nearly parallel (a cosine above .9), so that the
+    gradient of a new head is mostly what they have in common, and learning crawls. The final LayerNorm's own scale and
+    shift take up the change, in place; what the network can express is the same.
+
+    Args:
+        pictures: (N, 3, height, width) uint8.
+    """
+    classifier, model.classifier = model.classifier, nn.Identity()
+    embeddings = logits_of(model, pictures[:most]).double()
+    model.classifier = classifier
+    norm, mean, spread = model.vit.layernorm, embeddings.mean(0), embeddings.std(0).clamp_min(1e-6)
+    norm.weight.copy_(norm.weight.double().cpu() / spread)
+    norm.bias.copy_((norm.bias.double().cpu() - mean) / spread)
+
+
+@torch.no_grad()
 def logits_of(model: ViTMSNForImageClassification, pictures: Tensor, batch_size: int = 250) -> Tensor:
     """uint8 (N, 3, height, width) -> logits (N, classes) at the native size, in eval mode."""
     training = model.training
     model.eval()
     size = pair(model.config.image_size)[0]
-    device = model.classifier.weight.device
+    device = model.vit.embeddings.cls_token.device
     out = [
         model(views.resize(batch.to(device), size), interpolate_pos_encoding=True).logits.float().cpu()
         for batch in pictures.split(batch_size)
