@@ -102,6 +102,23 @@ def test_one_trains_at_a_time_and_the_next_begins_by_itself(desk: Callable[[str]
     assert "live" not in third.kept and one.waiting(third) is None
 
 
+def test_who_stops_before_the_process_began_makes_room_at_once(
+    desk: Callable[[str], Desk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, first, second, third = desk(FOREVER), visitor("a"), visitor("b"), visitor("c")
+    with monkeypatch.context() as patch:
+        patch.setattr(live.threading.Thread, "start", lambda thread: None)  # nothing begins
+        for visit in (first, second, third):
+            one.ask(visit, Switches())
+        assert run_of(first).process is None
+        second.left = True
+        one.stop(first)
+        assert run_of(first).ended == "stopped" and "live" not in second.kept
+        assert run_of(third).ended == "" and one.waiting(second) is None
+        one.stop(third)
+        assert not one.busy()
+
+
 def test_a_second_press_begins_anew(desk: Callable[[str], Desk]) -> None:
     one, visit = desk(FOREVER), visitor("a")
     one.ask(visit, Switches())

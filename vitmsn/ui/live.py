@@ -223,6 +223,7 @@ class Desk:
                 run.process.kill()  # it holds nothing: no file, no lock
             if self._now is run and run.process is None:
                 self._now = None
+                self._advance()
 
 
 def _hear(run: Run) -> None:
