@@ -737,6 +737,17 @@ def test_loaded_tensors_do_not_depend_on_the_file(folder: Path) -> None:
 # --- Places -------------------------------------------------------------------------------------------------------
 
 
+def test_embedded_models_open_by_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (checkpoint.EMBEDDED, checkpoint.EMBEDDED_CLASSIFIER):
+        loaded = checkpoint.load(name)
+        assert len(loaded.classifier["bias"]) == 200 and loaded.source == name
+        assert checkpoint.read_processor(name) == checkpoint.read_processor(checkpoint.embedded(name))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / checkpoint.EMBEDDED).mkdir()  # what is here comes first
+    with pytest.raises(CheckpointError, match=r"has no config\.json"):
+        checkpoint.load(checkpoint.EMBEDDED)
+
+
 def test_an_embedded_model_that_is_not_there_is_named() -> None:
     with pytest.raises(CheckpointError, match="embedded model 'no-such-model' is not installed"):
         checkpoint.embedded("no-such-model")

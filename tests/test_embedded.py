@@ -16,7 +16,8 @@ from vitmsn.encoder import Encoder
 from vitmsn.lowshot import extract, knn_accuracy
 from vitmsn.ui import examples
 
-FOLDER = checkpoint.embedded()
+FOLDERS = [checkpoint.embedded(), checkpoint.embedded(checkpoint.EMBEDDED_CLASSIFIER)]
+each_folder = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 
 
 @pytest.fixture(scope="module")
@@ -24,21 +25,28 @@ def encoder() -> Encoder:
     return Encoder.from_pretrained(None, device="cpu", dtype="float32")
 
 
-def test_files_are_the_released_ones() -> None:
+@pytest.fixture(scope="module")
+def classifier() -> Encoder:
+    return Encoder.from_pretrained(checkpoint.EMBEDDED_CLASSIFIER, device="cpu", dtype="float32")
+
+
+@each_folder
+def test_files_are_the_released_ones(folder: Path) -> None:
     listed = {}
-    for line in (FOLDER / "SHA256SUMS").read_text().splitlines():
+    for line in (folder / "SHA256SUMS").read_text().splitlines():
         digest, name = line.split(maxsplit=1)
         listed[name] = digest
     found = {
         file.name: hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in FOLDER.iterdir()
+        for file in folder.iterdir()
         if file.suffix in (".json", ".safetensors")
     }
     assert found == listed
 
 
-def test_files_are_small_and_in_half_precision() -> None:
-    for file in FOLDER.iterdir():
+@each_folder
+def test_files_are_small_and_in_half_precision(folder: Path) -> None:
+    for file in folder.iterdir():
         assert file.stat().st_size < 10 * 2**20, file.name
         if file.suffix == ".safetensors":
             with safe_open(file, "pt") as tensors:
@@ -95,6 +103,22 @@ def test_nearest_neighbours_on_held_out_pictures(encoder: Encoder, shared_data: 
         for name, model in (("trained", encoder), ("random", Encoder.random(device="cpu")))
     }
     assert found["trained"] > 1.5 * found["random"]
+
+
+def test_the_classifier_names_pictures_it_has_not_seen(
+    encoder: Encoder, classifier: Encoder, shared_data: Path
+) -> None:
+    queries = open_data(shared_data / "tiny-imagenet", split="validation").subset(range(600))
+    right = {}
+    for name, model in (("linear", encoder), ("tuned", classifier)):
+        names = [queries.classes[label] for label in queries.labels]
+        answers = model.classify([record.data for record in queries], top_k=5)
+        right[name] = [answer.labels[0] == wanted for answer, wanted in zip(answers, names, strict=True)]
+        if name == "tuned":
+            sure = [answer.labels[0] == wanted for answer, wanted in zip(answers, names, strict=True) if answer.sure]
+            assert len(sure) > 30 and np.mean(sure) > 0.5  # two of three by its card, less the luck of 600
+    assert np.mean(right["tuned"]) > np.mean(right["linear"]) + 0.03
+    assert classifier.labels == encoder.labels and classifier.card["kinds"] == encoder.card["kinds"]
 
 
 def _features(model: Encoder, dataset: object) -> tuple[np.ndarray, np.ndarray]:

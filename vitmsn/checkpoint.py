@@ -511,7 +511,11 @@ def _positive(source: str, metadata: Mapping[str, str], name: str, default: Any)
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
-def embedded(name: str = "vit-msn-tiny-8-64") -> Path:
+EMBEDDED = "vit-msn-tiny-8-64"
+EMBEDDED_CLASSIFIER = "vit-msn-tiny-8-64-classifier"  # the same backbone, fine-tuned on the labels
+
+
+def embedded(name: str = EMBEDDED) -> Path:
     """The folder of a model that comes with the package: beside it in a checkout, inside it in a wheel.
 
     Raises:
@@ -528,16 +532,24 @@ def embedded(name: str = "vit-msn-tiny-8-64") -> Path:
 
 def read_processor(name_or_path: str | Path) -> dict[str, Any] | None:
     """The parsed ``preprocessor_config.json`` of a hub id, a folder or a file's folder; None where there is none."""
-    place = os.path.expanduser(str(name_or_path))
+    place = _place(name_or_path)
     if not os.path.exists(place):
         place = str(_fetch(str(name_or_path), lambda names: [CONFIG, PROCESSOR])[0])
     file = Path(place if os.path.isdir(place) else os.path.dirname(place)) / PROCESSOR
     return _json(file) if file.is_file() else None
 
 
+def _place(name_or_path: str | Path) -> str:
+    """A path; that of an embedded model for its name, unless something here is called so."""
+    place = os.path.expanduser(str(name_or_path))
+    if place in (EMBEDDED, EMBEDDED_CLASSIFIER) and not os.path.exists(place):
+        return str(embedded(place))
+    return place
+
+
 def _locate(name_or_path: str | Path) -> tuple[str, Path]:
     """(source for people, weights file or index)."""
-    source, place = str(name_or_path), os.path.expanduser(str(name_or_path))
+    source, place = str(name_or_path), _place(name_or_path)
     path = Path(place)
     if os.path.isfile(place):
         return source, path

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 
 from vitmsn import checkpoint, cli
 from vitmsn.cli import training
@@ -124,7 +125,9 @@ def test_pretraining_needs_no_labels(run: Run, pictures: Path, tmp_path: Path) -
 
 def test_finetune_end_to_end(run: Run, model: str, pictures: Path, tmp_path: Path) -> None:
     words = ("finetune", "--model", model, "--data", pictures, "--out", tmp_path / "run", "--epochs", 30)
-    found = run.json(*words, *TRAINING, "--rate", 3e-3, "--views", "16:1")
+    (tmp_path / "kinds.json").write_text('{"cold": ["blue"]}')
+    more = ("--rate", 3e-3, "--views", "16:0.5:0.5", "16:0.5", "--kinds", tmp_path / "kinds.json", "--dtype", "float16")
+    found = run.json(*words, *TRAINING, *more)
     assert found["finished"] and found["steps"] == 30 and found["held_out"]["pictures"] == 2
     tuned = Encoder.from_pretrained(found["model"])
     assert tuned.labels == ["blue", "red"]
@@ -132,6 +135,17 @@ def test_finetune_end_to_end(run: Run, model: str, pictures: Path, tmp_path: Pat
     assert [answer.labels[0] for answer in answers] == ["blue"] * 5 + ["red"] * 5
     assert not any(answer.sure for answer in answers)  # two held-out pictures are no ground to be sure on
     assert ViTMSNForImageClassification.from_pretrained(found["model"]).has_trained_head
+    saved = checkpoint.load(found["model"])
+    assert saved.card["kinds"] == {"cold": ["blue"]} and saved.feature_mean is not None
+    with safe_open(Path(found["model"]) / "model.safetensors", "pt") as file:
+        assert {file.get_tensor(name).dtype for name in file} == {torch.float16}
+
+
+@pytest.mark.parametrize("views", ["16", "16:1:0:0", "wide:1", "16:half"])
+def test_views_that_make_no_sense(capsys: Capture, views: str, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["finetune", "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--views", views])
+    assert f"'{views}' is no SIDE:SHARE[:DROPPED] like 64:0.8:0.7" in capsys.readouterr().err
 
 
 def test_finetuning_may_start_from_nothing(run: Run, pictures: Path, tmp_path: Path) -> None:

@@ -55,6 +55,24 @@ def test_only_what_is_in_the_menu_opens(models: Models) -> None:
             models.get(key)
 
 
+def test_classify_asks_the_embedded_models_twin(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str | None] = []
+
+    def opener(key: str, source: str | None) -> Encoder:
+        opened.append(source)
+        return Encoder.random()
+
+    models = Models(opener=opener)
+    call = Call(models, Visit("a", EMBEDDED))
+    assert call.classifier is call.classifier
+    assert call.classifier is not call.encoder
+    assert opened == [checkpoint.EMBEDDED_CLASSIFIER, None]
+    assert checkpoint.EMBEDDED_CLASSIFIER not in models  # no entry of the menu
+    assert models.in_memory() == [EMBEDDED]  # and beside those that are counted
+    other = Call(models, Visit("b", RANDOM))
+    assert other.classifier is other.encoder
+
+
 def test_a_model_is_read_once_and_two_stay(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
 

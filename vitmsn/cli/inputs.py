@@ -21,12 +21,13 @@ RANDOM = "random"  # as --model: random weights of the embedded architecture
 CHUNK = 64  # pictures decoded and encoded together
 
 
-def load_encoder(options: Options) -> Encoder:
+def load_encoder(options: Options, default: str | None = None) -> Encoder:
+    """What ``--model`` asks for; without it ``default``, or the embedded model."""
     from vitmsn.encoder import Encoder
 
     if options.model == RANDOM:
         return Encoder.random(device=options.device)
-    return Encoder.from_pretrained(options.model, device=options.device, dtype=options.dtype)
+    return Encoder.from_pretrained(options.model or default, device=options.device, dtype=options.dtype)
 
 
 class Inputs:

@@ -13,6 +13,7 @@ from vitmsn.cli.output import Answer
 
 FEWSHOT = ("auto", "knn", "centroid", "ridge", "logistic", "pixels")
 DTYPES = ("float32", "float16", "bfloat16")
+KINDS = 'JSON file of wider names for classes: {"pet": ["cat", "dog"]}'
 
 
 def _view(text: str) -> tuple[float, int, int]:
@@ -205,13 +206,15 @@ def make_parser() -> argparse.ArgumentParser:
     _training(add)
     about = "any other setting of vitmsn.pretrain.finetune.FinetuneRecipe: layer_decay=0.75 smoothing=0.1 mixup=0"
     add("--set", type=_setting, nargs="+", metavar="NAME=VALUE", help=about)
-    about = "side of the views in pixels, its share of the run, share of the patches dropped: 64:0.85:0.7 64:0.15"
+    about = "side of the views in pixels, its share of the run, share of the patches dropped: 64:0.9:0.7 64:0.1"
     add("--views", type=_stretch, nargs="+", metavar="SIDE:SHARE[:DROPPED]", help=about)
+    add("--kinds", help=KINDS)
+    add("--dtype", choices=DTYPES, default="float32", help="of the weights in the file (default: float32)")
 
     add = command("head", training.head, "fit a linear classifier on a frozen backbone")
     add("--model", help="the backbone: a folder, a file or a hub id; without it the embedded model")
     _measured(add, 0.05)
-    add("--kinds", help='JSON file of wider names for classes: {"pet": ["cat", "dog"]}')
+    add("--kinds", help=KINDS)
     add("--dtype", choices=DTYPES, default="float16", help="of the weights in the file (default: float16)")
     add("--out", required=True, help="the model folder to write; it may be that of --model")
     _machine(add)

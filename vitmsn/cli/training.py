@@ -210,8 +210,9 @@ def finetune(options: Options) -> Answer:
     from vitmsn.pretrain import finetune as tuning
     from vitmsn.pretrain.loop import run
     from vitmsn.pretrain.processes import Processes
+    from vitmsn.pretrain.trainer import feature_mean
 
-    source = options.model or checkpoint.embedded()
+    source = options.model or checkpoint.EMBEDDED
     classes = open_data(options.data, options.split).classes
     if len(classes) < 2:
         raise DataError(
@@ -221,6 +222,7 @@ def finetune(options: Options) -> Answer:
     config, out = model.config, Path(options.out)
     if Processes.from_environment().count > 1:
         raise InputError("finetune runs in one process; start it without accelerate launch.")
+    kinds = _kinds(options.kinds, classes)
     train, pictures, labels, queries, wanted = _read(options, config.image_size)
     known, asked = labels >= 0, wanted >= 0
     tuning.standardise(model, pictures[known])
@@ -236,8 +238,10 @@ def finetune(options: Options) -> Answer:
         config,
         tuner.average.vit.state_dict(),
         classifier=tuning.fold_temperature(tuner.average.classifier.state_dict(), judged.temperature),
+        feature_mean=feature_mean(tuner.average.vit, pictures),
         processor=ViTMSNImageProcessor({"height": size[0], "width": size[1]}).to_dict(),
-        card={**card, "not_sure_below": judged.sure},
+        card={**card, "not_sure_below": judged.sure, **kinds},
+        dtype=getattr(torch, options.dtype),
     )
     data = {"out": str(out), "model": str(out / "model"), "finished": finished, "steps": tuner.step, **card}
     lines = [*([] if finished else [GO_ON]), *judged.notes, f"{data['model']} loads here and in transformers"]
@@ -318,7 +322,7 @@ def head(options: Options) -> Answer:
     classes = dataset.classes
     if len(classes) < 2:
         raise DataError(f"{options.data} has {len(classes)} classes; a classifier needs two or more.")
-    kinds = _kinds(options.kinds, classes) if options.kinds else None
+    kinds = _kinds(options.kinds, classes)
     train, held_out = dataset.split(options.held_out, options.seed)
     _each_has_pictures(classes, train.labels)  # now, not after minutes
     loaded, encoder = checkpoint.load(source), Encoder.from_pretrained(source, device, "float32")
@@ -334,8 +338,8 @@ def head(options: Options) -> Answer:
 
     card = {**loaded.card, "not_sure_below": judged.sure, "held_out": judged.held_out}
     known = {label for members in card.get("kinds", {}).values() for label in members}
-    if kinds is not None:
-        card["kinds"] = kinds
+    if kinds:
+        card |= kinds
     elif not known <= set(classes):
         del card["kinds"]
         say(f"the kinds of {loaded.source} are of other classes and are left out; give some with --kinds")
@@ -365,8 +369,10 @@ def _each_has_pictures(classes: Sequence[str], labels: np.ndarray) -> None:
         )
 
 
-def _kinds(file: str, classes: Sequence[str]) -> dict[str, list[str]]:
-    """{kind: [label, ...]} of a JSON file, checked against the classes."""
+def _kinds(file: str | None, classes: Sequence[str]) -> dict[str, dict[str, list[str]]]:
+    """A JSON file's {kind: [label, ...]}, checked against the classes, as a model's card has them; {} for no file."""
+    if file is None:
+        return {}
     try:
         kinds = json.loads(Path(file).read_text(encoding="utf-8"))
     except ValueError as error:
@@ -381,7 +387,7 @@ def _kinds(file: str, classes: Sequence[str]) -> dict[str, list[str]]:
     unknown = sorted({label for labels in kinds.values() for label in labels} - set(classes))
     if unknown:
         raise DataError(f"{file} names what is none of the {len(classes)} classes: {', '.join(unknown[:10])}.")
-    return kinds
+    return {"kinds": kinds}
 
 
 # --- convert ---------------------------------------------------------------------------------------------------------

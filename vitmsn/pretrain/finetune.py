@@ -41,7 +41,7 @@ class FinetuneRecipe:
     """Everything that decides a fine-tuning run, beside the backbone and the pictures."""
 
     epochs: float = 10.0
-    stretches: tuple[Stretch, ...] = (Stretch(0.85, mask_ratio=0.7), Stretch(0.15))
+    stretches: tuple[Stretch, ...] = (Stretch(0.9, mask_ratio=0.7), Stretch(0.1))
     batch_size: int = 128
     peak_rate: float = 1e-3
     end_rate: float = 1e-5

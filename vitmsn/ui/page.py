@@ -443,7 +443,9 @@ class App:
 
     def status_line(self, call: Call) -> str:
         """Model · input size · device and precision · milliseconds of the last forward · patches, as HTML."""
-        encoder = self.models.loaded(call.visit.model)
+        # a tab that asks another model than the menu's says so here
+        naming = call.visit.tab == "classify" and self.models.loaded(call.visit.model) is not None
+        encoder = call.classifier if naming else self.models.loaded(call.visit.model)
         if encoder is None:
             return parts.status([call.name, "not read yet"])
         height, width = encoder.input_size

@@ -23,7 +23,7 @@ from vitmsn.errors import InputError, ViTMSNError
 from vitmsn.image import Picture
 
 REMEMBERED = 10_000  # keys of forgotten visits, so that a page that slept can be told
-EMBEDDED = "vit-msn-tiny-8-64"
+EMBEDDED = checkpoint.EMBEDDED
 RANDOM = "random"
 GIVEN = "given"
 OFFICIAL = (
@@ -57,6 +57,7 @@ class Models:
     def __init__(self, given: str | None = None, *, opener: Callable[[str, str | None], Encoder] = open_model) -> None:
         self._open = opener
         self._loaded: OrderedDict[str, Encoder] = OrderedDict()
+        self._classifier: Encoder | None = None  # the embedded model's twin; small, so it is not counted
         self._lock = threading.Lock()  # guards the table
         self._opening = threading.Lock()  # one model is read at a time, so that memory has one peak
         self._sources: dict[str, str | None] = {}
@@ -126,6 +127,16 @@ class Models:
             with self._lock:
                 self._loaded[key] = encoder
             return encoder
+
+    def classifier(self, key: str) -> Encoder:
+        """What names classes for a menu entry: its own encoder, but for the embedded model its fine-tuned twin."""
+        if key != EMBEDDED:
+            return self.get(key)
+        if self._classifier is None:
+            with self._opening:
+                if self._classifier is None:
+                    self._classifier = self._open(key, checkpoint.EMBEDDED_CLASSIFIER)
+        return self._classifier
 
     def loaded(self, key: str) -> Encoder | None:
         """The encoder of `key` if it is in memory now; never reads one."""
@@ -301,6 +312,11 @@ class Call:
     def encoder(self) -> Encoder:
         """The model the visitor chose."""
         return self.models.get(self.visit.model)
+
+    @property
+    def classifier(self) -> Encoder:
+        """What names classes for that model; Classify alone asks it."""
+        return self.models.classifier(self.visit.model)
 
     @property
     def name(self) -> str:
