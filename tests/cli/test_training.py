@@ -138,7 +138,7 @@ def test_finetune_end_to_end(run: Run, model: str, pictures: Path, tmp_path: Pat
     saved = checkpoint.load(found["model"])
     assert saved.card["kinds"] == {"cold": ["blue"]} and saved.feature_mean is not None
     with safe_open(Path(found["model"]) / "model.safetensors", "pt") as file:
-        assert {file.get_tensor(name).dtype for name in file} == {torch.float16}
+        assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}  # noqa: SIM118
 
 
 @pytest.mark.parametrize("views", ["16", "16:1:0:0", "wide:1", "16:half"])
