@@ -1,21 +1,18 @@
-"""Galleries: examples and classes, what is kept of a picture, and the bundle."""
+"""Galleries: examples and classes, and what is kept of a picture."""
 
 from __future__ import annotations
 
 import io
-import json
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.numpy
 from PIL import Image
 
 from vitmsn import limits
 from vitmsn.archive import Entry, read_zip
-from vitmsn.encoder import Encoder
-from vitmsn.errors import ArchiveError, GalleryError, ViTMSNError
+from vitmsn.config import ViTMSNConfig
+from vitmsn.errors import GalleryError
 from vitmsn.fewshot import CentroidClassifier
 from vitmsn.gallery import Gallery, raw_pixels
 from vitmsn.image import Picture, decode
@@ -26,6 +23,7 @@ class Fake:
 
     def __init__(self, name: str = "fake", factor: float = 1.0) -> None:
         self.name, self.fingerprint, self.factor = name, f"print-of-{name}", factor
+        self.config = ViTMSNConfig(hidden_size=16, num_attention_heads=2)
         self.calls: list[int] = []
 
     def embed(self, images: list[Picture]) -> np.ndarray:
@@ -219,160 +217,3 @@ def test_a_copy_changes_on_its_own() -> None:
     twin.settings["k"] = 3
     assert made.classes == ["even", "odd"] and made["e1"].label == "even" and made.settings == {}
     assert twin["e2"] is made["e2"] and twin.classes == ["even", "odd", "new"]
-
-
-# --- the bundle ----------------------------------------------------------------------------------------------------
-
-
-def bundle(tmp_path: Path) -> Path:
-    made = gallery(10, 11, 12)
-    made.add_class("\u732b <empty>")
-    made.enable(["e3"], False)
-    made.settings = {"method": "knn", "k": 5, "caution": 0.05}
-    return made.save(tmp_path / "pets.zip")
-
-
-def test_a_bundle_brings_everything_back(tmp_path: Path) -> None:
-    path = bundle(tmp_path)
-    made, back = gallery(10, 11, 12), Gallery.open(path, Fake())
-    assert back.classes == ["even", "odd", "\u732b <empty>"] and back.settings == {
-        "method": "knn",
-        "k": 5,
-        "caution": 0.05,
-    }
-    for before, after in zip(made.examples, back.examples, strict=True):
-        assert (before.id, before.label, before.name, before.digest) == (
-            after.id,
-            after.label,
-            after.name,
-            after.digest,
-        )
-        assert np.array_equal(before.embedding, after.embedding) and after.picture().size == (40, 30)
-        assert np.array_equal(before.pixels, after.pixels)
-    assert not back["e3"].enabled and back.y.tolist() == ["even", "odd"]
-    assert back.add("odd", pictures(13), Fake().embed(pictures(13))).ids == ("e4",)
-    assert Gallery.open(path.read_bytes(), Fake()).classes == back.classes
-    assert Gallery.is_bundle(path) and not Gallery.is_bundle(zipped({"cat/1.png": b"1"}))
-    again = Gallery.open(path, Fake()).save(tmp_path / "again.zip")
-    assert Gallery.open(again, Fake()).examples[0].thumbnail[:2] == b"\xff\xd8"
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["again.zip", "pets.zip"]
-
-
-def test_equal_galleries_give_equal_files_and_empty_ones_can_be_saved(tmp_path: Path) -> None:
-    assert gallery(1, 2).save(tmp_path / "a").read_bytes() == gallery(1, 2).save(tmp_path / "b").read_bytes()
-    assert len(Gallery.open(Gallery(Fake()).save(tmp_path / "c"), Fake())) == 0
-
-
-def test_another_model_is_refused_unless_embedding_again_is_asked_for(tmp_path: Path) -> None:
-    path, other = bundle(tmp_path), Fake("other", 2.0)
-    with pytest.raises(GalleryError, match="was made with fake and other came: choose that model, or embed"):
-        Gallery.open(path, other)
-    back = Gallery.open(path, other, re_embed=True)
-    assert back.model == "other" and back.fingerprint == other.fingerprint
-    np.testing.assert_allclose(back.X, 2 * gallery(10, 11).X, atol=4)
-
-
-def test_saving_replaces_the_file_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = bundle(tmp_path)
-    before = path.read_bytes()
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
-    with pytest.raises(GalleryError, match=r"pets.zip cannot be written \(No space left on device\)"):
-        gallery(1).save(path)
-    assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["pets.zip"]
-    with pytest.raises(GalleryError, match="cannot be written"):
-        gallery(1).save(tmp_path / "missing" / "x.zip")
-    made = gallery(1)
-    made.settings = {"k": object()}
-    with pytest.raises(GalleryError, match="plain values"):
-        made.save(path)
-
-
-def forged(tmp_path: Path, **changes: object) -> bytes:
-    """The bundle with values of its JSON replaced, or whole files by their name; None removes one."""
-    with zipfile.ZipFile(bundle(tmp_path)) as archive:
-        files: dict[str, bytes | None] = {name: archive.read(name) for name in archive.namelist()}
-    about = json.loads(files["gallery.json"] or b"")
-    for key, value in changes.items():
-        if "." in key:
-            assert value is None or isinstance(value, bytes)
-            files[key] = value
-        elif key in about:
-            about[key] = value
-        else:
-            about["examples"][0][key] = value
-    if "gallery.json" not in changes:
-        files["gallery.json"] = json.dumps(about).encode()
-    return zipped({name: data for name, data in files.items() if data is not None})
-
-
-def tensors(**arrays: np.ndarray) -> dict[str, object]:
-    return {"embeddings.safetensors": safetensors.numpy.save(arrays)}
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"gallery.json": None}, "gallery.json is missing"),
-        ({"gallery.json": b"{" * 100_000}, "gallery.json is damaged"),
-        ({"gallery.json": b"[" * 100_000}, "gallery.json is damaged"),
-        ({"gallery.json": b"\xff{}"}, "gallery.json is damaged"),
-        ({"gallery.json": b"[]"}, "about something else"),
-        ({"format": "another"}, "about something else"),
-        ({"version": 2}, "a newer version wrote it"),
-        ({"classes": "even"}, "its classes are missing or wrong"),
-        ({"classes": [1]}, "a class has no name"),
-        ({"classes": ["odd"]}, "an example's class is missing"),
-        ({"classes": ["\u200b"]}, "visible character"),
-        ({"classes": [f"c{n}" for n in range(51)]}, "at most 50 classes"),
-        ({"settings": {"x": {"deep": 1}}}, "its settings are not plain values"),
-        ({"settings": {"x": float("nan")}}, "its settings are not plain values"),
-        ({"examples": [{}] * 2001}, "at most 2000 examples"),
-        ({"examples": []}, "its embeddings do not fit"),
-        ({"examples": [1, 2, 3]}, "an example is incomplete"),
-        ({"extra": 1}, "an example is incomplete"),
-        ({"enabled": 1}, "an example is wrong"),
-        ({"id": "e2"}, "an example's id is wrong"),
-        ({"id": "../../x"}, "an example's id is wrong"),
-        ({"id": "e9"}, "pictures/e9.jpg is missing"),
-        ({"digest": "zz"}, "an example's digest is wrong"),
-        ({"pictures/e1.jpg": b"<svg>"}, "is damaged: 10.png is"),
-        ({"embeddings.safetensors": None}, "embeddings.safetensors is missing"),
-        ({"embeddings.safetensors": b"junk"}, "embeddings.safetensors is damaged"),
-        ({"embeddings.safetensors": b"\xff" * 100}, "embeddings.safetensors is damaged"),
-        (tensors(x=np.zeros((3, 16), np.float32)), "is damaged"),
-        (tensors(embeddings=np.zeros((3, 16))), "is damaged"),
-        (tensors(embeddings=np.zeros((3, 9), np.float32), pixels=np.zeros((2, 768), np.uint8)), "do not fit"),
-        (tensors(embeddings=np.zeros((3, 9), np.float32), pixels=np.zeros((3, 768), np.float32)), "is damaged"),
-        (tensors(embeddings=np.zeros((2, 9), np.float32), pixels=np.zeros((3, 768), np.uint8)), "do not fit"),
-        (tensors(embeddings=np.full((3, 9), np.inf, np.float32), pixels=np.zeros((3, 768), np.uint8)), "do not fit"),
-        ({"../x.txt": b""}, "points outside"),
-    ],
-)
-def test_forged_bundles_are_refused(changes: dict[str, object], message: str, tmp_path: Path) -> None:
-    with pytest.raises(ViTMSNError, match=message) as caught:
-        Gallery.open(forged(tmp_path, **changes), Fake())
-    assert isinstance(caught.value, (GalleryError, ArchiveError)) and "\n" not in str(caught.value)
-
-
-def test_a_forged_bundle_brings_no_names_or_bytes_of_its_own(tmp_path: Path) -> None:
-    polyglot = png() + b"<script>alert(1)</script>"
-    source = forged(tmp_path, model="x\u202e\n", name="\u202eexe\x00", **{"pictures/e1.jpg": polyglot})
-    back = Gallery.open(source, Fake())
-    assert back.model == "x" and back["e1"].name == "exe"
-    assert b"script" not in back["e1"].thumbnail
-
-
-def test_with_a_real_encoder(tmp_path: Path) -> None:
-    encoder = Encoder.random()
-    made = Gallery(encoder)
-    source = zipped({f"{name}/{k}.png": png((k * 20, 9, 9)) for k, name in enumerate(["cat", "dog", "cat"])})
-    assert len(made.extend(read_zip(source), encoder).ids) == 3
-    back = Gallery.open(made.save(tmp_path / "g.zip"), encoder)
-    assert back.X.shape == (3, encoder.config.hidden_size) and np.array_equal(back.X, made.X)
-    back.re_embed(encoder)
-    similarity = (back.X * made.X).sum(axis=1) / np.linalg.norm(back.X, axis=1) / np.linalg.norm(made.X, axis=1)
-    assert similarity.min() > 0.99

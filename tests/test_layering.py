@@ -21,7 +21,7 @@ LIBRARY = {
     *("errors", "limits", "config", "checkpoint", "model", "image", "data", "masking", "encoder", "attention"),
     *("relevance", "robustness", "look"),
     *("folds", "classifiers", "judgement", "rejector", "fewshot"),
-    *("archive", "gallery", "projection", "lowshot", "export", "bulk", "draw"),
+    *("archive", "gallery", "bundle", "projection", "lowshot", "export", "bulk", "draw"),
 }
 CLI = {f"cli.{path.stem}" for path in (PACKAGE / "cli").glob("[!_]*.py")}
 TABS = {"ui.classify", "ui.attention", "ui.masking", "ui.fewshot", "ui.explore", "ui.learn"}
@@ -54,6 +54,7 @@ ALLOWED: dict[str, set[str]] = {
     "encoder": {"errors", "limits", "config", "checkpoint", "model", "image", "masking"},
     "archive": {"errors", "limits"},
     "gallery": {"errors", "limits", "archive", "image", "encoder"},
+    "bundle": {"errors", "limits", "archive", "image", "encoder", "gallery"},
     "lowshot": {"errors", "data", "encoder", "fewshot"},
     "bulk": {"errors", "image", "encoder"},
     "export": {"errors", "checkpoint", "model", "encoder", "classifiers", "fewshot", "gallery"},
@@ -77,8 +78,8 @@ ALLOWED: dict[str, set[str]] = {
 ONLY_IN: dict[str, str] = {
     "gradio": r"ui(\..+)?|app",
     "gradio_client": r"",
-    "huggingface_hub": r"checkpoint|gallery",
-    "safetensors": r"checkpoint|gallery",
+    "huggingface_hub": r"checkpoint",
+    "safetensors": r"checkpoint|bundle",
     "umap": r"projection",
     "pyarrow": r"bulk",
     "datasets": r"data",
@@ -94,7 +95,6 @@ LONG_FROM = 450
 LONG: dict[str, str] = {
     "checkpoint": "one key table for each foreign format, and the strict reading that they share",
     "encoder": "the one way from pictures to embeddings, tokens and classes, with its lock and its cache",
-    "gallery": "one kind of example, what a visitor does with it, and the bundle that must fit both",
     "image": "the only decoder, with every format's conversion, and the only preprocessing",
     "lowshot": "features, kNN, linear probe and low-shot protocol, on the rows and the solver that they share",
     "model": "backbone, classifier and head on one forward path, with the reading and writing of each",

@@ -1,36 +1,27 @@
-"""Labelled examples: from pictures of every source into a gallery, and to one file and back.
+"""Labelled examples: from pictures of every source into a gallery, and what a visitor does with them.
 
     archive.read_zip | read_folder -> entries (label, name, bytes) -> Gallery.extend -> X, y
-    Gallery.save -> one zip (gallery.json, embeddings.safetensors, pictures/) -> Gallery.open
 
-A gallery keeps embeddings and pictures of at most 256 pixels that it encoded itself, never the upload. A bundle is read
-through the same door as the zips of strangers, and every value in it is checked.
+A gallery keeps embeddings and pictures of at most 256 pixels that it encoded itself, never the upload. `bundle` saves
+it to one file and reads it again.
 """
 
 from __future__ import annotations
 
 import copy
 import io
-import json
 import math
-import os
-import re
-import tempfile
-import zipfile
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import safetensors.numpy
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import SafetensorError
 
 from vitmsn import limits
-from vitmsn.archive import Archive, Entries, Entry, Skipped, clean_name, name_key, shown_name
+from vitmsn.archive import Entries, Entry, Skipped, clean_name, name_key, shown_name
 from vitmsn.errors import GalleryError, ImageError
 from vitmsn.image import Picture, decode
 
@@ -55,6 +46,16 @@ def raw_pixels(pictures: Sequence[Picture]) -> NDArray[np.float32]:
 def _pixels(thumbnail: Image.Image) -> NDArray[np.uint8]:
     small = thumbnail.resize((PIXEL_SIDE, PIXEL_SIDE), Image.Resampling.BOX)
     return np.asarray(small, np.uint8).reshape(PIXELS)
+
+
+class Model(Protocol):
+    """What a gallery remembers of the encoder that made its embeddings."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,9 +98,9 @@ class Gallery:
     values that is saved along.
     """
 
-    def __init__(self, encoder: Encoder) -> None:
-        self.model: str = encoder.name
-        self.fingerprint: str = encoder.fingerprint
+    def __init__(self, model: Model) -> None:
+        self.model: str = model.name
+        self.fingerprint: str = model.fingerprint
         self.settings: dict[str, Any] = {}
         self._classes: dict[str, str] = {}  # key -> label
         self._examples: dict[str, Example] = {}
@@ -250,11 +251,11 @@ class Gallery:
                 id = f"e{self._next + len(fresh)}"
                 thumbnail = picture.thumbnail(limits.THUMBNAIL_SIDE)
                 label = self.add_class(label)
-                kept = _encoded(thumbnail), row.copy(), _pixels(thumbnail)
+                kept = encoded(thumbnail), row.copy(), _pixels(thumbnail)
                 example = Example(id, label, name, picture.digest, *kept)
                 known[picture.digest] = example
                 fresh.append(example)
-            _check_room(len(self) + len(fresh), self.nbytes + sum(example.nbytes for example in fresh))
+            check_room(len(self) + len(fresh), self.nbytes + sum(example.nbytes for example in fresh))
         except GalleryError:
             self._classes = classes
             raise
@@ -269,11 +270,19 @@ class Gallery:
                 raise GalleryError(
                     f"{example.name} is the same picture as {known.name} in {known.label}: move that one instead."
                 )
-        _check_room(len(self) + 1, self.nbytes + example.nbytes)
+        check_room(len(self) + 1, self.nbytes + example.nbytes)
         id = f"e{self._next}"
         self._examples[id] = replace(example, id=id, label=self.add_class(label), enabled=True)
         self._next += 1
         return id
+
+    def restore(self, examples: Iterable[Example]) -> None:
+        """Put examples, each with its own id, into an empty gallery whose classes are there already."""
+        size = 0
+        for example in examples:
+            check_room(len(self) + 1, size := size + example.nbytes)
+            self._examples[example.id] = example
+        self._next = 1 + max((int(id[1:]) for id in self._examples), default=0)
 
     def extend(self, entries: Iterable[Entry], encoder: Encoder, progress: Progress | None = None) -> Added:
         """Decode, embed and add the entries of a folder or an archive, some dozens at a time.
@@ -282,7 +291,7 @@ class Gallery:
         here already, and what comes when the gallery is full. A fault on the way raises;
         what was added until then stays.
         """
-        self._check_model(encoder)
+        self.check_model(encoder)
         ids: list[str] = []
         skipped: list[Skipped] = []
         total, done = getattr(entries, "total", 0), 0
@@ -354,105 +363,31 @@ class Gallery:
                 progress(start + len(part), len(examples))
         self._examples, self.model, self.fingerprint = fresh, encoder.name, encoder.fingerprint
 
-    def _check_model(self, encoder: Encoder) -> None:
+    def check_model(self, encoder: Encoder) -> None:
+        """Raise GalleryError when another model made the embeddings, or cannot have made them."""
         if encoder.fingerprint != self.fingerprint:
             raise GalleryError(
                 f"this gallery was made with {shown_name(self.model)} and {shown_name(encoder.name)} came: "
                 "choose that model, or embed the gallery again (re_embed)."
             )
-
-    # One file
-
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write everything to one zip, replaced at once; equal galleries give equal files. Returns the path."""
-        target = Path(path)
-        about = {
-            "format": FORMAT,
-            "version": VERSION,
-            "model": self.model,
-            "fingerprint": self.fingerprint,
-            "settings": self.settings,
-            "classes": self.classes,
-            "examples": [{key: getattr(example, key) for key in FIELDS} for example in self.examples],
-        }
-        rows = [example.embedding for example in self.examples]
-        matrix = np.stack(rows) if rows else np.zeros((0, 0), np.float32)
-        raw = np.array([example.pixels for example in self.examples], np.uint8).reshape(-1, PIXELS)
-        try:
-            text = json.dumps(about, indent=1, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise GalleryError(f"settings hold something else than plain values ({error}): take it out.") from error
-        pictures = {_picture(example.id): example.thumbnail for example in self.examples}
-        files = {
-            ABOUT: text.encode(),
-            EMBEDDINGS: safetensors.numpy.save({"embeddings": matrix, "pixels": raw}),
-            **pictures,
-        }
-        try:
-            with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.resolve().parent) as beside:
-                fresh = Path(beside) / "gallery"
-                with zipfile.ZipFile(fresh, "w") as bundle:
-                    for name, data in files.items():
-                        info = zipfile.ZipInfo(name)  # dated 1980, so that only the content counts
-                        info.compress_type = zipfile.ZIP_DEFLATED if name == ABOUT else zipfile.ZIP_STORED
-                        bundle.writestr(info, data)
-                os.replace(fresh, target)
-        except OSError as error:
-            raise GalleryError(
-                f"{shown_name(target.name)} cannot be written ({error.strerror}): choose another place."
-            ) from error
-        return target
-
-    @staticmethod
-    def is_bundle(source: bytes | str | os.PathLike[str]) -> bool:
-        """Whether a zip is for ``open`` rather than for ``read_zip``. Raises ArchiveError as they do."""
-        archive = Archive(source)
-        archive.close()
-        return any(info.filename == ABOUT for info in archive.infos)
-
-    @classmethod
-    def open(
-        cls,
-        source: bytes | str | os.PathLike[str],
-        encoder: Encoder,
-        *,
-        re_embed: bool = False,
-        progress: Progress | None = None,
-    ) -> Gallery:
-        """Read what ``save`` wrote; a path or its bytes. Every picture is decoded and encoded again on the way.
-
-        A gallery made by another model is refused, unless ``re_embed`` asks to embed its thumbnails with this one.
-        Raises ArchiveError for a hostile or damaged zip, GalleryError for one that is not such a gallery.
-        """
-        archive = Archive(source)
-        try:
-            gallery = _opened(archive, encoder)
-        finally:
-            archive.close()
-        if re_embed and gallery.fingerprint != encoder.fingerprint:
-            gallery.re_embed(encoder, progress)
-        gallery._check_model(encoder)
-        return gallery
+        made = encoder.config.hidden_size
+        for example in self.examples[:1]:  # the others are as long
+            if len(example.embedding) != made:
+                raise GalleryError(
+                    f"this gallery's embeddings have {len(example.embedding)} numbers and {shown_name(encoder.name)} "
+                    f"makes {made}: send the pictures again."
+                )
 
 
-FORMAT, VERSION = "vitmsn-gallery", 1
-ABOUT, EMBEDDINGS = "gallery.json", "embeddings.safetensors"
-TOP = {"model": str, "fingerprint": str, "settings": dict, "classes": list, "examples": list}
-FIELDS = {"id": str, "label": str, "name": str, "digest": str, "enabled": bool}
-
-
-def _picture(id: str) -> str:
-    return f"pictures/{id}.jpg"
-
-
-def _encoded(thumbnail: Image.Image) -> bytes:
+def encoded(thumbnail: Image.Image) -> bytes:
     """What is kept and served of a picture: never the bytes that came, nor their metadata."""
     out = io.BytesIO()
     thumbnail.save(out, "JPEG", quality=JPEG_QUALITY)
     return out.getvalue()
 
 
-def _check_room(examples: int, nbytes: int) -> None:
+def check_room(examples: int, nbytes: int) -> None:
+    """Raise GalleryError when a gallery may not hold so many examples, or so many bytes of them."""
     if examples > limits.MAX_EXAMPLES:
         raise GalleryError(
             f"a gallery holds at most {limits.MAX_EXAMPLES} examples; this would make {examples}: remove some first."
@@ -460,73 +395,3 @@ def _check_room(examples: int, nbytes: int) -> None:
     if nbytes > limits.GALLERY_BYTES:
         most = limits.GALLERY_BYTES / limits.MIB
         raise GalleryError(f"a gallery holds at most {most:g} MiB: remove some examples first.")
-
-
-def _opened(archive: Archive, encoder: Encoder) -> Gallery:
-    """The gallery in a bundle, every value of it checked."""
-
-    def need(good: object, what: str) -> None:
-        if not good:
-            raise GalleryError(f"{archive.shown} is not a gallery saved here: {what}; save it again, or send pictures.")
-
-    def load(name: str, most: int) -> bytes:
-        need(name in members, f"{name} is missing")
-        data = archive.load(members[name], most)
-        need(isinstance(data, bytes), f"{name} is {data!r:.80}")
-        return cast(bytes, data)
-
-    members = {"/".join(archive.parts(info)): info for info in archive.infos}
-    need(len(members) == len(archive.infos), "a name comes twice")
-    about: Any = None
-    with suppress(RecursionError, json.JSONDecodeError, UnicodeError):
-        about = json.loads(load(ABOUT, limits.MAX_HEADER_BYTES))
-    need(isinstance(about, dict) and about.get("format") == FORMAT, f"{ABOUT} is damaged or about something else")
-    need(about.get("version") == VERSION, "a newer version wrote it")
-    for key, kind in TOP.items():
-        need(type(about.get(key)) is kind, f"its {key} are missing or wrong")
-    rows, classes, settings = about["examples"], about["classes"], about["settings"]
-    need(all(isinstance(name, str) for name in classes), "a class has no name")
-    need(
-        len(settings) <= 100 and all(_plain(value) for value in settings.values()), "its settings are not plain values"
-    )
-    _check_room(len(rows), 0)
-    tensors: dict[str, Any] = {}
-    with suppress(SafetensorError, KeyError, TypeError):
-        tensors = safetensors.numpy.load(load(EMBEDDINGS, limits.GALLERY_BYTES))
-    matrix, raw = tensors.get("embeddings"), tensors.get("pixels")
-    need(matrix is not None and matrix.dtype == np.float32 and matrix.ndim == 2, f"{EMBEDDINGS} is damaged")
-    need(raw is not None and raw.dtype == np.uint8 and raw.ndim == 2, f"{EMBEDDINGS} is damaged")
-    matrix, raw = cast(NDArray[np.float32], matrix), cast(NDArray[np.uint8], raw)
-    fits = len(matrix) == len(rows) and raw.shape == (len(rows), PIXELS) and np.isfinite(matrix).all()
-    need(fits, "its embeddings do not fit its examples")
-
-    gallery = Gallery(encoder)
-    gallery.model, gallery.fingerprint, gallery.settings = shown_name(about["model"]), about["fingerprint"], settings
-    for name in classes:
-        gallery.add_class(name)
-    size = 0
-    for row, embedding, pixels in zip(rows, matrix, raw, strict=True):
-        need(isinstance(row, dict) and row.keys() == FIELDS.keys(), "an example is incomplete")
-        need(all(type(row[key]) is kind for key, kind in FIELDS.items()), "an example is wrong")
-        need(
-            re.fullmatch(r"e[1-9][0-9]{0,8}", row["id"]) and row["id"] not in gallery._examples,
-            "an example's id is wrong",
-        )
-        need(re.fullmatch(r"[0-9a-f]{64}", row["digest"]), "an example's digest is wrong")
-        need(row["label"] in gallery.classes, "an example's class is missing")
-        name = shown_name(row["name"])
-        try:
-            picture = decode(load(_picture(row["id"]), limits.MAX_IMAGE_BYTES), name=name)
-        except ImageError as error:
-            raise GalleryError(f"{archive.shown} is damaged: {error}") from error
-        thumbnail = _encoded(picture.thumbnail(limits.THUMBNAIL_SIDE))
-        kept = {"name": name, "thumbnail": thumbnail, "embedding": embedding.copy(), "pixels": pixels.copy()}
-        example = Example(**row | kept)
-        gallery._examples[example.id] = example
-        _check_room(0, size := size + example.nbytes)
-    gallery._next = 1 + max((int(id[1:]) for id in gallery._examples), default=0)
-    return gallery
-
-
-def _plain(value: object) -> bool:
-    return value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value))

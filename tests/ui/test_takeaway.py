@@ -6,14 +6,16 @@ import csv
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.ui.conftest import CONFIG
 from tests.ui.test_fewshot import event, own, studio_of  # noqa: F401 (own is a fixture)
 from tests.ui.test_studio import pictures
+from vitmsn import bundle
 from vitmsn.encoder import Encoder
 from vitmsn.errors import FewShotError
-from vitmsn.gallery import Gallery
 from vitmsn.ui import fewshot, takeaway
 from vitmsn.ui.state import Call
 
@@ -29,13 +31,53 @@ def taught(own: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call: 
 def test_a_set_opens_again_here_and_in_python(taught: Call, call: Callable[..., Call], tiny: Encoder) -> None:
     path, said = takeaway.make(taught, "bundle", "knn", 3, 0.1)
     assert said == "" and path.name == "few-shot.zip" and len(path.parent.name) == 32
-    back = Gallery.open(path, tiny)
+    back = bundle.load(path, tiny)
     assert back.settings == {"method": "knn", "k": 3, "temperature": 0.07, "caution": 0.1}
     other = call()
-    fewshot.unzip(other, str(path))
+    controls, page = opened_again(other, path)
     assert studio_of(other).gallery.counts == {"red": 4, "blue": 4} and not len(studio_of(other).queries)
-    assert studio_of(other).undo == "opened a saved set"
-    assert "saved with the classifier k nearest examples" in other.message
+    assert studio_of(other).undo == "opened a saved set" and not other.message
+    assert controls == ["knn", 3, 10, 0.07]
+    assert "KNNClassifier(3" in page[3] and page == list(fewshot.answer(other, "knn", 3, 10, 0.07))
+
+
+def opened_again(call: Call, path: Path) -> tuple[list[Any], list[str]]:
+    """What opening a saved set puts into the four controls, and on the page."""
+    shown = fewshot.unzip(call, str(path), "ridge", 7, 20, 0.5)
+    return list(shown[:4]), list(shown[4:])
+
+
+@pytest.mark.parametrize(
+    ("saved", "words"),
+    [
+        ({"method": "magic"}, "no method 'magic'"),
+        ({"k": 51}, "k is 51"),
+        ({"k": True}, "k is True"),
+        ({"temperature": 0.0}, "temperature is 0.0"),
+        ({"caution": 0.5}, "share is 50"),
+        ({"caution": "0.05"}, "share is '0.05'"),
+    ],
+    ids=str,
+)
+def test_settings_that_the_page_does_not_have_are_said_and_left(
+    taught: Call, call: Callable[..., Call], tmp_path: Path, saved: dict[str, Any], words: str
+) -> None:
+    studio_of(taught).gallery.settings = {"method": "knn", "k": 3, "temperature": 0.1, "caution": 0.0} | saved
+    path = bundle.save(studio_of(taught).gallery, tmp_path / "few-shot.zip")
+    other = call()
+    controls, _ = opened_again(other, path)
+    assert controls == ["ridge", 7, 20, 0.5] and len(studio_of(other).gallery) == 8
+    assert words in other.message and "your own settings" in other.message
+
+
+def test_a_set_of_another_model_is_embedded_again(taught: Call, call: Callable[..., Call], tmp_path: Path) -> None:
+    stranger = Encoder.random(CONFIG, seed=1, device="cpu")
+    studio_of(taught).gallery.re_embed(stranger)
+    path, other = bundle.save(studio_of(taught).gallery, tmp_path / "few-shot.zip"), call()
+    controls, page = opened_again(other, path)
+    assert studio_of(other).gallery.fingerprint == other.encoder.fingerprint
+    assert controls[0] == "ridge" and "of 8)" in page[1]  # nothing was saved but the examples
+    assert other.message == "This set was saved with another model; its pictures were embedded again with this one."
 
 
 def test_a_checkpoint_and_a_table(taught: Call) -> None:

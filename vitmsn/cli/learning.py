@@ -46,7 +46,7 @@ def _lesson(gallery: Gallery, encoder: Encoder, caution: float) -> Lesson:
 
 
 def fewshot_train(options: Options) -> Answer:
-    from vitmsn import export
+    from vitmsn import bundle, export
     from vitmsn.archive import read_folder, read_zip
     from vitmsn.errors import FewShotError
     from vitmsn.gallery import Gallery
@@ -68,7 +68,7 @@ def fewshot_train(options: Options) -> Answer:
         lines.append(lesson.curve().sentence())
     linear = export.linear_lesson(lesson, gallery, encoder) if options.checkpoint else None
     if options.out:
-        gallery.save(write(options.out))
+        bundle.save(gallery, write(options.out))
     if linear is not None:
         export.save_checkpoint(options.checkpoint, encoder, linear.classifier)
         lines.append(f"{options.checkpoint}: {linear.method}. {export.CHANGES}")
@@ -89,10 +89,11 @@ def fewshot_train(options: Options) -> Answer:
 
 
 def fewshot_predict(options: Options) -> Answer:
-    from vitmsn.gallery import Gallery, raw_pixels
+    from vitmsn import bundle
+    from vitmsn.gallery import raw_pixels
 
     encoder, inputs = load_encoder(options), Inputs(options.inputs)
-    gallery = Gallery.open(options.bundle, encoder, re_embed=options.re_embed, progress=Bar("embedding again"))
+    gallery = bundle.load(options.bundle, encoder, re_embed=options.re_embed, progress=Bar("embedding again"))
     kept = gallery.settings.get("caution", 0.05)
     caution = options.caution if options.caution is not None else kept if isinstance(kept, float) else 0.05
     lesson = _lesson(gallery, encoder, caution)

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from vitmsn import archive, gallery, limits
+from vitmsn import archive, bundle, gallery, limits
 from vitmsn.errors import FewShotError, ImageError, InputError
 from vitmsn.fewshot import ENOUGH, Lesson, Prediction
 from vitmsn.gallery import Added, raw_pixels
@@ -24,6 +24,7 @@ from vitmsn.ui.studio import METHODS, Studio, learn, opened, version
 SCRIPT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
 NEAREST = 3  # examples shown beside each answer
 MAX_K = 50
+MAX_CAUTION = 30  # percent
 SLEPT = "This page slept so long that your pictures were deleted; start again from here."
 PRIVACY = (
     "Your pictures stay in this server's memory for your visit, and go "
@@ -80,25 +81,50 @@ def add_class(call: Call, name: str, *settings: Any) -> tuple[Any, ...]:
         return ("", *answer(call, *settings))
 
 
-def unzip(call: Call, path: str | None, *settings: Any) -> Page | Any:
-    """The pictures of a zip, one folder for each class; or a set that was taken away from here."""
+def unzip(call: Call, path: str | None, *settings: Any) -> tuple[Any, ...]:
+    """The pictures of a zip, one folder for each class; or a set that was taken away from here, with its settings.
+
+    Returns what the controls of the settings show, then the page.
+    """
     if path is None:
         raise InputError("No zip came; choose one whose folders are the classes.")
-    if gallery.Gallery.is_bundle(path):
-        with opened(call) as (studio, encoder):
-            studio.reopen(encoder, gallery.Gallery.open(path, encoder, progress=call.progress))
-            saved = studio.gallery.settings.get("method")
-            if saved in METHODS and saved != (settings or ("auto",))[0]:
-                name = METHODS[saved]
-                call.message = (
-                    f"This set was saved with the classifier {name}; choose it in step 2 for the same answers."
-                )
-            return answer(call, *settings)
+    if bundle.is_bundle(path):
+        return _reopen(call, path, settings)
     entries = archive.read_zip(path)
     with opened(call) as (studio, encoder):
         added = studio.unpack(encoder, entries, call.progress)
         call.message = _words(added, [], entries.report.notes)
-        return answer(call, *settings)
+        return *[gr.skip()] * len(settings), *answer(call, *settings)
+
+
+def _reopen(call: Call, path: str, settings: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A saved set as it was when it was saved: with the classifier chosen then, by the model chosen now."""
+    with opened(call) as (studio, encoder):
+        saved = bundle.read(path)
+        said = []
+        if saved.fingerprint != encoder.fingerprint:
+            saved.re_embed(encoder, call.progress)
+            said.append("This set was saved with another model; its pictures were embedded again with this one.")
+        saved.check_model(encoder)
+        try:
+            settings = _saved(saved.settings, settings)
+        except InputError as error:
+            said.append(f"It is judged with your own settings, because the saved ones cannot be used here. {error}")
+        studio.reopen(encoder, saved)
+        call.message = " ".join(said)
+        return *settings, *answer(call, *settings)
+
+
+def _saved(kept: dict[str, Any], now: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The controls' values as they were saved (see `takeaway`); those that were not saved stay as they are now."""
+    method, k, caution, temperature = now
+    share = kept.get("caution", caution / 100)
+    percent = round(100 * share, 6) if isinstance(share, float) else share
+    saved = kept.get("method", method), kept.get("k", k), percent, kept.get("temperature", temperature)
+    _settings(*saved)
+    if percent > MAX_CAUTION:
+        raise InputError(f"The share is {percent:g} %; it must be from 0 to {MAX_CAUTION} %.")
+    return saved
 
 
 def receive(call: Call, *settings: Any) -> Page:
@@ -337,7 +363,7 @@ def build(app: App) -> None:
             )  # fmt: skip
             with gr.Accordion("More", open=False):
                 caution = gr.Slider(
-                    0, 30, 5, step=1, label="How careful: share of your own examples it may turn away, in %",
+                    0, MAX_CAUTION, 5, step=1, label="How careful: share of your own examples it may turn away, in %",
                     info="'None of these' is said of a picture that is farther from the examples than they are from "
                     "one another.",
                 )  # fmt: skip
@@ -359,7 +385,7 @@ def build(app: App) -> None:
         app.on(button.click, functools.partial(_start, key), settings, page, notice=line, **teach)
         button.click(None, js=f"() => ({LINK.format(name='set')})('{key}')", api_visibility="private")
     app.on([name.submit, add.click], add_class, [name, *settings], [name, *page], notice=line, **teach)
-    app.on(zipped.upload, unzip, [zipped, *settings], page, notice=line, long=True, **here)
+    app.on(zipped.upload, unzip, [zipped, *settings], [*settings, *page], notice=line, long=True, **here)
     app.on(shown.files, uploads(receive), settings, page, notice=line, **here, **teach)
     app.on(tried.files, uploads(ask), settings, page, notice=failed, **there, **teach)
     for part, said in ((shown, line), (trusted, doubt), (tried, failed)):

@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from vitmsn import export
+from vitmsn import bundle, export
 from vitmsn.errors import FewShotError
 from vitmsn.ui import parts
 from vitmsn.ui.page import App
@@ -20,9 +20,9 @@ from vitmsn.ui.state import Call
 from vitmsn.ui.studio import learn, opened
 
 PYTHON = (
-    "from vitmsn import Encoder, fewshot, gallery, image",
+    "from vitmsn import Encoder, bundle, fewshot, gallery, image",
     "encoder = Encoder.from_pretrained(None)  # the model that is chosen above",
-    'examples = gallery.Gallery.open("few-shot.zip", encoder)',
+    'examples = bundle.load("few-shot.zip", encoder)',
     "lesson = fewshot.learn(examples.X, examples.y, feature_mean=encoder.feature_mean, pixels=examples.pixels)",
     'query = image.decode("query.jpg")',
     "print(lesson.answer(encoder.embed([query]), gallery.raw_pixels([query])))",
@@ -51,7 +51,7 @@ def make(call: Call, kind: str, method: str, k: int, caution: float, temperature
         folder.mkdir(parents=True)
         if kind == "bundle":
             studio.gallery.settings = {"method": method, "k": k, "temperature": temperature, "caution": caution}
-            return studio.gallery.save(folder / "few-shot.zip"), ""
+            return bundle.save(studio.gallery, folder / "few-shot.zip"), ""
         if kind == "embeddings":
             file = folder / "embeddings.csv"
             file.write_text(export.embeddings_csv(studio.gallery), encoding="utf-8-sig", newline="")
