@@ -1,10 +1,13 @@
 """What masking costs, saves and teaches: the tables of docs/masking.md.
 
     python -m benchmarks.masking cost          a training step's time and memory against the tokens kept; two minutes
+    python -m benchmarks.masking similarity    what hiding leaves of the embedding, plain and centred; half a minute
     python -m benchmarks.masking learning      digits learned with and without it, at equal processor time; ten minutes
 
 Cost: ViT-S/16 at 224 pixels, the random view of a step alone, forward and backward, float32. Time should fall a little
 faster than the tokens (attention is quadratic), memory as the tokens do, beside the weights.
+
+Similarity: the embedded model, the example photographs, four draws of each mask; beside what different pictures have.
 
 Learning: the preset `digits`, three seeds; each setting gets the same seconds of processor time, and its schedule ends
 with them, so that what a cheaper step saves is spent on more pictures.
@@ -22,12 +25,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks import Row, best_of
-from vitmsn import masking
+from vitmsn import masking, robustness
 from vitmsn.config import VARIANTS
+from vitmsn.encoder import Encoder
 from vitmsn.model import ViTMSNModel
+from vitmsn.ui import examples
 
 RATIOS = (0.0, 0.3, 0.5, 0.7, 0.9)
 BATCH = 8
@@ -159,9 +165,34 @@ def learning(seconds: float, seeds: int) -> None:
         )
 
 
+def similarity() -> None:
+    encoder = Encoder.from_pretrained(None)
+    grid = encoder.model.config.grid
+    pictures = [example.picture for example in examples.photographs()]
+    print("| kind | hidden | plain | least | centred | least |")
+    print("|---|---|---|---|---|---|")
+    for draw in (masking.random_mask, masking.focal_mask, masking.block_mask):
+        for ratio in RATIOS[1:]:
+            kept = [draw(grid, ratio, torch.Generator().manual_seed(seed))[0].numpy() for seed in range(4)]
+            found = [robustness.views(encoder, picture, np.stack(kept)) for picture in pictures]
+            plain = np.stack([views.similarity for views in found])
+            around = np.stack([views.centred for views in found if views.centred is not None])
+            print(
+                f"| {draw.__name__.split('_')[0]} | {ratio} | {plain.mean():.3f} | {plain.min():.3f} | "
+                f"{around.mean():.2f} | {around.min():.2f} |"
+            )
+    embeddings = encoder.embed(pictures)
+    place = np.arange(len(pictures))
+    plain, around = (
+        np.concatenate([robustness.cosine(rows[one : one + 1], rows[place != one]) for one in place])
+        for rows in (embeddings, embeddings - np.asarray(encoder.feature_mean))
+    )
+    print(f"| other pictures | | {plain.mean():.3f} | {plain.min():.3f} | {around.mean():.2f} | {around.min():.2f} |")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.masking", description=__doc__.split("\n")[0])
-    parser.add_argument("table", choices=("cost", "learning"))
+    parser.add_argument("table", choices=("cost", "similarity", "learning"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--seconds", type=float, default=30.0, help="of processor time for each run of `learning`")
     parser.add_argument("--seeds", type=int, default=3)
@@ -169,5 +200,7 @@ if __name__ == "__main__":
     torch.set_num_threads(options.threads)
     if options.table == "cost":
         cost()
+    elif options.table == "similarity":
+        similarity()
     else:
         learning(options.seconds, options.seeds)

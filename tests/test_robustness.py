@@ -31,7 +31,9 @@ CONFIG = ViTMSNConfig(
 )
 
 
-def make(folder: Path, classifier: bool = True, msn: bool = True, seed: int = 0) -> Encoder:
+def make(
+    folder: Path, classifier: bool = True, msn: bool = True, seed: int = 0, mean: torch.Tensor | None = None
+) -> Encoder:
     torch.manual_seed(seed)
     head = MSNHead(16, 8, 6, 5)
     torch.nn.init.normal_(head.prototypes)
@@ -41,6 +43,7 @@ def make(folder: Path, classifier: bool = True, msn: bool = True, seed: int = 0)
         ViTMSNModel(CONFIG).state_dict(),
         classifier={"weight": torch.randn(3, 16), "bias": torch.zeros(3)} if classifier else {},
         msn_head=head.state_dict() if msn else {},
+        feature_mean=mean,
         processor=ViTMSNImageProcessor(12).to_dict(),
     )
     return Encoder.from_pretrained(folder, device="cpu", dtype="float32")
@@ -114,6 +117,41 @@ def test_views_are_those_of_the_encoder(encoder: Encoder, picture: Picture) -> N
 def test_a_model_without_heads_still_has_similarities(picture: Picture, tmp_path: Path) -> None:
     found = robustness.views(make(tmp_path / "none", False, False), picture, sample(0.5, 0)[None])
     assert found.similarity.shape == (1,) and found.same is None and found.cross_entropy is None
+
+
+def test_centred_is_the_cosine_around_the_models_mean(tmp_path: Path, picture: Picture) -> None:
+    mean = torch.randn(16, generator=torch.Generator().manual_seed(1))
+    encoder = make(tmp_path / "mean", mean=mean)
+    kept = np.stack([sample(0.5, seed) for seed in range(3)])
+    found = robustness.views(encoder, picture, kept)
+    assert found.centred is not None and found.centred.shape == (3,)
+    full, around = encoder.embed(picture)[0], mean.numpy()
+    for number, row in enumerate(kept):
+        one, two = full - around, encoder.embed(picture, keep_indices=row)[0] - around
+        expected = one @ two / np.linalg.norm(one) / np.linalg.norm(two)
+        assert found.centred[number] == pytest.approx(expected, abs=1e-5)
+    assert found.others == pytest.approx(float(full @ around / (full @ full)), abs=1e-5)
+    assert abs(found.centred - found.similarity).max() > 0.01, "the mean counts"
+
+
+def test_what_other_pictures_have_is_what_they_have(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Embeddings with much in common: plain cosines near 1, centred ones 0 on average, foretold from the mean alone."""
+    rows = np.random.default_rng(0).normal(size=(400, 16)) + np.r_[16, np.zeros(15)]
+    rows = np.float32(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+    monkeypatch.setattr(encoder, "feature_mean", rows.mean(0))
+    for place in (0, 1):
+        one, rest = rows[place : place + 1], np.delete(rows, place, axis=0)
+        assert robustness.others(encoder, one) == pytest.approx(robustness.cosine(one, rest).mean(), abs=0.005)
+        centred = robustness.centred(encoder, one, rest)
+        assert centred is not None and abs(centred.mean()) < 0.02 and robustness.cosine(one, rest).mean() > 0.9
+
+
+def test_without_a_feature_mean_there_is_nothing_to_centre_on(encoder: Encoder, picture: Picture) -> None:
+    assert encoder.feature_mean is None
+    full = encoder.embed(picture)
+    assert robustness.centred(encoder, full, full) is None and robustness.others(encoder, full) is None
+    found = robustness.views(encoder, picture, sample(0.5, 0)[None])
+    assert found.centred is None and found.others is None and found.similarity.shape == (1,)
 
 
 def test_the_curve_has_a_point_for_every_ratio_as_it_comes(

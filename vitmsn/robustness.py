@@ -134,6 +134,8 @@ class Views:
     similarity: np.ndarray  # (S,) cosine to the full view
     answers: Answers | None
     cross_entropy: np.ndarray | None
+    centred: np.ndarray | None = None  # (S,) the same around the model's feature mean; None where it has none
+    others: float | None = None  # what `similarity` is worth: other pictures have so much, see `others`
 
     @property
     def same(self) -> np.ndarray | None:
@@ -149,7 +151,8 @@ def views(encoder: Encoder, picture: ImageSource, kept: np.ndarray) -> Views:
     surprise = None
     if encoder.has_msn_head:
         surprise = _cross_entropy(prototype_shares(encoder, full, sharpen=True), prototype_shares(encoder, masked))
-    return Views(cosine(full, masked), told, surprise)
+    around, elsewhere = centred(encoder, full, masked), others(encoder, full)
+    return Views(cosine(full, masked), told, surprise, around, elsewhere)
 
 
 def as_seen(encoder: Encoder, picture: ImageSource) -> image.Picture:
@@ -164,6 +167,28 @@ def cosine(one: np.ndarray, many: np.ndarray) -> np.ndarray:
     """Cosine similarity of a row (1, D) to each of (N, D): (N,)."""
     norms = np.maximum(np.linalg.norm(one) * np.linalg.norm(many, axis=1), np.finfo(np.float32).tiny)
     return ((many @ one[0]) / norms).clip(-1, 1).astype(float)
+
+
+def centred(encoder: Encoder, one: np.ndarray, many: np.ndarray) -> np.ndarray | None:
+    """:func:`cosine` of what is left of embeddings (1, D) and (N, D) without the model's feature mean: (N,).
+
+    All embeddings of a model have their mean in common, and where it is long any two pictures have a plain cosine near
+    1. Around the mean two different pictures have 0 on average. None where the model has no feature mean.
+    """
+    mean = encoder.feature_mean
+    return None if mean is None else cosine(one - mean, many - mean)
+
+
+def others(encoder: Encoder, one: np.ndarray) -> float | None:
+    """The plain cosine that other pictures have to this embedding (1, D) on average: what a similarity compares with.
+
+    From the feature mean alone: the mean of ``x @ y`` over all y is ``x @ mean``, and embeddings of one model are about
+    equally long (on Tiny ImageNet it is within 0.012 of the mean over 299 pictures, for each of 300). None without one.
+    """
+    mean = encoder.feature_mean
+    if mean is None:
+        return None
+    return float((one[0] @ mean / max(float(one[0] @ one[0]), np.finfo(np.float32).tiny)).clip(-1, 1))
 
 
 @dataclass(frozen=True)

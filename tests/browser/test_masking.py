@@ -34,12 +34,14 @@ def masking(visit: Callable[..., Page]) -> Page:
 
 def test_opens_with_an_answer(masking: Page) -> None:
     expect(said(masking)).to_contain_text(
-        re.compile(r"the embedding stays -?[\d.]+ similar; it took [\d.]+ ms instead of")
+        re.compile(r"the embedding stays [\d.]+ similar \(centred -?[\d.]+\); it took [\d.]+ ms instead of")
     )
     expect(shown(masking)).to_have_attribute("alt", "Random mask: 19 of 64 patches are left")
     figures = masking.locator(".msn-figures")
     expect(figures).to_contain_text("19 of 64")
     expect(figures).to_contain_text("cosine similarity to the full view")
+    expect(figures).to_contain_text("the same, centred")
+    expect(masking.get_by_text("To compare: two different pictures are about").first).to_be_visible()
     expect(
         masking.get_by_role("img", name="Similarity to the full view over the share of patches hidden")
     ).to_be_visible()
@@ -189,7 +191,7 @@ def test_curves_and_batches_while_another_visitor_works(visit: Callable[..., Pag
     expect(shown(other)).to_have_attribute("alt", re.compile("Focal mask: "))
     expect(shown(page)).to_have_attribute("alt", "Random mask: 19 of 64 patches are left")
     expect(page.locator("#masking-curves .msn-sentence")).to_contain_text("the embedding stays")
-    expect(page.locator("#masking-curves svg")).to_have_count(4)
+    expect(page.locator("#masking-curves svg")).to_have_count(5)
     page.get_by_role("button", name="Several pictures: which withstand it").click()
     page.get_by_role("button", name="Take the example photographs").click()
     rows = page.locator("#masking-batch tbody tr")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
-from vitmsn import cli
+from vitmsn import checkpoint, cli
 from vitmsn.encoder import Encoder
 
 Run = Any  # conftest's: run(...) gives what was printed, run.json(...) the parsed answer
@@ -42,6 +45,34 @@ def test_the_similarity_of_a_mask(run: Run, model: str, pictures: Path) -> None:
     full, masked = encoder.embed(file)[0], encoder.embed(file, keep_indices=[3, 7, 11, 15])[0]
     expected = full @ masked / np.linalg.norm(full) / np.linalg.norm(masked)
     assert found["similarity"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_beside_it_stands_the_centred_one_and_what_to_compare_with(
+    run: Run, model: str, pictures: Path, tmp_path: Path
+) -> None:
+    kept, file = tmp_path / "model", pictures / "blue" / "0.png"
+    shutil.copytree(model, kept)
+    mean = torch.randn(16, generator=torch.Generator().manual_seed(4))
+    save_file({"feature_mean": mean}, kept / checkpoint.FEATURE_MEAN)
+    how = ("mask", file, "--model", kept, "--paint", "1.1-4.3")
+    [found] = run.json(*how)["pictures"]
+    encoder, around = Encoder.from_pretrained(kept), mean.numpy()
+    full, masked = encoder.embed(file)[0], encoder.embed(file, keep_indices=[3, 7, 11, 15])[0]
+    one, two = full - around, masked - around
+    expected = float(one @ two / np.linalg.norm(one) / np.linalg.norm(two))
+    assert found["similarity_centred"] == pytest.approx(expected, abs=1e-3)
+    assert found["similarity_centred_mean"] == found["similarity_centred_least"] == found["similarity_centred"]
+    other = float(full @ around / (full @ full))
+    assert found["similarity_others"] == pytest.approx(other, abs=1e-3)
+    said = run(*how)
+    assert "centred" in said and f"a similarity of about {other:.2f}, and centred (without the mean) about 0" in said
+    [curve] = run.json("mask", file, "--model", kept, "--curve", "--draws", 2)["pictures"]
+    assert np.shape(curve["similarity_centred"]) == (20, 2) and curve["similarity_others"] == found["similarity_others"]
+    (kept / checkpoint.FEATURE_MEAN).unlink()
+    [found] = run.json(*how)["pictures"]
+    assert found["similarity_centred"] is None and found["similarity_others"] is None
+    assert "carries no mean embedding" in run(*how)
+    assert "carries no mean embedding" in run("mask", file, "--model", kept, "--curve", "--draws", 1)
 
 
 def test_how_robust_a_picture_is_over_draws(run: Run, model: str, pictures: Path) -> None:

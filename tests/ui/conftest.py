@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -67,6 +68,14 @@ def models(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> Models:
     """The menu with the tiny classifier as the embedded model; random weights have no classifier."""
     monkeypatch.setattr(checkpoint, "embedded", lambda name=EMBEDDED: Path(name))
     return Models(opener=lambda key, source: tiny if key == EMBEDDED else Encoder.random(CONFIG, device="cpu"))
+
+
+@pytest.fixture
+def mean(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    """The tiny model carries a feature mean meanwhile: (16,)."""
+    found = np.random.default_rng(2).normal(size=16).astype(np.float32)
+    monkeypatch.setattr(tiny, "feature_mean", found)
+    return found
 
 
 @pytest.fixture

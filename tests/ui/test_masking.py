@@ -105,6 +105,28 @@ def test_the_similarity_is_that_of_the_embeddings(call: Callable[..., Call]) -> 
     assert masking.compare(encoder, picture, np.ones((4, 4), bool)).similarity == pytest.approx(1)
 
 
+def test_the_centred_similarity_stands_beside_the_plain_one(call: Callable[..., Call], mean: np.ndarray) -> None:
+    visit, ask = call(), Ask(ratio=60, seed=3)
+    encoder, picture = visit.encoder, visit.picture
+    found = masking.compare(encoder, picture, kept_grid(ask, (4, 4)))
+    full, view = encoder.embed(picture)[0] - mean, encoder.embed(picture, keep_indices=found.keep_indices)[0] - mean
+    expected = float(full @ view / np.linalg.norm(full) / np.linalg.norm(view))
+    assert found.centred == pytest.approx(expected, abs=1e-5)
+    out = answered(visit, ask)
+    plain, around = curve.similar(found.similarity), curve.similar(expected)
+    assert f"stays {plain} similar (centred {around}); it took" in out["sentence"]
+    assert f"the same, centred</dt><dd>{around}<" in out["figures"] and "and centred about 0." in out["figures"]
+    assert "centred: 1.00 at 0 %" in out["chart"] and f"this view {around} at 62 %" in out["chart"]
+    assert "robustness.centred(encoder, full, masked)" in out["code"]
+
+
+def test_a_model_without_a_mean_shows_the_plain_similarity_and_says_so(call: Callable[..., Call]) -> None:
+    out = answered(call(RANDOM))
+    assert "random weights carries no mean embedding" in out["figures"]
+    assert "(centred" not in out["sentence"] and "the same, centred" not in out["figures"]
+    assert "centred" not in out["chart"] and "robustness" not in out["code"]
+
+
 def test_the_sentence_says_whether_the_answer_stays(call: Callable[..., Call], monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = call().encoder
     kept = np.arange(16).reshape(4, 4) < 5
@@ -286,7 +308,8 @@ def test_the_endpoint_gives_a_picture_and_plain_numbers(call: Callable[..., Call
     shown, found = masking.mask(call(), file, ratio=0.75, seed=2)
     assert shown.size == (300, 200)
     assert list(found) == [
-        *("kept", "total", "similarity", "milliseconds_full", "milliseconds_masked", "top_before", "top_after"),
+        *("kept", "total", "similarity", "similarity_centred", "similarity_others"),
+        *("milliseconds_full", "milliseconds_masked", "top_before", "top_after"),
         *("cross_entropy", "cross_entropy_least", "cross_entropy_even", "prototypes"),
     ]
     assert (found["kept"], found["total"]) == (4, 16)
@@ -295,6 +318,21 @@ def test_the_endpoint_gives_a_picture_and_plain_numbers(call: Callable[..., Call
     assert len(found["top_before"]) == len(found["top_after"]) == 5
     assert all(set(entry) == {"label", "confidence"} for entry in found["top_after"])
     assert [type(value) for value in found["top_after"][0].values()] == [str, float]
+
+
+def test_the_endpoint_says_what_a_similarity_is_worth(
+    call: Callable[..., Call], file: str, mean: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = masking.mask(call(), file, "painted", hidden="1.1-2.4")[1]
+    encoder = call().encoder
+    full, view = encoder.embed(file)[0], encoder.embed(file, keep_indices=np.arange(8, 16))[0]
+    one, two = full - mean, view - mean
+    expected = float(one @ two / np.linalg.norm(one) / np.linalg.norm(two))
+    assert found["similarity_centred"] == pytest.approx(expected, abs=1e-4)
+    assert found["similarity_others"] == pytest.approx(float(full @ mean / (full @ full)), abs=1e-4)
+    monkeypatch.setattr(encoder, "feature_mean", None)
+    found = masking.mask(call(), file)[1]
+    assert found["similarity_centred"] is None and found["similarity_others"] is None
 
 
 def test_the_endpoint_takes_every_kind(call: Callable[..., Call], file: str) -> None:

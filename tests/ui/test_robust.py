@@ -36,9 +36,9 @@ def test_rows_are_measured_ranked_and_refused_by_name(call: Callable[..., Call],
     expected = robustness.views(encoder, flat, kept)
     assert rows[2].views is not None
     np.testing.assert_allclose(rows[2].views.similarity, expected.similarity)
-    html = robust.table(rows)
+    html = robust.table(rows, "tiny")
     assert "<b>no" not in html and html.index("msn-refused") > html.index("flat.png")
-    assert "Most robust is" in html and html.count("<th ") == 7
+    assert "Most robust is" in html and html.count("<th ") == 9
     data = re.search(r"base64,([^\"]*)\">Download as CSV", html)
     assert data
     table = list(csv.reader(io.StringIO(base64.b64decode(data[1]).decode("utf-8-sig"))))
@@ -47,6 +47,24 @@ def test_rows_are_measured_ranked_and_refused_by_name(call: Callable[..., Call],
     assert line[0] == "'=flat.png", "no formula"
     assert float(line[2]) == pytest.approx(float(expected.similarity.mean()), abs=1e-5)
     assert float(line[3]) == pytest.approx(float(expected.similarity.min()), abs=1e-5)
+    assert line[4] == line[5] == "" and "tiny carries no mean embedding" in html
+
+
+def test_a_model_with_a_mean_ranks_by_the_centred_similarity(call: Callable[..., Call], mean: np.ndarray) -> None:
+    encoder = call().encoder
+    noise = np.random.default_rng(0).integers(0, 255, (2, 30, 30, 3), dtype=np.uint8)
+    sources = [image.decode(Image.fromarray(one), name=f"{number}.png") for number, one in enumerate(noise)]
+    rows = robust.judge(encoder, sources, lambda seed: draw(encoder, "random", 50, seed), lambda *_: None)
+    html = robust.table(rows, "tiny")
+    kept = np.stack([draw(encoder, "random", 50, seed) for seed in range(robust.DRAWS)])
+    for row, source in zip(rows, sources, strict=True):
+        expected = robustness.views(encoder, source, kept).centred
+        assert row.views is not None and row.views.centred is not None and expected is not None
+        np.testing.assert_allclose(row.views.centred, expected, atol=1e-5)
+        values = robust._values(row)
+        assert values[4:6] == pytest.approx([expected.mean(), expected.min()], abs=1e-5)
+        assert robust._rank(row)[1] == pytest.approx(expected.mean(), abs=1e-5)
+    assert "similar, and centred about 0." in html and html.count('data-value=""') == 2  # no prototypes in both rows
 
 
 def test_too_many_are_refused(call: Callable[..., Call]) -> None:

@@ -14,6 +14,7 @@ from vitmsn import robustness
 from vitmsn.errors import InputError
 from vitmsn.ui import masking, withstand
 from vitmsn.ui.hide import Ask
+from vitmsn.ui.hide import draw as draw_mask
 from vitmsn.ui.state import EMBEDDED, RANDOM, Call
 
 PLAIN = list(vars(Ask(ratio=50)).values())
@@ -27,6 +28,18 @@ def test_the_curves_come_point_by_point(call: Callable[..., Call]) -> None:
     assert "With 50 % hidden the embedding stays" in shown[-1] and "with 95 % hidden" in shown[-1]
     [bare] = {html.count("<svg") for html in withstand.curves(call(RANDOM), *PLAIN)}
     assert bare == 2
+
+
+def test_a_model_with_a_mean_has_a_curve_around_it(call: Callable[..., Call], mean: np.ndarray, file: str) -> None:
+    *_, last = withstand.curves(call(), *PLAIN)
+    assert last.count("<svg") == 4 and "Centred similarity" in last and "point.views.centred.mean()" in last
+    assert "and centred about 0." in last and "(centred " in last
+    found = withstand.mask_curve(call(), file, seeds=2)
+    assert np.shape(found["similarity_centred"]) == (20, 2) and found["similarity_centred"][0] == pytest.approx([1, 1])
+    kept = np.stack([draw_mask(call().encoder, "random", 50, seed) for seed in (0, 1)])
+    views = robustness.views(call().encoder, file, kept)
+    assert views.centred is not None and found["similarity_others"] == pytest.approx(views.others, abs=1e-5)
+    assert found["similarity_centred"][10] == pytest.approx(views.centred.tolist(), abs=1e-3)
 
 
 def test_stopping_keeps_the_curve_so_far(call: Callable[..., Call]) -> None:
@@ -90,6 +103,7 @@ def file(tmp_path: Path) -> str:
 def test_the_curve_for_programs(call: Callable[..., Call], file: str) -> None:
     found = withstand.mask_curve(call(), file, "focal", seeds=2)
     assert found["hidden"] == list(robustness.RATIOS) and np.shape(found["similarity"]) == (20, 2)
+    assert found["similarity_centred"] == [None] * 20 and found["similarity_others"] is None
     assert found["answer_kept"][0] == [True, True] and found["cross_entropy"] == [None] * 20
     assert found["kept"][0] == 16 and all(value > 0 for value in found["milliseconds"])
     for more, why in (({"kind": "painted"}, "kind is 'painted'"), ({"seeds": 17}, "seeds is 17")):

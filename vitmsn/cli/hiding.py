@@ -12,6 +12,7 @@ from vitmsn.cli.seeing import counted, seen
 if TYPE_CHECKING:
     import numpy as np
 
+    from vitmsn import robustness
     from vitmsn.encoder import Classification, Encoder
 
 
@@ -62,6 +63,7 @@ def _mask(options: Options, encoder: Encoder, inputs: Inputs) -> Answer:
         before, after = [_top(answer) for answer in answers] or (None, None)
         times = [encoder.time(picture), encoder.time(picture, keep_indices=rows_kept[0])]
         similarity = float(robustness.cosine(full, masked)[0])
+        around = robustness.centred(encoder, full, masked)
         surprise = None if views.cross_entropy is None else float(views.cross_entropy[0])
         same = None if views.same is None else float(views.same.mean())
         found.append(
@@ -70,6 +72,8 @@ def _mask(options: Options, encoder: Encoder, inputs: Inputs) -> Answer:
                 "kept": int(kept.sum()),
                 "total": kept.size,
                 "similarity": round(similarity, 6),
+                "similarity_centred": None if around is None else round(float(around[0]), 6),
+                "similarity_others": _others(views),
                 "milliseconds_full": round(times[0], 3),
                 "milliseconds_masked": round(times[1], 3),
                 "top_before": before,
@@ -78,18 +82,34 @@ def _mask(options: Options, encoder: Encoder, inputs: Inputs) -> Answer:
                 "draws": len(rows_kept),
                 "similarity_mean": round(float(views.similarity.mean()), 6),
                 "similarity_least": round(float(views.similarity.min()), 6),
+                "similarity_centred_mean": None if views.centred is None else round(float(views.centred.mean()), 6),
+                "similarity_centred_least": None if views.centred is None else round(float(views.centred.min()), 6),
                 "answer_kept": same,
                 "out": files.save(draw.masked_picture(seen(encoder, picture), kept), name),
             }
         )
         labels = [answer.labels[0] for answer in answers] or ("", "")
-        numbers = [f"{number:.2f}" for number in (similarity, *times)]
+        numbers = [f"{similarity:.3f}", "" if around is None else f"{around[0]:.2f}", *(f"{t:.2f}" for t in times)]
         more = ("" if surprise is None else f"{surprise:.2f}", "" if same is None else percent(same))
         rows.append((name, f"{kept.sum()} of {kept.size}", *numbers, *labels, *more))
-    header = ("file", "kept", "similarity", "ms full", "ms masked", "before", "after", "cross-entropy", "answer kept")
-    return Answer(
-        {"model": encoder.name, "pictures": found, "skipped": inputs.skipped}, header, rows, worked=bool(found)
-    )
+    columns = ("similarity", "centred", "ms full", "ms masked", "before", "after", "cross-entropy", "answer kept")
+    data = {"model": encoder.name, "pictures": found, "skipped": inputs.skipped}
+    return Answer(data, ("file", "kept", *columns), rows, _compared(encoder, found), worked=bool(found))
+
+
+def _others(views: robustness.Views) -> float | None:
+    return None if views.others is None else round(views.others, 6)
+
+
+def _compared(encoder: Encoder, found: list[dict[str, Any]]) -> list[str]:
+    """What a reader compares the similarities with."""
+    known = [one["similarity_others"] for one in found]
+    if not known:
+        return []
+    if encoder.feature_mean is None:
+        return [f"{encoder.name} carries no mean embedding, so no similarity is centred; any two pictures may be alike"]
+    plain = sum(known) / len(known)
+    return [f"two different pictures have a similarity of about {plain:.2f}, and centred (without the mean) about 0"]
 
 
 def _curve(options: Options, encoder: Encoder, inputs: Inputs) -> Answer:
@@ -108,12 +128,17 @@ def _curve(options: Options, encoder: Encoder, inputs: Inputs) -> Answer:
             same = "" if views.same is None else percent(float(views.same.mean()))
             loss = "" if views.cross_entropy is None else f"{views.cross_entropy.mean():.2f}"
             spread = f"{views.similarity.mean():.3f}", f"{views.similarity.min():.3f}"
+            around = "" if views.centred is None else f"{views.centred.mean():.2f}"
             times = f"{point.milliseconds:.2f}", f"{point.ideal:.2f}"
-            rows.append((name, f"{point.ratio:.2f}", point.kept, *spread, same, loss, *times))
+            rows.append((name, f"{point.ratio:.2f}", point.kept, *spread, around, same, loss, *times))
         similarities = [point.views.similarity for point in points]
+        centred = [point.views.centred for point in points]
+        lines = {"similarity": np.stack(similarities, axis=1)}
+        if encoder.feature_mean is not None:
+            lines["centred"] = np.stack([values for values in centred if values is not None], axis=1)
         chart = draw.curve(
             [100 * point.ratio for point in points],
-            {"similarity": np.stack(similarities, axis=1)},
+            lines,
             x_label="patches hidden, %",
             y_label="cosine similarity to the full view",
         )
@@ -123,6 +148,8 @@ def _curve(options: Options, encoder: Encoder, inputs: Inputs) -> Answer:
                 "hidden": [point.ratio for point in points],
                 "kept": [point.kept for point in points],
                 "similarity": [values.round(6).tolist() for values in similarities],
+                "similarity_centred": [None if values is None else values.round(6).tolist() for values in centred],
+                "similarity_others": _others(points[0].views),
                 "answer_kept": [None if p.views.same is None else p.views.same.tolist() for p in points],
                 "cross_entropy": [
                     None if p.views.cross_entropy is None else p.views.cross_entropy.astype(float).round(4).tolist()
@@ -133,10 +160,9 @@ def _curve(options: Options, encoder: Encoder, inputs: Inputs) -> Answer:
                 "out": files.save(chart, name),
             }
         )
-    header = ("file", "hidden", "kept", "similarity", "worst", "answer kept", "cross-entropy", "ms", "ms ideal")
-    return Answer(
-        {"model": encoder.name, "pictures": found, "skipped": inputs.skipped}, header, rows, worked=bool(found)
-    )
+    columns = ("kept", "similarity", "worst", "centred", "answer kept", "cross-entropy", "ms", "ms ideal")
+    data = {"model": encoder.name, "pictures": found, "skipped": inputs.skipped}
+    return Answer(data, ("file", "hidden", *columns), rows, _compared(encoder, found), worked=bool(found))
 
 
 def _search(options: Options, encoder: Encoder, inputs: Inputs) -> Answer:

@@ -16,6 +16,7 @@ SEEDS = 4
 MILLISECONDS = 1500  # what the views may cost, and once more the other pictures; a slow model gets fewer, or none
 
 Sampler = Callable[[int, int], np.ndarray]  # percent hidden, seed -> patches kept
+Points = dict[int, list[float]]  # percent hidden -> similarities of some draws
 
 
 def similar(value: float) -> str:
@@ -24,25 +25,63 @@ def similar(value: float) -> str:
     return f"{value:.{digits}f}"
 
 
-def measure(encoder: Encoder, picture: Picture, sample: Sampler, cost: float) -> dict[int, list[float]]:
-    """Percent hidden -> similarities of masked views to the full one; `cost`: milliseconds of a full view."""
+def alike(plain: float, centred: float | None, word: str = " similar") -> str:
+    """A similarity, and the centred one where the model has a mean: "0.997 similar (centred 0.94)"."""
+    return f"{similar(plain)}{word}" + ("" if centred is None else f" (centred {similar(centred)})")
+
+
+def mean(views: robustness.Views) -> tuple[float, float | None]:
+    """The mean similarity over some draws, plain and centred."""
+    return float(views.similarity.mean()), None if views.centred is None else float(views.centred.mean())
+
+
+def worth(name: str, other: float | None, centred: bool) -> str:
+    """What to compare a similarity with, in one sentence.
+
+    Args:
+        name: of the model.
+        other: what other pictures have plainly, where it is known.
+        centred: whether the model has a mean to centre on.
+    """
+    plainly = "" if other is None else f"To compare: two different pictures are about {similar(other)} similar"
+    if centred:
+        return (
+            f"{plainly}, and centred about 0. Centred is without the mean of all pictures, which every embedding of "
+            "this model shares."
+        )
+    lacks = f"{name} carries no mean embedding, so there is no centred similarity"
+    return f"{plainly}. {lacks}." if plainly else f"{lacks}, and two different pictures may be nearly as similar."
+
+
+def measure(encoder: Encoder, picture: Picture, sample: Sampler, cost: float) -> tuple[Points, Points | None]:
+    """Similarities of masked views to the full one, plain and centred (None: the model has no mean).
+
+    `cost`: milliseconds of a full view.
+    """
     afford = int(MILLISECONDS / max(cost / 2, 0.1))  # a masked view costs about half a full one
     ratios = RATIOS if afford >= len(RATIOS) else RATIOS[::2]
     seeds = range(min(SEEDS, max(1, afford // len(ratios))))
     picture = robustness.as_seen(encoder, picture)
     full = encoder.embed(picture)
-    found = {}
+    plain: Points = {}
+    centred: Points = {}
     for ratio in ratios:
         kept = np.stack([sample(ratio, seed) for seed in seeds])
-        found[ratio] = robustness.cosine(full, encoder.embed([picture] * len(seeds), keep_indices=kept)).tolist()
-    return found
+        masked = encoder.embed([picture] * len(seeds), keep_indices=kept)
+        plain[ratio] = robustness.cosine(full, masked).tolist()
+        around = robustness.centred(encoder, full, masked)
+        if around is not None:
+            centred[ratio] = around.tolist()
+    return plain, centred or None
 
 
 def others(encoder: Encoder, picture: Picture, cost: float) -> float | None:
-    """Median similarity of the picture to the examples that are other pictures: what a similarity is worth here.
+    """The plain similarity that other pictures have to this one: what a similarity is worth here.
 
-    None where it would cost too much.
+    From the model's feature mean; without one, the median over the examples, or None where that would cost too much.
     """
+    if encoder.feature_mean is not None:
+        return robustness.others(encoder, encoder.embed(picture))
     known = [example.picture for example in examples.photographs() if example.picture.digest != picture.digest]
     if not known or cost * len(known) > MILLISECONDS:
         return None
@@ -52,17 +91,25 @@ def others(encoder: Encoder, picture: Picture, cost: float) -> float | None:
     return float(np.median(robustness.cosine(encoder.embed(picture), embedded)))
 
 
-def chart(points: dict[int, list[float]], mark: tuple[float, float], views: str, other: float | None) -> str:
+def chart(
+    points: Points,
+    mark: tuple[float, float],
+    views: str,
+    other: float | None,
+    centred: tuple[Points, float] | None = None,
+) -> str:
     """The measured similarities as inline SVG, in the page's own colours.
 
     Args:
         mark: percent hidden and similarity of the view above.
         views: what kind they are, in a word.
-        other: similarity of other pictures, or None.
+        other: plain similarity of other pictures, or None.
+        centred: the same views, and the one above, around the model's mean; other pictures have 0 there.
     """
-    known = [value for values in points.values() for value in values]
-    low, step = axis(min([*known, mark[1], 1.0 if other is None else other]))
-    left, right, top, bottom = 48, 376, 12, 168
+    lines = [("plain", points, mark[1])] + ([("centred", *centred)] if centred else [])
+    known = [value for _, line, here in lines for value in (here, *(one for some in line.values() for one in some))]
+    low, step = axis(min([*known, 1.0 if other is None else other, 0.0 if centred else 1.0]))
+    left, right, top, bottom = 48, 340 if centred else 376, 12, 168  # two lines have their names at their ends
 
     def place(percent: float, value: float) -> tuple[float, float]:
         return left + (right - left) * percent / 100, top + (bottom - top) * (1 - value) / (1 - low)
@@ -79,21 +126,29 @@ def chart(points: dict[int, list[float]], mark: tuple[float, float], views: str,
         shapes.append(
             f'<text x="{x:.1f}" y="{y + 18:.1f}" class="middle">{percent}{" %" if percent == 100 else ""}</text>'
         )
-    means = {0: 1.0} | {ratio: float(np.mean(values)) for ratio, values in points.items()}
     if other is not None:
         shapes.append(f'<path class="other" d="M{left} {place(0, other)[1]:.1f}H{right}"/>')
-    line = " ".join("{:.1f},{:.1f}".format(*place(ratio, mean)) for ratio, mean in means.items())
-    shapes.append(f'<polyline points="{line}"/>')
-    for ratio, values in points.items():
-        shapes += ['<circle cx="{:.1f}" cy="{:.1f}" r="2.5"/>'.format(*place(ratio, value)) for value in values]
-    shapes.append('<circle class="here" cx="{:.1f}" cy="{:.1f}" r="7"/>'.format(*place(*mark)))
-    label = "Similarity to the full view over the share of patches hidden: "
-    label += "; ".join(f"{similar(mean)} at {ratio} %" for ratio, mean in means.items())
-    label += f"; this view {similar(mark[1])} at {mark[0]:.0f} %"
+    told, floor = [], bottom - 2.0
+    for name, measured, here in lines[::-1]:  # the lower line first, so that the names of both find room at their ends
+        means = {0: 1.0} | {ratio: float(np.mean(values)) for ratio, values in measured.items()}
+        path = " ".join("{:.1f},{:.1f}".format(*place(ratio, mean)) for ratio, mean in means.items())
+        shapes.append(f'<polyline points="{path}"/>')
+        for ratio, values in measured.items():
+            shapes += ['<circle cx="{:.1f}" cy="{:.1f}" r="2.5"/>'.format(*place(ratio, value)) for value in values]
+        shapes.append('<circle class="here" cx="{:.1f}" cy="{:.1f}" r="7"/>'.format(*place(mark[0], here)))
+        row = "; ".join(f"{similar(mean)} at {ratio} %" for ratio, mean in means.items())
+        told.append(f"{row}; this view {similar(here)} at {mark[0]:.0f} %")
+        if centred:
+            x, y = place(*list(means.items())[-1])
+            floor = min(y + 4, floor)
+            shapes.append(f'<text x="{x + 8:.1f}" y="{floor:.1f}">{name}</text>')
+            told[-1], floor = f"{name}: {told[-1]}", floor - 14
+    label = "Similarity to the full view over the share of patches hidden: " + "; ".join(told[::-1])
     said = f"Similarity to the full view over the patches hidden. Dots: {views} views, measured on this machine now; "
-    said += "ring: the view above"
+    said += f"ring{'s' if centred else ''}: the view above"
     if other is not None:
-        said += f"; dashes: how similar other pictures are, {similar(other)}"
+        said += f"; dashes: how similar other pictures are, {similar(other)}{' plainly' if centred else ''}"
+        said += "; centred they are about 0" if centred else ""
     return (
         f'<figure class="msn-chart"><svg viewBox="0 0 400 196" role="img" aria-label="{label}">{"".join(shapes)}</svg>'
         f"<figcaption>{said}.</figcaption></figure>"
@@ -118,8 +173,17 @@ def charts(points: list[robustness.Point]) -> str:
     shares = [100 * point.ratio for point in points]
     draws = len(points[0].views.similarity)
     similarity = [point.views.similarity for point in points]
-    least = min(float(values.min()) for values in similarity)
-    made = [_panel("Similarity to the full view", shares, similarity, (axis(least)[0], 1.0), "{:.2f}")]
+    other = points[0].views.others
+    least = min(1.0 if other is None else other, *(float(values.min()) for values in similarity))
+    title = "Similarity to the full view" + ("" if other is None else " (dashed: of other pictures)")
+    beside = None if other is None else [other] * len(points)
+    made = [_panel(title, shares, similarity, (axis(least)[0], 1.0), "{:.3f}", beside)]
+    centred = [point.views.centred for point in points if point.views.centred is not None]
+    if centred:
+        least = min(0.0, *(float(values.min()) for values in centred))
+        made.append(
+            _panel("Centred similarity (other pictures: about 0)", shares, centred, (axis(least)[0], 1.0), "{:.2f}")
+        )
     kept = [point.views.same for point in points if point.views.same is not None]
     if kept:
         means = [np.array([100 * values.mean()]) for values in kept]
@@ -139,15 +203,14 @@ def told(points: list[robustness.Point]) -> str:
     """The curves in one sentence."""
     last = points[-1]
     half = min(points, key=lambda point: abs(point.ratio - 0.5))
-    middle, end = (similar(float(point.views.similarity.mean())) for point in (half, last))
-    said = f"With {100 * half.ratio:.0f} % hidden the embedding stays {middle} similar"
+    said = f"With {100 * half.ratio:.0f} % hidden the embedding stays {alike(*mean(half.views))}"
     if half.views.same is not None:
         said += f" and {int(half.views.same.sum())} of {len(half.views.same)} draws keep the answer"
     tokens = (1 + last.kept) / (1 + points[0].kept)
     share = last.milliseconds / last.ideal * tokens
     return (
-        f"{said}; with {100 * last.ratio:.0f} % hidden, {end}, in {100 * share:.0f} % of the time "
-        f"({100 * tokens:.0f} % of the tokens)."
+        f"{said}; with {100 * last.ratio:.0f} % hidden, {alike(*mean(last.views), '')}, in {100 * share:.0f} % of "
+        f"the time ({100 * tokens:.0f} % of the tokens)."
     )
 
 

@@ -40,6 +40,7 @@ class Masked:
     similarity: float
     full: np.ndarray  # (1, D)
     masked: np.ndarray  # (1, D)
+    centred: float | None = None  # the similarity around the model's mean, where it has one
 
     @property
     def count(self) -> int:
@@ -58,7 +59,10 @@ def compare(encoder: Encoder, picture: Picture, kept: np.ndarray) -> Masked:
     """Embed the full view and the view that keeps `kept`."""
     full = encoder.embed(picture)
     masked = encoder.embed(picture, keep_indices=np.flatnonzero(kept)) if not kept.all() else full
-    return Masked(kept, float(robustness.cosine(full, masked)[0]), full, masked)
+    around = robustness.centred(encoder, full, masked)
+    return Masked(
+        kept, float(robustness.cosine(full, masked)[0]), full, masked, None if around is None else float(around[0])
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------- saying
@@ -71,7 +75,7 @@ def sentence(encoder: Encoder, found: Masked, taken: tuple[float, float]) -> str
     full, masked = (milliseconds(value) for value in taken)
     return (
         f"Keeping {found.count} of {found.total} patches, {_verdict(encoder, found)}the embedding stays "
-        f"{curve.similar(found.similarity)} similar; it took {masked} instead of {full}."
+        f"{curve.alike(found.similarity, found.centred)}; it took {masked} instead of {full}."
     )
 
 
@@ -182,20 +186,29 @@ def _answer(call: Call, asked: Ask, ask: Ask) -> list[Any]:
     ask = replace(ask, seed=0 if ask.seed is None else ask.seed, paint=ask.paint or "")
     found = compare(encoder, picture, kept_grid(ask, patches.grid(encoder)))
     cost = encoder.time(picture, repeats=1)
-    around = curve.measure(encoder, picture, lambda ratio, seed: draw_mask(encoder, ask.kind, ratio, seed), cost)
+    points, centred = curve.measure(
+        encoder, picture, lambda ratio, seed: draw_mask(encoder, ask.kind, ratio, seed), cost
+    )
     elsewhere = curve.others(encoder, picture, cost)
     taken = times(encoder, picture, found)  # last, so that the status line speaks of this view
     hidden = 100 * (1 - found.count / found.total)
     shown = draw.masked_picture(patches.seen(encoder, picture), found.kept)
+    opened = "Encoder, masking" if found.centred is None else "Encoder, masking, robustness"
     if ask.kind != "painted":
         call.visit.shown["masking drawn"] = ask
     return [
         gr.update(value=shown, alt_text=f"{KINDS[ask.kind]} mask: {found.count} of {found.total} patches are left"),
         parts.sentence(sentence(encoder, found, taken)),
-        figures(found, taken),
+        figures(found, taken) + parts.hint(curve.worth(call.name, elsewhere, found.centred is not None)),
         pairs(encoder, found, call.name),
-        curve.chart(around, (hidden, found.similarity), KINDS[series(ask.kind)].lower(), elsewhere),
-        parts.in_python("import torch", "from vitmsn import Encoder, masking", call.python, *_code(call, ask, found)),
+        curve.chart(
+            points,
+            (hidden, found.similarity),
+            KINDS[series(ask.kind)].lower(),
+            elsewhere,
+            None if centred is None or found.centred is None else (centred, found.centred),
+        ),
+        parts.in_python("import torch", f"from vitmsn import {opened}", call.python, *_code(call, ask, found)),
         evidence.prototypes(encoder, found.full, found.masked, call.name),
         evidence.attention(encoder, picture, found.kept),
         f'<span data-rows="{found.kept.shape[0]}" data-columns="{found.kept.shape[1]}"></span>',
@@ -218,10 +231,11 @@ def times(encoder: Encoder, picture: Picture, found: Masked) -> tuple[float, flo
 
 
 def figures(found: Masked, taken: tuple[float, float]) -> str:
-    """The three numbers, large."""
+    """The numbers, large."""
     full, masked = taken
     rows = (
         (curve.similar(found.similarity), "cosine similarity to the full view"),
+        *(() if found.centred is None else [(curve.similar(found.centred), "the same, centred")]),
         (f"{found.count} of {found.total}", "patches are seen"),
         (f"{full / masked:.1f} ×", f"as fast: {milliseconds(masked)} instead of {milliseconds(full)}"),
     )
@@ -254,6 +268,7 @@ def _code(call: Call, ask: Ask, found: Masked) -> list[str]:
         f"keep = {mask}",
         f"full, masked = encoder.embed({name!r}), encoder.embed({name!r}, keep_indices=keep)",
         "print(torch.cosine_similarity(torch.from_numpy(full), torch.from_numpy(masked)))",
+        *(() if found.centred is None else ["print(robustness.centred(encoder, full, masked))"]),
     ]
 
 
@@ -269,6 +284,9 @@ def mask(
     masked view's prototypes against the full view's sharpened ones, in nats, with its least and its even value, and
     the prototypes that matter (null and empty where the model has none).
 
+    Compare `similarity` with `similarity_others`, what other pictures have on average, and `similarity_centred`, the
+    same without the mean of all embeddings, with 0 (both null where the model carries no mean).
+
     kind is "random" (patches drawn one by one), "focal" (all but one rectangle), "block" (rectangles) or "painted" (the
     patches that `hidden` lists: row.column from 1, or row.column-row.column for a rectangle, like "2.3, 4.1-5.8").
     ratio is the share hidden, from 0 to 0.95; seed names the draw.
@@ -283,6 +301,8 @@ def mask(
         "kept": found.count,
         "total": found.total,
         "similarity": found.similarity,
+        "similarity_centred": found.centred,
+        "similarity_others": robustness.others(encoder, found.full),
         "milliseconds_full": full,
         "milliseconds_masked": masked,
         "top_before": _top(encoder, found.full),

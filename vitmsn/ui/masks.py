@@ -21,10 +21,11 @@ PICK = """element.addEventListener("click", (event) => {
 });"""
 
 
-def strip(encoder: Encoder, picture: Picture, sample: Callable[[int], np.ndarray], first: int) -> str:
+def strip(encoder: Encoder, name: str, picture: Picture, sample: Callable[[int], np.ndarray], first: int) -> str:
     """Sixteen masked pictures as buttons, each with its similarity and answer, and a sentence, as HTML.
 
     Args:
+        name: of the model.
         sample: draws the mask of a seed, (rows, columns) bool, True where a patch stays.
         first: the first seed.
     """
@@ -34,7 +35,8 @@ def strip(encoder: Encoder, picture: Picture, sample: Callable[[int], np.ndarray
     photo = patches.seen(encoder, picture, side=SIDE)
     items = ""
     for place, (seed, one) in enumerate(zip(seeds, kept, strict=True)):
-        words = [curve.similar(float(seen.similarity[place]))]
+        centred = None if seen.centred is None else float(seen.centred[place])
+        words = [curve.alike(float(seen.similarity[place]), centred, "")]
         if seen.answers is not None and seen.same is not None:
             words.append(("still " if seen.same[place] else "now ") + seen.answers.name(place + 1))
         said = ", ".join(words)
@@ -43,15 +45,17 @@ def strip(encoder: Encoder, picture: Picture, sample: Callable[[int], np.ndarray
             f"{parts.img(draw.masked_picture(photo, one), '')}</button>"
             f"<span><b>{seed}</b> {parts.text(said, 60)}</span></li>"
         )
-    return f'{parts.sentence(sentence(seen))}<ol class="msn-film">{items}</ol>'
+    compared = parts.hint(curve.worth(name, seen.others, seen.centred is not None))
+    return f'{parts.sentence(sentence(seen))}{compared}<ol class="msn-film">{items}</ol>'
 
 
 def sentence(seen: robustness.Views) -> str:
     """What the draws have in common."""
-    low, high = float(seen.similarity.min()), float(seen.similarity.max())
-    said = (
-        f"Over {len(seen.similarity)} draws the embedding stays {curve.similar(low)} to {curve.similar(high)} similar"
-    )
+    low, high = (curve.similar(float(value)) for value in (seen.similarity.min(), seen.similarity.max()))
+    said = f"Over {len(seen.similarity)} draws the embedding stays {low} to {high} similar"
+    if seen.centred is not None:
+        low, high = (curve.similar(float(value)) for value in (seen.centred.min(), seen.centred.max()))
+        said += f" (centred {low} to {high})"
     if seen.answers is None or seen.same is None:
         return f"{said}."
     same = int(seen.same.sum())

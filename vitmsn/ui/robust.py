@@ -17,7 +17,7 @@ from vitmsn.ui import curve, parts
 from vitmsn.ui.page import read_picture
 
 DRAWS = 8
-HEADER = ("File", "Answer", "Similarity", "Worst", "Answer kept", "Cross-entropy")
+HEADER = ("File", "Answer", "Similarity", "Worst", "Centred", "Worst centred", "Answer kept", "Cross-entropy")
 
 # A heading sorts by its column, again the other way round.
 SORT = """element.addEventListener("click", (event) => {
@@ -73,8 +73,8 @@ def judge(
     return rows
 
 
-def table(rows: list[Row]) -> str:
-    """The table, most robust first, with a sentence and a link that carries the CSV, as HTML."""
+def table(rows: list[Row], name: str) -> str:
+    """The table, most robust first, with a sentence and a link that carries the CSV, as HTML; `name`: of the model."""
     good = sorted((row for row in rows if row.views is not None), key=_rank, reverse=True)
     ordered = [*good, *(row for row in rows if row.views is None)]
     head = "".join(
@@ -83,11 +83,14 @@ def table(rows: list[Row]) -> str:
         for name in HEADER
     )
     body = "".join(_row(row) for row in ordered)
+    views = [row.views for row in good if row.views is not None]
+    known = [view.others for view in views if view.others is not None]
+    compared = curve.worth(name, float(np.mean(known)) if known else None, any(v.centred is not None for v in views))
     note = f"Over {DRAWS} draws of the mask chosen above. A model that is not sure has a first answer too, kept or not."
     return (
         f'{parts.sentence(sentence(good))}<div class="msn-scroll"><table class="msn-answers msn-robust"><thead><tr>'
         f'<th scope="col" aria-label="Picture"></th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-        f"{parts.hint(note)}{_csv(ordered)}"
+        f"{parts.hint(f'{note} {compared}' if views else note)}{_csv(ordered)}"
     )
 
 
@@ -102,20 +105,20 @@ def sentence(rows: list[Row]) -> str:
 
 def _words(row: Row) -> str:
     assert row.views is not None
-    said = f"{curve.similar(float(row.views.similarity.mean()))} similar"
+    said = curve.alike(*curve.mean(row.views))
     return said if row.views.same is None else f"{int(row.views.same.sum())} of {DRAWS} keep the answer, {said}"
 
 
 def _rank(row: Row) -> tuple[float, float]:
     assert row.views is not None
-    same = row.views.same
-    return (0.0 if same is None else float(same.mean())), float(row.views.similarity.mean())
+    same, (plain, centred) = row.views.same, curve.mean(row.views)
+    return (0.0 if same is None else float(same.mean())), plain if centred is None else centred
 
 
 def _row(row: Row) -> str:
     if row.views is None or row.picture is None:
         cells = f'<td></td><td data-value="{parts.text(row.name)}">{parts.text(row.name, 40)}</td>'
-        return f'<tr class="msn-refused">{cells}<td colspan="5">{parts.text(row.refused)}</td></tr>'
+        return f'<tr class="msn-refused">{cells}<td colspan="{len(HEADER) - 1}">{parts.text(row.refused)}</td></tr>'
     cells = f"<td>{parts.img(row.picture.thumbnail(64), '')}</td>"
     for value, said in zip(_values(row), _shown(row), strict=True):
         cells += f'<td data-value="{parts.text(value)}">{parts.text(said, 60)}</td>'
@@ -131,21 +134,25 @@ def _values(row: Row) -> list[str | float]:
         "" if views.answers is None else views.answers.name(0),
         round(float(views.similarity.mean()), 6),
         round(float(views.similarity.min()), 6),
+        "" if views.centred is None else round(float(views.centred.mean()), 6),
+        "" if views.centred is None else round(float(views.centred.min()), 6),
         "" if views.same is None else round(float(views.same.mean()), 6),
         "" if views.cross_entropy is None else round(float(views.cross_entropy.mean()), 6),
     ]
 
 
 def _shown(row: Row) -> list[str]:
-    name, answer, mean, worst, _, surprise = _values(row)
+    name, answer, *similarities, _, surprise = _values(row)
     kept = "" if row.views is None or row.views.same is None else f"{int(row.views.same.sum())} of {DRAWS}"
     unsure = "" if row.sure or not answer else " (not sure)"
     loss = "" if surprise == "" else f"{surprise:.2f} nats"
-    return [str(name), f"{answer}{unsure}", curve.similar(float(mean)), curve.similar(float(worst)), kept, loss]
+    alike = ["" if one == "" else curve.similar(float(one)) for one in similarities]
+    return [str(name), f"{answer}{unsure}", *alike, kept, loss]
 
 
 def _csv(rows: list[Row]) -> str:
-    head = ["file", "answer", "mean similarity", "least similarity", "share that keep the answer", "mean cross-entropy"]
-    lines = [[row.name, row.refused, "", "", "", ""] if row.views is None else _values(row) for row in rows]
+    head = ["file", "answer", "mean similarity", "least similarity", "mean centred similarity"]
+    head += ["least centred similarity", "share that keep the answer", "mean cross-entropy"]
+    lines = [[row.name, row.refused, *[""] * (len(head) - 2)] if row.views is None else _values(row) for row in rows]
     data = base64.b64encode(export.csv_text(head, lines).encode("utf-8-sig")).decode("ascii")
     return f'<a class="msn-button" download="robust.csv" href="data:text/csv;base64,{data}">Download as CSV</a>'

@@ -58,7 +58,11 @@ def film(call: Call, *controls: Any) -> str:
     first = min(whole(ask.seed or 0, "seed", 0, MOST_SEED), MOST_SEED - masks.MANY)
     grid = patches.grid(call.encoder)
     made = masks.strip(
-        call.encoder, call.picture, lambda seed: kept_grid(Ask(series(ask.kind), ask.ratio, seed), grid), first
+        call.encoder,
+        call.name,
+        call.picture,
+        lambda seed: kept_grid(Ask(series(ask.kind), ask.ratio, seed), grid),
+        first,
     )
     _remember(call, ask, "film")
     return made
@@ -85,7 +89,9 @@ def curves(call: Call, *controls: Any) -> Iterator[str]:
     except Stopped as stopped:
         so_far = f"Stopped at {100 * points[-1].ratio:.0f} % hidden; the curve so far stays."
         call.message = so_far if call.visit.stopped > call.began else str(stopped)
-    yield parts.sentence(curve.told(points)) + curve.charts(points) + code
+    views = points[-1].views
+    compared = parts.hint(curve.worth(call.name, views.others, views.centred is not None))
+    yield parts.sentence(curve.told(points)) + compared + curve.charts(points) + code
 
 
 def _seeds(encoder: Encoder, picture: Picture) -> range:
@@ -122,11 +128,12 @@ def _table(call: Call, sources: Sequence[Picture | str], ask: Ask) -> str:
     encoder = call.encoder
     rows = robust.judge(encoder, sources, lambda seed: draw_mask(encoder, ask.kind, ask.ratio, seed), call.progress)
     _remember(call, ask, "batch")
-    return robust.table(rows)
+    return robust.table(rows, call.name)
 
 
 def _code(call: Call, kind: str) -> str:
     grid = patches.grid(call.encoder)
+    similarity = "similarity" if call.encoder.feature_mean is None else "centred"
     return parts.in_python(
         "import torch",
         "from vitmsn import Encoder, masking, robustness",
@@ -134,7 +141,7 @@ def _code(call: Call, kind: str) -> str:
         "draw = lambda seed: torch.Generator().manual_seed(seed)",
         f"sample = lambda ratio, seed: masking.{kind}_mask({grid}, ratio, draw(seed))[0].numpy()",
         f"for point in robustness.curve(encoder, {patches.file_name(call)!r}, sample):",
-        "    print(point.ratio, point.views.similarity.mean(), point.milliseconds)",
+        f"    print(point.ratio, point.views.{similarity}.mean(), point.milliseconds)",
     )
 
 
@@ -143,8 +150,10 @@ def _code(call: Call, kind: str) -> str:
 
 def mask_curve(call: Call, image: str, kind: str = "random", seeds: int = 4) -> dict[str, Any]:
     """Measure what hiding more and more patches does to a picture: for each share hidden from 0 to 0.95 the patches
-    kept, and over `seeds` draws the cosine similarity to the full view, whether the first answer stays, and the
-    prototype cross-entropy in nats (null where the model has no such head); the milliseconds of one view measured on
+    kept, and over `seeds` draws the cosine similarity to the full view, plain and centred on the model's mean
+    embedding (null where it has none; two different pictures have 0 on average there, and `similarity_others` plainly),
+    whether the first answer stays, and the prototype cross-entropy in nats (null where the model has no such head); the
+    milliseconds of one view measured on
     this machine, and those in proportion to the tokens left. kind is "random", "focal" or "block".
     """
     picture, encoder = patches.sent(image), call.encoder
@@ -159,10 +168,13 @@ def mask_curve(call: Call, image: str, kind: str = "random", seeds: int = 4) -> 
         call.progress(len(points), len(robustness.RATIOS), "ratios")
     kept = [point.views.same for point in points]
     surprise = [point.views.cross_entropy for point in points]
+    centred = [point.views.centred for point in points]
     return {
         "hidden": [point.ratio for point in points],
         "kept": [point.kept for point in points],
         "similarity": [point.views.similarity.round(6).tolist() for point in points],
+        "similarity_centred": [None if values is None else values.round(6).tolist() for values in centred],
+        "similarity_others": points[0].views.others,
         "answer_kept": [None if values is None else values.tolist() for values in kept],
         "cross_entropy": [None if values is None else values.astype(float).round(6).tolist() for values in surprise],
         "milliseconds": [point.milliseconds for point in points],
