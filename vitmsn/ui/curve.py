@@ -127,7 +127,8 @@ def chart(
             f'<text x="{x:.1f}" y="{y + 18:.1f}" class="middle">{percent}{" %" if percent == 100 else ""}</text>'
         )
     if other is not None:
-        shapes.append(f'<path class="other" d="M{left} {place(0, other)[1]:.1f}H{right}"/>')
+        end = place(max(points), 0)[0] if centred else right
+        shapes.append(f'<path class="other" d="M{left} {place(0, other)[1]:.1f}H{end:.1f}"/>')
     told, floor = [], bottom - 2.0
     for name, measured, here in lines[::-1]:  # the lower line first, so that the names of both find room at their ends
         means = {0: 1.0} | {ratio: float(np.mean(values)) for ratio, values in measured.items()}
@@ -175,15 +176,13 @@ def charts(points: list[robustness.Point]) -> str:
     similarity = [point.views.similarity for point in points]
     other = points[0].views.others
     least = min(1.0 if other is None else other, *(float(values.min()) for values in similarity))
-    title = "Similarity to the full view" + ("" if other is None else " (dashed: of other pictures)")
+    title = "Similarity to the full view" if other is None else "Similarity (dashed: of other pictures)"
     beside = None if other is None else [other] * len(points)
     made = [_panel(title, shares, similarity, (axis(least)[0], 1.0), "{:.3f}", beside)]
     centred = [point.views.centred for point in points if point.views.centred is not None]
     if centred:
         least = min(0.0, *(float(values.min()) for values in centred))
-        made.append(
-            _panel("Centred similarity (other pictures: about 0)", shares, centred, (axis(least)[0], 1.0), "{:.2f}")
-        )
+        made.append(_panel("Centred similarity (of others: about 0)", shares, centred, (axis(least)[0], 1.0), "{:.2f}"))
     kept = [point.views.same for point in points if point.views.same is not None]
     if kept:
         means = [np.array([100 * values.mean()]) for values in kept]
