@@ -33,6 +33,11 @@ def test_two_figures_with_their_words(call: Callable[..., Call], kind: str, besi
         assert html.count("half of it on") == 2 and "in common" in html
 
 
+def test_random_weights_stand_beside_this_model(call: Callable[..., Call]) -> None:
+    html = compared(call(), Ask(beside="random"))
+    assert "<b>This model</b>" in html and "This model and random weights have " in html
+
+
 def test_nothing_is_compared_unless_asked(call: Callable[..., Call]) -> None:
     assert compared(call(), Ask()) == ""
     with pytest.raises(InputError, match="beside is 'eyes'"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -56,6 +57,15 @@ def test_relevance_says_when_the_model_is_not_sure(call: Callable[..., Call]) ->
     assert f"{result.labels[0]} is its first answer" in said or "&lt;" in said
     assert ("not sure" in said) == (not result.sure)
     assert attention.doubt(encoder, sight.see(encoder, picture, Ask("relevance", label="teapot"))) == ""
+
+
+def test_likeness_is_said_with_its_mean_and_the_digits_that_tell_it_from_one(call: Callable[..., Call]) -> None:
+    found = sight.see(call().encoder, call().picture, Ask("similar", 1))
+    values = np.full((4, 4), 0.98)
+    values[0, 0], values[1, 2], values[3, 3] = 1, 0.9991, 0.96
+    said = sight.sentence(replace(found, values=values), 1.0)
+    assert "most like row 2, column 3 (similarity 0.999) and least like row 4, column 4 (0.96)" in said
+    assert said.endswith("; the mean is 0.98.")
 
 
 def test_a_contour_without_a_mass_holds_half(call: Callable[..., Call]) -> None:

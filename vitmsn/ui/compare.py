@@ -130,7 +130,7 @@ def compare(call: Call, ask: Ask, found: Sight) -> str:
 
 def _sides(call: Call, ask: Ask, found: Sight) -> list[tuple[str, Encoder, Picture, Sight]]:
     encoder, picture = call.encoder, call.picture
-    here = ("this picture" if ask.beside == "picture" else call.name, encoder, picture, found)
+    here = ("this picture" if ask.beside == "picture" else "this model", encoder, picture, found)
     if ask.beside == "random":
         other = call.models.get(RANDOM)
         layers, many = other.config.num_hidden_layers, other.config.num_attention_heads

@@ -14,6 +14,7 @@ from vitmsn.image import Picture
 from vitmsn.look import OF_A_PATCH, Look, look
 from vitmsn.model import ViTMSNOutput
 from vitmsn.ui import heads, patches
+from vitmsn.ui.curve import similar
 from vitmsn.ui.page import whole
 from vitmsn.ui.state import Call
 
@@ -231,7 +232,8 @@ def _alike(found: Sight) -> str:
     (row, column), (last_row, last_column) = heads.peak(others), heads.peak(-others)
     return (
         f"After layer {found.ask.layer}, {found.place} is most like row {row}, column {column} (similarity "
-        f"{np.nanmax(others):.2f}) and least like row {last_row}, column {last_column} ({np.nanmin(others):.2f})."
+        f"{similar(float(np.nanmax(others)))}) and least like row {last_row}, column {last_column} "
+        f"({similar(float(np.nanmin(others)))}); the mean is {similar(float(np.nanmean(others)))}."
     )
 
 
