@@ -7,35 +7,19 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
-import torch
 from PIL import Image
 
-from vitmsn import bulk, checkpoint
-from vitmsn.config import ViTMSNConfig
+from tests import models
+from vitmsn import bulk
 from vitmsn.encoder import Encoder
 from vitmsn.errors import DataError, MissingHeadError
-from vitmsn.image import ViTMSNImageProcessor
-from vitmsn.model import ViTMSNModel
 
-CONFIG = ViTMSNConfig(
-    hidden_size=16,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=32,
-    image_size=16,
-    patch_size=4,
-    id2label={0: "ant", 1: "bee", 2: "cat"},
-)
+CONFIG = models.small()
 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("models") / "small"
-    head = {"weight": torch.randn(3, 16), "bias": torch.zeros(3)}
-    processor = ViTMSNImageProcessor(16).to_dict()
-    checkpoint.save(folder, CONFIG, ViTMSNModel(CONFIG).state_dict(), classifier=head, processor=processor)
-    return Encoder.from_pretrained(folder, device="cpu", dtype="float32")
+    return models.read(models.write(tmp_path_factory.mktemp("models") / "small", CONFIG))
 
 
 @pytest.fixture

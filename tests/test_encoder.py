@@ -15,24 +15,16 @@ import pytest
 import torch
 from PIL import Image
 
+from tests import models
 from vitmsn import checkpoint, limits
 from vitmsn import encoder as encoder_module
-from vitmsn.config import ViTMSNConfig
 from vitmsn.encoder import Classification, Encoder, choose_device, choose_dtype
 from vitmsn.errors import ImageError, InputError, MissingHeadError, ViTMSNError
 from vitmsn.image import ViTMSNImageProcessor, decode
 from vitmsn.model import MSNHead, ViTMSNModel
 
 LABELS = ("siamese cat", "tabby", "goldfish", "shark")
-CONFIG = ViTMSNConfig(
-    hidden_size=16,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=32,
-    image_size=16,
-    patch_size=4,
-    id2label=dict(enumerate(LABELS)),
-)
+CONFIG = models.small(LABELS)
 CARD = {"not_sure_below": 0.6, "kinds": {"cat": ["siamese cat", "tabby"], "fish": ["goldfish", "shark"]}}
 
 
@@ -55,22 +47,8 @@ def encoder() -> Encoder:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder with every extra: classifier, MSN head, mean, preprocessing, card."""
-    torch.manual_seed(0)
-    where = tmp_path_factory.mktemp("models") / "whole"
-    head = MSNHead(16, 8, 6, 5)
-    checkpoint.save(
-        where,
-        CONFIG,
-        ViTMSNModel(CONFIG).state_dict(),
-        classifier={"weight": torch.randn(4, 16), "bias": torch.randn(4)},
-        msn_head=head.state_dict(),
-        feature_mean=torch.arange(16.0),
-        processor=ViTMSNImageProcessor(16).to_dict(),
-        card=CARD,
-        temperature=0.2,
-        sharpening=0.5,
-    )
-    return where
+    more = {"feature_mean": torch.arange(16.0), "card": CARD, "temperature": 0.2, "sharpening": 0.5}
+    return models.write(tmp_path_factory.mktemp("models") / "whole", CONFIG, **more)
 
 
 @pytest.fixture

@@ -12,20 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
-from vitmsn import checkpoint, cli
+from tests import models
+from vitmsn import cli
 from vitmsn.config import ViTMSNConfig
-from vitmsn.image import ViTMSNImageProcessor
-from vitmsn.model import MSNHead, ViTMSNModel
 
-CONFIG = ViTMSNConfig(
-    hidden_size=16,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=32,
-    image_size=16,
-    patch_size=4,
-    id2label={0: "ant", 1: "bee", 2: "cat"},
-)
+CONFIG = models.small()
 COLOURS = {"blue": (40, 40, 200), "red": (200, 40, 40)}
 
 
@@ -37,18 +28,7 @@ def small() -> ViTMSNConfig:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A whole model folder: classifier, MSN head, mean, preprocessing."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("models") / "small"
-    checkpoint.save(
-        folder,
-        CONFIG,
-        ViTMSNModel(CONFIG).state_dict(),
-        classifier={"weight": torch.randn(3, 16), "bias": torch.zeros(3)},
-        msn_head=MSNHead(16, 8, 6, 5).state_dict(),
-        feature_mean=torch.zeros(16),
-        processor=ViTMSNImageProcessor(16).to_dict(),
-    )
-    return str(folder)
+    return str(models.write(tmp_path_factory.mktemp("models") / "small", CONFIG, feature_mean=torch.zeros(16)))
 
 
 def noisy(colour: tuple[int, int, int], seed: int, side: int = 20) -> Image.Image:
