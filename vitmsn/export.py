@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 CHANGES = (
     "The checkpoint names the same class for every picture. Its confidence differs a little: a linear layer cannot "
     "scale a row to length 1, so pictures far from all others come out surer and near ones less sure. "
-    "'None of these' and the nearest examples stay in the bundle."
+    "'None of these' and the nearest examples stay in the saved set."
 )
 
 
@@ -83,7 +83,7 @@ def linear_lesson(lesson: Lesson, gallery: Gallery, encoder: Encoder) -> Lesson:
     if not lesson.linear:
         raise FewShotError(
             "k nearest examples cannot be a checkpoint, because it compares with every example: choose automatic, "
-            "centroid, ridge or logistic, or take the bundle."
+            "centroid, ridge or logistic, or save the set instead."
         )
     return lesson
 

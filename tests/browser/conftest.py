@@ -26,6 +26,7 @@ SCREENSHOTS = Path(__file__).with_name("screenshots")
 FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update"),
+    "--use-fake-device-for-media-stream",  # a camera that shows a clock, for visitors with `camera=True`
 )
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 PATIENCE = 60_000  # milliseconds for one condition; a busy machine is slow, not broken
@@ -86,7 +87,7 @@ def watch() -> Watch:
 def visit(
     request: pytest.FixtureRequest, browser: Browser, served: Served, watch: Watch
 ) -> Iterator[Callable[..., Page]]:
-    """Opens the app as one more visitor: `visit(width=1280, height=900, touch=False, dark=False, address="")`."""
+    """One more visitor: `visit(width=1280, height=900, touch=False, dark=False, address="", camera=False)`."""
     pages: list[Page] = []
     logged = len(served.said())
 
@@ -99,7 +100,12 @@ def visit(
         route.abort()
 
     def open_page(
-        width: int = 1280, height: int = 900, touch: bool = False, dark: bool = False, address: str = ""
+        width: int = 1280,
+        height: int = 900,
+        touch: bool = False,
+        dark: bool = False,
+        address: str = "",
+        camera: bool = False,
     ) -> Page:
         context = browser.new_context(
             viewport={"width": width, "height": height},
@@ -107,6 +113,7 @@ def visit(
             is_mobile=touch,
             color_scheme="dark" if dark else "light",
             accept_downloads=True,
+            permissions=["camera"] if camera else [],
         )
         context.set_default_timeout(PATIENCE)
         context.route(lambda url: urlsplit(url).hostname not in LOOPBACK, refuse)

@@ -104,6 +104,8 @@ def test_umap_comes_when_it_is_ready(page: Page) -> None:
 def test_it_shows_the_examples_of_few_shot(page: Page) -> None:
     page.get_by_label("Show the queries too").uncheck()
     expect(page.locator(".msn-gallery li")).to_have_count(24)
+    page.locator(".msn-gallery button").first.click()
+    expect(page.locator(".msn-gallery [aria-pressed=true]")).to_have_count(1)
     page.get_by_role("button", name="Change the examples").click()
     expect(page.get_by_role("tab", name="Few-shot", exact=True)).to_have_attribute("aria-selected", "true")
     page.get_by_role("button", name="Handwritten digits").click()
@@ -111,6 +113,7 @@ def test_it_shows_the_examples_of_few_shot(page: Page) -> None:
     page.get_by_role("tab", name="Explore", exact=True).click()
     expect(page.locator(".msn-gallery li")).to_have_count(60)
     expect(page.locator(".msn-legend li")).to_have_count(10)
+    expect(page.locator(".msn-gallery [aria-pressed=true]")).to_have_count(0)  # that was another picture
 
 
 def test_a_phone_and_the_dark(visit: Visit) -> None:

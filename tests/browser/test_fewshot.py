@@ -56,8 +56,12 @@ def test_it_opens_answered_and_a_set_is_one_click(page: Page) -> None:
         re.compile(r"\d+ % right \(\d+ of 24\), between \d+ and \d+ %")
     )
     expect(page.locator("#fewshot-try")).to_contain_text("of 24 pictures it had never seen")
+    chosen = page.get_by_role("group", name="Chosen pictures").filter(visible=True)
+    card(page, 0).locator("li button").first.click()
+    expect(chosen).to_contain_text("1 chosen")
     page.get_by_role("button", name="Handwritten digits").click()
     expect(page.locator("#fewshot-examples .msn-card")).to_have_count(10)
+    expect(chosen).to_have_count(0)  # what was chosen was another picture
     expect(page.locator("#fewshot-trust")).to_contain_text("of 60)")
     assert "set=digits" in page.url
 
@@ -242,6 +246,33 @@ def test_without_a_camera_the_way_out_is_said(page: Page) -> None:
     page.keyboard.press("Escape")
     expect(dialog).to_have_count(0)
     expect(card(page, 0).locator("li")).to_have_count(8)
+
+
+def test_the_camera_teaches_and_is_named_live(visit: Visit) -> None:
+    page = named(answered(visit(address="?tab=fewshot", camera=True)), "red", "clock")
+    card(page, 0).locator("input[type=file]").set_input_files(files("red", 4))
+    expect(card(page, 0).locator("li")).to_have_count(4)
+    card(page, 1).get_by_role("button", name="by camera").click()
+    dialog = page.get_by_role("dialog")
+    take = dialog.get_by_role("button", name="Take (hold for more)")
+    expect(take).to_be_enabled()
+    page.wait_for_function("document.querySelector('.msn-camera video').videoWidth > 0")
+    take.hover()
+    page.mouse.down()
+    expect(dialog.get_by_role("status")).to_contain_text(re.compile("([4-9]|[1-9][0-9]) taken"))
+    page.mouse.up()
+    dialog.get_by_role("button", name="Done").click()
+    expect(card(page, 1).locator("li").nth(2)).to_be_visible()  # the same moment twice is one picture
+
+    live = page.get_by_role("button", name="Live camera")
+    live.click()
+    expect(page.locator("#fewshot-live-said .msn-sentence")).to_contain_text("clock")
+    expect(page.locator("#fewshot-live [role=status]")).to_contain_text("answers a second")
+    page.get_by_role("button", name="Stop the camera").click()
+    expect(live).to_have_attribute("aria-pressed", "false")
+    video = page.locator("#fewshot-live video")
+    expect(video).to_be_hidden()
+    assert video.evaluate("video => video.srcObject") is None
 
 
 def test_a_phone_shows_everything_without_scrolling_sideways(visit: Visit) -> None:

@@ -57,11 +57,12 @@ def test_a_model_without_prototypes_says_so(visit: Visit) -> None:
 
 
 def test_the_lesson_fits_a_phone_and_paper(visit: Visit) -> None:
-    phone = visit(width=390, height=844, touch=True, dark=True, address="?tab=learn&step=2")
-    sentence(phone, 2)
+    phone = visit(width=390, height=844, touch=True, dark=True, address="?tab=learn&step=7")
+    sentence(phone, 7)
+    expect(phone.locator("#learn-step label").filter(has_text="7 Sharpening")).to_be_in_viewport(ratio=0.9)
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
     phone.get_by_role("button", name="Next →").tap()
-    sentence(phone, 3)
+    sentence(phone, 8)
     # on paper: all steps, nothing to press, dark on light even from a dark page
     phone.emulate_media(media="print")
     phone.evaluate("dispatchEvent(new Event('beforeprint'))")

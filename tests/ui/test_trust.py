@@ -53,7 +53,7 @@ def test_an_example_that_looks_wrong_comes_with_the_click_that_mends_it(tiny: En
     wrong = shown.gallery.examples[0]
     shown.gallery.move([wrong.id], "blue")
     said = trust.trust(shown, learn(shown.gallery, None), False)
-    assert "1 example looks mislabelled or lonely" in said
+    assert "1 example looks mislabelled or odd" in said
     assert f'data-act="move" data-id="{wrong.id}" data-text="red"' in said
     assert "red-0.png is in blue, yet looks like red" in said
 

@@ -19,12 +19,16 @@ function read() {
   const map = part(".msn-map");
   if (!map) return;
   from = new Map(points.map((point) => [point.id, place(point)]));
+  const before = known;
   points = JSON.parse(map.dataset.points);
   known = new Map(points.map((point) => [point.id, point]));
+  for (const [id, { d }] of before) {
+    if (known.get(id)?.d === d) continue; // gone, or another picture: another set has the same ids
+    for (const kept of [from, picked, faces, peeked]) kept.delete(id);
+    if (lit === id) lit = null;
+    if (chosen === id) chosen = null;
+  }
   began = still.matches ? -1e9 : performance.now();
-  if (!known.has(lit)) lit = null;
-  if (!known.has(chosen)) chosen = null;
-  picked = new Set([...picked].filter((id) => known.has(id)));
   ground = null;
   part("[data-lasso]").hidden = !coarse.matches;
   showPicked();

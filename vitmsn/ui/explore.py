@@ -207,7 +207,7 @@ def _map(
             *([paint[3]] if paint[3] not in ("", "query") else []),
         ]
         point = {"id": _id(example, asked), "x": round(x, 4), "y": round(y, 4), "q": int(asked), "n": ", ".join(words)}
-        data.append(point | {"f": paint[0], "l": paint[1], "k": paint[2]})
+        data.append(point | {"f": paint[0], "l": paint[1], "k": paint[2], "d": example.digest[:12]})
     alt = f"Map of {len(shown)} pictures in {len(studio.gallery.classes)} classes; they are listed beside it"
     options = "".join(
         f'<option value="{parts.text(label)}">{parts.text(label, 40)}</option>' for label in studio.gallery.classes
@@ -223,7 +223,9 @@ def _map(
         'placeholder="New class …" aria-label="Name a new class for the chosen pictures, then Enter">'
         '<button type="button" class="msn-button" data-remove>Remove</button>'
         '<button type="button" class="msn-button" data-let-go>Let go</button></div>'
-        '<p class="msn-hint msn-how">Draw around points to choose them, or click them one by one with Shift. '
+        '<p class="msn-hint msn-how"><span class="msn-clicks">Draw around points to choose them, or click them one by '
+        'one with Shift.</span><span class="msn-taps">Tap a point to see its picture; to choose several, draw around '
+        "them.</span> "
         '<button type="button" class="msn-button msn-touch" data-lasso aria-pressed="false">Draw with a finger</button>'
         f"</p>{undo if studio.undo else ''}"
     )

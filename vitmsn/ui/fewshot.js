@@ -31,8 +31,11 @@ const ask = (what) => {
   trigger("act", what);
 };
 
-// Pictures that were clicked, by id, and what can be done with them.
-const picked = new Set();
+// Pictures that were clicked, by id, and what can be done with them. Another set has the same ids: so each picture's
+// source is remembered, and what shows another one is let go.
+const picked = new Map();
+const source = (button) => button.querySelector("img").src;
+const pick = (button) => picked.set(button.dataset.pick, source(button));
 function showPicked() {
   for (const button of element.querySelectorAll("[data-pick]")) {
     button.setAttribute("aria-pressed", String(picked.has(button.dataset.pick)));
@@ -43,7 +46,7 @@ function showPicked() {
   bar.querySelector("[role=status]").textContent = `${picked.size} chosen`;
 }
 function withPicked(what) {
-  const ids = [...picked];
+  const ids = [...picked.keys()];
   picked.clear();
   showPicked();
   if (ids.length) ask({ ...what, ids, id: ids[0] });
@@ -72,7 +75,7 @@ element.addEventListener("keydown", (event) => {
   }
   if (at.dataset.pick && (event.key === "Delete" || event.key === "Backspace")) {
     event.preventDefault();
-    picked.add(at.dataset.pick);
+    pick(at);
     withPicked({ act: "remove" });
   }
   if (event.key === "Escape") {
@@ -96,10 +99,10 @@ element.addEventListener("click", (event) => {
   }
   const button = event.target.closest("button");
   if (!button) return;
-  const { act, id, text, pick } = button.dataset;
+  const { act, id, text } = button.dataset;
   if (act) ask({ act, id, text });
-  if (pick) {
-    if (!picked.delete(pick)) picked.add(pick);
+  if (button.dataset.pick) {
+    if (!picked.delete(button.dataset.pick)) pick(button);
     showPicked();
   }
   if (button.dataset.remove !== undefined) withPicked({ act: "remove" });
@@ -114,8 +117,8 @@ watch("value", () => {
   for (const input of element.querySelectorAll("[data-rename]")) {
     if (input !== document.activeElement) input.value = input.getAttribute("value");
   }
-  const there = new Set([...element.querySelectorAll("[data-pick]")].map((button) => button.dataset.pick));
-  for (const id of picked) if (!there.has(id)) picked.delete(id);
+  const there = new Set([...element.querySelectorAll("[data-pick]")].map((button) => button.dataset.pick + source(button)));
+  for (const [id, src] of picked) if (!there.has(id + src)) picked.delete(id);
   showPicked();
   if (held.replaceAll("\u0000", "") && document.activeElement === document.body) {
     const again = [...element.querySelectorAll("button, select, input")].find((node) => keyOf(node) === held);

@@ -36,8 +36,8 @@ PYTHON = (
 )
 KINDS = ("bundle", "checkpoint", "embeddings")
 ABOUT = (
-    "**Set**: examples, embeddings and settings in one zip, which opens again here, in Python and on the command line, "
-    "with the same model. **Checkpoint**: the model with what it learned as its last layer, for transformers. "
+    "**Set**: examples, embeddings and settings in one zip, which opens again here, in Python and on the command line. "
+    "**Checkpoint**: the model with what it learned as its last layer, for transformers. "
     f"{export.CHANGES} **Table**: one row of numbers for each example."
 )
 

@@ -152,10 +152,11 @@ def _odd(studio: Studio, lesson: Lesson) -> str:
     for i in lesson.lonely().tolist():
         if i not in suspects:
             example = lesson.examples[i]
-            rows.append(_row(studio, example, f"{example.name} resembles no other example of {example.label}.", ""))
+            words = f"{example.name} is less like its class, {example.label}, than the other examples are like theirs."
+            rows.append(_row(studio, example, words, ""))
     if not rows:
         return ""
-    title = f"{many(len(rows), 'example')} look{'s' if len(rows) == 1 else ''} mislabelled or lonely"
+    title = f"{many(len(rows), 'example')} look{'s' if len(rows) == 1 else ''} mislabelled or odd"
     more = parts.hint(f"The first {ODD} of {len(rows)}.") if len(rows) > ODD else ""
     return f'<h3>{title}</h3><ul class="msn-suspects">{"".join(rows[:ODD])}</ul>{more}'
 
