@@ -16,7 +16,7 @@ from vitmsn.config import ViTMSNConfig
 from vitmsn.encoder import Encoder
 from vitmsn.image import Picture, ViTMSNImageProcessor
 from vitmsn.model import ViTMSNModel
-from vitmsn.ui.state import EMBEDDED, Call, Models, Visit
+from vitmsn.ui.state import EMBEDDED, TWIN, Call, Models, Visit
 
 LABELS = ("tabby", "Egyptian cat", "goldfish", "<b>shark</b>", "teapot", "alp")
 CONFIG = ViTMSNConfig(
@@ -67,7 +67,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
 def models(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> Models:
     """The menu with the tiny classifier as the embedded model; random weights have no classifier."""
     monkeypatch.setattr(checkpoint, "embedded", lambda name=EMBEDDED: Path(name))
-    return Models(opener=lambda key, source: tiny if key == EMBEDDED else Encoder.random(CONFIG, device="cpu"))
+    return Models(opener=lambda key, source: tiny if key in (EMBEDDED, TWIN) else Encoder.random(CONFIG, device="cpu"))
 
 
 @pytest.fixture

@@ -67,8 +67,9 @@ def test_classify_asks_the_embedded_models_twin(monkeypatch: pytest.MonkeyPatch)
     assert call.classifier is call.classifier
     assert call.classifier is not call.encoder
     assert opened == [checkpoint.EMBEDDED_CLASSIFIER, None]
-    assert checkpoint.EMBEDDED_CLASSIFIER not in models  # no entry of the menu
-    assert models.in_memory() == [EMBEDDED]  # and beside those that are counted
+    assert models.in_memory() == [EMBEDDED]  # the twin is beside those that are counted
+    chosen = Call(models, Visit("c", checkpoint.EMBEDDED_CLASSIFIER))  # who wants to look into it can
+    assert chosen.encoder is chosen.classifier is call.classifier is models.loaded(checkpoint.EMBEDDED_CLASSIFIER)
     other = Call(models, Visit("b", RANDOM))
     assert other.classifier is other.encoder
 

@@ -24,6 +24,7 @@ from vitmsn.image import Picture
 
 REMEMBERED = 10_000  # keys of forgotten visits, so that a page that slept can be told
 EMBEDDED = checkpoint.EMBEDDED
+TWIN = checkpoint.EMBEDDED_CLASSIFIER
 RANDOM = "random"
 GIVEN = "given"
 OFFICIAL = (
@@ -57,7 +58,7 @@ class Models:
     def __init__(self, given: str | None = None, *, opener: Callable[[str, str | None], Encoder] = open_model) -> None:
         self._open = opener
         self._loaded: OrderedDict[str, Encoder] = OrderedDict()
-        self._classifier: Encoder | None = None  # the embedded model's twin; small, so it is not counted
+        self._twin: Encoder | None = None  # small and asked beside the embedded model, so it is not counted
         self._lock = threading.Lock()  # guards the table
         self._opening = threading.Lock()  # one model is read at a time, so that memory has one peak
         self._sources: dict[str, str | None] = {}
@@ -68,6 +69,7 @@ class Models:
         try:
             checkpoint.embedded(EMBEDDED)
             self._add(EMBEDDED, "tiny/8 · 64 px · embedded", None)
+            self._add(TWIN, "tiny/8 · 64 px · embedded, fine-tuned", TWIN)
         except ViTMSNError as error:
             self.missing = str(error)
         for name, label in OFFICIAL:
@@ -117,6 +119,10 @@ class Models:
             if key in self._loaded:
                 self._loaded.move_to_end(key)
                 return self._loaded[key]
+        if key == TWIN:
+            with self._opening:
+                self._twin = self._twin or self._open(key, self._sources[key])
+                return self._twin
         with self._opening:
             with self._lock:  # another visitor may have read it while we waited
                 if key in self._loaded:
@@ -130,18 +136,12 @@ class Models:
 
     def classifier(self, key: str) -> Encoder:
         """What names classes for a menu entry: its own encoder, but for the embedded model its fine-tuned twin."""
-        if key != EMBEDDED:
-            return self.get(key)
-        if self._classifier is None:
-            with self._opening:
-                if self._classifier is None:
-                    self._classifier = self._open(key, checkpoint.EMBEDDED_CLASSIFIER)
-        return self._classifier
+        return self.get(TWIN if key == EMBEDDED else key)
 
     def loaded(self, key: str) -> Encoder | None:
         """The encoder of `key` if it is in memory now; never reads one."""
         with self._lock:
-            return self._loaded.get(key)
+            return self._twin if key == TWIN else self._loaded.get(key)
 
     def start(self) -> Encoder:
         """Read what visitors start with. An embedded model that cannot be read leaves the menu; a given one raises."""
@@ -151,7 +151,8 @@ class Models:
             if self.default != EMBEDDED:
                 raise
             self.missing, self.default = str(error), RANDOM
-            del self._sources[EMBEDDED], self._labels[EMBEDDED]
+            for key in (EMBEDDED, TWIN):
+                del self._sources[key], self._labels[key]
             return self.get(RANDOM)
 
     def in_memory(self) -> list[str]:
