@@ -22,11 +22,7 @@ SCRIPT = Path(__file__).with_name("learn.js").read_text(encoding="utf-8")
 NAMES = ("Picture", "Views", "Patches", "Tokens", "Embeddings", "Prototypes", "Sharpening", "Loss")
 LAST = len(steps.STEPS)
 GO = "(step) => Math.min({last}, Math.max(1, Number(step) + {by}))"
-SHOW = """(step) => {
-  document.documentElement.dataset.step = step;
-  const chosen = document.querySelector(`#learn-step label:nth-of-type(${step})`), strip = chosen?.parentElement;
-  if (strip) strip.scrollLeft = chosen.offsetLeft - strip.offsetLeft - strip.clientWidth / 3;  // on a phone they scroll
-}"""
+SHOW = "(step) => { document.documentElement.dataset.step = step; }"
 
 SIZE = "Side of the input: the network was made for its own size, and can be given others."
 DRAW = "Names the chance: another number, other cuts."
