@@ -36,6 +36,16 @@ def test_large_pictures_are_clicked_at_the_size_they_are_shown(call: Callable[..
     assert patches.seen(call().encoder, large).size == (800, 200)
 
 
+def test_small_pictures_are_enlarged_so_that_their_patches_can_be_clicked(call: Callable[..., Call]) -> None:
+    small = image.decode(Image.effect_noise((60, 20), 90).convert("RGB"))
+    shown = patches.seen(call().encoder, small)
+    assert shown.size == (300, 100) and shown.getpixel((299, 4)) == small.rgb.getpixel((59, 0)), "five times, no blur"
+    assert patches.seen(call().encoder, small, side=160).size == (120, 40)
+    assert patches.seen(call().encoder, small, least=0).size == (60, 20)
+    assert patches.clicked(click(call(picture=small), index=[295, 5]), (4, 4)) == (0, 3)
+    assert patches.clicked(click(call(picture=small), index=[59, 1]), (4, 4), whole_picture=True) == (0, 3)
+
+
 @pytest.mark.parametrize("index", [None, [], [1], ["a", 2], [1, 2, 3], {"x": 1}, [None, None], 7])
 def test_a_click_without_a_place_is_refused(call: Callable[..., Call], index: Any) -> None:
     with pytest.raises(InputError, match="carried no place"):
@@ -53,8 +63,8 @@ def test_what_is_cropped_away_is_not_shown_and_not_clickable(
 ) -> None:
     cropping = ViTMSNImageProcessor(size={"shortest_edge": 20}, crop=16)
     monkeypatch.setattr(tiny, "processor", cropping)
-    assert patches.seen(tiny, call().picture).size == (64, 64)
-    assert patches.clicked(click(call(), index=[63, 0]), (4, 4)) == (0, 3)
+    assert patches.seen(tiny, call().picture).size == (256, 256)
+    assert patches.clicked(click(call(), index=[255, 0]), (4, 4)) == (0, 3)
     with pytest.raises(InputError, match="only the middle"):
         patches.clicked(click(call(), index=[0, 0]), (4, 4), whole_picture=True)
 

@@ -91,7 +91,7 @@ def files(call: Call, *controls: Any) -> str:
     """What is shown, to take away."""
     ask = _fitted(call, Ask(*controls))
     found = see(call.encoder, call.picture, ask)
-    large = patches.seen(call.encoder, call.picture, ask.input_size(call.encoder, call.picture), side=4096)
+    large = patches.seen(call.encoder, call.picture, ask.input_size(call.encoder, call.picture), side=4096, least=0)
     return take.links(call, found, drawn(found, large), code(call, found))
 
 
@@ -294,7 +294,7 @@ def attend(
         kind, layer, head, keep, size, 50, start, row, column, label or "", palette, shape, bool(proportions), some
     )
     found = see(call.encoder, picture, ask)
-    shown = drawn(found, patches.seen(call.encoder, picture, found.ask.input_size(call.encoder, picture)))
+    shown = drawn(found, patches.seen(call.encoder, picture, found.ask.input_size(call.encoder, picture), least=0))
     if found.colours is None and shape == "overlay":
         shown = draw.with_legend(shown, found.scale, found.what, palette)
     headless = found.ask.kind in HEADLESS

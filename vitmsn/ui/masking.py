@@ -297,7 +297,7 @@ def mask(
         raise InputError(f"ratio is {ratio!r}; it must be from 0 (hide nothing) to {MOST_RATIO / 100}.")
     found = compare(encoder, picture, kept_grid(Ask(kind, round(100 * ratio, 9), seed, hidden), patches.grid(encoder)))
     full, masked = times(encoder, picture, found)
-    return draw.masked_picture(patches.seen(encoder, picture), found.kept), {
+    return draw.masked_picture(patches.seen(encoder, picture, least=0), found.kept), {
         "kept": found.count,
         "total": found.total,
         "similarity": found.similarity,

@@ -15,15 +15,25 @@ from vitmsn.ui.state import Call
 Size = int | tuple[int, int]  # of an input in pixels: the side of a square, or (height, width); 0: the model's own
 
 
-def seen(encoder: Encoder, picture: Picture, size: Size = 0, side: int = limits.SHOWN_SIDE) -> Image.Image:
-    """The part of the picture that the model sees, in its own proportions, its longer side at most `side`."""
+LEAST = 256  # pixels of the longer side, where patches can be seen and clicked
+
+
+def seen(
+    encoder: Encoder, picture: Picture, size: Size = 0, side: int = limits.SHOWN_SIDE, least: int = LEAST
+) -> Image.Image:
+    """The part of the picture that the model sees, in its own proportions, its longer side at most `side`.
+
+    A small one is enlarged a whole number of times, to `least` or the next below `side`, its pixels as they are.
+    """
     if encoder.processor.crop is None:
         shown = picture.rgb.copy()
     else:
         height, width = input_size(encoder, size)
         shown = encoder.processor.view(picture, (4 * height, 4 * width))
     shown.thumbnail((side, side))
-    return shown
+    longer = max(shown.size)
+    times = min(-(-least // longer), side // longer)
+    return shown.resize((shown.width * times, shown.height * times), Image.Resampling.NEAREST) if times > 1 else shown
 
 
 def input_size(encoder: Encoder, size: Size = 0) -> tuple[int, int]:
@@ -53,7 +63,7 @@ def clicked(call: Call, places: tuple[int, int], *, size: Size = 0, whole_pictur
     encoder, picture = call.encoder, call.picture
     if whole_picture and encoder.processor.crop is not None:
         raise InputError("This model sees only the middle of the picture; click on the map beside it.")
-    sides = seen(encoder, picture, size).size
+    sides = seen(encoder, picture, size, least=0 if whole_picture else LEAST).size
     try:
         x, y = (float(value) / side for value, side in zip(call.chosen("index"), sides, strict=True))
     except (TypeError, ValueError):

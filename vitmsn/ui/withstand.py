@@ -197,7 +197,7 @@ def mask_search(call: Call, image: str, by: str = "attention") -> tuple[Image.Im
     def places(indices: np.ndarray) -> list[list[int]]:
         return [[int(index) // grid[1] + 1, int(index) % grid[1] + 1] for index in indices]
 
-    return draw.masked_picture(patches.seen(encoder, picture), kept), {
+    return draw.masked_picture(patches.seen(encoder, picture, least=0), kept), {
         "answer": found.answer,
         "kind": found.kind,
         "patches": found.patches,
