@@ -41,6 +41,7 @@ def test_opens_with_an_answer(attention: Page) -> None:
 
 def test_at_most_five_controls_are_in_sight(attention: Page) -> None:
     controls = attention.locator(".msn-controls:visible .block:visible")
+    expect(attention.get_by_role("slider", name="range slider for Layer")).to_be_visible()
     names = controls.evaluate_all("all => all.filter(e => e.querySelector('input, select')).map(e => e.innerText)")
     assert 1 <= len(names) <= 5, names
 
@@ -100,6 +101,7 @@ def test_a_patch_by_keyboard(attention: Page) -> None:
     row = attention.get_by_label("Row (1 to 8)")
     expect(row).to_be_visible()
     row.fill("2")
+    expect(said(attention)).to_contain_text("the patch at row 2, column 1")
     attention.get_by_label("Column (1 to 8)").fill("7")
     expect(said(attention)).to_contain_text("the patch at row 2, column 7")
     row.fill("99")
@@ -170,6 +172,7 @@ def test_on_a_phone(visit: Callable[..., Page]) -> None:
     ]
     tops = [place["y"] for place in places if place]
     assert len(tops) == 5 and tops == sorted(tops), "picture, answer, controls, all heads"
+    expect(page.locator(".msn-heads-grid button").last).to_be_visible()
     smallest = page.locator(".msn-heads-grid button").evaluate_all(
         "all => Math.min(...all.map(e => Math.min(e.offsetWidth, e.offsetHeight)))"
     )
@@ -178,13 +181,13 @@ def test_on_a_phone(visit: Callable[..., Page]) -> None:
     assert box
     shown(page).tap(position={"x": 20, "y": box["height"] - 20})
     expect(said(page)).to_contain_text("the patch at row 8, column 1")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.wait_for_function("document.documentElement.scrollWidth <= 390")
 
 
 def test_sorted_heads_relevance_and_colours_by_keyboard_and_in_the_address(visit: Callable[..., Page]) -> None:
     page = visit(address=ADDRESS, height=1200)
     expect(said(page)).to_contain_text("looks most at row")
-    hold(page.get_by_label("Layer", exact=True).last)  # the order of the maps: the next pill is "Most focused"
+    hold(page.get_by_role("radio", name="Layer", exact=True))  # the order of the maps: the next pill is "Most focused"
     page.keyboard.press("Tab")
     page.keyboard.press(" ")
     expect(page.get_by_text("Most focused first; the numbers are layer.head.")).to_be_visible()
@@ -199,7 +202,7 @@ def test_sorted_heads_relevance_and_colours_by_keyboard_and_in_the_address(visit
     expect(page.get_by_text("is its first answer")).to_be_visible()
     page.get_by_label("Like a patch", exact=True).check()
     expect(said(page)).to_contain_text("is most like row")
-    page.get_by_label("Colours", exact=True).first.check()
+    page.get_by_role("radio", name="Colours", exact=True).check()
     expect(said(page)).to_contain_text("three components explain")
     expect(page.locator(".msn-components img")).to_have_count(3)
     expect(page).to_have_url(re.compile(r"kind=colours"))

@@ -52,6 +52,8 @@ def test_at_most_five_controls_are_in_sight(masking: Page) -> None:
     for kind in ("Random", "Painted"):
         masking.get_by_label(kind, exact=True).check()
         expect(words(masking)).to_be_visible(visible=kind == "Painted")
+        for name, of in (("Again", "Random"), ("Invert", "Painted"), ("Show all", "Painted")):
+            expect(masking.get_by_role("button", name=name)).to_be_visible(visible=kind == of)
         controls = masking.locator(".msn-controls:visible").locator(
             ".block:visible:has(input, textarea), button.lg:visible"
         )
@@ -63,6 +65,7 @@ def test_the_ratio_by_keyboard(masking: Page) -> None:
     hold(ratio)
     masking.keyboard.press("Home")
     expect(said(masking)).to_contain_text("Nothing is hidden")
+    hold(ratio)
     for _ in range(10):
         masking.keyboard.press("ArrowRight")
     expect(said(masking)).to_contain_text("Keeping 32 of 64 patches")
@@ -70,6 +73,7 @@ def test_the_ratio_by_keyboard(masking: Page) -> None:
 
 
 def test_again_draws_another_mask(masking: Page) -> None:
+    expect(shown(masking)).to_have_attribute("alt", "Random mask: 19 of 64 patches are left")
     before = shown(masking).get_attribute("src")
     assert before
     masking.get_by_role("button", name="Again").click()
@@ -91,6 +95,7 @@ def test_other_kinds(masking: Page, kind: str, alt: str) -> None:
 @pytest.mark.parametrize("where", ["#masked-view img", "#picture-masking img"])
 def test_a_click_toggles_a_patch(masking: Page, where: str) -> None:
     masking.get_by_label("Painted", exact=True).check()
+    expect(words(masking)).not_to_have_value("")  # the mask that was there has come
     words(masking).fill("")
     words(masking).press("Enter")
     expect(said(masking)).to_contain_text("Nothing is hidden")
@@ -115,8 +120,8 @@ def test_painting_by_keyboard_alone(masking: Page) -> None:
     for _ in range(3):  # in Gradio each radio button is a stop of its own
         masking.keyboard.press("Tab")
     masking.keyboard.press(" ")
-    expect(words(masking)).to_be_visible()
-    expect(said(masking)).to_contain_text("Keeping 19 of 64 patches")  # it begins with the mask that was there
+    expect(words(masking)).not_to_have_value("")  # it begins with the mask that was there
+    expect(shown(masking)).to_have_attribute("alt", "Painted mask: 19 of 64 patches are left")
     words(masking).fill("1.1-4.8")
     words(masking).press("Enter")
     expect(said(masking)).to_contain_text("Keeping 32 of 64 patches")
@@ -126,7 +131,8 @@ def test_painting_by_keyboard_alone(masking: Page) -> None:
     words(masking).fill("9.9")
     words(masking).press("Enter")
     expect(masking.locator(".msn-notice:visible")).to_contain_text("9.9 is outside the grid of 8 rows and 8 columns")
-    masking.get_by_role("button", name="Show all").press("Enter")
+    hold(masking.get_by_role("button", name="Show all"))
+    masking.keyboard.press("Enter")
     expect(said(masking)).to_contain_text("Nothing is hidden")
     expect(masking.locator(".msn-notice:visible")).to_have_count(0)
 
@@ -154,15 +160,16 @@ def test_on_a_phone(visit: Callable[..., Page]) -> None:
     assert len(tops) == 5 and tops == sorted(tops), "picture, answer, controls, curve"
     shown(page).tap(position={"x": 20, "y": 20})
     expect(page.get_by_label("Painted", exact=True)).to_be_checked()
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.wait_for_function("document.documentElement.scrollWidth <= 390")
 
 
 def test_hide_until_it_changes_its_mind_by_keyboard(visit: Callable[..., Page]) -> None:
     page = visit(address=ADDRESS, height=1200)
     expect(page.locator("#masking-prototypes")).to_contain_text("Cross-entropy")
     expect(page.locator("#masking-attention figure")).to_have_count(2)
-    page.get_by_role("button", name="Hide until it changes its mind").press("Enter")
-    page.get_by_role("button", name="Find the patches that decide").press("Enter")
+    for name in ("Hide until it changes its mind", "Find the patches that decide"):
+        hold(page.get_by_role("button", name=name))
+        page.keyboard.press("Enter")
     way = page.locator("#masking-search [data-steps]").first
     expect(way).to_be_visible()
     gone, slider = way.locator(".msn-gone"), way.get_by_role("slider")
@@ -172,10 +179,10 @@ def test_hide_until_it_changes_its_mind_by_keyboard(visit: Callable[..., Page]) 
     expect(gone).to_have_count(0)
     page.keyboard.press("ArrowRight")
     expect(gone).to_have_count(1)
-    way.get_by_role("button", name="Play").press("Enter")
-    expect(way.get_by_role("button", name="Pause")).to_be_visible()
-    expect(way.get_by_role("button", name="Play")).to_be_visible()  # at its end
-    assert slider.input_value() == slider.get_attribute("max")
+    hold(way.get_by_role("button", name="Play"))
+    page.keyboard.press("Enter")
+    expect(slider).to_have_value(slider.get_attribute("max") or "")  # plays to its end, and can be played again
+    expect(way.get_by_role("button", name="Play")).to_be_visible()
     page.get_by_role("button", name="Many masks at once").click()
     page.get_by_role("button", name="Draw 16 masks").click()
     page.get_by_role("button", name=re.compile("^Take seed 5:")).click()
@@ -197,5 +204,6 @@ def test_curves_and_batches_while_another_visitor_works(visit: Callable[..., Pag
     rows = page.locator("#masking-batch tbody tr")
     expect(rows.first).to_be_visible()
     page.locator("#masking-batch").get_by_role("button", name="File").click()
+    expect(page.locator("#masking-batch th[aria-sort=ascending]")).to_contain_text("File")
     names = page.locator("#masking-batch tbody td:nth-child(2)").all_inner_texts()
     assert len(names) > 3 and names == sorted(names, key=str.casefold)
