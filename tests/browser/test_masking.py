@@ -115,6 +115,23 @@ def test_a_click_on_a_random_mask_goes_on_from_it(masking: Page) -> None:
     expect(said(masking)).to_contain_text(re.compile("Keeping (18|20) of 64 patches"))
 
 
+def test_a_fast_stroke_leaves_no_gaps(masking: Page) -> None:
+    masking.get_by_label("Painted", exact=True).check()
+    expect(words(masking)).not_to_have_value("")
+    hold(masking.get_by_role("button", name="Show all"))
+    masking.keyboard.press("Enter")
+    expect(said(masking)).to_contain_text("Nothing is hidden")
+    shown(masking).scroll_into_view_if_needed()
+    box = shown(masking).bounding_box()
+    assert box
+    x, y = box["x"] + box["width"] / 16, box["y"] + box["height"] / 16
+    masking.mouse.move(x, y)
+    masking.mouse.down()
+    masking.mouse.move(x + box["width"] * 7 / 8, y)  # one movement, as of a fast hand
+    masking.mouse.up()
+    expect(words(masking)).to_have_value("1.1-1.8")
+
+
 def test_painting_by_keyboard_alone(masking: Page) -> None:
     hold(masking.get_by_label("Random", exact=True))
     for _ in range(3):  # in Gradio each radio button is a stop of its own

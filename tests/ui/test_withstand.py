@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitmsn import robustness
+from vitmsn import image, robustness
 from vitmsn.errors import InputError
 from vitmsn.ui import masking, withstand
 from vitmsn.ui.hide import Ask
 from vitmsn.ui.hide import draw as draw_mask
-from vitmsn.ui.state import EMBEDDED, RANDOM, Call
+from vitmsn.ui.state import EMBEDDED, RANDOM, Call, Stopped
 
 PLAIN = list(vars(Ask(ratio=50)).values())
 
@@ -51,6 +51,41 @@ def test_stopping_keeps_the_curve_so_far(call: Callable[..., Call]) -> None:
             visit.visit.stopped = time.monotonic()
     assert len(shown) == 4 and "msn-sentence" in shown[-1]
     assert visit.message == "Stopped at 15 % hidden; the curve so far stays."
+
+
+@pytest.mark.parametrize("change", ["picture", "model", "kind"])
+def test_a_curve_ends_when_the_page_shows_something_else(call: Callable[..., Call], change: str) -> None:
+    visit, ask = call(), Ask(ratio=50)
+    running = withstand.curves(visit, *PLAIN)
+    assert "<svg" in next(running)
+    if change == "picture":
+        visit.visit.picture = image.decode(Image.new("RGB", (30, 30), "red"))
+    elif change == "model":
+        visit.visit.model = RANDOM
+    else:
+        ask = Ask("block", 50)
+    masking.answer(visit, *vars(ask).values())
+    assert list(running) == [""], "nothing of what is no longer there"
+    assert "meanwhile" in visit.message
+
+
+def test_a_search_ends_when_the_page_shows_something_else(
+    call: Callable[..., Call], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visit = call()
+
+    def leave(*_: object) -> None:
+        visit.visit.picture = image.decode(Image.new("RGB", (30, 30), "red"))
+        masking.answer(visit, *PLAIN)
+
+    monkeypatch.setattr(visit, "progress", leave)
+    with pytest.raises(Stopped, match="meanwhile"):
+        withstand.find(visit, "attention", *PLAIN)
+    visit = call()
+    monkeypatch.setattr(visit, "progress", lambda *_: masking.answer(visit, *vars(Ask("block", 50)).values()))
+    assert "<" in withstand.find(visit, "attention", *PLAIN), "another mask is nothing to a search"
+    with pytest.raises(Stopped, match="meanwhile"):
+        withstand.batch_of_examples(visit, *PLAIN)
 
 
 def test_results_are_emptied_when_they_speak_of_something_else(call: Callable[..., Call]) -> None:

@@ -12,6 +12,13 @@ function patch(event, image) {
   return [place(event.clientY, box.top, box.height, rows), place(event.clientX, box.left, box.width, columns)];
 }
 
+function along(x, y, image) {
+  const box = image.getBoundingClientRect(), {rows, columns} = grid();
+  const patches = Math.max((Math.abs(x) * columns) / box.width, (Math.abs(y) * rows) / box.height);
+  const steps = Math.max(1, Math.ceil(2 * patches));
+  return Array.from({length: steps}, (_, step) => (step + 1) / steps);
+}
+
 function mark(image, [row, column]) {
   const box = image.getBoundingClientRect(), {rows, columns} = grid(), cell = document.createElement("i");
   cell.className = "msn-stroke";
@@ -29,15 +36,19 @@ document.addEventListener("pointerdown", (event) => {
   const image = picture(event);
   if (!image || event.button !== 0 || !grid()) return;
   if (event.pointerType !== "mouse" && !painting()) return;
-  stroke = {image, cells: [patch(event, image)]};
+  stroke = {image, at: event, cells: [patch(event, image)]};
 });
 document.addEventListener("pointermove", (event) => {
   if (!stroke) return;
-  const here = patch(event, stroke.image);
-  if (stroke.cells.some(([row, column]) => row === here[0] && column === here[1])) return;
-  if (stroke.cells.length === 1) mark(stroke.image, stroke.cells[0]);
-  stroke.cells.push(here);
-  mark(stroke.image, here);
+  const from = stroke.at, [x, y] = [event.clientX - from.clientX, event.clientY - from.clientY];
+  stroke.at = event;
+  for (const share of along(x, y, stroke.image)) {  // a fast hand is heard of at few places: all between them count
+    const here = patch({clientX: from.clientX + share * x, clientY: from.clientY + share * y}, stroke.image);
+    if (stroke.cells.some(([row, column]) => row === here[0] && column === here[1])) continue;
+    if (stroke.cells.length === 1) mark(stroke.image, stroke.cells[0]);
+    stroke.cells.push(here);
+    mark(stroke.image, here);
+  }
 });
 const end = () => {
   const done = stroke;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -39,10 +39,28 @@ def _stamps(call: Call, ask: Ask) -> dict[str, tuple[object, ...]]:
 def stale(call: Call, ask: Ask) -> list[Any]:
     """Updates of the results in the order of NAMES: emptied where they speak of something else."""
     known = call.visit.shown
+    known.update({f"masking {name} asked": stamp for name, stamp in _stamps(call, ask).items()})
     return [
         "" if known.get(f"masking {name}") not in (None, stamp) else gr.skip()
         for name, stamp in _stamps(call, ask).items()
     ]
+
+
+def _progress(call: Call, ask: Ask, name: str) -> Callable[[int, int, str], None]:
+    """`call.progress` of a section, which also ends when the page shows another picture, model or mask by then."""
+    begun = _stamps(call, ask)[name]
+    call.visit.shown[f"masking {name} asked"] = begun
+
+    def progress(done: int, total: int, what: str) -> None:
+        call.progress(done, total, what)
+        if call.visit.shown[f"masking {name} asked"] != begun:
+            raise Outdated("This ended, because the page shows something else meanwhile; start it again.")
+
+    return progress
+
+
+class Outdated(Stopped):
+    """What was being measured is no longer what the page shows."""
 
 
 def _remember(call: Call, ask: Ask, name: str) -> None:
@@ -78,14 +96,19 @@ def curves(call: Call, *controls: Any) -> Iterator[str]:
     points: list[robustness.Point] = []
     _remember(call, ask, "curves")
     total = len(robustness.RATIOS)
+    progress = _progress(call, ask, "curves")
     running = robustness.curve(encoder, picture, lambda r, seed: draw_mask(encoder, kind, 100 * r, seed), seeds=seeds)
     code = _code(call, kind)
     try:
         for point in running:
             points.append(point)
-            call.progress(len(points), total, "ratios")
+            progress(len(points), total, "ratios")
             if len(points) < total:
                 yield curve.charts(points)
+    except Outdated as outdated:
+        call.message = str(outdated)
+        yield ""
+        return
     except Stopped as stopped:
         so_far = f"Stopped at {100 * points[-1].ratio:.0f} % hidden; the curve so far stays."
         call.message = so_far if call.visit.stopped > call.began else str(stopped)
@@ -102,8 +125,10 @@ def _seeds(encoder: Encoder, picture: Picture) -> range:
 def find(call: Call, by: str, *controls: Any) -> str:
     """Hide until it changes its mind."""
     encoder, picture = call.encoder, call.picture
-    found = search.run(encoder, picture, by, lambda done, total: call.progress(done, total, "masks"))
-    _remember(call, Ask(*controls), "search")
+    ask = Ask(*controls)
+    progress = _progress(call, ask, "search")
+    found = search.run(encoder, picture, by, lambda done, total: progress(done, total, "masks"))
+    _remember(call, ask, "search")
     name = patches.file_name(call)
     lines = [f"found = robustness.search(encoder, {name!r})", "print(found.answer, found.flip, found.keep)"]
     if by == "relevance":
@@ -126,7 +151,13 @@ def batch_of_examples(call: Call, *controls: Any) -> str:
 
 def _table(call: Call, sources: Sequence[Picture | str], ask: Ask) -> str:
     encoder = call.encoder
-    rows = robust.judge(encoder, sources, lambda seed: draw_mask(encoder, ask.kind, ask.ratio, seed), call.progress)
+    progress = _progress(call, ask, "batch")
+    rows = robust.judge(
+        encoder,
+        sources,
+        lambda seed: draw_mask(encoder, ask.kind, ask.ratio, seed),
+        lambda done, total: progress(done, total, "pictures"),
+    )
     _remember(call, ask, "batch")
     return robust.table(rows, call.name)
 
