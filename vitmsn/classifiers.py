@@ -88,7 +88,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         rows, labels = validate_data(self, X, y, dtype=[np.float64, np.float32], ensure_min_samples=0)
         if len(rows) == 0:
             raise FewShotError("no example came: give at least one example of each of two classes.")
-        check_classification_targets(labels)
+        if labels.dtype.kind not in "USbiu":  # words and whole numbers are classes, however few examples each has
+            check_classification_targets(labels)
         self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise FewShotError(

@@ -22,18 +22,21 @@ def page(visit: Visit) -> Page:
     return opened
 
 
-def drawn(page: Page) -> int:
-    """How many pixels of the canvas are not empty."""
-    counted = page.locator(".msn-map canvas").evaluate(
-        "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.filter((v, i) => i % 4 == 3 && v).length"
+def drawn(page: Page) -> None:
+    """Waits until the canvas has its size and thousands of its pixels are not empty."""
+    page.wait_for_function(
+        """() => {
+            const c = document.querySelector('.msn-map canvas');
+            if (c.width <= 300) return false;
+            const bytes = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+            return bytes.filter((v, i) => i % 4 == 3 && v).length > 3000;
+        }"""
     )
-    return int(counted)
 
 
 def test_the_map_is_drawn_and_linked_with_the_list_both_ways(page: Page) -> None:
     expect(page.locator(".msn-legend")).to_contain_text("brick")
-    page.wait_for_function("document.querySelector('.msn-map canvas').width > 300")
-    assert drawn(page) > 3000
+    drawn(page)
     first = page.locator(".msn-gallery button").first
     hold(first)  # the keyboard's way
     tip = page.locator(".msn-tip")
@@ -61,7 +64,7 @@ def test_the_map_is_drawn_and_linked_with_the_list_both_ways(page: Page) -> None
 
 def test_a_lasso_chooses_points_and_gives_them_a_class(page: Page) -> None:
     page.set_viewport_size({"width": 1280, "height": 1400})  # all of the map is in sight
-    page.wait_for_function("document.querySelector('.msn-map canvas').width > 300")
+    drawn(page)
     box = page.locator(".msn-map canvas").bounding_box()
     assert box is not None
     right, bottom = box["width"] - 14, box["height"] - 14  # the map's corners are round
@@ -81,6 +84,7 @@ def test_a_lasso_chooses_points_and_gives_them_a_class(page: Page) -> None:
     bar.get_by_placeholder("New class").fill("wall <b>")
     bar.get_by_placeholder("New class").press("Enter")
     expect(page.locator(".msn-legend")).to_contain_text("wall <b> 2")
+    expect(bar).to_have_count(0)  # what was chosen is done with
     page.get_by_role("button", name="Undo: moved 2 pictures to wall").filter(visible=True).click()
     expect(page.locator(".msn-legend")).not_to_contain_text("wall")
     page.get_by_label("Mislabelled?").check()
@@ -94,7 +98,7 @@ def test_umap_comes_when_it_is_ready(page: Page) -> None:
     expect(page.get_by_text("UMAP keeps neighbours together")).to_be_visible(timeout=COMPILING)
     expect(page.get_by_text("15 neighbours, least distance 0.1, seed 0")).to_be_visible()
     expect(page.get_by_label("UMAP")).to_be_checked()
-    assert "map=umap" in page.url
+    expect(page).to_have_url(re.compile("map=umap"))
     page.get_by_label("PCA").check()
     expect(page.get_by_text(re.compile("^PCA: the two directions"))).to_be_visible()
     page.get_by_label("UMAP").check()  # kept: at once
@@ -123,7 +127,6 @@ def test_a_phone_and_the_dark(visit: Visit) -> None:
     expect(phone.get_by_role("button", name="Draw with a finger")).to_be_visible()
     edge = phone.get_by_label("Mislabelled?").locator("xpath=..").bounding_box()
     assert edge is not None and edge["x"] + edge["width"] <= 390  # all controls are in reach
-    phone.wait_for_function("document.querySelector('.msn-map canvas').width > 300")
-    assert drawn(phone) > 3000
+    drawn(phone)
     phone.locator(".msn-gallery button").nth(5).tap()
     expect(phone.locator(".msn-tip")).to_be_visible()

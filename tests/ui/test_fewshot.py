@@ -222,6 +222,16 @@ def test_a_zip_of_folders(call: Calls, tmp_path: Path) -> None:
         fewshot.unzip(made, None)
 
 
+def test_what_was_left_out_for_one_reason_is_said_once(call: Calls, tmp_path: Path) -> None:
+    made = call()
+    fewshot.answer(made)
+    shades = {f"c{n:02d}/{n}.png": png(picture) for n, picture in enumerate(pictures("red", limits.MAX_CLASSES + 5))}
+    (tmp_path / "many.zip").write_bytes(zipped(shades))
+    fewshot.unzip(made, str(tmp_path / "many.zip"))
+    assert len(studio_of(made).gallery.classes) == limits.MAX_CLASSES
+    assert made.message == "5 files, 50.png among them: a gallery holds at most 50 classes: remove or merge some first."
+
+
 def test_stop_leaves_what_was_there(own: Call, sent: Callable[..., list[str]]) -> None:
     fewshot.receive(event(own, to="red", paths=sent(files_of("red", 3))))
     own.visit.stopped = own.began + 1

@@ -53,6 +53,33 @@ def png(picture: Picture) -> bytes:
     return out.getvalue()
 
 
+def test_own_pictures_would_be_missed_until_they_are_in_a_file(tiny: Encoder) -> None:
+    made = Studio(tiny)
+    made.start(tiny, "")
+    made.name_class("red")
+    assert not made.own
+    made.add(tiny, "red", pictures("red", 2))
+    assert made.own
+    made.begun = True
+    made.start(tiny, "textures")
+    assert not made.own
+    made.take_back()
+    assert made.own
+    made.reopen(tiny, taught(tiny, red=2, blue=2))
+    assert not made.own
+
+
+def test_a_class_named_twice_by_a_double_click_is_one(tiny: Encoder) -> None:
+    made = Studio(tiny)
+    made.start(tiny, "")
+    made.name_class("red")
+    made.name_class("red")
+    assert made.gallery.classes[0] == "red" and len(made.gallery.classes) == 2
+    made.add(tiny, "red", pictures("red", 1))
+    with pytest.raises(GalleryError, match="a class red already"):
+        made.name_class("red")
+
+
 # Learning
 
 

@@ -67,8 +67,9 @@ def cards(studio: Studio) -> str:
         f"{len(shown)} of at most {limits.MAX_EXAMPLES} pictures in {len(members)} of at most {limits.MAX_CLASSES} "
         f"classes; {limits.MAX_IMAGE_BYTES // limits.MIB} MB a picture. Click pictures to move or remove them."
     )
+    own = " data-own" if studio.own else ""
     return (
-        f'<div class="msn-cards" data-version="{studio.version}">{items}</div>{_picked(list(members))}'
+        f'<div class="msn-cards" data-version="{studio.version}"{own}>{items}</div>{_picked(list(members))}'
         f"{undo if studio.undo else ''}"
         f"{parts.hint(room)}{parts.hint(f'Pictures: {credit}.') if credit else ''}"
     )

@@ -9,7 +9,7 @@ const WAIT = 120; // milliseconds of rest before a picture that is not in the li
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const coarse = matchMedia("(any-pointer: coarse)"); // fingers scroll; they draw when they are told to
 let points = [], known = new Map(), from = new Map(), began = 0, lit = null, chosen = null, asked = "";
-let picked = new Set(), loop = null, lasso = false, moved = false, ground = null, peeking = 0;
+let picked = new Set(), loop = null, lasso = false, moved = false, ground = null, peeking = 0, acted = false;
 const peeked = new Map(), faces = new Map();
 
 const part = (selector) => element.querySelector(selector);
@@ -28,6 +28,8 @@ function read() {
     if (lit === id) lit = null;
     if (chosen === id) chosen = null;
   }
+  if (acted) letGo();
+  acted = false;
   began = still.matches ? -1e9 : performance.now();
   ground = null;
   part("[data-lasso]").hidden = !coarse.matches;
@@ -206,7 +208,16 @@ function showPicked() {
 
 function act(what) {
   const ids = [...picked];
-  if (ids.length) trigger("act", { ...what, ids });
+  if (!ids.length) return;
+  acted = true;
+  trigger("act", { ...what, ids });
+}
+
+// What was chosen is done with once its change is on the map; a change that was refused leaves it chosen.
+function letGo() {
+  picked.clear();
+  chosen = null;
+  part("[data-new]").value = "";
 }
 
 function inside(x, y) {
@@ -273,7 +284,7 @@ element.addEventListener("click", (event) => {
     part(".msn-map canvas").style.touchAction = lasso ? "none" : "";
   } else if (button?.dataset.remove !== undefined) act({ act: "remove" });
   else if (button?.dataset.letGo !== undefined) choose(null, false);
-  else if (button?.dataset.act === "undo") trigger("act", { act: "undo" });
+  else if (button?.dataset.act === "undo" && event.detail < 2) trigger("act", { act: "undo" });
 });
 element.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && event.target.matches("[data-new]") && event.target.value.trim()) {

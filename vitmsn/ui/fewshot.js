@@ -100,7 +100,7 @@ element.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (!button) return;
   const { act, id, text } = button.dataset;
-  if (act) ask({ act, id, text });
+  if (act && event.detail < 2) ask({ act, id, text }); // a double click is one
   if (button.dataset.pick) {
     if (!picked.delete(button.dataset.pick)) pick(button);
     showPicked();
@@ -125,6 +125,12 @@ watch("value", () => {
     again?.focus({ preventScroll: true });
   }
   held = "";
+});
+
+// Whoever is about to leave pictures of their own behind is asked; `msnSaved` is what was last taken away as a set.
+addEventListener("beforeunload", (event) => {
+  const cards = element.querySelector(".msn-cards[data-own]");
+  if (element.isConnected && cards && cards.dataset.version !== window.msnSaved) event.preventDefault();
 });
 
 for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {

@@ -206,13 +206,22 @@ def _words(added: Added, refused: Sequence[str], notes: Sequence[str]) -> str:
     """What did not go as one might think: doubles, refusals, notes; "" when all went well."""
     doubles = [skip for skip in added.skipped if skip.reason.startswith("the same picture")]
     rest = [skip for skip in added.skipped if skip not in doubles]
-    others = [skip.reason if skip.reason.startswith(skip.name) else f"{skip.name}: {skip.reason}" for skip in rest]
+    alike: dict[str, list[str]] = {}
+    for skip in rest:
+        alike.setdefault(skip.reason, []).append(skip.name)
+    others = [
+        reason if reason.startswith(names[0]) else f"{_several(names)}: {reason}" for reason, names in alike.items()
+    ]
     said = [*(text.rstrip(".") for text in [*refused, *others]), *notes]
     if doubles:
         first = f"{doubles[0].name} is {doubles[0].reason}"
         said.insert(0, first if len(doubles) == 1 else f"{len(doubles)} pictures were here already ({first})")
     more = f"; and {len(said) - 3} more like these" if len(said) > 3 else ""
     return f"{'; '.join(said[:3])}{more}." if said else ""
+
+
+def _several(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{len(names)} files, {names[0]} among them"
 
 
 def _missing(studio: Studio) -> str:
@@ -340,7 +349,9 @@ def build(app: App) -> None:
             line = app.notice()
             shown = gr.HTML(js_on_load=SCRIPT, elem_id="fewshot-examples")
             with gr.Row(elem_classes="msn-add-class"):
-                name = gr.Textbox(label="New class", max_lines=1, max_length=200, placeholder="Name a class")
+                name = gr.Textbox(
+                    label="New class", max_lines=1, max_length=limits.MAX_NAME_LENGTH, placeholder="Name a class"
+                )
                 add = gr.Button("Add class", elem_classes="msn-quiet-button")
             with gr.Row():
                 zipped = gr.UploadButton(

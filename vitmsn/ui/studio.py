@@ -90,8 +90,9 @@ class Studio:
     """One visitor's examples and queries. Use it inside `opened(call)`, which holds the lock.
 
     Attributes: ``gallery``; ``queries``, a gallery of one class; ``truth``, the class of each query of a starter set by
-    id; ``starter``, the name of the starter set while it is untouched; ``version``, which grows with every change;
-    ``undo``, what the last change was, in words, while it can be taken back.
+    id; ``starter``, the name of the starter set while it is untouched; ``own``, whether pictures are here that would be
+    missed; ``version``, which grows with every change; ``undo``, what the last change was, in words, while it can be
+    taken back.
     """
 
     def __init__(self, encoder: Encoder) -> None:
@@ -100,6 +101,7 @@ class Studio:
         self.queries = Gallery(encoder)
         self.truth: dict[str, str] = {}
         self.starter = ""
+        self.own = False
         self.version = 0
         self.begun = False
         self.undo = ""
@@ -147,7 +149,7 @@ class Studio:
         self.gallery, self.queries, self.truth, starter = self._before
         self._before = None
         self.changed()
-        self.starter = starter
+        self.starter, self.own = starter, not starter and len(self.gallery) > 0
         return words
 
     def start(self, encoder: Encoder, name: str, progress: Any = None) -> None:
@@ -168,26 +170,31 @@ class Studio:
         self.gallery, self.queries, self.truth = gallery, queries, truth
         self._before = before if self.begun and not before[3] and len(before[0]) else None
         self.changed("started anew" if self._before else "")
-        self.starter = name
+        self.starter, self.own = name, False
 
     def reopen(self, encoder: Encoder, bundle: Gallery) -> None:
         """Put a gallery that was saved in place of the examples."""
         with self.change("opened a saved set"):
             self.gallery, self.queries, self.truth = bundle, Gallery(encoder), {}
+        self.own = False  # it is in a file
 
     def adopt(self, id: str, label: str) -> None:
         """Make a query an example of a class, because somebody said what it is."""
         query = self.queries[id]
         with self.change(f"added {query.name} to {label}") as gallery:
             gallery.adopt(query, gallery.label(label))
+        self.own = self.own or not self.truth
 
     def name_class(self, name: str) -> None:
         """Add a class; one that the page began with and nobody filled takes the name instead."""
         label = clean_name(name)
+        words = f"added the class {label}"
+        if words == self.undo:
+            return  # said twice, by a double click
         if any(label.casefold() == known.casefold() for known in self.gallery.classes):
             raise GalleryError(f"There is a class {label} already: choose another name.")
         blank = next((known for known in BLANK if self.gallery.counts.get(known) == 0), None)
-        with self.change(f"added the class {label}") as gallery:
+        with self.change(words) as gallery:
             if blank:
                 gallery.rename(blank, label)
             else:
@@ -206,6 +213,7 @@ class Studio:
                 skipped.extend(added.skipped)
             if resting:  # a class that does not count goes on not counting
                 gallery.enable(ids, False)
+        self.own = self.own or bool(ids)
         return Added(tuple(ids), tuple(skipped))
 
     def unpack(self, encoder: Encoder, entries: Entries, progress: Any = None) -> Added:
@@ -224,7 +232,8 @@ class Studio:
             added = self.gallery.extend(entries, encoder, progress)
             if not added.ids and room:
                 raise GalleryError("No picture came out of the zip: put pictures into one folder for each class.")
-            return added
+        self.own = self.own or bool(added.ids)
+        return added
 
     def ask(self, encoder: Encoder, pictures: Iterable[Picture], count: int) -> int:
         """Add up to ``count`` queries (those of a starter set make room); how many of them came twice."""

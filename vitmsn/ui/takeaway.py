@@ -81,12 +81,14 @@ def build(app: App, settings: list[Any], checked: Any) -> None:
             return gr.update(value=str(path))
 
         made = app.on(button.click, prepare, settings, [file], notice=line, show_progress_on=[button])
-        made.success(None, js=FETCH, api_visibility="private")
+        made.success(None, js=FETCH.format(saved=SAVED if kind == "bundle" else ""), api_visibility="private")
 
 
+SAVED = 'window.msnSaved = document.querySelector(".msn-cards")?.dataset.version;'
 # A click on the button that carries the file, once it does.
-FETCH = """() => {
+FETCH = """() => {{
+  {saved}
   const host = document.getElementById("fewshot-file");
   const link = host?.matches("a") ? host : (host?.closest("a") ?? host?.querySelector("a"));
   (link ?? host)?.click();
-}"""
+}}"""
