@@ -19,6 +19,7 @@ from vitmsn.encoder import Encoder
 from vitmsn.errors import ImageError, InputError
 from vitmsn.ui import curve, masking
 from vitmsn.ui.hide import MOST_SEED, Ask, kept_grid
+from vitmsn.ui.page import SKIP
 from vitmsn.ui.state import RANDOM, Call
 
 CONTROLS = [field.name for field in fields(Ask)]
@@ -256,6 +257,15 @@ def test_a_stroke_hides_all_it_crossed_or_shows_them_again(call: Callable[..., C
 def test_a_stroke_that_is_none_is_refused(call: Callable[..., Call], cells: Any) -> None:
     with pytest.raises(InputError):
         answered(click(call(), cells=cells), Ask("painted"), masking.stroke)
+
+
+def test_leaving_the_words_is_no_answer_unless_they_are_new(call: Callable[..., Call]) -> None:
+    visit = call()
+    answered(visit, Ask("painted", paint="1.1"))
+    assert masking.leave(visit, *astuple(Ask("painted", paint="1.1"))) is SKIP
+    assert changes(answered(visit, Ask("painted", paint="1.2"), masking.leave)) == {}
+    visit.visit.model = RANDOM
+    assert masking.leave(visit, *astuple(Ask("painted", paint="1.2"))) is not SKIP
 
 
 def test_the_last_patch_cannot_be_hidden(call: Callable[..., Call]) -> None:

@@ -16,7 +16,7 @@ from vitmsn.image import Picture
 from vitmsn.ui import curve, evidence, parts, patches, withstand
 from vitmsn.ui.hide import DRAWN, KINDS, MOST_RATIO, MOST_SEED, Ask, kept_grid, series
 from vitmsn.ui.hide import draw as draw_mask
-from vitmsn.ui.page import App, Photo, milliseconds, whole
+from vitmsn.ui.page import SKIP, App, Photo, milliseconds, whole
 from vitmsn.ui.state import Call
 
 SHOWN = 5  # answers compared
@@ -168,6 +168,16 @@ def _cell(cell: Any, grid: tuple[int, int]) -> tuple[int, int]:
     return whole(cell[0], "row", 0, grid[0] - 1), whole(cell[1], "column", 0, grid[1] - 1)
 
 
+def leave(call: Call, *controls: Any) -> Any:
+    """The words of a painted mask were left. A click on the picture leaves them too, and its answer is the newer one:
+    there is no other unless the words say something new."""
+    return SKIP if call.visit.shown.get("masking answered") == _state(call, Ask(*controls)) else answer(call, *controls)
+
+
+def _state(call: Call, ask: Ask) -> tuple[object, ...]:
+    return call.visit.model, call.visit.picture.digest if call.visit.picture else "", ask
+
+
 def invert(call: Call, *controls: Any) -> list[Any]:
     """Hide what is shown, show what is hidden."""
     asked = Ask(*controls)
@@ -194,6 +204,7 @@ def _answer(call: Call, asked: Ask, ask: Ask) -> list[Any]:
     hidden = 100 * (1 - found.count / found.total)
     shown = draw.masked_picture(patches.seen(encoder, picture), found.kept)
     opened = "Encoder, masking" if found.centred is None else "Encoder, masking, robustness"
+    call.visit.shown["masking answered"] = _state(call, ask)
     if ask.kind != "painted":
         call.visit.shown["masking drawn"] = ask
     return [
@@ -373,11 +384,12 @@ def build(app: App) -> None:
     brush = gr.HTML(js_on_load=PAINTING, elem_classes="msn-brush")
     outputs = [shown, said, numbers, bars, drawn, code, loss, looks, brush, *sections.results]
     outputs += [*controls, more, opposite, nothing]
-    app.answer("masking", answer, controls, outputs, again=[ratio.input, seed.input, paint.submit, paint.blur])
+    app.answer("masking", answer, controls, outputs, again=[ratio.input, seed.input, paint.submit])
     notice = app.panels["masking"].notice
     for event, fn in (
         (kind.input, choose),
         (more.click, again),
+        (paint.blur, leave),
         (opposite.click, invert),
         (nothing.click, clear),
         (shown.select, toggle),
