@@ -79,7 +79,7 @@ def test_knn_takes_its_settings_and_what_is_not_offered_is_said():
     assert isinstance(knn, KNNClassifier) and (knn.n_neighbors, knn.temperature) == (2, 0.5)
     with pytest.raises(FewShotError, match="no method 'magic'; choose one of auto, knn"):
         learn(X, y, "magic")
-    with pytest.raises(FewShotError, match="Pictures of 1 classes came"):
+    with pytest.raises(FewShotError, match="Pictures of one class came"):
         learn(X[:3], y[:3])
     with pytest.raises(FewShotError, match="give one label, and pixels, for each"):
         learn(X, y, pixels=noise[:2])

@@ -185,7 +185,8 @@ def learn(
         raise FewShotError(f"{len(rows)} rows came with {len(labels)} labels: give one label, and pixels, for each.")
     counts = {str(name): int(count) for name, count in Counter(labels.tolist()).items()}
     if len(counts) < 2:
-        raise FewShotError(f"Pictures of {len(counts)} classes came; give pictures of at least two.")
+        came = "one class" if counts else "no class"
+        raise FewShotError(f"Pictures of {came} came; give pictures of at least two.")
     if method == "pixels" and pixels is None:
         raise FewShotError("The method is pixels and none came: give the pictures' raw pixels, or choose another one.")
     shots, reason = min(counts.values()), ""

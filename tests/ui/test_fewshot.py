@@ -17,7 +17,7 @@ from PIL import Image
 
 from tests.conftest import Served
 from tests.ui.test_studio import pictures, png, zipped
-from vitmsn import limits
+from vitmsn import bundle, limits
 from vitmsn.errors import ArchiveError, FewShotError, GalleryError, InputError, ViTMSNError
 from vitmsn.ui import fewshot, studio
 from vitmsn.ui.state import Call, Models, Stopped
@@ -301,6 +301,14 @@ def test_the_endpoint_answers_in_plain_json(call: Calls, tmp_path: Path) -> None
     assert red["neighbours"][0]["similarity"] >= red["neighbours"][1]["similarity"]
     assert lime["label"] is None and lime["closest"] in ("red", "blue")
     assert [refused["file"] for refused in answer["refused"]] == ["bad.txt"]
+
+
+def test_the_endpoint_takes_a_saved_set(call: Calls, tmp_path: Path) -> None:
+    made = call()
+    fewshot.start(made, "textures")
+    path = bundle.save(studio_of(made).gallery, tmp_path / "few-shot.zip")
+    answer = fewshot.few_shot(call(), str(path))
+    assert answer["examples"] == {"brick": 8, "grass": 8, "gravel": 8} and answer["refused"] == []
 
 
 def test_single_examples_are_not_judged(call: Calls, tmp_path: Path) -> None:

@@ -262,12 +262,13 @@ def _python(call: Call, studio: Studio, settings: tuple[str, int, float, float])
 def few_shot(
     call: Call, support_zip: str, queries: list[str] | None = None, method: str = "auto", k: int = 5
 ) -> dict[str, Any]:
-    """Learn classes from a few examples each, and name other pictures with them. `support_zip` is a zip with one folder
-    of pictures for each class. method: "auto" (centroid at one or two examples per class, ridge above; raw pixels where
-    they do better), "knn" (with k), "centroid", "ridge", "logistic" or "pixels". Answers with the classes, the
-    leave-one-out accuracy, and for each query: its label (null for "none of these", which is said from three examples
-    per class on), the calibrated confidence of the most probable class, which is named as `closest`, and the k most
-    similar examples with their cosine similarity. Files that are no pictures are named under `refused`.
+    """Learn classes from a few examples each, and name other pictures with them. `support_zip` is a zip with one
+    folder of pictures for each class, or a set that was saved here. method: "auto" (centroid at one or two examples
+    per class, ridge above; raw pixels where they do better), "knn" (with k), "centroid", "ridge", "logistic" or
+    "pixels". Answers with the classes, the leave-one-out accuracy, and for each query: its label (null for "none of
+    these", which is said from three examples per class on), the calibrated confidence of the most probable class,
+    which is named as `closest`, and the k most similar examples with their cosine similarity. Files that are no
+    pictures are named under `refused`.
     """
     if not support_zip:
         raise InputError("No zip came; send one as `support_zip`, with one folder of pictures for each class.")
@@ -276,8 +277,11 @@ def few_shot(
     if len(paths) > limits.MAX_QUERIES:
         raise InputError(f"These are {len(paths)} queries and {limits.MAX_QUERIES} go at once; send fewer.")
     encoder = call.encoder
-    support = gallery.Gallery(encoder)
-    added = support.extend(archive.read_zip(support_zip), encoder, call.progress)
+    if bundle.is_bundle(support_zip):
+        support, added = bundle.load(support_zip, encoder, re_embed=True, progress=call.progress), Added()
+    else:
+        support = gallery.Gallery(encoder)
+        added = support.extend(archive.read_zip(support_zip), encoder, call.progress)
     lesson = learn(support, encoder.feature_mean, method, k)
     pictures: list[Picture] = []
     refused = [{"file": skip.name, "reason": skip.reason} for skip in added.skipped]
