@@ -64,14 +64,17 @@ def test_classify_asks_the_embedded_models_twin(monkeypatch: pytest.MonkeyPatch)
 
     models = Models(opener=opener)
     call = Call(models, Visit("a", EMBEDDED))
-    assert call.classifier is call.classifier
-    assert call.classifier is not call.encoder
+    assert call.tuned is call.tuned
+    assert call.tuned is not call.encoder
     assert opened == [checkpoint.EMBEDDED_CLASSIFIER, None]
     assert models.in_memory() == [EMBEDDED]  # the twin is beside those that are counted
     chosen = Call(models, Visit("c", checkpoint.EMBEDDED_CLASSIFIER))  # who wants to look into it can
-    assert chosen.encoder is chosen.classifier is call.classifier is models.loaded(checkpoint.EMBEDDED_CLASSIFIER)
+    assert chosen.encoder is chosen.tuned is call.tuned is models.loaded(checkpoint.EMBEDDED_CLASSIFIER)
+    assert call.python == "encoder = Encoder.from_pretrained()" and call.name == EMBEDDED
+    assert call.tuned_python == "encoder = Encoder.from_pretrained('vit-msn-tiny-8-64-classifier')"
+    assert call.tuned_name == checkpoint.EMBEDDED_CLASSIFIER
     other = Call(models, Visit("b", RANDOM))
-    assert other.classifier is other.encoder
+    assert other.tuned is other.encoder and other.tuned_python == other.python
 
 
 def test_a_model_is_read_once_and_two_stay(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:

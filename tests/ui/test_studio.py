@@ -17,7 +17,7 @@ from vitmsn.errors import FewShotError, GalleryError, InputError, ViTMSNError
 from vitmsn.gallery import Gallery
 from vitmsn.image import Picture
 from vitmsn.ui import examples, studio
-from vitmsn.ui.state import EMBEDDED, RANDOM, Call, Models, Stopped
+from vitmsn.ui.state import EMBEDDED, RANDOM, TWIN, Call, Models, Stopped
 from vitmsn.ui.studio import Studio, learn, opened, own_class
 
 Calls = Callable[..., Call]
@@ -183,7 +183,7 @@ def test_a_visit_keeps_one_studio_and_it_is_counted(call: Calls) -> None:
 def test_another_model_embeds_everything_again_or_nothing(call: Calls, tiny: Encoder) -> None:
     one = call()
     other = Encoder.random(tiny.config, seed=1, device="cpu")
-    one.models = Models(opener=lambda key, source: tiny if key == EMBEDDED else other)
+    one.models = Models(opener=lambda key, source: tiny if key == TWIN else other)
     with opened(one) as (shown, encoder):
         before, number = shown.gallery.X, shown.version
     one.visit.model = RANDOM

@@ -21,13 +21,15 @@ RANDOM = "random"  # as --model: random weights of the embedded architecture
 CHUNK = 64  # pictures decoded and encoded together
 
 
-def load_encoder(options: Options, default: str | None = None) -> Encoder:
-    """What ``--model`` asks for; without it ``default``, or the embedded model."""
+def load_encoder(options: Options, tuned: bool = False) -> Encoder:
+    """What ``--model`` asks for; without it the embedded model, or ``tuned`` its twin, to tell classes apart."""
+    from vitmsn.checkpoint import EMBEDDED_CLASSIFIER
     from vitmsn.encoder import Encoder
 
     if options.model == RANDOM:
         return Encoder.random(device=options.device)
-    return Encoder.from_pretrained(options.model or default, device=options.device, dtype=options.dtype)
+    source = options.model or (EMBEDDED_CLASSIFIER if tuned else None)
+    return Encoder.from_pretrained(source, device=options.device, dtype=options.dtype)
 
 
 class Inputs:

@@ -51,7 +51,7 @@ def fewshot_train(options: Options) -> Answer:
     from vitmsn.errors import FewShotError
     from vitmsn.gallery import Gallery
 
-    encoder = load_encoder(options)
+    encoder = load_encoder(options, tuned=True)
     gallery = Gallery(encoder)
     gallery.settings = {name: getattr(options, name) for name in ("method", "k", "temperature", "caution")}
     read = read_folder if Path(options.examples).is_dir() else read_zip
@@ -92,7 +92,7 @@ def fewshot_predict(options: Options) -> Answer:
     from vitmsn import bundle
     from vitmsn.gallery import raw_pixels
 
-    encoder, inputs = load_encoder(options), Inputs(options.inputs)
+    encoder, inputs = load_encoder(options, tuned=True), Inputs(options.inputs)
     gallery = bundle.load(options.bundle, encoder, re_embed=options.re_embed, progress=Bar("embedding again"))
     kept = gallery.settings.get("caution", 0.05)
     caution = options.caution if options.caution is not None else kept if isinstance(kept, float) else 0.05
@@ -126,7 +126,7 @@ def map_(options: Options) -> Answer:
     from vitmsn import draw, projection
     from vitmsn.data import open_data
 
-    encoder, dataset = load_encoder(options), open_data(options.data, options.split)
+    encoder, dataset = load_encoder(options, tuned=True), open_data(options.data, options.split)
     if options.limit and len(dataset) > options.limit:
         chosen = np.random.default_rng(options.seed).choice(len(dataset), options.limit, replace=False)
         dataset = dataset.subset(chosen)

@@ -17,10 +17,8 @@ if TYPE_CHECKING:
 
 
 def classify(options: Options) -> Answer | int:
-    from vitmsn.checkpoint import EMBEDDED_CLASSIFIER
-
     bulk.take_device(options)
-    encoder, inputs = load_encoder(options, EMBEDDED_CLASSIFIER), Inputs(options.inputs)
+    encoder, inputs = load_encoder(options, tuned=True), Inputs(options.inputs)
     if bulk.wanted(options):
         return bulk.classify(options, encoder, inputs)
     found, rows = [], []

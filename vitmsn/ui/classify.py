@@ -42,20 +42,14 @@ SEARCH = """element.addEventListener("input", (event) => {
 
 def answer(call: Call) -> tuple[str, str, str, str, Any]:
     """Sentence, bars, what the model is, 'In Python', and the classes (only when the model changed) for one picture."""
-    encoder, picture = call.classifier, call.picture
-    code = parts.in_python("from vitmsn import Encoder", _opened(call), _call(picture, call.visit.example))
+    encoder, picture = call.tuned, call.picture
+    code = parts.in_python("from vitmsn import Encoder", call.tuned_python, _call(picture, call.visit.example))
     known = _once(call)
     if not encoder.has_classifier:
         return parts.sentence(NO_HEAD.format(name=call.name)), "", parts.hint(STILL), "", known
     [result] = encoder.classify([picture], top_k=SHOWN)
     rows = list(zip(result.labels, result.probabilities, strict=True))
     return parts.sentence(result.sentence()), parts.bars(rows, quiet=not result.sure), modesty(call), code, known
-
-
-def _opened(call: Call) -> str:
-    """The line that opens what answers here: the embedded model's fine-tuned twin has a name of its own."""
-    encoder = call.classifier
-    return call.python if encoder is call.encoder else f"encoder = Encoder.from_pretrained({encoder.name!r})"
 
 
 def _call(picture: Picture, example: str) -> str:
@@ -65,7 +59,7 @@ def _call(picture: Picture, example: str) -> str:
 
 def modesty(call: Call) -> str:
     """What this model is and cannot do, in a line; that it is not the one of the other tabs, where that is so."""
-    encoder = call.classifier
+    encoder = call.tuned
     trained = encoder.card.get("trained_on", "")
     height, width = encoder.input_size
     small = f"a small model trained on {height}-pixel pictures" if height <= 64 else f"reads {height} × {width} pixels"
@@ -73,7 +67,7 @@ def modesty(call: Call) -> str:
     if encoder is call.encoder:
         return parts.hint(f"{call.name}: {said}")
     return parts.hint(
-        f"{encoder.name}: {said} It was fine-tuned on those; the other tabs look into {call.name} itself."
+        f"{call.tuned_name}: {said} It was fine-tuned on those; Attention, Masking and Learn look into {call.name}."
     )
 
 
@@ -82,7 +76,7 @@ def _once(call: Call) -> Any:
     if call.visit.shown.get("classes") == call.visit.model:
         return gr.skip()
     call.visit.shown["classes"] = call.visit.model
-    return classes(call.classifier, call.name)
+    return classes(call.tuned, call.name)
 
 
 def classes(encoder: Encoder, name: str) -> str:
@@ -120,7 +114,7 @@ def many(call: Call, paths: list[str] | None) -> str:
         return ""
     if len(paths) > limits.MAX_QUERIES:
         raise InputError(f"These are {len(paths)} files and {limits.MAX_QUERIES} go at once; send fewer.")
-    encoder = call.classifier
+    encoder = call.tuned
     if not encoder.has_classifier:
         raise MissingHeadError(f"{NO_HEAD.format(name=call.name)} {STILL}")
     rows: list[tuple[str, Picture | None, Classification | None, str]] = []
@@ -185,7 +179,7 @@ def classify(call: Call, image: str, top_k: int = 5) -> dict[str, float]:
     confidences between 0 and 1; `top_k` of them, or all there are. It has no class for people; a low first confidence
     means that it is not sure.
     """
-    encoder = call.classifier
+    encoder = call.tuned
     if not encoder.has_classifier:
         raise MissingHeadError(f"{call.name} has no classifier; send examples of your own classes to /few_shot.")
     top_k = min(whole(top_k, "top_k", 1, 1000), len(encoder.labels))

@@ -247,7 +247,7 @@ def _python(call: Call, studio: Studio, settings: tuple[str, int, float, float])
         X, asked = "examples.pixels", 'gallery.raw_pixels([image.decode("query.jpg")])'
     return parts.in_python(
         f"from vitmsn import Encoder, archive, fewshot, gallery{', image' if method == 'pixels' else ''}",
-        call.python,
+        call.tuned_python,
         "examples = gallery.Gallery(encoder)",
         'examples.extend(archive.read_folder("folder of folders"), encoder)',
         f"classifier = {made}.fit({X}, examples.y)",
@@ -276,7 +276,7 @@ def few_shot(
     paths = queries or []
     if len(paths) > limits.MAX_QUERIES:
         raise InputError(f"These are {len(paths)} queries and {limits.MAX_QUERIES} go at once; send fewer.")
-    encoder = call.encoder
+    encoder = call.tuned
     if bundle.is_bundle(support_zip):
         support, added = bundle.load(support_zip, encoder, re_embed=True, progress=call.progress), Added()
     else:
@@ -293,7 +293,7 @@ def few_shot(
     said = lesson.answer(encoder.embed(pictures, progress=call.progress), raw_pixels(pictures), k)
     judged = lesson.judged
     return {
-        "model": call.name,
+        "model": call.tuned_name,
         "method": lesson.method,
         "classes": lesson.classes,
         "examples": lesson.counts,

@@ -33,6 +33,7 @@ from vitmsn.ui.state import Call, Models, Visit, Visitors, keep_picture
 
 log = logging.getLogger("vitmsn.ui")
 
+TELLING = ("classify", "fewshot", "explore")  # tabs that tell classes apart: see `Call.tuned`
 BROKEN = "Something went wrong on this side, and it was written to the log; try again, or try another picture."
 
 # Short jobs interleave (the encoder has its own lock); long ones (a zip, a batch, UMAP) wait for one another, and never
@@ -444,8 +445,8 @@ class App:
     def status_line(self, call: Call) -> str:
         """Model · input size · device and precision · milliseconds of the last forward · patches, as HTML."""
         # a tab that asks another model than the menu's says so here
-        naming = call.visit.tab == "classify" and self.models.loaded(call.visit.model) is not None
-        encoder = call.classifier if naming else self.models.loaded(call.visit.model)
+        telling = call.visit.tab in TELLING and self.models.loaded(call.visit.model) is not None
+        encoder = call.tuned if telling else self.models.loaded(call.visit.model)
         if encoder is None:
             return parts.status([call.name, "not read yet"])
         height, width = encoder.input_size

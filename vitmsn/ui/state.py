@@ -134,10 +134,6 @@ class Models:
                 self._loaded[key] = encoder
             return encoder
 
-    def classifier(self, key: str) -> Encoder:
-        """What names classes for a menu entry: its own encoder, but for the embedded model its fine-tuned twin."""
-        return self.get(TWIN if key == EMBEDDED else key)
-
     def loaded(self, key: str) -> Encoder | None:
         """The encoder of `key` if it is in memory now; never reads one."""
         with self._lock:
@@ -315,9 +311,19 @@ class Call:
         return self.models.get(self.visit.model)
 
     @property
-    def classifier(self) -> Encoder:
-        """What names classes for that model; Classify alone asks it."""
-        return self.models.classifier(self.visit.model)
+    def tuned(self) -> Encoder:
+        """What tells classes apart for that model, which Classify, Few-shot and Explore ask: the embedded one's twin,
+        which is better at it (its card has the figures); any other model itself."""
+        return self.models.get(self._tuned)
+
+    @property
+    def tuned_name(self) -> str:
+        """What to call that one on the page."""
+        return self.models.name(self._tuned)
+
+    @property
+    def _tuned(self) -> str:
+        return TWIN if self.visit.model == EMBEDDED else self.visit.model
 
     @property
     def name(self) -> str:
@@ -339,9 +345,17 @@ class Call:
     @property
     def python(self) -> str:
         """The line that opens the visitor's model, for 'In Python'."""
-        if self.visit.model == RANDOM:
+        return self._opens(self.visit.model)
+
+    @property
+    def tuned_python(self) -> str:
+        """The line that opens `tuned`."""
+        return self._opens(self._tuned)
+
+    def _opens(self, key: str) -> str:
+        if key == RANDOM:
             return "encoder = Encoder.random()"
-        source = "" if self.visit.model == EMBEDDED else repr(self.name)
+        source = "" if key == EMBEDDED else repr(self.models.name(key))
         return f"encoder = Encoder.from_pretrained({source})"
 
     def progress(self, done: int, total: int, what: str = "pictures") -> None:

@@ -326,8 +326,8 @@ def _chunks(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
 
 @contextmanager
 def opened(call: Call) -> Iterator[tuple[Studio, Encoder]]:
-    """The visitor's studio, locked, embedded by the visitor's model; with a starter set when it is new."""
-    encoder = call.encoder
+    """The visitor's studio, locked, embedded by `call.tuned`; with a starter set when it is new."""
+    encoder = call.tuned
     with call.visit.lock:
         studio = call.visit.kept.get(KEY)
         if not isinstance(studio, Studio):

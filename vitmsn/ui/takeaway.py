@@ -16,12 +16,12 @@ from vitmsn import bundle, export
 from vitmsn.errors import FewShotError
 from vitmsn.ui import parts
 from vitmsn.ui.page import App
-from vitmsn.ui.state import Call
+from vitmsn.ui.state import TWIN, Call
 from vitmsn.ui.studio import learn, opened
 
 PYTHON = (
     "from vitmsn import Encoder, bundle, fewshot, gallery, image",
-    "encoder = Encoder.from_pretrained(None)  # the model that is chosen above",
+    f"encoder = Encoder.from_pretrained({TWIN!r})  # or the model that is chosen above",
     'examples = bundle.load("few-shot.zip", encoder)',
     "lesson = fewshot.learn(examples.X, examples.y, feature_mean=encoder.feature_mean, pixels=examples.pixels)",
     'query = image.decode("query.jpg")',
