@@ -253,7 +253,9 @@ def _check_size(size: tuple[int, int], shown: str) -> None:
         raise ImageError(f"{shown} is {width} x {height} pixels; at most {most:g} million are taken: make it smaller.")
     if max(size) > limits.MAX_ASPECT * min(size):
         most = limits.MAX_ASPECT
-        raise ImageError(f"{shown} is {width} x {height} pixels, more than {most} times longer than wide: crop it.")
+        raise ImageError(
+            f"{shown} is {width} x {height} pixels, more than {most} times as long one way as the other: crop it."
+        )
 
 
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])", re.DOTALL)  # neither stuffing nor a restart

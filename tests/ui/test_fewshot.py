@@ -20,7 +20,7 @@ from tests.ui.test_studio import pictures, png, zipped
 from vitmsn import bundle, limits
 from vitmsn.errors import ArchiveError, FewShotError, GalleryError, InputError, ViTMSNError
 from vitmsn.ui import fewshot, studio
-from vitmsn.ui.state import Call, Models, Stopped
+from vitmsn.ui.state import RANDOM, Call, Models, Stopped
 from vitmsn.ui.studio import Studio
 
 Calls = Callable[..., Call]
@@ -79,6 +79,12 @@ def test_it_opens_answered(call: Calls) -> None:
     assert " right (" in trust and "between" in trust and "Confusion matrix" in trust
     assert "pictures it had never seen named rightly" in tried and "Download as CSV" in tried
     assert "fewshot.automatic(examples.shots).fit(" in code
+
+
+def test_it_says_whose_embeddings_they_are_where_the_menu_does_not(call: Calls) -> None:
+    said = fewshot.answer(call())[1]
+    assert "Embeddings are those of vit-msn-tiny-8-64-classifier" in said
+    assert "Embeddings are" not in fewshot.answer(call(RANDOM))[1]
 
 
 def test_from_two_names_to_predictions(own: Call, sent: Callable[..., list[str]]) -> None:
