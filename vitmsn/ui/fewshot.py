@@ -48,16 +48,8 @@ def answer(call: Call, method: str = "auto", k: float = 5, caution: float = 5, t
         queries = studio.queries.examples
         said = lesson.answer(studio.queries.X, studio.queries.pixels, NEAREST)
         answered = board.answers(studio, lesson, queries, said) if queries else ""
-        return shown, trust.trust(studio, lesson, settings[0] != "auto") + _embedded_by(call), ask + answered, code
-
-
-def _embedded_by(call: Call) -> str:
-    """Which model describes the pictures, where it is not the one in the menu."""
-    if call.tuned_name == call.name:
-        return ""
-    return parts.hint(
-        f"Embeddings are those of {call.tuned_name}, which tells new classes apart better than {call.name}."
-    )
+        trusted = trust.trust(studio, lesson, settings[0] != "auto") + trust.embedded_by(call.tuned_name, call.name)
+        return shown, trusted, ask + answered, code
 
 
 def _settings(
