@@ -136,6 +136,7 @@ def test_finetune_end_to_end(run: Run, model: str, pictures: Path, tmp_path: Pat
     assert not any(answer.sure for answer in answers)  # two held-out pictures are no ground to be sure on
     assert ViTMSNForImageClassification.from_pretrained(found["model"]).has_trained_head
     saved = checkpoint.load(found["model"])
+    assert saved.card["trained_on"] == "pictures"
     assert saved.card["kinds"] == {"cold": ["blue"]} and saved.feature_mean is not None
     with safe_open(Path(found["model"]) / "model.safetensors", "pt") as file:
         assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}  # noqa: SIM118

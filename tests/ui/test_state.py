@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 
 from vitmsn import checkpoint, image, limits
+from vitmsn.config import ViTMSNConfig
 from vitmsn.encoder import Encoder
 from vitmsn.errors import CheckpointError, InputError
 from vitmsn.image import Picture
-from vitmsn.ui.state import EMBEDDED, GIVEN, RANDOM, Call, Models, Stopped, Visit, Visitors, keep_picture
+from vitmsn.ui.state import EMBEDDED, GIVEN, RANDOM, TWIN, Call, Models, Stopped, Visit, Visitors, keep_picture
 
 
 @dataclass
@@ -75,6 +76,31 @@ def test_classify_asks_the_embedded_models_twin(monkeypatch: pytest.MonkeyPatch)
     assert call.tuned_name == checkpoint.EMBEDDED_CLASSIFIER
     other = Call(models, Visit("b", RANDOM))
     assert other.tuned is other.encoder and other.tuned_python == other.python
+
+
+def test_the_twin_does_not_wait_while_another_model_is_read() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def opener(key: str, source: str | None) -> Encoder:
+        if key == RANDOM:
+            begun.set()
+            assert go_on.wait(60)
+        return Encoder.random(ViTMSNConfig(image_size=8, patch_size=4, hidden_size=8, num_attention_heads=1))
+
+    models = Models(opener=opener)
+    twin = models.get(TWIN)
+    reading = threading.Thread(target=models.get, args=(RANDOM,))
+    reading.start()
+    assert begun.wait(60)
+    asked: list[Encoder] = []
+    visitor = threading.Thread(target=lambda: asked.append(models.get(TWIN)), daemon=True)
+    visitor.start()
+    visitor.join(5)
+    answered = list(asked)  # while the other one is still being read
+    go_on.set()
+    reading.join(60)
+    visitor.join(60)
+    assert answered == [twin]
 
 
 def test_a_model_is_read_once_and_two_stay(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,12 @@ def pretrain(options: Options) -> Answer | int:
         return 0
     last = knn() if len(known) and len(asked) else {}
     epochs = round(trainer.step / trainer.steps_per_epoch, 3)
-    card = {"trained_on": train, "pictures": len(pictures), "epochs": epochs, "initialised_from": options.init}
+    card = {
+        "trained_on": train,
+        "pictures": len(pictures),
+        "epochs": epochs,
+        "initialised_from": options.init,
+    }
     card |= {"processes": processes.count, "precision": str(precision).removeprefix("torch.")}
     card |= {name: round(value, 4) for name, value in last.items()}
     if start is not None:
@@ -158,7 +163,8 @@ def _read(options: Options, size: int | tuple[int, int]) -> tuple[str, Tensor, T
     side = max(pair(size))
     train, held_out = open_data(options.data, options.split).split(options.held_out)
     read, kept = to_uint8(train, side, Bar("reading pictures")), to_uint8(held_out, side, Bar("and those held out"))
-    return train.name, *read, *kept
+    here = Path(options.data)  # a card names the folder, which a page shows, not the way to it
+    return here.resolve().name if here.exists() else train.name, *read, *kept
 
 
 def _recipe(options: Options, init: Checkpoint | None) -> Recipe:

@@ -119,6 +119,8 @@ class Models:
             if key in self._loaded:
                 self._loaded.move_to_end(key)
                 return self._loaded[key]
+            if key == TWIN and self._twin is not None:  # nobody waits for it while another model is read
+                return self._twin
         if key == TWIN:
             with self._opening:
                 self._twin = self._twin or self._open(key, self._sources[key])
