@@ -26,6 +26,7 @@ os.environ.update(
     HF_HOME=_hub_home.name,
     HF_HUB_DISABLE_TELEMETRY="1",
     HF_HUB_OFFLINE="1",
+    VITMSN_DTYPE=os.environ.get("TEST_DTYPE", "float32"),  # what "auto" is, whatever this processor computes in
 )
 
 import numpy as np  # noqa: E402 (the environment comes first)
@@ -34,7 +35,8 @@ import torch  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 
-torch.set_num_threads(1)  # the same sums on every machine, and the browser's app has the other core
+# One thread: the same sums on every machine, and the browser's app has the other core
+torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))
 
 
 @pytest.fixture(autouse=True)

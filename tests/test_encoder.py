@@ -436,7 +436,6 @@ def test_devices_and_precisions_by_name() -> None:
     assert choose_device("cpu") == torch.device("cpu")
     cpu = torch.device("cpu")
     assert choose_dtype("float16", cpu) == choose_dtype(torch.float16, cpu) == torch.float16
-    assert choose_dtype("auto", cpu) in (torch.float32, torch.bfloat16)
     with pytest.raises(InputError, match="'float8'; choose auto, float32, bfloat16, float16"):
         choose_dtype("float8", cpu)
     for name in ("abacus", *([] if torch.cuda.is_available() else ["cuda"])):
@@ -445,10 +444,22 @@ def test_devices_and_precisions_by_name() -> None:
 
 
 def test_auto_precision_follows_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VITMSN_DTYPE")  # the tests choose it (conftest.py)
     for has_it in (True, False):
         for ask in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
             monkeypatch.setattr(encoder_module.torch.cpu, ask, lambda has_it=has_it: has_it, raising=False)
         assert choose_dtype("auto", torch.device("cpu")) == (torch.bfloat16 if has_it else torch.float32)
+
+
+def test_the_environment_overrides_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    for name in ("float32", "bfloat16"):
+        monkeypatch.setenv("VITMSN_DTYPE", name)
+        assert choose_dtype("auto", cpu) == getattr(torch, name)
+        assert choose_dtype("float16", cpu) == torch.float16  # what was asked for by name stays
+    monkeypatch.setenv("VITMSN_DTYPE", "float8")
+    with pytest.raises(InputError, match="VITMSN_DTYPE is 'float8'; choose auto, float32"):
+        choose_dtype("auto", cpu)
 
 
 def test_all_that_is_refused_is_one_kind_of_error(encoder: Encoder) -> None:

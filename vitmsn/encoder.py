@@ -548,17 +548,24 @@ def choose_device(device: str = "auto") -> torch.device:
 
 
 def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
-    """A name -> a precision; "auto" is bfloat16 where ``device`` computes in it, else float32.
+    """A name -> a precision; "auto" is VITMSN_DTYPE where that is set, bfloat16 where ``device`` computes in it, else
+    float32.
 
     A processor without bfloat16 instructions emulates them a hundred times slower, hence the question.
+
+    Raises:
+        InputError: a name that is none of these, here or in VITMSN_DTYPE.
     """
     if isinstance(dtype, torch.dtype):
         return dtype
+    what = "dtype"
+    if dtype == "auto" and (chosen := os.environ.get("VITMSN_DTYPE")):
+        what, dtype = "VITMSN_DTYPE", chosen
     named = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if dtype in named:
         return named[dtype]
     if dtype != "auto":
-        raise InputError(f"dtype is {dtype!r}; choose auto, {', '.join(named)}.")
+        raise InputError(f"{what} is {dtype!r}; choose auto, {', '.join(named)}.")
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:

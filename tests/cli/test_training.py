@@ -16,7 +16,7 @@ from safetensors import safe_open
 from vitmsn import checkpoint, cli
 from vitmsn.cli import training
 from vitmsn.config import ViTMSNConfig
-from vitmsn.encoder import Encoder
+from vitmsn.encoder import Encoder, choose_dtype
 from vitmsn.model import ViTMSNForImageClassification
 from vitmsn.pretrain import recipe
 
@@ -88,7 +88,8 @@ def test_any_setting_can_be_given_and_pictures_may_stay_on_disk(run: Run, pictur
         assert ours.split(",")[:6] == theirs.split(",")[:6]
     row = dict(zip(columns, logs[0][1].split(","), strict=True))
     assert row["loss"] == row["cross_entropy"]  # me-max is off
-    assert held["precision"] == streamed["precision"] == "float32" and held["processes"] == 1
+    auto = str(choose_dtype("auto", torch.device("cpu"))).removeprefix("torch.")
+    assert held["precision"] == streamed["precision"] == auto and held["processes"] == 1
     with Image.open(tmp_path / "0" / "log.png") as figure:
         assert figure.size == (1200, 800)
 
