@@ -18,7 +18,7 @@ from PIL import Image
 from tests import models
 from vitmsn import checkpoint, limits
 from vitmsn import encoder as encoder_module
-from vitmsn.encoder import Classification, Encoder, choose_device, choose_dtype
+from vitmsn.encoder import Classification, Encoder, choose_device, choose_dtype, timings
 from vitmsn.errors import ImageError, InputError, MissingHeadError, ViTMSNError
 from vitmsn.image import ViTMSNImageProcessor, decode
 from vitmsn.model import MSNHead, ViTMSNModel
@@ -112,8 +112,9 @@ def test_progress_counts_pictures(encoder: Encoder) -> None:
 
 def test_dropped_patches_are_dropped(encoder: Encoder) -> None:
     pictures, keep = [picture(0), picture(1)], torch.tensor([0, 3, 9])
-    found = encoder.embed(pictures, keep_indices=keep)
-    assert encoder.last is not None and encoder.last.patches == 3 and encoder.last.pictures == 2
+    with timings() as forwards:
+        found = encoder.embed(pictures, keep_indices=keep)
+    assert [(one.patches, one.pictures) for one in forwards] == [(3, 2)]
     pixels = encoder.processor(pictures)["pixel_values"]
     with torch.no_grad():
         tokens = encoder.model(pixels, keep_indices=keep.expand(2, -1)).last_hidden_state
@@ -153,8 +154,9 @@ def test_masks_that_cannot_be_are_named(encoder: Encoder, keep: Any, word: str) 
 
 
 def test_other_sizes_interpolate_positions(encoder: Encoder) -> None:
-    found = encoder.embed([picture(0), picture(1)], size=24)
-    assert encoder.last is not None and (encoder.last.patches, encoder.last.size) == (36, (24, 24))
+    with timings() as forwards:
+        found = encoder.embed([picture(0), picture(1)], size=24)
+    assert [(one.patches, one.size) for one in forwards] == [(36, (24, 24))]
     assert np.abs(found - encoder.embed([picture(0), picture(1)])).max() > 1e-3
     assert encoder.tokens(picture(), size=8).grid == (2, 2)
 
@@ -223,7 +225,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "CACHE_BYTES", 3 * 16 * 4)  # three embeddings
     encoder = Encoder.random(CONFIG, device="cpu")
     encoder.embed([picture(seed) for seed in range(10)])
-    assert encoder._cache._held == 3 * 16 * 4 and len(encoder._cache._entries) == 3
+    assert encoder._cache.currsize == 3 * 16 * 4 and len(encoder._cache) == 3
 
 
 def test_many_threads_get_what_one_gets(encoder: Encoder) -> None:
@@ -363,13 +365,40 @@ def test_assignments_are_the_heads(whole: Encoder, folder: Path) -> None:
     sharp = whole.assign([picture(0), picture(1)], sharpen=True)
     np.testing.assert_allclose(sharp, (cosine / 0.1).softmax(-1).numpy(), rtol=1e-4)
     np.testing.assert_allclose(sharp.sum(1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(whole.assign_embeddings(cls.numpy(), sharpen=True), sharp)
+    warm = whole.assign_embeddings(cls.numpy(), temperature=0.3)
+    np.testing.assert_allclose(warm, (cosine / 0.3).softmax(-1).numpy(), rtol=1e-4)
+    with pytest.raises(InputError, match=r"\(2, 5\).*16"):
+        whole.assign_embeddings(np.zeros((2, 5), np.float32))
 
 
 def test_time_is_measured_and_not_remembered(encoder: Encoder, forwards: list[int]) -> None:
     assert encoder.time(picture(), repeats=3) > 0
     assert forwards == [1] * 4
-    assert encoder.time(picture(), repeats=1, keep_indices=[0], size=8) > 0
-    assert encoder.last is not None and (encoder.last.patches, encoder.last.size) == (1, (8, 8))
+    with timings() as taken:
+        assert encoder.time(picture(), repeats=1, keep_indices=[0], size=8) == taken[-1].milliseconds > 0
+    assert [(one.patches, one.size) for one in taken] == [(1, (8, 8))] * 2
+
+
+def test_timings_are_of_the_block_and_the_thread_that_asked(encoder: Encoder) -> None:
+    with timings() as outer:
+        encoder.embed(picture(0))
+        with timings() as inner:
+            encoder.embed(picture(1))
+            encoder.embed(picture(0))  # remembered: no forward
+        other = threading.Thread(target=encoder.embed, args=(picture(2),))
+        other.start()
+        other.join()
+    encoder.embed(picture(3))
+    assert len(inner) == 1 and len(outer) == 2 and outer[1] is inner[0]
+    assert (inner[0].model, inner[0].pictures, inner[0].patches) == ("random weights", 1, 16)
+
+
+def test_grid_of_the_patches(encoder: Encoder) -> None:
+    assert encoder.grid() == encoder.tokens(picture()).grid == (4, 4)
+    assert encoder.grid(8) == (2, 2) and encoder.grid((8, 12)) == (2, 3)
+    with pytest.raises(InputError, match="whole patches"):
+        encoder.grid(9)
 
 
 # What it is
@@ -439,7 +468,7 @@ def test_devices_and_precisions_by_name() -> None:
     with pytest.raises(InputError, match="'float8'; choose auto, float32, bfloat16, float16"):
         choose_dtype("float8", cpu)
     for name in ("abacus", *([] if torch.cuda.is_available() else ["cuda"])):
-        with pytest.raises(InputError, match=f"device '{name}' is not to be had"):
+        with pytest.raises(InputError, match=f"device '{name}' is not available"):
             choose_device(name)
 
 

@@ -1,4 +1,4 @@
-"""Masks: how many patches stay, which, and that a seed names them."""
+"""Masks: how many patches stay, which, and that the same seed gives the same mask."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from torch import Tensor
 from vitmsn import masking
 from vitmsn.errors import InputError
 
-DRAWN = {"random": masking.random_mask, "focal": masking.focal_mask, "block": masking.block_mask}
 GRIDS = [(1, 1), (3, 5), (8, 8), (14, 14)]
 RATIOS = [0.0, 0.15, 0.5, 0.7, 0.99]
 Draw = Callable[..., Tensor]
@@ -22,7 +21,7 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
+@pytest.mark.parametrize("draw", masking.MASKS.values(), ids=masking.MASKS)
 @pytest.mark.parametrize("ratio", RATIOS)
 @pytest.mark.parametrize("grid", GRIDS)
 def test_indices_are_sorted_unique_and_on_the_grid(draw: Draw, grid: tuple[int, int], ratio: float) -> None:
@@ -35,12 +34,12 @@ def test_indices_are_sorted_unique_and_on_the_grid(draw: Draw, grid: tuple[int, 
 @pytest.mark.parametrize("kind", ["random", "block"])
 @pytest.mark.parametrize(("ratio", "kept"), [(0.0, 64), (0.5, 32), (0.7, 19), (0.75, 16), (0.999, 1)])
 def test_as_many_stay_as_were_asked_for(kind: str, ratio: float, kept: int) -> None:
-    assert DRAWN[kind]((8, 8), ratio, seeded(), batch=3).shape == (3, kept)
+    assert masking.MASKS[kind]((8, 8), ratio, seeded(), batch=3).shape == (3, kept)
     assert masking.kept_count(64, ratio) == kept
 
 
-@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
-def test_a_seed_names_a_mask(draw: Draw) -> None:
+@pytest.mark.parametrize("draw", masking.MASKS.values(), ids=masking.MASKS)
+def test_same_seed_same_mask(draw: Draw) -> None:
     assert torch.equal(draw((8, 8), 0.6, seeded(3), batch=2), draw((8, 8), 0.6, seeded(3), batch=2))
     several = {tuple(draw((8, 8), 0.6, seeded(seed))[0].tolist()) for seed in range(12)}
     assert len(several) > 4
@@ -48,17 +47,17 @@ def test_a_seed_names_a_mask(draw: Draw) -> None:
 
 @pytest.mark.parametrize("kind", ["random", "block"])
 def test_the_pictures_of_a_batch_differ(kind: str) -> None:
-    assert len(DRAWN[kind]((8, 8), 0.6, seeded(), batch=8).unique(dim=0)) > 1
+    assert len(masking.MASKS[kind]((8, 8), 0.6, seeded(), batch=8).unique(dim=0)) > 1
 
 
-@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
+@pytest.mark.parametrize("draw", masking.MASKS.values(), ids=masking.MASKS)
 @pytest.mark.parametrize("ratio", [-0.1, 1.0, 1.5, float("nan")])
 def test_a_ratio_outside_its_range_is_refused(draw: Draw, ratio: float) -> None:
     with pytest.raises(InputError, match=r"at least 0 \(hide nothing\) and below 1"):
         draw((4, 4), ratio, seeded())
 
 
-@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
+@pytest.mark.parametrize("draw", masking.MASKS.values(), ids=masking.MASKS)
 def test_a_grid_without_patches_is_refused(draw: Draw) -> None:
     with pytest.raises(InputError, match="0 x 4"):
         draw((0, 4), 0.5, seeded())
@@ -164,3 +163,15 @@ def test_words_are_short_and_come_back() -> None:
     for seed in range(30):
         drawn = np.random.default_rng(seed).random((6, 7)) < 0.5
         np.testing.assert_array_equal(masking.read_painted(masking.write_painted(drawn), (6, 7)), drawn)
+
+
+@pytest.mark.parametrize("kind", masking.MASKS)
+def test_a_mask_by_its_kind_and_seed(kind: str) -> None:
+    drawn = masking.draw_mask(kind, (4, 6), 0.6, 5, batch=2)
+    assert torch.equal(drawn, masking.MASKS[kind]((4, 6), 0.6, seeded(5), batch=2))
+    assert torch.equal(drawn, masking.draw_mask(kind, (4, 6), 0.6, 5, batch=2))
+
+
+def test_an_unknown_kind_of_mask_is_refused() -> None:
+    with pytest.raises(InputError, match="'stripes'; choose one of random, focal, block"):
+        masking.draw_mask("stripes", (4, 4), 0.5, 0)

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import threading
 import time
 import warnings
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from cachetools import LRUCache
 from PIL import Image
 from torch import Tensor, nn
 
@@ -27,7 +30,7 @@ from vitmsn import checkpoint, limits
 from vitmsn.config import VARIANTS, ViTMSNConfig, pair
 from vitmsn.errors import InputError, MissingHeadError
 from vitmsn.image import ImageSource, Picture, ViTMSNImageProcessor, decode
-from vitmsn.model import MSNHead, ViTMSNModel, ViTMSNOutput
+from vitmsn.model import MSNHead, ViTMSNModel, ViTMSNOutput, log_assignment
 
 Progress = Callable[[int, int], None]
 Keep = Tensor | np.ndarray | Sequence[int] | None
@@ -63,12 +66,32 @@ class Classification:
 
 @dataclass(frozen=True)
 class Timing:
-    """The last forward: how long it took, over how many patches of how large a picture."""
+    """One forward: the model's name, how long it took, over how many patches of how large an input."""
 
+    model: str
     milliseconds: float
     pictures: int
     patches: int
     size: tuple[int, int]
+
+
+_RECORDINGS: ContextVar[tuple[list[Timing], ...]] = ContextVar("recordings", default=())
+
+
+@contextmanager
+def timings() -> Iterator[list[Timing]]:
+    """Record the forwards of this block, in order; other threads are not recorded, nor is what the cache remembers.
+
+    with timings() as forwards:
+        encoder.embed("cat.jpg")
+    print(forwards[-1].milliseconds)
+    """
+    forwards: list[Timing] = []
+    token = _RECORDINGS.set((*_RECORDINGS.get(), forwards))
+    try:
+        yield forwards
+    finally:
+        _RECORDINGS.reset(token)
 
 
 class Encoder:
@@ -81,7 +104,6 @@ class Encoder:
         feature_mean: (D,) float32 mean embedding of the pre-training data, or None; centre on it before distances.
         fingerprint: hex digest of weights and preprocessing; encoders that share it give the same embeddings.
         card: what its folder's ``vitmsn.json`` says (threshold, kinds of labels, where it was trained).
-        last: :class:`Timing` of the last forward, or None before the first.
     """
 
     def __init__(
@@ -110,7 +132,7 @@ class Encoder:
         self.labels = list(self.config.id2label.values()) if classifier is not None else []
         self.last: Timing | None = None
         self._lock = threading.RLock()
-        self._cache = _Cache(limits.CACHE_BYTES)
+        self._cache: LRUCache[_Key, np.ndarray | ViTMSNOutput] = LRUCache(limits.CACHE_BYTES, getsizeof=_bytes)
 
     @classmethod
     def from_pretrained(
@@ -193,6 +215,15 @@ class Encoder:
     def input_size(self) -> tuple[int, int]:
         """(height, width) of the input in pixels, where no other is asked for."""
         return self.processor.input_size
+
+    def grid(self, size: int | tuple[int, int] | None = None) -> tuple[int, int]:
+        """(rows, columns) of the patches of an input of ``size``, a side or (height, width); by default ``input_size``.
+
+        Raises:
+            InputError: a size that whole patches do not fill, or of too many of them.
+        """
+        (height, width), (patch_height, patch_width) = self._size(size), self.patch_size
+        return height // patch_height, width // patch_width
 
     # What it gives
 
@@ -277,15 +308,9 @@ class Encoder:
                 f"{self.name} is a backbone without a trained classifier, so it has no class to name; teach it your "
                 "own classes (few-shot), or choose a model with a classifier."
             )
-        rows = torch.tensor(np.asarray(embeddings, np.float32))
-        if rows.ndim != 2 or rows.shape[1] != self.config.hidden_size:
-            raise InputError(
-                f"The embeddings are {tuple(rows.shape)}; {self.name} makes and takes (pictures, "
-                f"{self.config.hidden_size})."
-            )
+        rows = self._rows(embeddings)
         with self._lock, torch.inference_mode():
-            logits = self._classifier(rows.to(self.device))
-            return logits.softmax(-1).cpu().numpy()
+            return self._classifier(rows.to(self.device)).softmax(-1).cpu().numpy()
 
     def assign(
         self,
@@ -299,14 +324,34 @@ class Encoder:
         Raises:
             MissingHeadError: the checkpoint carries no projector and prototypes.
         """
+        self._check_prototypes()
+        return self.assign_embeddings(self.embed(images, keep_indices=keep_indices), sharpen=sharpen)
+
+    def assign_embeddings(
+        self, embeddings: np.ndarray, *, sharpen: bool = False, temperature: float | None = None
+    ) -> np.ndarray:
+        """:meth:`assign` for embeddings (N, D) of this model that are there already.
+
+        Args:
+            temperature: another one than the head's own, and than its sharpened one.
+        """
+        head = self._check_prototypes()
+        rows = self._rows(embeddings)
+        with self._lock, torch.inference_mode():
+            rows = rows.to(self.device)
+            if temperature is None:
+                assigned = head.assign(rows, sharpen)
+            else:
+                assigned = log_assignment(head(rows), head.prototypes, temperature)
+            return assigned.exp().cpu().numpy()
+
+    def _check_prototypes(self) -> MSNHead:
         if self._msn_head is None:
             raise MissingHeadError(
                 f"{self.name} carries no projector and prototypes, so nothing can be assigned; choose a model that "
                 "does, like the embedded one."
             )
-        embedded = self.embed(images, keep_indices=keep_indices)
-        with self._lock, torch.inference_mode():
-            return self._msn_head.assign(torch.from_numpy(embedded).to(self.device), sharpen).exp().cpu().numpy()
+        return self._msn_head
 
     def time(
         self, image: ImageSource, *, keep_indices: Keep = None, size: int | None = None, repeats: int = 5
@@ -315,15 +360,23 @@ class Encoder:
         where = self._size(size)
         rows = self._keep(keep_indices, 1, where)
         pixels = self.processor([decode(image)], size=where)["pixel_values"]
-        taken = []
-        for _ in range(1 + repeats):
-            with self._lock:
-                self._forward(pixels, rows, hidden=False)
-                assert self.last is not None
-                taken.append(self.last.milliseconds)
-        return float(np.median(taken[1:]))
+        with timings() as forwards:
+            for _ in range(1 + repeats):
+                with self._lock:
+                    self._forward(pixels, rows, hidden=False)
+        return float(np.median([forward.milliseconds for forward in forwards[-repeats:]]))
 
     # How
+
+    def _rows(self, embeddings: np.ndarray) -> Tensor:
+        """Embeddings (N, D) of this model, checked."""
+        rows = torch.tensor(np.asarray(embeddings, np.float32))
+        if rows.ndim != 2 or rows.shape[1] != self.config.hidden_size:
+            raise InputError(
+                f"The embeddings are {tuple(rows.shape)}; {self.name} makes and takes (pictures, "
+                f"{self.config.hidden_size})."
+            )
+        return rows
 
     def _embed_batch(
         self, pictures: list[Picture], size: tuple[int, int], rows: list[np.ndarray] | None, layernorm: bool
@@ -339,7 +392,7 @@ class Encoder:
                 pixels = self.processor([pictures[i] for i in missing], size=size)["pixel_values"]
                 out = self._forward(pixels, [rows[i] for i in missing] if rows else None, not layernorm)
                 for row, i in zip(_cls(out, layernorm), missing, strict=True):
-                    self._cache.put(keys[i], row.copy())
+                    self._remember(keys[i], row.copy())
                     found[i] = row
         return np.stack([_row(entry, layernorm) for entry in found])
 
@@ -358,8 +411,12 @@ class Encoder:
                 keep_indices=None if out.keep_indices is None else out.keep_indices.cpu(),
                 hidden_states=tuple(state.float().cpu() for state in out.hidden_states),
             )
-            self._cache.put(key, out)
+            self._remember(key, out)
             return out
+
+    def _remember(self, key: _Key, value: np.ndarray | ViTMSNOutput) -> None:
+        if _bytes(value) <= self._cache.maxsize:
+            self._cache[key] = value
 
     def _forward(self, pixels: Tensor, rows: list[np.ndarray] | None, hidden: bool) -> ViTMSNOutput:
         """One forward, in halves where the device's memory is short; then on the CPU, and said."""
@@ -402,7 +459,9 @@ class Encoder:
             milliseconds = 1000 * (time.perf_counter() - started)
         height, width = pixels.shape[-2:]
         patches = out.last_hidden_state.shape[1] - 1
-        self.last = Timing(milliseconds, len(pixels), patches, (height, width))
+        self.last = Timing(self.name, milliseconds, len(pixels), patches, (height, width))
+        for forwards in _RECORDINGS.get():
+            forwards.append(self.last)
         return out
 
     def _size(self, size: int | tuple[int, int] | None) -> tuple[int, int]:
@@ -439,7 +498,7 @@ class Encoder:
             raise InputError(
                 f"keep_indices has the shape {rows.shape}; (patches kept,) or ({pictures}, patches kept) is needed."
             )
-        patches = (size[0] // self.patch_size[0]) * (size[1] // self.patch_size[1])
+        patches = math.prod(self.grid(size))
         rows = np.sort(rows, axis=1)
         if rows.min() < 0 or rows.max() >= patches or (np.diff(rows, axis=1) == 0).any():
             raise InputError(
@@ -476,27 +535,6 @@ def _fingerprint(model: ViTMSNModel, processor: ViTMSNImageProcessor) -> str:
         digest.update(f"{key} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().float().cpu().contiguous().numpy())
     return digest.hexdigest()
-
-
-class _Cache:
-    """The most recently used results, up to a number of bytes."""
-
-    def __init__(self, capacity: int) -> None:
-        self._capacity, self._held = capacity, 0
-        self._entries: OrderedDict[_Key, np.ndarray | ViTMSNOutput] = OrderedDict()
-
-    def get(self, key: _Key) -> np.ndarray | ViTMSNOutput | None:
-        if key in self._entries:
-            self._entries.move_to_end(key)
-        return self._entries.get(key)
-
-    def put(self, key: _Key, value: np.ndarray | ViTMSNOutput) -> None:
-        if key in self._entries:
-            self._held -= _bytes(self._entries.pop(key))
-        self._entries[key] = value
-        self._held += _bytes(value)
-        while self._held > self._capacity and self._entries:
-            self._held -= _bytes(self._entries.popitem(last=False)[1])
 
 
 def _bytes(value: np.ndarray | ViTMSNOutput) -> int:
@@ -543,7 +581,7 @@ def choose_device(device: str = "auto") -> torch.device:
         chosen = torch.device(device)
         torch.zeros(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"The device {device!r} is not to be had here; choose auto or cpu.") from error
+        raise InputError(f"The device {device!r} is not available on this machine; choose auto or cpu.") from error
     return chosen
 
 

@@ -1,13 +1,14 @@
 """Which patches stay: random, focal, block and painted masks.
 
 A mask is ``keep_indices`` (batch, K) int64: row-major positions of the patches that stay, sorted. The model drops the
-others. The functions are pure: all chance comes from the ``torch.Generator`` given, so a seed names a mask.
+others. The functions are pure: all chance comes from the ``torch.Generator`` given. Same seed, same mask.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -74,6 +75,23 @@ def block_mask(grid: Grid, ratio: float, generator: torch.Generator, batch: int 
     to_hide = patches - kept_count(patches, ratio)
     kept = [_without_blocks(grid, to_hide, generator) for _ in range(batch)]
     return torch.stack(kept)
+
+
+MASKS: dict[str, Callable[..., Tensor]] = {"random": random_mask, "focal": focal_mask, "block": block_mask}
+
+
+def draw_mask(kind: str, grid: Grid, ratio: float, seed: int, batch: int = 1) -> Tensor:
+    """A mask of a kind of :data:`MASKS`: same seed, same mask.
+
+    Returns:
+        (batch, K).
+
+    Raises:
+        InputError: no such kind, or a ratio outside [0, 1).
+    """
+    if kind not in MASKS:
+        raise InputError(f"There is no kind of mask {str(kind)[:32]!r}; choose one of {', '.join(MASKS)}.")
+    return MASKS[kind](grid, ratio, torch.Generator().manual_seed(seed), batch)
 
 
 def painted_mask(hidden: np.ndarray | Tensor) -> Tensor:

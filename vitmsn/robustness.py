@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from vitmsn import attention, image
 from vitmsn.encoder import Encoder, Progress
@@ -63,22 +62,12 @@ def answers(encoder: Encoder, embeddings: np.ndarray) -> Answers:
     if encoder.has_classifier:
         return Answers("class", encoder.labels, encoder.class_probabilities(embeddings))
     if encoder.has_msn_head:
-        shares = prototype_shares(encoder, embeddings)
+        shares = encoder.assign_embeddings(embeddings)
         return Answers("prototype", [f"prototype {number + 1}" for number in range(shares.shape[1])], shares)
     raise MissingHeadError(
         f"{encoder.name} has neither a classifier nor prototypes, so it gives no answer that could change; choose a "
         "model that has, like the embedded one."
     )
-
-
-def prototype_shares(encoder: Encoder, embeddings: np.ndarray, sharpen: bool = False) -> np.ndarray:
-    """Embeddings (N, D) -> probabilities over the prototypes (N, P): anchors', or targets' when sharpened."""
-    head = encoder.msn_head
-    if head is None:
-        raise MissingHeadError(f"{encoder.name} carries no projector and prototypes, so nothing can be assigned.")
-    with torch.inference_mode():
-        rows = torch.from_numpy(np.ascontiguousarray(embeddings, np.float32)).to(head.prototypes.device)
-        return head.assign(rows, sharpen).exp().cpu().numpy()
 
 
 @dataclass(frozen=True)
@@ -115,7 +104,7 @@ def assignment(encoder: Encoder, full: np.ndarray, masked: np.ndarray) -> Assign
     Raises:
         MissingHeadError: no prototypes.
     """
-    return Assignment(prototype_shares(encoder, full, sharpen=True)[0], prototype_shares(encoder, masked)[0])
+    return Assignment(encoder.assign_embeddings(full, sharpen=True)[0], encoder.assign_embeddings(masked)[0])
 
 
 def _cross_entropy(targets: np.ndarray, anchors: np.ndarray) -> np.ndarray:
@@ -150,7 +139,7 @@ def views(encoder: Encoder, picture: ImageSource, kept: np.ndarray) -> Views:
     told = answers(encoder, np.concatenate([full, masked])) if encoder.has_classifier or encoder.has_msn_head else None
     surprise = None
     if encoder.has_msn_head:
-        surprise = _cross_entropy(prototype_shares(encoder, full, sharpen=True), prototype_shares(encoder, masked))
+        surprise = _cross_entropy(encoder.assign_embeddings(full, sharpen=True), encoder.assign_embeddings(masked))
     around, elsewhere = centred(encoder, full, masked), others(encoder, full)
     return Views(cosine(full, masked), told, surprise, around, elsewhere)
 
@@ -224,7 +213,7 @@ def curve(
     seen = as_seen(encoder, picture)
     full = encoder.time(seen, repeats=2)
     quick = full < QUICK
-    patches = math.prod(side // patch for side, patch in zip(encoder.input_size, encoder.patch_size, strict=True))
+    patches = math.prod(encoder.grid())
     for ratio in ratios:
         kept = np.stack([sample(ratio, seed) for seed in seeds])
         taken = encoder.time(seen, keep_indices=kept[0], repeats=3 if quick else 1)
@@ -342,8 +331,7 @@ class _Look:
     def __init__(self, encoder: Encoder, picture: image.Picture, full: Answers) -> None:
         self._encoder, self._picture = encoder, picture
         self._first = int(full.index[0])
-        rows, columns = (s // p for s, p in zip(encoder.input_size, encoder.patch_size, strict=True))
-        self.all = np.arange(rows * columns)
+        self.all = np.arange(math.prod(encoder.grid()))
 
     def __call__(self, hidden: Sequence[np.ndarray]) -> list[Step]:
         kept = np.stack([np.setdiff1d(self.all, one) for one in hidden])

@@ -27,17 +27,9 @@ def mask(options: Options) -> Answer:
 
 
 def _sampler(options: Options, grid: tuple[int, int]) -> Callable[[float, int], np.ndarray]:
-    import torch
-
     from vitmsn import masking
 
-    drawn = {"random": masking.random_mask, "focal": masking.focal_mask, "block": masking.block_mask}[options.kind]
-    return lambda ratio, seed: drawn(grid, ratio, torch.Generator().manual_seed(seed))[0].numpy()
-
-
-def _grid(encoder: Encoder) -> tuple[int, int]:
-    (height, width), (patch_height, patch_width) = encoder.input_size, encoder.patch_size
-    return height // patch_height, width // patch_width
+    return lambda ratio, seed: masking.draw_mask(options.kind, grid, ratio, seed)[0].numpy()
 
 
 def _mask(options: Options, encoder: Encoder, inputs: Inputs) -> Answer:
@@ -45,7 +37,7 @@ def _mask(options: Options, encoder: Encoder, inputs: Inputs) -> Answer:
 
     from vitmsn import draw, masking, robustness
 
-    grid = _grid(encoder)
+    grid = encoder.grid()
     if options.paint is not None:
         rows_kept = [masking.painted_mask(masking.read_painted(options.paint, grid))[0].numpy()]
     else:
@@ -119,7 +111,7 @@ def _curve(options: Options, encoder: Encoder, inputs: Inputs) -> Answer:
     from vitmsn import draw, robustness
 
     files, found, rows = PictureFiles(options.out, len(inputs.files) == 1, "curve"), [], []
-    sample = _sampler(options, _grid(encoder))
+    sample = _sampler(options, encoder.grid())
     seeds = range(options.seed, options.seed + counted(options.draws, "draws", 64))
     for name, picture in inputs.each():
         points = list(robustness.curve(encoder, picture, sample, seeds=seeds))
@@ -172,7 +164,7 @@ def _search(options: Options, encoder: Encoder, inputs: Inputs) -> Answer:
     from vitmsn import draw, look, robustness
 
     files, found, rows = PictureFiles(options.out, len(inputs.files) == 1, "search"), [], []
-    grid = _grid(encoder)
+    grid = encoder.grid()
 
     def places(indices: np.ndarray) -> list[list[int]]:
         return [[int(index) // grid[1] + 1, int(index) % grid[1] + 1] for index in indices]
