@@ -122,9 +122,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 def learning(seconds: float, seeds: int) -> None:
     from vitmsn.lowshot import knn_accuracy
-    from vitmsn.pretrain import digits
-    from vitmsn.pretrain.recipe import PRESETS
-    from vitmsn.pretrain.trainer import Trainer, embed
+    from vitmsn.training import digits
+    from vitmsn.training.pretrain import Trainer, embed
+    from vitmsn.training.recipe import PRESETS
 
     preset = PRESETS["digits"]
     (pictures, labels), (asked, wanted) = digits.load(preset.picture_size)

@@ -22,9 +22,9 @@ from benchmarks import Row, best_of, table
 from vitmsn import masking
 from vitmsn.encoder import choose_dtype
 from vitmsn.model import MSNHead
-from vitmsn.pretrain import views
-from vitmsn.pretrain.recipe import PRESETS, Stage
-from vitmsn.pretrain.trainer import Trainer
+from vitmsn.training import augment
+from vitmsn.training.pretrain import Trainer
+from vitmsn.training.recipe import PRESETS, Stage
 
 BATCH, SIDE, FOCAL = 64, 64, 32
 
@@ -74,10 +74,10 @@ class PlainStep:
 
     def __call__(self) -> None:
         keys = torch.arange(BATCH)
-        target_view = views.ViewRecipe(SIDE, self.recipe.target_scale, 0.5)
-        focal_view = views.ViewRecipe(FOCAL, self.recipe.focal_scale, 0.5)
-        draw = [views.draw_view(self.pictures[:BATCH], keys, target_view, 0, n) for n in range(2)]
-        focal = [views.draw_view(self.pictures[:BATCH], keys, focal_view, 0, n) for n in range(2, 6)]
+        target_view = augment.ViewRecipe(SIDE, self.recipe.target_scale, 0.5)
+        focal_view = augment.ViewRecipe(FOCAL, self.recipe.focal_scale, 0.5)
+        draw = [augment.draw_view(self.pictures[:BATCH], keys, target_view, 0, n) for n in range(2)]
+        focal = [augment.draw_view(self.pictures[:BATCH], keys, focal_view, 0, n) for n in range(2, 6)]
         keep = masking.random_mask((8, 8), self.recipe.mask_ratio, torch.Generator().manual_seed(self.step), BATCH)
         with torch.no_grad():
             target = self.assign(self.target_head(self.target(draw[0])), 0.025)

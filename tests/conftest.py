@@ -5,14 +5,11 @@ from __future__ import annotations
 import atexit
 import os
 import random
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 # Before anything reads them: no test may reach a network, and none may find what an earlier run cached.
@@ -33,7 +30,7 @@ import numpy as np  # noqa: E402 (the environment comes first)
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.support.app import ROOT, Served, answers, free_port  # noqa: E402
 
 # One thread: the same sums on every machine, and the browser's app has the other core
 torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))
@@ -60,31 +57,6 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no shared data at {folder}")
     return folder
-
-
-@dataclass
-class Served:
-    """The real app in a process of its own."""
-
-    url: str
-    log: Path
-
-    def said(self) -> str:
-        return self.log.read_text(encoding="utf-8", errors="replace")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
 
 
 @pytest.fixture(scope="session")

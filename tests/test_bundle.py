@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from tests.test_gallery import Fake, gallery, pictures, png, zipped
+from tests.support.galleries import Fake, gallery, pictures, png, zipped
 from vitmsn import bundle
 from vitmsn.archive import read_zip
 from vitmsn.encoder import Encoder

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests import models
+from tests.support import models
 from vitmsn import checkpoint, limits
 from vitmsn import encoder as encoder_module
 from vitmsn.encoder import Classification, Encoder, choose_device, choose_dtype, timings

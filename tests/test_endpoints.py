@@ -15,7 +15,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from tests.conftest import Served
+from tests.support.app import Served
 from vitmsn import checkpoint, limits
 from vitmsn.encoder import Encoder
 from vitmsn.look import look

@@ -18,7 +18,7 @@ from vitmsn.encoder import Encoder
 from vitmsn.errors import FewShotError
 from vitmsn.export import CHANGES, checkpoint_zip, csv_text, embeddings_csv, linear_lesson, save_checkpoint
 from vitmsn.fewshot import learn
-from vitmsn.folds import softmax
+from vitmsn.fewshot.geometry import softmax
 from vitmsn.gallery import Gallery
 from vitmsn.model import ViTMSNForImageClassification
 

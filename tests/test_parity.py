@@ -17,7 +17,8 @@ import transformers
 from PIL import Image
 from torch import Tensor, nn
 
-from vitmsn import ViTMSNConfig, ViTMSNForImageClassification, ViTMSNModel, checkpoint
+from vitmsn import ViTMSNConfig, ViTMSNForImageClassification, ViTMSNModel
+from vitmsn.checkpoint.layouts import HUGGING_FACE_5
 from vitmsn.config import pair
 
 SEEDS = range(24)
@@ -87,7 +88,7 @@ def translated(ours: nn.Module, theirs: dict[str, Tensor]) -> dict[str, Tensor]:
     joined = {}
     for key in ours.state_dict():
         own = key.removeprefix(prefix)
-        names = [key] if key.startswith("classifier") else [prefix + n for n in checkpoint.HUGGING_FACE_5.names(own)]
+        names = [key] if key.startswith("classifier") else [prefix + n for n in HUGGING_FACE_5.names(own)]
         joined[key] = torch.cat([theirs[name] for name in names])
     return joined
 

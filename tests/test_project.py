@@ -21,7 +21,7 @@ from packaging.version import Version
 from PIL import Image
 
 import vitmsn
-from tests.conftest import Served
+from tests.support.app import Served
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -17,7 +17,7 @@ from vitmsn.encoder import Encoder
 from vitmsn.errors import InputError, MissingHeadError
 from vitmsn.image import Picture, ViTMSNImageProcessor, decode
 from vitmsn.model import MSNHead, ViTMSNModel
-from vitmsn.pretrain.loss import msn_loss, sharpen
+from vitmsn.training.loss import msn_loss, sharpen
 
 CONFIG = ViTMSNConfig(
     hidden_size=16,

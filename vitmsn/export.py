@@ -19,8 +19,8 @@ from vitmsn.errors import FewShotError
 from vitmsn.fewshot import CentroidClassifier, Lesson, LogisticClassifier, RidgeClassifier, learn
 
 if TYPE_CHECKING:
-    from vitmsn.classifiers import FewShotClassifier
     from vitmsn.encoder import Encoder
+    from vitmsn.fewshot.classifiers import FewShotClassifier
     from vitmsn.gallery import Gallery
 
 # --- a checkpoint --------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect, sync_playwright
 
 from tests.browser.chromium import find
-from tests.conftest import Served
+from tests.support.app import Served
 
 SCREENSHOTS = Path(__file__).with_name("screenshots")
 FLAGS = (

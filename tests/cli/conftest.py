@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests import models
+from tests.support import models
 from vitmsn import cli
 from vitmsn.config import ViTMSNConfig
 

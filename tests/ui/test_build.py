@@ -17,7 +17,7 @@ import gradio as gr
 import httpx
 import pytest
 
-from tests.conftest import ROOT, answers, free_port
+from tests.support.app import ROOT, answers, free_port
 from tests.ui.conftest import CONFIG
 from vitmsn import checkpoint, limits
 from vitmsn.encoder import Encoder

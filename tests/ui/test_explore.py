@@ -14,7 +14,7 @@ import pytest
 from gradio_client import Client, handle_file
 from PIL import Image
 
-from tests.conftest import Served
+from tests.support.app import Served
 from tests.ui.test_fewshot import event
 from tests.ui.test_studio import pictures, png, zipped
 from vitmsn import limits, projection

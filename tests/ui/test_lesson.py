@@ -14,8 +14,8 @@ from vitmsn.encoder import Encoder
 from vitmsn.errors import InputError
 from vitmsn.image import Picture, ViTMSNImageProcessor
 from vitmsn.model import MSNHead, ViTMSNModel
-from vitmsn.pretrain import loss
-from vitmsn.pretrain.recipe import PRESETS
+from vitmsn.training import loss
+from vitmsn.training.recipe import PRESETS
 from vitmsn.ui import examples, lesson
 from vitmsn.ui.lesson import Ask, Lesson, entropy, focal_side, study, views
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from vitmsn.cli import hiding, learning, looking, seeing, training
+from vitmsn.cli import attention, classify, evaluate, fewshot, mask, serve, train
 from vitmsn.cli.inputs import Options
 from vitmsn.cli.output import Answer
 
@@ -83,18 +83,18 @@ def make_parser() -> argparse.ArgumentParser:
         made.set_defaults(run=run)
         return made.add_argument
 
-    add = command("classify", looking.classify, "say what is on pictures")
+    add = command("classify", classify.classify, "say what is on pictures")
     _pictures(add)
     add("--top-k", type=int, default=5, help="classes a picture (default: 5)")
     _usual(add, "write the answers to .json, .csv, or a folder of .parquet", ".json", ".csv", ".parquet")
 
-    add = command("embed", looking.embed, "turn pictures into embeddings")
+    add = command("embed", classify.embed, "turn pictures into embeddings")
     _pictures(add)
     add("--size", type=int, help="side of the input in pixels, a multiple of the patch")
     add("--pre-layernorm", action="store_true", help="take CLS before the final LayerNorm")
     _usual(add, "write to .npz, .json, .csv, or a folder of .parquet that resumes", ".npz", ".json", ".csv", ".parquet")
 
-    add = command("attention", seeing.attention, "show where the model looks, and what for")
+    add = command("attention", attention.attention, "show where the model looks, and what for")
     _pictures(add)
     ways = ("cls", "rollout", "relevance", "patch", "to", "similar", "colours")
     about = "cls, rollout, relevance for a class; from, to or like a patch; components as colours (default: cls)"
@@ -117,7 +117,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--opacity", type=float, default=0.6, help="of the map over the picture (default: 0.6)")
     _usual(add, "write the map to a .png file, or to a folder for several; or all numbers to a .npz file")
 
-    add = command("mask", hiding.mask, "hide patches and see what is left of the embedding")
+    add = command("mask", mask.mask, "hide patches and see what is left of the embedding")
     _pictures(add)
     add("--kind", choices=("random", "focal", "block"), default="random", help="how patches are drawn")
     add("--ratio", type=float, default=0.7, help="share of the patches to hide (default: 0.7)")
@@ -132,7 +132,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     about = "learn classes from a few examples, and recognise them"
     steps = commands.add_parser("fewshot", help=about, description=about).add_subparsers(required=True, metavar="STEP")
-    add = command("train", learning.fewshot_train, "learn from a folder or zip of class folders, and judge it", steps)
+    add = command("train", fewshot.fewshot_train, "learn from a folder or zip of class folders, and judge it", steps)
     add("examples", help="a folder or a zip with a folder of pictures for each class")
     add("--method", choices=FEWSHOT, default="auto", help="auto: centroid up to two examples, then ridge; or pixels")
     add("--k", type=int, default=5, help="neighbours of knn (default: 5)")
@@ -140,14 +140,14 @@ def make_parser() -> argparse.ArgumentParser:
     add("--caution", type=float, default=0.05, help="share of good pictures that 'none of these' may cost")
     add("--checkpoint", metavar="FOLDER", help="write backbone and linear head too, for transformers' pipeline")
     _usual(add, "write what was learned to a .zip bundle, for `predict` and for the page", ".zip")
-    add = command("predict", learning.fewshot_predict, "recognise the classes of a bundle on pictures", steps)
+    add = command("predict", fewshot.fewshot_predict, "recognise the classes of a bundle on pictures", steps)
     add("bundle", help="what `train` or the page wrote")
     _pictures(add)
     add("--caution", type=float, help="share of good pictures that 'none of these' may cost; else as saved")
     add("--re-embed", action="store_true", help="embed its examples again, where another model made them")
     _usual(add, "write the answers to a .json or .csv file", ".json", ".csv")
 
-    add = command("map", learning.map_, "lay pictures out so that similar ones are near")
+    add = command("map", evaluate.map_, "lay pictures out so that similar ones are near")
     _data(add)
     add("--method", choices=("pca", "umap"), default="pca", help="pca at once, umap by neighbours (default: pca)")
     add("--neighbors", type=int, default=15, help="that tie a point, for umap")
@@ -155,7 +155,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0)
     _usual(add, "write the map to a .png picture, or its points to .json or .csv", ".png", ".json", ".csv")
 
-    add = command("lowshot", learning.lowshot, "measure a model: a few labels a class, kNN, linear probe")
+    add = command("lowshot", evaluate.lowshot, "measure a model: a few labels a class, kNN, linear probe")
     _data(add)
     add("--test", metavar="DATA", help="test pictures; without it, part of the data is held out")
     add("--test-split", help="the split to test on, of --test or of the data")
@@ -176,7 +176,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--figure", type=_ending(".png"), help="draw accuracy over labels to a .png file")
     _usual(add, "write the table to a .json or .csv file", ".json", ".csv")
 
-    add = command("pretrain", training.pretrain, "train a backbone on pictures without labels")
+    add = command("pretrain", train.pretrain, "train a backbone on pictures without labels")
     presets = "tiny-8-64, digits (with its own data, in a minute), or the paper's small-16, base-16, base-4, ..."
     add("preset", help=f"the architecture and its recipe: {presets}")
     _training(add, needed=False)
@@ -188,7 +188,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--prototypes", type=int)
     about = "sides of the views in pixels and their share of the run, in order: 32:16:0.8 48:24:0.15 64:32:0.05"
     add("--views", type=_view, nargs="+", metavar="TARGET:FOCAL:SHARE", help=about)
-    about = "any other setting of vitmsn.pretrain.recipe.Recipe: me_max_weight=5 ema=0.996,1 shared_mask=true"
+    about = "any other setting of vitmsn.training.recipe.Recipe: me_max_weight=5 ema=0.996,1 shared_mask=true"
     add("--set", type=_setting, nargs="+", metavar="NAME=VALUE", help=about)
     add("--as-original", action="store_true", help="details of the original code that the paper does not tell")
     add("--stream", action="store_true", help="leave pictures on disk (done by itself when they do not fit)")
@@ -200,18 +200,18 @@ def make_parser() -> argparse.ArgumentParser:
     about = "steps between kNN of held-out pictures (default: 1000; an eighth of the run for the digits)"
     add("--monitor-every", type=_count, help=about)
 
-    add = command("finetune", training.finetune, "teach a backbone the classes of labelled pictures")
+    add = command("finetune", train.finetune, "teach a backbone the classes of labelled pictures")
     about = "a folder, a file or a hub id; 'random' for the embedded one's architecture; without it the embedded model"
     add("--model", help=f"the backbone: {about}")
     _training(add)
-    about = "any other setting of vitmsn.pretrain.finetune.FinetuneRecipe: layer_decay=0.75 smoothing=0.1 mixup=0"
+    about = "any other setting of vitmsn.training.finetune.FinetuneRecipe: layer_decay=0.75 smoothing=0.1 mixup=0"
     add("--set", type=_setting, nargs="+", metavar="NAME=VALUE", help=about)
     about = "side of the views in pixels, its share of the run, share of the patches dropped: 64:0.9:0.7 64:0.1"
     add("--views", type=_stretch, nargs="+", metavar="SIDE:SHARE[:DROPPED]", help=about)
     add("--kinds", help=KINDS)
     add("--dtype", choices=DTYPES, default="float32", help="of the weights in the file (default: float32)")
 
-    add = command("head", training.head, "fit a linear classifier on a frozen backbone")
+    add = command("head", train.head, "fit a linear classifier on a frozen backbone")
     add("--model", help="the backbone: a folder, a file or a hub id; without it the embedded model")
     _measured(add, 0.05)
     add("--kinds", help=KINDS)
@@ -220,14 +220,14 @@ def make_parser() -> argparse.ArgumentParser:
     _machine(add)
 
     add = command(
-        "convert", training.convert, "read any checkpoint, write a folder that this package and transformers read"
+        "convert", train.convert, "read any checkpoint, write a folder that this package and transformers read"
     )
     add("source", help="a hub id, a folder, or a file (.safetensors, .bin, .pth.tar)")
     add("target", help="the folder to write")
     add("--dtype", choices=DTYPES, default="float32", help="of the weights in the file (default: float32)")
     add("--json", action="store_true", help="print JSON instead of a table")
 
-    add = command("serve", looking.serve, "serve the page in the browser")
+    add = command("serve", serve.serve, "serve the page in the browser")
     add("--model", default=os.environ.get("VITMSN_MODEL") or None, help="a folder or a hub id")
     add("--host", help="address to listen on (default: GRADIO_SERVER_NAME or 127.0.0.1)")
     add("--port", type=int, help="port (default: GRADIO_SERVER_PORT or the first free from 7860)")

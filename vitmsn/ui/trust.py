@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 
 from vitmsn.fewshot import ENOUGH, Lesson
+from vitmsn.fewshot.evaluation import LearningCurve
 from vitmsn.gallery import Example
-from vitmsn.judgement import LearningCurve
 from vitmsn.ui import parts
 from vitmsn.ui.board import badge, many, percent, picture
 from vitmsn.ui.studio import METHODS, Studio

@@ -1,0 +1,54 @@
+"""Galleries without a network: an encoder of sixteen numbers, pictures of one color, zips."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+
+import numpy as np
+from PIL import Image
+
+from vitmsn.config import ViTMSNConfig
+from vitmsn.gallery import Gallery
+from vitmsn.image import Picture, decode
+
+
+class Fake:
+    """An encoder as far as a gallery knows one: sixteen numbers per picture, its brightness on a grid."""
+
+    def __init__(self, name: str = "fake", factor: float = 1.0) -> None:
+        self.name, self.fingerprint, self.factor = name, f"print-of-{name}", factor
+        self.config = ViTMSNConfig(hidden_size=16, num_attention_heads=2)
+        self.calls: list[int] = []
+
+    def embed(self, images: list[Picture]) -> np.ndarray:
+        self.calls.append(len(images))
+        grids = [np.asarray(decode(image).rgb.convert("L").resize((4, 4)), np.float32) for image in images]
+        return np.stack(grids).reshape(len(images), 16) * self.factor
+
+
+def png(color: tuple[int, int, int] = (200, 30, 30), size: tuple[int, int] = (40, 30)) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", size, color).save(out, "PNG")
+    return out.getvalue()
+
+
+def pictures(*greys: int) -> list[Picture]:
+    return [decode(png((grey, grey, grey)), name=f"{grey}.png") for grey in greys]
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return out.getvalue()
+
+
+def gallery(*greys: int) -> Gallery:
+    """A gallery of the fake encoder: even greys are class even, odd ones odd."""
+    encoder = Fake()
+    made = Gallery(encoder)
+    for grey in greys:
+        made.add("odd" if grey % 2 else "even", pictures(grey), encoder.embed(pictures(grey)))
+    return made

@@ -1,0 +1,109 @@
+"""Large folders: what is written equals what the encoder says, and goes on after an interruption."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+from tests.support import models
+from vitmsn import parquet
+from vitmsn.encoder import Encoder
+from vitmsn.errors import DataError, MissingHeadError
+
+CONFIG = models.small()
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    return models.read(models.write(tmp_path_factory.mktemp("models") / "small", CONFIG))
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Eleven pictures and a broken one, in parts of four."""
+    monkeypatch.setattr(parquet, "PART", 4)
+    monkeypatch.setattr(parquet, "CHUNK", 3)
+    rng = np.random.default_rng(0)
+    for number in range(11):
+        Image.fromarray(rng.integers(256, size=(20, 20, 3), dtype=np.uint8)).save(tmp_path / f"{number:02}.png")
+    (tmp_path / "05b.png").write_bytes(b"no picture")
+    return sorted(str(path) for path in tmp_path.glob("*.png"))
+
+
+def test_embeddings_are_those_of_the_encoder_and_bad_files_are_listed(
+    files: list[str], encoder: Encoder, tmp_path: Path
+) -> None:
+    seen: list[tuple[int, int]] = []
+    parquet.embed(files, encoder, tmp_path / "out.parquet", progress=lambda done, total: seen.append((done, total)))
+    names, rows = parquet.load(tmp_path / "out.parquet")
+    good = [file for file in files if "b" not in Path(file).name]
+    assert names == good and seen[-1] == (12, 12) and seen == sorted(seen)
+    np.testing.assert_allclose(rows, encoder.embed(good), atol=1e-5)
+    found = parquet.summary(tmp_path / "out.parquet")
+    assert (found.pictures, found.parts) == (11, 3)
+    [(file, why)] = found.skipped
+    assert file.endswith("05b.png") and "05b.png" in why
+    whole = pyarrow.parquet.read_table(tmp_path / "out.parquet")  # the folder as one table, as others read it
+    assert whole.column_names == ["file", "embedding"] and whole["file"].to_pylist() == good
+
+
+def test_it_goes_on_where_it_stopped(files: list[str], encoder: Encoder, tmp_path: Path) -> None:
+    out = tmp_path / "out.parquet"
+
+    def interrupt(done: int, total: int) -> None:
+        if done > 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        parquet.embed(files, encoder, out, progress=interrupt)
+    assert sorted(path.name for path in out.iterdir()) == ["part-00000.parquet"]  # nothing half-written stays
+    before = (out / "part-00000.parquet").stat().st_mtime_ns
+    parquet.embed(files, encoder, out)
+    assert (out / "part-00000.parquet").stat().st_mtime_ns == before
+    names, rows = parquet.load(out)
+    np.testing.assert_allclose(rows, encoder.embed(names), atol=1e-5)
+
+
+def test_processes_share_the_parts(files: list[str], encoder: Encoder, tmp_path: Path) -> None:
+    for index in (0, 1):
+        parquet.embed(files, encoder, tmp_path / "two.parquet", index=index, count=2)
+        assert parquet.summary(tmp_path / "two.parquet").parts == (2, 3)[index]
+    parquet.embed(files, encoder, tmp_path / "one.parquet")
+    for one, two in zip(parquet.load(tmp_path / "one.parquet"), parquet.load(tmp_path / "two.parquet"), strict=True):
+        assert np.array_equal(one, two)
+
+
+def test_classes_are_those_of_the_encoder(files: list[str], encoder: Encoder, tmp_path: Path) -> None:
+    parquet.classify(files, encoder, tmp_path / "c.parquet", top_k=2)
+    rows = pyarrow.parquet.read_table(tmp_path / "c.parquet").to_pylist()
+    for row, said in zip(rows, encoder.classify([row["file"] for row in rows], top_k=2), strict=True):
+        assert (row["label"], row["labels"], row["sure"]) == (said.labels[0], said.labels, said.sure)
+        assert row["probability"] == pytest.approx(said.probabilities[0], abs=1e-5) and len(row["probabilities"]) == 2
+    with pytest.raises(DataError, match="holds no embeddings"):
+        parquet.load(tmp_path / "c.parquet")
+    with pytest.raises(MissingHeadError):
+        parquet.classify(files, Encoder.random(CONFIG, device="cpu"), tmp_path / "d.parquet")
+    assert not (tmp_path / "d.parquet").exists()
+
+
+def test_what_is_something_else_is_not_touched(files: list[str], encoder: Encoder, tmp_path: Path) -> None:
+    out = tmp_path / "out.parquet"
+    parquet.embed(files, encoder, out)
+    for changed in (files[1:], files[:4]):
+        with pytest.raises(DataError, match="was made of other files, with another model or other options"):
+            parquet.embed(changed, encoder, out)
+    with pytest.raises(DataError, match="with another model or other options"):
+        parquet.embed(files, encoder, out, layernorm=False)
+    with pytest.raises(DataError, match="with another model or other options"):
+        parquet.embed(files, Encoder.random(CONFIG, seed=3, device="cpu"), out)
+    (out / "part-00001.parquet").write_bytes(b"PAR1 not really")
+    with pytest.raises(DataError, match="is no part that was written here"):
+        parquet.embed(files, encoder, out)
+    with pytest.raises(DataError, match=r"holds .*\.png, which is no part"):
+        parquet.embed(files, encoder, tmp_path)
+    with pytest.raises(DataError, match="is a file"):
+        parquet.embed(files, encoder, files[0])

@@ -1,0 +1,63 @@
+"""Models of the Hub: fetched once, weighed before, and read from the cache without a network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from vitmsn import limits
+from vitmsn.errors import CheckpointError
+
+CONFIG, PROCESSOR, CARD = "config.json", "preprocessor_config.json", "vitmsn.json"
+MSN_HEAD, FEATURE_MEAN = "msn_head.safetensors", "feature_mean.safetensors"
+EXTRAS = (PROCESSOR, CARD, MSN_HEAD, FEATURE_MEAN)
+# in order of preference; an index names the shards
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+
+HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+def preferred(names: Iterable[str]) -> list[str]:
+    """Of a repository's files, the best kind of weights, with its shards."""
+    present = set(names)
+    for name in WEIGHTS:
+        if name in present:
+            shard = re.compile(re.sub(r"\.(\w+)\.index\.json$", r"-\\d+-of-\\d+\\.\1", name))
+            return [name, *sorted(filter(shard.fullmatch, present - {name}))]
+    return []
+
+
+def fetch(name: str, choose: Callable[[Iterable[str]], list[str]]) -> tuple[Path, bool]:
+    """(folder of a hub model with the chosen files, True), its size known first; a cached folder and False offline."""
+    if not HUB_ID.fullmatch(name) or ".." in name:
+        raise CheckpointError(f"{name!r} is no file or folder here and no hub id; a hub id reads 'owner/name'.")
+    from huggingface_hub import HfApi, snapshot_download  # slow to import, and most models are folders
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        siblings = HfApi().model_info(name, files_metadata=True, timeout=10).siblings or []
+    except RepositoryNotFoundError as error:
+        raise CheckpointError(
+            f"The hub shows no model {name!r}; check the name, or log in where it is private."
+        ) from error
+    except Exception as error:  # each version of the hub's client has its own transport errors
+        try:
+            return Path(snapshot_download(name, allow_patterns=[CONFIG], local_files_only=True)), False
+        except Exception:
+            raise CheckpointError(
+                f"{name} cannot be fetched ({type(error).__name__}) and is not in the cache; connect to the network, "
+                "or give a folder."
+            ) from error
+    sizes = {file.rfilename: file.size for file in siblings}
+    chosen = [file for file in choose(sizes) if file in sizes]
+    total = sum(sizes[file] or 0 for file in chosen)
+    if total > limits.MAX_CHECKPOINT_BYTES or None in (sizes[file] for file in chosen):
+        raise CheckpointError(
+            f"{name} is {total:,} bytes or of unknown size; at most {limits.MAX_CHECKPOINT_BYTES:,} are downloaded "
+            "(VITMSN_MAX_CHECKPOINT_BYTES raises this)."
+        )
+    try:
+        return Path(snapshot_download(name, allow_patterns=chosen)), True
+    except Exception as error:  # as above
+        raise CheckpointError(f"{name} could not be downloaded ({error}); try again, or give a folder.") from error

@@ -1,0 +1,72 @@
+"""Look at pictures through a model: classify and embed; and the page, where all of it is to click."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vitmsn.cli import parquet
+from vitmsn.cli.inputs import Inputs, Options, load_encoder
+from vitmsn.cli.output import Answer, percent, write, write_table
+
+if TYPE_CHECKING:
+    from vitmsn.encoder import Classification
+
+
+# --- classify, embed -----------------------------------------------------------------------------------------------
+
+
+def classify(options: Options) -> Answer | int:
+    parquet.take_device(options)
+    encoder, inputs = load_encoder(options, tuned=True), Inputs(options.inputs)
+    if parquet.wanted(options):
+        return parquet.classify(options, encoder, inputs)
+    found, rows = [], []
+    for names, pictures in inputs.chunks():
+        for name, answer in zip(names, encoder.classify(pictures, top_k=options.top_k), strict=True):
+            top = _top(answer)
+            said = {"sure": answer.sure, "kind": answer.kind, "sentence": answer.sentence()}
+            found.append({"file": name, "labels": top, **said})
+            first, *others = [(entry["label"], percent(entry["probability"])) for entry in top]
+            sure = "yes" if answer.sure else f"some {answer.kind}" if answer.kind else "no"
+            rows.append((name, *first, sure, ", ".join(" ".join(other) for other in others[:2])))
+    data = {"model": encoder.name, "pictures": found, "skipped": inputs.skipped}
+    result = Answer(data, ("file", "answer", "probability", "sure", "next"), rows, worked=bool(found))
+    if options.out:
+        write_table(result, options.out)
+    return result
+
+
+def _top(answer: Classification) -> list[dict[str, Any]]:
+    pairs = zip(answer.labels, answer.probabilities, strict=True)
+    return [{"label": label, "probability": round(share, 6)} for label, share in pairs]
+
+
+def embed(options: Options) -> Answer | int:
+    import numpy as np
+
+    parquet.take_device(options)
+    encoder, inputs = load_encoder(options), Inputs(options.inputs)
+    if parquet.wanted(options):
+        return parquet.embed(options, encoder, inputs)
+    names, chunks = [], []
+    for chunk, pictures in inputs.chunks():
+        chunks.append(encoder.embed(pictures, size=options.size, layernorm=not options.pre_layernorm))
+        names.extend(chunk)
+    dim = encoder.config.hidden_size
+    embeddings = np.concatenate(chunks) if chunks else np.zeros((0, dim), np.float32)
+    numbers = [[round(float(value), 6) for value in row] for row in embeddings]
+    data = {"model": encoder.name, "dim": dim, "files": names, "embeddings": numbers, "skipped": inputs.skipped}
+    result = Answer(data, worked=bool(names), lines=[f"{len(names)} embeddings of {dim} numbers"])
+    if options.out and options.out.endswith(".npz"):
+        np.savez_compressed(write(options.out), files=np.array(names), embeddings=embeddings)
+    elif options.out:
+        result.header = ("file", *map(str, range(dim)))
+        result.rows = [(name, *row) for name, row in zip(names, numbers, strict=True)]
+        write_table(result, options.out)
+    norms = np.linalg.norm(embeddings, axis=1)
+    result.header = ("file", "norm", "first numbers")  # a terminal is no place for hundreds of columns
+    result.rows = [
+        (name, f"{norm:.3f}", " ".join(f"{value:.3f}" for value in row[:4]))
+        for name, norm, row in zip(names, norms, embeddings, strict=True)
+    ]
+    return result

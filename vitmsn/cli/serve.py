@@ -1,0 +1,16 @@
+"""The page, where everything that the commands do is to click."""
+
+from __future__ import annotations
+
+import os
+
+from vitmsn.cli.inputs import Options
+
+
+def serve(options: Options) -> int:
+    # Gradio reads these when it is imported
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    from vitmsn.ui.build import serve as serve_page
+
+    return serve_page(options.model, options.host, options.port)

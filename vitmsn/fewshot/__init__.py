@@ -1,0 +1,45 @@
+"""Few-shot learning on frozen features: from labelled rows to a lesson, which answers and says how far to trust it.
+
+    learn(X, y) -> Lesson: the classifier, its leave-one-out, "none of these", raw pixels to compare with
+    lesson.answer(queries) -> predictions with calibrated confidence and the nearest examples
+
+The parts stand in files of their own and are all public here: the lesson (``lesson``), four scikit-learn estimators
+(``classifiers``), how far to trust them (``evaluation``), when to name nothing (``rejector``), and the geometry that
+they share (``geometry``).
+"""
+
+from vitmsn.fewshot.classifiers import (
+    CentroidClassifier,
+    FewShotClassifier,
+    KNNClassifier,
+    LogisticClassifier,
+    RidgeClassifier,
+)
+from vitmsn.fewshot.evaluation import LearningCurve, LeaveOneOut, learning_curve, leave_one_out, lonely, wilson_interval
+from vitmsn.fewshot.geometry import nearest
+from vitmsn.fewshot.lesson import ENOUGH, METHODS, Lesson, Prediction, automatic, centre, learn, pixel_classifier
+from vitmsn.fewshot.rejector import Rejector
+
+__all__ = [
+    "ENOUGH",
+    "METHODS",
+    "CentroidClassifier",
+    "FewShotClassifier",
+    "KNNClassifier",
+    "LearningCurve",
+    "LeaveOneOut",
+    "Lesson",
+    "LogisticClassifier",
+    "Prediction",
+    "Rejector",
+    "RidgeClassifier",
+    "automatic",
+    "centre",
+    "learn",
+    "learning_curve",
+    "leave_one_out",
+    "lonely",
+    "nearest",
+    "pixel_classifier",
+    "wilson_interval",
+]

@@ -1,0 +1,246 @@
+"""How far to trust a few-shot classifier: leave-one-out, who is taken for whom, and what more examples would bring."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import clone
+
+from vitmsn.errors import FewShotError
+from vitmsn.fewshot.classifiers import FewShotClassifier
+from vitmsn.fewshot.geometry import Array, centred, given_centre, softmax, unit
+
+
+def wilson_interval(right: int, total: int, z: float = 1.96) -> tuple[float, float]:
+    """The 95 % interval (for z = 1.96) of a share of which ``right`` of ``total`` were seen (Wilson, 1927)."""
+    if total == 0:
+        return 0.0, 1.0
+    p, spread = right / total, z * z / total
+    middle = (p + spread / 2) / (1 + spread)
+    half = z * np.sqrt(p * (1 - p) / total + spread / (4 * total)) / (1 + spread)
+    return float(max(0.0, middle - half)), float(min(1.0, middle + half))
+
+
+@dataclass(frozen=True)
+class LeaveOneOut:
+    """What a classifier says of each example when it has not seen it.
+
+    Examples alone in their class are not judged: without them the class is unknown, and no answer could be right.
+    """
+
+    classes: Array  # (C,)
+    labels: Array  # (N,) as given
+    predictions: Array  # (N,)
+    probabilities: Array  # (N, C); the one temperature was chosen on all judged rows
+    judged: Array  # (N,) bool: the example's class has another one
+    confusion: Array  # (C, C) judged examples, counted: rows as labelled, columns as predicted
+    exact: bool  # every example was held out alone
+    method: str  # how, in words
+
+    @property
+    def right(self) -> int:
+        """Judged examples named rightly."""
+        return int(self.confusion.trace())
+
+    @property
+    def total(self) -> int:
+        """Judged examples."""
+        return int(self.judged.sum())
+
+    @property
+    def accuracy(self) -> float:
+        """Share of judged examples named rightly, 0..1; NaN when none is judged."""
+        return self.right / self.total if self.total else float("nan")
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % Wilson interval of ``accuracy``; (0, 1) when none is judged."""
+        return wilson_interval(self.right, self.total)
+
+    @property
+    def class_accuracy(self) -> Array:
+        """Accuracy (C,) within each class; NaN for a class of one example."""
+        count = self.confusion.sum(axis=1)
+        return np.divide(self.confusion.diagonal(), count, out=np.full(len(count), np.nan), where=count > 0)
+
+    def suspects(self, confidence: float = 0.6) -> Array:
+        """Examples that may be mislabelled: another class at ``confidence`` or more; the surest first."""
+        best = self.probabilities.max(axis=1)
+        index = np.flatnonzero(self.judged & (self.predictions != self.labels) & (best >= confidence))
+        return index[np.argsort(-best[index], kind="stable")]
+
+    def sentence(self) -> str:
+        """The result in one sentence with its numbers."""
+        if not self.total:
+            return "Each class has a single example: add a second one to judge by leaving one out."
+        low, high = self.interval
+        alone = int((~self.judged).sum())
+        tail = f"; {alone} alone in {'its' if alone == 1 else 'their'} class not judged" if alone else ""
+        return (
+            f"{self.accuracy:.0%} right ({self.right} of {self.total}; 95 % interval {low:.0%} to {high:.0%}), "
+            f"{self.method}{tail}."
+        )
+
+
+def leave_one_out(estimator: FewShotClassifier, X: ArrayLike, y: ArrayLike) -> LeaveOneOut:
+    """Judge one of this module's classifiers on its own examples, none of which it has seen when it names it.
+
+    X: (N, D), y: (N,). The estimator is cloned, not changed. Predictions equal those of N separate refits; only a
+    logistic classifier of more than 200 examples is held out in ten folds (``exact`` is then False).
+    """
+    if not isinstance(estimator, FewShotClassifier):
+        raise FewShotError(
+            f"{type(estimator).__name__} came: leave_one_out judges KNNClassifier, CentroidClassifier, RidgeClassifier "
+            "and LogisticClassifier."
+        )
+    return judge(clone(estimator).fit(X, y), X, y)
+
+
+def judge(fitted: FewShotClassifier, X: ArrayLike, y: ArrayLike) -> LeaveOneOut:
+    """``leave_one_out`` of a classifier that was fitted on just these X and y: what ``fit`` computed is used again."""
+    labels = np.asarray(y)
+    exact = fitted._held_out_alone(len(labels))
+    codes = np.searchsorted(fitted.classes_, labels)
+    scores = fitted.held_out_scores_
+    if scores is None:
+        _, Z, S = centred(np.asarray(X, dtype=fitted.center_.dtype), codes, fitted.center)
+        scores = fitted._held_out(Z, S, codes, np.arange(len(Z)))
+    guess = scores.argmax(axis=1)
+    judged = np.bincount(codes)[codes] > 1
+    confusion = np.zeros((len(fitted.classes_),) * 2, np.int64)
+    np.add.at(confusion, (codes[judged], guess[judged]), 1)
+    return LeaveOneOut(
+        classes=fitted.classes_,
+        labels=labels,
+        predictions=fitted.classes_[guess],
+        probabilities=softmax(scores / fitted.temperature_),
+        judged=judged,
+        confusion=confusion,
+        exact=exact,
+        method="each held out alone" if exact else "held out in ten folds",
+    )
+
+
+# --- examples that stand alone -------------------------------------------------------------------------------------
+
+
+def lonely(X: ArrayLike, y: ArrayLike, center: ArrayLike | None = None) -> Array:
+    """Examples unlike all others of their class, the loneliest first.
+
+    Their cosine distance to the nearest example of their own class lies beyond Tukey's fence, 1.5 interquartile ranges
+    above the upper quartile of all such distances; needs four examples that have another of their class.
+    """
+    rows, labels = np.asarray(X), np.asarray(y)
+    if len(rows) == 0:
+        return np.zeros(0, np.intp)
+    middle = rows.mean(axis=0) if center is None else given_centre(center, rows)
+    U = unit(rows - middle)
+    distance = np.full(len(rows), np.nan)
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        if len(own) > 1:
+            cosine = U[own] @ U[own].T
+            np.fill_diagonal(cosine, -np.inf)
+            distance[own] = 1 - cosine.max(axis=1)
+    known = distance[~np.isnan(distance)]
+    if len(known) < 4:
+        return np.zeros(0, np.intp)
+    low, high = np.quantile(known, [0.25, 0.75])
+    index = np.flatnonzero(distance > high + 1.5 * (high - low) + 1e-6)  # NaN is not greater than anything
+    return index[np.argsort(-distance[index], kind="stable")]
+
+
+# --- would more examples help? -------------------------------------------------------------------------------------
+
+POINTS = (1, 2, 3, 5, 8, 12, 20, 32, 50, 80, 128)  # examples of each class on a learning curve
+ENOUGH = 0.97  # share right from which there is little left to gain
+LEARNED = 0.75  # share of a class that is learned at most: the others ask
+DRAWS = 20  # of each number, fewer where there are many examples
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """Accuracy on the other examples after learning from so many of each class, the mean of seeded draws."""
+
+    classes: Array  # (C,)
+    shots: tuple[int, ...]  # (P,) examples of each class; a small class gave three in four of its own at most
+    accuracy: Array  # (P,) 0..1, all classes weighing the same
+    error: Array  # (P,) standard error of its mean over the draws
+    class_accuracy: Array  # (P, C)
+
+    @property
+    def rise(self) -> float:
+        """What the last doubling of the examples (or what is nearest to one) brought, in 0..1."""
+        return float(self.accuracy[-1] - self.accuracy[self._half])
+
+    @property
+    def _half(self) -> int:
+        return int(np.argmin([abs(np.log(2 * shots / self.shots[-1])) for shots in self.shots[:-1]]))
+
+    @property
+    def helps(self) -> bool:
+        """Whether more promise more: the last doubling brought over two points, beyond chance, and some are left."""
+        doubt = float(np.hypot(self.error[-1], self.error[self._half]))
+        return bool(self.accuracy[-1] < ENOUGH and self.rise > max(0.02, 2 * doubt))
+
+    @property
+    def neediest(self) -> str:
+        """The class that gained most by the last doubling; among equals the one that is named rightly least often."""
+        gain = self.class_accuracy[-1] - self.class_accuracy[self._half]
+        return str(self.classes[np.lexsort((self.class_accuracy[-1], -gain.round(3)))[0]])
+
+    def sentence(self) -> str:
+        """Whether more examples will help, in one sentence with its numbers."""
+        half, last = self.shots[self._half], self.shots[-1]
+        before, now = self.accuracy[self._half], self.accuracy[-1]
+        said = f"From {half} to {last} examples of each class it went from {before:.0%} to {now:.0%} right"
+        if self.helps:
+            return f"{said}: more examples will help, most of {self.neediest}."
+        if now >= ENOUGH:
+            return f"{said}: there is little left to gain."
+        return f"{said}: more examples like these will change little; different ones might."
+
+
+def learning_curve(estimator: FewShotClassifier, X: ArrayLike, y: ArrayLike, seed: int = 0) -> LearningCurve:
+    """Accuracy over the number of examples of each class: learn from some, test on all others, several times.
+
+    X: (N, D), y: (N,). Classes of one example take no part; two classes of two and one of three are the least.
+    """
+    rows, labels = np.asarray(X), np.asarray(y)
+    classes, codes = np.unique(labels, return_inverse=True)
+    counts = np.bincount(codes, minlength=len(classes))
+    keep = np.flatnonzero(counts > 1)
+    if len(keep) < 2 or counts[keep].max() < 3:
+        raise FewShotError(
+            f"the largest class has {counts.max(initial=0)} examples: a learning curve needs three of one class and "
+            "two of another."
+        )
+    room = np.minimum(np.ceil(LEARNED * counts).astype(int), counts - 1)  # (C,) learned of each class at most
+    most = int(room.max())
+    shots = (*(point for point in POINTS if point < most), min(most, POINTS[-1]))
+    draws = int(np.clip(3000 // len(rows), 3, DRAWS))
+    found = np.zeros((len(shots), draws, len(keep)))
+    for draw in range(draws):
+        order = np.random.default_rng([seed, draw]).permutation(len(rows))
+        place = np.empty(len(rows), np.intp)  # of each row within its class, in this draw's order
+        for code in keep:
+            own = order[codes[order] == code]
+            place[own] = np.arange(len(own))
+        for number, point in enumerate(shots):
+            learned = (place < np.minimum(point, room[codes])) & (counts[codes] > 1)
+            asked = ~learned & (counts[codes] > 1)
+            fitted = clone(estimator)
+            fitted._fit(rows[learned], labels[learned])
+            right = fitted.predict(rows[asked]) == labels[asked]
+            total = np.bincount(codes[asked], minlength=len(classes))[keep]
+            found[number, draw] = np.bincount(codes[asked], weights=right, minlength=len(classes))[keep] / total
+    mean = found.mean(axis=2)
+    return LearningCurve(
+        classes=classes[keep],
+        shots=shots,
+        accuracy=mean.mean(axis=1),
+        error=mean.std(axis=1, ddof=1) / np.sqrt(draws),
+        class_accuracy=found.mean(axis=1),
+    )

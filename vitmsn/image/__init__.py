@@ -1,0 +1,20 @@
+"""From bytes that anyone sent to what the network sees.
+
+bytes, path or PIL -> decode -> Picture (upright, sRGB, 8 bit) -> ViTMSNImageProcessor -> pixel_values (N, 3, H, W)
+"""
+
+from vitmsn.image.decode import SUPPORTED, WHITE, ImageSource, Picture, decode
+from vitmsn.image.processor import IMAGENET_MEAN, IMAGENET_STD, RECIPES, Size, ViTMSNImageProcessor
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "RECIPES",
+    "SUPPORTED",
+    "WHITE",
+    "ImageSource",
+    "Picture",
+    "Size",
+    "ViTMSNImageProcessor",
+    "decode",
+]
