@@ -36,6 +36,12 @@ from tests.support.app import ROOT, Served, answers, free_port  # noqa: E402
 torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """TEST_ORDER=reversed runs the last test first, so that no test can need what another one left."""
+    if os.environ.get("TEST_ORDER") == "reversed":
+        items.reverse()
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     """Every test starts from the same random state, alone or in the suite."""

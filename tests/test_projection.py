@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils import check_random_state
@@ -138,6 +139,17 @@ def test_the_random_state_of_others_is_left_alone() -> None:
     state = check_random_state(None).get_state()[1].copy()
     warm_up()
     assert np.array_equal(state, check_random_state(None).get_state()[1])
+
+
+def test_the_threads_of_others_are_left_alone() -> None:
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            warm_up()
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
 
 
 # --- both ----------------------------------------------------------------------------------------------------------

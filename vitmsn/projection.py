@@ -10,12 +10,13 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
@@ -85,7 +86,7 @@ def umap(
     start += np.random.default_rng(seed).normal(scale=1e-4, size=start.shape)  # so that doubles can part
     indices, distances = _neighbors(rows, fitting_neighbors(len(rows), n_neighbors))
     random = check_random_state(seed)
-    with _one_at_a_time:
+    with _one_at_a_time, _threads_kept():
         library = _library()
         # The two steps of umap.UMAP, called by themselves: our neighbours are exact, and starting from PCA keeps the
         # large picture stable (Kobak & Linderman, 2021) where a spectral start warns about every separate group.
@@ -153,6 +154,16 @@ def _neighbors(rows: NDArray[np.float32], k: int) -> tuple[NDArray[np.intp], NDA
         distances[own] = np.take_along_axis(distance, indices[own], axis=1)
     distances[:, 0] = 0
     return indices, distances
+
+
+@contextmanager
+def _threads_kept() -> Iterator[None]:
+    """Numba sets how many threads OpenMP has, torch's included; afterwards they are as many as before."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @cache
