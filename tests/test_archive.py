@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import stat
 import struct
-import unicodedata
 import zipfile
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import pytest
 
 from vitmsn import limits
-from vitmsn.archive import Entry, clean_name, read_folder, read_zip
+from vitmsn.archive import Entry, read_folder, read_zip
 from vitmsn.errors import ArchiveError, GalleryError
 
 
@@ -44,55 +43,13 @@ def seen(source: bytes | Path) -> list[tuple[str | None, str]]:
     return [(entry.label, entry.name) for entry in read_zip(source)]
 
 
-# --- names ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("raw", "clean"),
-    [
-        ("  two \t\n words ", "two words"),
-        ("cafe\u0301", "caf\u00e9"),
-        ("abc\u202etxt.exe", "abctxt.exe"),  # right-to-left override
-        ("a\u200bb\ufeffc\u2060d", "abcd"),
-        ("a\x00b\x1b[31mc", "ab[31mc"),
-        ("line\u2028break", "line break"),
-        ("sur\ud800rogate", "surrogate"),
-        ("<img onerror=x>", "<img onerror=x>"),  # whoever shows it as HTML escapes it
-        ("\u732b \U0001f408", "\u732b \U0001f408"),
-        ("a" + "\u0301" * 50, "\u00e1" + "\u0301" * 4),
-        ("\u0301\u0302x", "x"),
-        ("x \u0301 y", "x y"),
-    ],
-)
-def test_names_become_fit_to_be_shown(raw: str, clean: str) -> None:
-    assert clean_name(raw) == clean
-
-
-def test_long_names_are_cut_by_letters_not_by_accents() -> None:
-    assert clean_name("n" * 500) == "n" * limits.MAX_NAME_LENGTH
-    assert clean_name("x\u0323\u0307" * 500).count("x") + clean_name("x\u0323\u0307" * 500).count("\u1e8b") == 64
-
-
-@pytest.mark.parametrize("raw", ["", " \n ", "\u200b\u202e", "\u3164\u2800", "\u0301"])
-def test_names_without_anything_visible_are_refused(raw: str) -> None:
-    with pytest.raises(GalleryError, match="at least one visible character"):
-        clean_name(raw)
-
-
-def test_naughty_strings_become_harmless_or_are_refused(shared_data: Path) -> None:
-    strings = json.loads((shared_data / "names" / "naughty-strings.json").read_text())
-    refused = 0
-    for text in strings:
-        try:
-            name = clean_name(text)
-        except GalleryError:
-            refused += 1
-            continue
-        assert name == name.strip() == clean_name(name) and "\n" not in name
-        assert not {unicodedata.category(character) for character in name} & {"Cc", "Cf", "Cs", "Zl", "Zp"}
-        assert len(name) <= limits.MAX_NAME_LENGTH * 5
-        name.encode()
-    assert refused < 20 < len(strings)
+def in_code_page(names: list[str], encoding: str) -> bytes:
+    """A zip as Windows packs it: the bytes of a code page for names, and not a word about which."""
+    stand_ins = {f"{number:03}{'x' * (len(name.encode(encoding)) - 3)}": name for number, name in enumerate(names)}
+    data = zipped(dict.fromkeys(stand_ins, b"x"))
+    for stand_in, name in stand_ins.items():
+        data = data.replace(stand_in.encode(), name.encode(encoding))
+    return data
 
 
 # --- zips ----------------------------------------------------------------------------------------------------------
@@ -120,6 +77,8 @@ def test_folders_are_classes_and_what_systems_add_is_passed_over() -> None:
         Entry(None, "loose.png", b"four"),
     ]
     assert entries.report.read == 4 and entries.report.skipped == [("emu", "the folder is empty")]
+    said = "hidden files and those of systems are left out (__MACOSX, .DS_Store, Thumbs.db)"
+    assert entries.report.notes == [said]
 
 
 @pytest.mark.parametrize("wrapper", ["", "pets/", "a/b/c/"])
@@ -171,6 +130,82 @@ def test_names_of_other_systems() -> None:
     )
     assert seen(utf8_without_saying_so)[0] == ("k\u00e4fer", "1.png")
     assert seen(zipped({"cat\\1.png": b"1", "dog\\2.png": b"2", "dog\\": b""})) == [("cat", "1.png"), ("dog", "2.png")]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "said", "folders"),
+    [
+        ("cp932", "Shift-JIS", ["表紙の写真", "表札の写真", "ソファ", "能面"]),  # 5C is the second byte of 表, ソ, 能
+        ("gbk", "GBK", ["誠實的人", "誠信公司", "猫咪照片"]),
+        ("big5", "Big5", ["功夫電影", "功能圖示", "許願"]),
+        ("cp949", "EUC-KR", ["고양이", "강아지"]),
+        ("cp866", "CP866", ["кошки", "собаки"]),
+        ("cp437", "CP437", ["Käfer", "crème brûlée"]),
+    ],
+)
+def test_names_in_code_pages_are_read_whole_and_it_is_said(encoding: str, said: str, folders: list[str]) -> None:
+    entries = read_zip(in_code_page([f"{folder}/1.png" for folder in folders], encoding))
+    assert [entry.label for entry in entries] == folders
+    assert entries.report.notes == [f"the names of its files were read as {said}: rename classes that look wrong"]
+
+
+def test_names_in_no_known_code_page_stay_different_and_it_is_said() -> None:
+    entries = read_zip(in_code_page(["\xa4\xff\xb1\\1/1.png", "\xa4\xff\xb1\\2/1.png"], "latin-1"))
+    first, second = (entry.label for entry in entries)
+    assert first != second
+    assert entries.report.notes == [
+        "the names of its files are in an unknown encoding and look wrong here: rename the classes"
+    ]
+
+
+def test_a_name_in_utf_8_beside_the_old_one_is_preferred() -> None:
+    raw = b"\x90\x5c/1.png"
+    extra = struct.pack("<BI", 1, zlib.crc32(raw)) + "申/1.png".encode()
+    info = zipfile.ZipInfo("xx/1.png")
+    info.extra = struct.pack("<HH", 0x7075, len(extra)) + extra
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr(info, b"x")
+    entries = read_zip(out.getvalue().replace(b"xx/1.png", raw))
+    assert [entry.label for entry in entries] == ["申"] and entries.report.notes == []
+
+
+def test_a_backslash_is_a_letter_where_slashes_are_the_separators() -> None:
+    assert seen(zipped({"AC\\DC/1.png": b"1", "AC\\BC/1.png": b"2"})) == [("AC\\DC", "1.png"), ("AC\\BC", "1.png")]
+
+
+@pytest.mark.parametrize("wrapper", ["", "pets/"])
+def test_the_classes_of_a_data_set_in_splits_are_those_of_train(wrapper: str) -> None:
+    files = [f"{wrapper}{split}/{label}/1.png" for split in ("test", "Train", "val") for label in ("cat", "dog")]
+    entries = read_zip(zipped(dict.fromkeys([*files, f"{wrapper}README.txt"], b"x")))
+    assert entries.total == 3
+    assert [entry.label for entry in entries] == ["cat", "dog", None]
+    assert entries.report.notes == ["the classes are the folders in Train; 4 files in test and val left out"]
+    assert [entry.label for entry in read_zip(zipped(dict.fromkeys(files, b"x")), split="val")] == ["cat", "dog"]
+    with pytest.raises(GalleryError, match="no folder other of classes: choose one of test, train, validation"):
+        read_zip(zipped(dict.fromkeys(files, b"x")), split="other")
+
+
+def test_folders_called_like_splits_are_classes_when_pictures_lie_in_them() -> None:
+    assert seen(zipped({"test/1.png": b"1", "train/1.png": b"2"})) == [("test", "1.png"), ("train", "1.png")]
+    mixed = {"train/cat/1.png": b"1", "train/dog/1.png": b"2", "owl/1.png": b"3"}
+    assert [label for label, _ in seen(zipped(mixed))] == ["train", "train", "owl"]
+
+
+def test_litter_of_every_system_is_no_class_but_a_folder_with_a_dot_may_be() -> None:
+    litter = ["@eaDir", "#recycle", "$RECYCLE.BIN", "lost+found", "System Volume Information", ".thumbnails", ".git"]
+    files = [*(f"{name}/cat/1.png" for name in litter), "cat/@eaDir/1.png/THUMB_M.jpg", "cat/._1.png"]
+    entries = read_zip(zipped(dict.fromkeys([*files, ".net/1.png", "cat/1.png"], b"x")))
+    assert [entry.label for entry in entries] == [".net", "cat"]
+    assert entries.report.notes == [
+        "hidden files and those of systems are left out (@eaDir, #recycle, $RECYCLE.BIN and 5 more)"
+    ]
+
+
+def test_an_archive_inside_is_left_out_and_said() -> None:
+    entries = read_zip(zipped({"cat/1.png": b"1", "cat/more.zip": TWO}))
+    assert [entry.name for entry in entries] == ["1.png"]
+    assert entries.report.skipped == [("more.zip", "another archive: unpack it first")]
 
 
 def test_zip64_and_stored_entries_are_read() -> None:
@@ -331,6 +366,7 @@ def test_a_folder_reads_as_a_zip_of_it_would(tmp_path: Path, monkeypatch: pytest
         Entry("dog", "3.png", b"dog/deep/3.png"),
     ]
     assert entries.report.skipped == [("emu", "the folder is empty"), ("link.png", "a link or a device, not a file")]
+    assert entries.report.notes == ["hidden files and those of systems are left out (.git, .hidden)"]
     with pytest.raises(GalleryError, match="cannot be read"):
         read_folder(tmp_path / "gone")
     monkeypatch.setattr(limits, "MAX_ARCHIVE_ENTRIES", 2)

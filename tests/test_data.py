@@ -82,11 +82,11 @@ def test_sub_folders_are_classes(pets: Path) -> None:
 
 def test_what_is_left_out_is_listed(pets: Path) -> None:
     assert sorted(open_data(str(pets)).skipped) == [
-        ".DS_Store: hidden",
-        "__MACOSX/cats/0.png: hidden",
+        ".DS_Store: hidden, or of a system",
+        "__MACOSX/cats/0.png: hidden, or of a system",
         "birds: no pictures",
-        "cats/.hidden.png: hidden",
-        "dogs/.git/c.png: hidden",
+        "cats/.hidden.png: hidden, or of a system",
+        "dogs/.git/c.png: hidden, or of a system",
         "dogs/raw.heic: not a picture by its name",
         "loose.png: in no class folder",
         "notes.txt: not a picture by its name",
@@ -114,6 +114,20 @@ def test_folders_of_splits(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no split 'test': choose one of train, validation"):
         open_data(root, split="test")
     assert open_data(root / "train").classes == ("a", "b")
+
+
+def test_which_split_was_chosen_is_said_and_an_empty_one_is_none(tmp_path: Path) -> None:
+    root = write(tmp_path, {"train/a/0.png": png(0), "val/a/2.png": png(2)})
+    (root / "test").mkdir()
+    (root / "@eaDir").mkdir()
+    assert open_data(root).skipped == ("val: the split train was chosen",)
+
+
+def test_a_folder_with_a_dot_is_a_class_and_litter_is_none(tmp_path: Path) -> None:
+    root = write(tmp_path, {".net/0.png": png(0), "java/1.png": png(1), "java/@eaDir/1.png/THUMB.png": png(2)})
+    data = open_data(root)
+    assert data.classes == (".net", "java") and len(data) == 2
+    assert data.skipped == ("java/@eaDir/1.png/THUMB.png: hidden, or of a system",)
 
 
 def test_classes_may_be_called_like_splits(tmp_path: Path) -> None:

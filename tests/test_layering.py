@@ -20,7 +20,7 @@ TRAINING = {f"training.{path.stem}" for path in (PACKAGE / "training").glob("[!_
 LIBRARY = {
     *("errors", "limits", "config", "checkpoint", "model", "image", "data", "masking", "encoder", "attention"),
     *("relevance", "robustness", "look"),
-    *("archive", "fewshot", "gallery", "bundle", "projection", "lowshot", "export", "parquet", "draw"),
+    *("names", "archive", "fewshot", "gallery", "bundle", "projection", "lowshot", "export", "parquet", "draw"),
 }
 CLI = {f"cli.{path.stem}" for path in (PACKAGE / "cli").glob("[!_]*.py")}
 TABS = {"ui.classify", "ui.attention", "ui.masking", "ui.fewshot", "ui.explore", "ui.learn"}
@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "limits": set(),
     "config": {"errors"},
+    "names": {"errors", "limits"},
     "masking": {"errors"},
     "fewshot.geometry": {"errors"},
     "fewshot.classifiers": {"errors", "fewshot.geometry"},
@@ -56,15 +57,15 @@ ALLOWED: dict[str, set[str]] = {
     "image.decode": {"errors", "limits"},
     "image.processor": {"errors", "checkpoint", "image.decode"},
     "image": {"image.decode", "image.processor"},
-    "data": {"errors", "limits", "image"},
+    "data": {"errors", "limits", "image", "names"},
     "attention": {"errors", "model"},
     "relevance": {"errors", "attention", "model"},
     "robustness": {"errors", "image", "encoder", "attention"},
     "look": {"errors", "image", "model", "encoder", "attention", "relevance", "robustness"},
     "encoder": {"errors", "limits", "config", "checkpoint", "model", "image", "masking"},
-    "archive": {"errors", "limits"},
-    "gallery": {"errors", "limits", "archive", "image", "encoder"},
-    "bundle": {"errors", "limits", "archive", "image", "encoder", "gallery"},
+    "archive": {"errors", "limits", "names"},
+    "gallery": {"errors", "limits", "archive", "image", "encoder", "names"},
+    "bundle": {"errors", "limits", "archive", "image", "encoder", "gallery", "names"},
     "lowshot": {"errors", "data", "encoder", "fewshot"},
     "parquet": {"errors", "image", "encoder"},
     "export": {"errors", "checkpoint", "model", "encoder", "fewshot", "gallery"},
@@ -91,6 +92,7 @@ ONLY_IN: dict[str, str] = {
     "huggingface_hub": r"checkpoint\.hub",
     "safetensors": r"checkpoint(\..+)?|bundle",
     "umap": r"projection",
+    "chardet": r"names",
     "pyarrow": r"parquet",
     "datasets": r"data",
     "accelerate": r"training(\..+)?|cli(\..+)?",
@@ -98,7 +100,7 @@ ONLY_IN: dict[str, str] = {
     "torchvision": r"",
     "matplotlib.pyplot": r"",  # keeps figures alive between visitors
 }
-WHEN_USED = {"umap"}  # never at import time: it compiles for seconds
+WHEN_USED = {"umap", "chardet"}  # never at import time: they take long, and few need them
 
 # A file tells one story in about 300 lines; longer ones say here why they are one story still.
 LONG_FROM = 450

@@ -19,60 +19,17 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple, cast
 
-from vitmsn import limits
+from vitmsn import limits, names
 from vitmsn.errors import ArchiveError, GalleryError, ViTMSNError
+from vitmsn.names import clean_name, name_key, shown_name
 
-IGNORED = {"__macosx", "thumbs.db", "desktop.ini"}  # what systems leave beside people's files
 SPARED_BYTES = limits.MIB  # entries up to here may be packed as tightly as they like
-
-
-# --- names ---------------------------------------------------------------------------------------------------------
-
-# Letters by their category, yet blank on the screen: Hangul fillers, the Khmer inherent vowels, Braille's empty cell.
-BLANK = "\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
-MARKS_PER_LETTER = 4  # accents stacked on one letter; more paint over the lines above
-
-
-def clean_name(text: str) -> str:
-    """A class or file name fit to be shown: NFC, one line, visible, at most ``limits.MAX_NAME_LENGTH`` letters.
-
-    Control, bidi and zero-width characters go, runs of spaces become one, accents do not count as letters. It is plain
-    text, not HTML, CSV or a path: whoever writes those escapes. Raises GalleryError when nothing visible is left.
-    """
-    letters: list[str] = []
-    marks = 0
-    for character in " ".join(unicodedata.normalize("NFC", text).split()):
-        category = unicodedata.category(character)
-        if category in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp") or character in BLANK:
-            continue
-        marks = marks + 1 if category in ("Mn", "Me") else 0
-        if not marks:
-            letters.append(character)
-        elif letters and letters[-1] != " " and marks <= MARKS_PER_LETTER:
-            letters[-1] += character
-    name = " ".join("".join(letters[: limits.MAX_NAME_LENGTH]).split())
-    if not name:
-        raise GalleryError("a name needs at least one visible character: type a word.")
-    return name
-
-
-def name_key(name: str) -> str:
-    """Equal for names that people would take for the same one."""
-    return unicodedata.normalize("NFC", name).casefold()
-
-
-def shown_name(name: str) -> str:
-    """``clean_name`` for messages: a name of nothing visible is described."""
-    try:
-        return clean_name(name)
-    except GalleryError:
-        return "a file without a name"
 
 
 # --- entries -------------------------------------------------------------------------------------------------------
@@ -115,10 +72,26 @@ class Entries(Iterator[Entry]):
     ``total`` counts all files to come, for progress. Whoever breaks off early uses ``with``, or ``close()``.
     """
 
-    def __init__(self, files: Sequence[_File], folders: Iterable[tuple[str, ...]], archive: Archive | None) -> None:
+    def __init__(
+        self,
+        files: Sequence[_File],
+        folders: Iterable[tuple[str, ...]],
+        archive: Archive | None,
+        ignored: Iterable[str] = (),
+        split: str | None = None,
+    ) -> None:
         self.report = Report()
-        self.total = len(files)
         self._archive = archive
+        try:
+            self._depth, files = _below_split(files, _wrappers([file.parts for file in files]), split, self.report)
+        except GalleryError:
+            self.close()
+            raise
+        if archive is not None and (said := archive.encoding_note()):
+            self.report.notes.append(said)
+        if said := names.ignored_note(ignored):
+            self.report.notes.append(said)
+        self.total = len(files)
         self._stream = self._read(files, list(folders))
 
     def __next__(self) -> Entry:
@@ -136,17 +109,17 @@ class Entries(Iterator[Entry]):
 
     def close(self) -> None:
         """Let go of the archive; after the last entry it is done already."""
-        self._stream.close()
         if self._archive is not None:
             self._archive.close()
 
     def _read(self, files: Sequence[_File], folders: list[tuple[str, ...]]) -> Generator[Entry, None, None]:
-        depth = _wrappers([file.parts for file in files])
+        depth = self._depth
         filled = {file.parts[: depth + 1] for file in files if len(file.parts) > depth + 1}
+        above = {path[:depth] for path in filled}
         for folder in folders:
-            if len(folder) == depth + 1 and folder not in filled:
+            if len(folder) == depth + 1 and folder not in filled and (not depth or folder[:depth] in above):
                 self.report.skipped.append(Skipped(shown_name(folder[-1]), "the folder is empty"))
-        labels, names = _Labels(self.report), _Names()
+        labels, different = _Labels(self.report), _Names()
         for file in files:
             name = shown_name(file.parts[-1])
             try:
@@ -159,7 +132,7 @@ class Entries(Iterator[Entry]):
                 self.report.skipped.append(Skipped(name, data))
                 continue
             self.report.read += 1
-            yield Entry(label, names(label, name), data)
+            yield Entry(label, different(label, name), data)
 
 
 class _Labels:
@@ -207,18 +180,40 @@ def _wrappers(paths: Sequence[tuple[str, ...]]) -> int:
         depth += 1
 
 
-def _ignored(parts: Sequence[str]) -> bool:
-    return any(part.startswith(".") or part.casefold() in IGNORED for part in parts)
+def _below_split(files: Sequence[_File], depth: int, wanted: str | None, report: Report) -> tuple[int, Sequence[_File]]:
+    """(how many folders are above the classes, the files to read): of a data set in splits, those of one split."""
+    inside = [file for file in files if len(file.parts) > depth + 1]
+    folders = names.split_folders({file.parts[depth] for file in inside})
+    with_classes = {file.parts[depth] for file in inside if len(file.parts) > depth + 2}
+    if not with_classes.issuperset(folders.values()):  # "test" full of pictures is a class
+        folders = {}
+    if wanted is not None and (wanted := names.SPLITS.get(wanted.lower(), wanted)) not in folders:
+        there = f"choose one of {', '.join(sorted(folders))}" if folders else "leave split out"
+        raise GalleryError(f"there is no folder {shown_name(wanted)} of classes: {there}.")
+    if not folders:
+        return depth, files
+    split = wanted or next(name for name in ("train", "validation", "test") if name in folders)
+    others = [shown_name(folder) for name, folder in sorted(folders.items()) if name != split]
+    if others:
+        left = sum(file.parts[depth] != folders[split] for file in inside)
+        report.notes.append(
+            f"the classes are the folders in {shown_name(folders[split])}; "
+            f"{left} file{'s' if left > 1 else ''} in {' and '.join(others)} left out"
+        )
+    return depth + 1, [file for file in files if len(file.parts) <= depth + 1 or file.parts[depth] == folders[split]]
 
 
-def read_folder(path: str | os.PathLike[str]) -> Entries:
+def read_folder(path: str | os.PathLike[str], split: str | None = None) -> Entries:
     """The files below a folder, sub-folders as classes, in the order of their names; links are not followed.
 
-    Raises GalleryError when the folder is not there or holds too many files.
+    Folders train, val and test with classes in them are the splits of a data set: ``split`` names the one to read, by
+    default train, or else validation. Raises GalleryError when the folder or the split is not there, or holds too many
+    files.
     """
     root = Path(path)
     files: list[_File] = []
     folders: list[tuple[str, ...]] = []
+    ignored: list[str] = []
 
     def fail(error: OSError) -> None:
         raise GalleryError(f"{shown_name(root.name)} cannot be read ({error.strerror}): give the path of a folder.")
@@ -233,37 +228,43 @@ def read_folder(path: str | os.PathLike[str]) -> Entries:
             return f"it cannot be read ({error.strerror})"
         return data if len(data) <= limits.MAX_IMAGE_BYTES else _too_large()
 
-    for folder, below, names in os.walk(root, onerror=fail):
-        below[:] = sorted(name for name in below if not _ignored([name]))
+    def people(found: list[str], is_folder: bool) -> list[str]:
+        ignored.extend(name for name in found if names.litter(name, is_folder))
+        return sorted(name for name in found if not names.litter(name, is_folder))
+
+    for folder, below, found in os.walk(root, onerror=fail):
+        below[:] = people(below, is_folder=True)
         parts = Path(folder).relative_to(root).parts
         folders.append(parts)
-        kept = (name for name in sorted(names) if not _ignored([name]))
-        files.extend(_File((*parts, name), partial(load, os.path.join(folder, name))) for name in kept)
+        files.extend(_File((*parts, name), partial(load, os.path.join(folder, name))) for name in people(found, False))
         if len(files) > limits.MAX_ARCHIVE_ENTRIES:
             raise GalleryError(
                 f"{shown_name(root.name)} holds more than {limits.MAX_ARCHIVE_ENTRIES} files: give a folder with fewer."
             )
-    return Entries(files, folders, None)
+    return Entries(files, folders, None, ignored, split)
 
 
-def read_zip(source: bytes | str | os.PathLike[str]) -> Entries:
-    """The files of a zip, folders as classes; one folder around them all is looked through.
+def read_zip(source: bytes | str | os.PathLike[str], split: str | None = None) -> Entries:
+    """The files of a zip, folders as classes; one folder around them all is looked through; ``split`` as above.
 
     ``source`` is a path or the zip's bytes. Nothing is written to disk, and the bounds of ``limits`` hold for what is
-    really unpacked. Files that are merely too large or not files are skipped and reported. Raises ArchiveError, here or
-    while reading, when the zip is damaged, locked, packed in an unusual way, too large, or built to do harm.
+    really unpacked. Files that are merely too large, archives or not files are skipped and reported. Raises
+    ArchiveError, here or while reading, when the zip is damaged, locked, packed in an unusual way, too large, or built
+    to do harm.
     """
     archive = Archive(source)
     files: list[_File] = []
     folders: list[tuple[str, ...]] = []
+    ignored: list[str] = []
     for info in archive.infos:
         parts = archive.parts(info)
-        if parts and not _ignored(parts):
-            if info.filename.endswith(("/", "\\")):
-                folders.append(parts)
-            else:
-                files.append(_File(parts, partial(archive.load, info, limits.MAX_IMAGE_BYTES)))
-    return Entries(files, folders, archive)
+        if name := names.litter_in(parts, archive.is_folder(info)):
+            ignored.append(name)
+        elif parts and archive.is_folder(info):
+            folders.append(parts)
+        elif parts:
+            files.append(_File(parts, partial(archive.load, info, limits.MAX_IMAGE_BYTES)))
+    return Entries(files, folders, archive, ignored, split)
 
 
 def _too_large() -> str:
@@ -291,6 +292,22 @@ class _Guarded:
         return self._file.read(wanted)
 
 
+def _nested(parts: Sequence[str]) -> bool:
+    return parts[-1].casefold().endswith(NESTED)
+
+
+def _unicode_path(extra: bytes, name: bytes) -> str:
+    """The UTF-8 name that Info-ZIP and WinRAR write beside one in a code page; "" where there is none for ``name``."""
+    at = 0
+    while at + 4 <= len(extra):
+        kind, size = struct.unpack_from("<HH", extra, at)
+        body = extra[at + 4 : at + 4 + size]
+        if kind == 0x7075 and body[:1] == b"\x01" and body[1:5] == struct.pack("<I", zlib.crc32(name)):
+            return body[5:].decode("utf-8", "replace").partition("\0")[0]
+        at += 4 + size
+    return ""
+
+
 class Archive:
     """A zip judged on its table of contents, then unpacked entry by entry in memory, counting bytes and seconds."""
 
@@ -310,6 +327,7 @@ class Archive:
             with self._faults("its table of contents"):
                 self._zip = zipfile.ZipFile(cast(Any, _Guarded(self._file, size, self.shown)))
             self.infos = self._zip.infolist()
+            self._names, self._encoding = self._decoded()
             self._judge(self._zip.start_dir)
         except BaseException:
             self.close()
@@ -331,13 +349,17 @@ class Archive:
                 raise ArchiveError(f"{self.shown} is locked with a password ({name}): make it again without one.")
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise ArchiveError(f"{self.shown} is packed in an unusual way ({name}): make an ordinary zip.")
-            if parts and not _ignored(parts) and parts[-1].casefold().endswith(NESTED) and not info.is_dir():
-                raise ArchiveError(f"{self.shown} holds another archive ({name}): unpack that one first.")
             if info.header_offset < reached:
                 raise ArchiveError(f"{self.shown} holds files that overlap ({name}), as only a forged zip does.")
             reached = info.header_offset + 30 + info.compress_size
         if reached > end:
             raise ArchiveError(f"{self.shown} ends before its files do: it is incomplete, make or send it again.")
+        people = [self.parts(info) for info in self.infos if not self.is_folder(info)]
+        people = [parts for parts in people if parts and not names.litter_in(parts)]
+        if people and all(map(_nested, people)):
+            raise ArchiveError(
+                f"{self.shown} holds another archive ({shown_name('/'.join(people[0]))}): unpack that one first."
+            )
         sizes = (info.file_size for info in self.infos)
         if sum(size for size in sizes if size <= limits.MAX_IMAGE_BYTES) > limits.MAX_UNPACKED_BYTES:
             raise self._too_much()
@@ -346,31 +368,55 @@ class Archive:
         most = limits.MAX_UNPACKED_BYTES / limits.MIB
         return ArchiveError(f"{self.shown} unpacks to more than {most:g} MiB: {FEWER}.")
 
+    def _decoded(self) -> tuple[dict[zipfile.ZipInfo, str], str]:
+        """The names of all entries, and the encoding that those had to be read in that do not say theirs."""
+        said: dict[zipfile.ZipInfo, str] = {}
+        silent: dict[zipfile.ZipInfo, bytes] = {}
+        for info in self.infos:
+            name = info.orig_filename.partition("\0")[0]  # Python's own `filename` turns backslashes around on Windows
+            if info.flag_bits & 0x800:
+                said[info] = name
+            elif text := _unicode_path(info.extra, raw := name.encode("cp437", "surrogatepass")):
+                said[info] = text
+            else:
+                silent[info] = raw
+        texts, encoding = names.decode_names(list(silent.values()))
+        found = said | dict(zip(silent, texts, strict=True))
+        self._separators = "/" if any("/" in name for name in found.values()) else "/\\"  # of Windows' older packers
+        return {info: unicodedata.normalize("NFC", name) for info, name in found.items()}, encoding
+
+    def encoding_note(self) -> str:
+        """What to say about how the names were read; "" where the zip says it itself."""
+        if self._encoding == names.UNKNOWN:
+            return "the names of its files are in an unknown encoding and look wrong here: rename the classes"
+        said = f"the names of its files were read as {self._encoding}: rename classes that look wrong"
+        return said if self._encoding else ""
+
+    def is_folder(self, info: zipfile.ZipInfo) -> bool:
+        return self._names[info].endswith(tuple(self._separators))
+
     def parts(self, info: zipfile.ZipInfo) -> tuple[str, ...]:
         """The path of an entry, in NFC, refused when it points out of the archive."""
-        name = info.filename
-        if not info.flag_bits & 0x800:  # not said to be UTF-8, though most systems write just that
-            with suppress(UnicodeError):
-                name = name.encode("cp437").decode("utf-8")
-        name = unicodedata.normalize("NFC", name).replace("\\", "/")
-        parts = tuple(part for part in name.split("/") if part not in ("", "."))
-        if name.startswith("/") or ".." in parts or re.match(r"[A-Za-z]:/", name):
+        name = self._names[info]
+        if name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name) or re.match(r"[A-Za-z]:[/\\]", name):
             raise ArchiveError(
                 f"{self.shown} holds a file that points outside of it ({shown_name(name)}): make it again."
             )
-        return parts
+        return tuple(part for part in re.split(f"[{re.escape(self._separators)}]", name) if part not in ("", "."))
 
     def load(self, info: zipfile.ZipInfo, most: int) -> bytes | str:
         """The bytes of an entry, or why it is left out."""
         if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
             return "a link or a device, not a file"
+        if _nested(self.parts(info)):
+            return "another archive: unpack it first"
         if info.file_size > most:
             return f"larger than {most / limits.MIB:g} MiB"
         if info.file_size > max(SPARED_BYTES, limits.MAX_COMPRESSION_RATIO * info.compress_size):
             return f"it unpacks to more than {limits.MAX_COMPRESSION_RATIO} times its size"
         started = time.monotonic()
         pieces = []
-        with self._faults(shown_name(info.filename)), self._zip.open(info) as stream:
+        with self._faults(shown_name(self._names[info])), self._zip.open(info) as stream:
             while piece := stream.read(2**18):  # never more than the table of contents said: zipfile stops there
                 pieces.append(piece)
                 self._unpacked += len(piece)

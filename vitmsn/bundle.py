@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from vitmsn import limits
-from vitmsn.archive import Archive, shown_name
+from vitmsn.archive import Archive
 from vitmsn.errors import GalleryError, ImageError
 from vitmsn.gallery import PIXELS, Example, Gallery, Progress, check_room, encoded
 from vitmsn.image import decode
+from vitmsn.names import shown_name
 
 if TYPE_CHECKING:
     from vitmsn.encoder import Encoder

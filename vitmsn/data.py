@@ -26,6 +26,7 @@ import torch
 from vitmsn import limits
 from vitmsn.errors import DataError, ImageError
 from vitmsn.image import ViTMSNImageProcessor, decode
+from vitmsn.names import SPLITS, litter, litter_in, split_folders
 
 UNLABELLED = -1  # in ``DataSet.labels``; a record says ``None``
 
@@ -160,12 +161,6 @@ def to_uint8(
 
 # -- Splits -----------------------------------------------------------------------------------------------------------
 
-_SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
-}
-
 
 def _choose(splits: Sequence[str], wanted: str | None, text: str) -> str:
     there = ", ".join(sorted(splits))
@@ -173,7 +168,7 @@ def _choose(splits: Sequence[str], wanted: str | None, text: str) -> str:
         if "train" not in splits and len(splits) > 1:
             raise DataError(f"{text} has the splits {there}: say which with split=.")
         return "train" if "train" in splits else splits[0]
-    wanted = _SPLITS.get(wanted.lower(), wanted)
+    wanted = SPLITS.get(wanted.lower(), wanted)
     if wanted not in splits:
         raise DataError(f"{text} has no split {wanted!r}: choose one of {there}.")
     return wanted
@@ -186,19 +181,22 @@ _EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif"
 
 def _open_folder(root: Path, text: str, split: str | None) -> DataSet:
     folders = _visible_folders(root)
-    splits = {_SPLITS[folder.name.lower()]: folder for folder in folders if folder.name.lower() in _SPLITS}
-    if folders and len(splits) == len(folders) and all(_visible_folders(folder) for folder in folders):
-        root = splits[_choose(list(splits), split, text)]
+    skipped: list[str] = []
+    filled = [folder for folder in folders if any(folder.iterdir())]
+    found = split_folders([folder.name for folder in filled])
+    if found and all(_visible_folders(folder) for folder in filled):
+        chosen = _choose(list(found), split, text)
+        skipped += [f"{found[other]}: the split {chosen} was chosen" for other in sorted(found) if other != chosen]
+        root = root / found[chosen]
         folders = _visible_folders(root)
     elif split is not None:
         raise DataError(f"{text} has no splits (folders named train, validation or test): leave split out.")
 
-    skipped: list[str] = []
     pictures: dict[str, list[str]] = {}  # top folder -> paths below the root
     for name in _files(root):
         top, *below = name.split("/")
-        if any(part.startswith((".", "__MACOSX")) for part in (top, *below)):
-            skipped.append(f"{name}: hidden")
+        if litter_in((top, *below)):
+            skipped.append(f"{name}: hidden, or of a system")
         elif os.path.splitext(name)[1].lower() not in _EXTENSIONS:
             skipped.append(f"{name}: not a picture by its name")
         else:
@@ -217,7 +215,7 @@ def _open_folder(root: Path, text: str, split: str | None) -> DataSet:
 
 
 def _visible_folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith((".", "__MACOSX")))
+    return sorted(path for path in root.iterdir() if path.is_dir() and not litter(path.name, is_folder=True))
 
 
 def _files(root: Path) -> list[str]:
@@ -258,7 +256,7 @@ def _open_parquet(paths: list[Path], text: str, split: str | None) -> DataSet:
     splits: dict[str, list[str]] = {}
     for path in paths:
         words = re.split(r"[^a-z]+", f"{path.parent.name}/{path.stem}".lower())
-        name = next((_SPLITS[word] for word in reversed(words) if word in _SPLITS), "train")
+        name = next((SPLITS[word] for word in reversed(words) if word in SPLITS), "train")
         splits.setdefault(name, []).append(str(path))
     files = splits[_choose(list(splits), split, text)]
 

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitmsn import limits
-from vitmsn.archive import Entries, Entry, Skipped, clean_name, name_key, shown_name
+from vitmsn.archive import Entries, Entry, Skipped
 from vitmsn.errors import GalleryError, ImageError
 from vitmsn.image import Picture, decode
+from vitmsn.names import clean_name, name_key, shown_name
 
 if TYPE_CHECKING:
     from vitmsn.encoder import Encoder
@@ -82,10 +83,11 @@ class Example:
 
 @dataclass(frozen=True)
 class Added:
-    """What became of pictures that were sent: the ids they got, and those left out."""
+    """What became of pictures that were sent: the ids they got, those left out, and what else there is to say."""
 
     ids: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Gallery:
@@ -288,8 +290,8 @@ class Gallery:
         """Decode, embed and add the entries of a folder or an archive, some dozens at a time.
 
         Left out, and said: what ``entries`` skipped, files that are no pictures, pictures outside all class folders or
-        here already, and what comes when the gallery is full. A fault on the way raises;
-        what was added until then stays.
+        here already, and what comes when the gallery is full; ``notes`` are those of ``entries``. A fault on the way
+        raises; what was added until then stays.
         """
         self.check_model(encoder)
         ids: list[str] = []
@@ -315,9 +317,11 @@ class Gallery:
                 if len(chunk) >= CHUNK or sum(math.prod(picture.rgb.size) for _, picture in chunk) > CHUNK_PIXELS:
                     flush()
             flush()
+        notes: tuple[str, ...] = ()
         if isinstance(entries, Entries):
             skipped[:0] = entries.report.skipped
-        return Added(tuple(ids), tuple(skipped))
+            notes = tuple(entries.report.notes)
+        return Added(tuple(ids), tuple(skipped), notes)
 
     def _place(self, entry: Entry, waiting: int) -> str:
         """The class of an entry, if there is room for it."""

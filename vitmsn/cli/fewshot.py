@@ -51,6 +51,8 @@ def fewshot_train(options: Options) -> Answer:
     gallery.settings = {name: getattr(options, name) for name in ("method", "k", "temperature", "caution")}
     read = read_folder if Path(options.examples).is_dir() else read_zip
     added = gallery.extend(read(options.examples), encoder, Bar("examples"))
+    for note in added.notes:
+        say(note)
     for skipped in added.skipped:
         say(f"skipped {skipped.name}: {skipped.reason}")
     lesson = _lesson(gallery, encoder, options.caution)
@@ -77,7 +79,7 @@ def fewshot_train(options: Options) -> Answer:
     left_out["accuracy"] = round(judged.accuracy, 6) if judged.total else None
     data = {"model": encoder.name, "method": lesson.method, "classes": classes, "leave_one_out": left_out}
     data |= {"said": lines, "out": options.out, "checkpoint": options.checkpoint}
-    data |= {"skipped": [{"file": one.name, "reason": one.reason} for one in added.skipped]}
+    data |= {"skipped": [{"file": one.name, "reason": one.reason} for one in added.skipped], "notes": [*added.notes]}
     right = ["" if share is None else percent(share) for share in shares]
     rows = list(zip(judged.classes, counts, right, strict=True))
     return Answer(data, ("class", "examples", "right when left out"), rows, lines)

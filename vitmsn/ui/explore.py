@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image
 
 from vitmsn import archive, draw, image, limits, projection
-from vitmsn.archive import clean_name
 from vitmsn.encoder import Encoder
 from vitmsn.errors import FewShotError, ImageError, InputError
 from vitmsn.gallery import Example
+from vitmsn.names import clean_name
 from vitmsn.ui import board, parts
 from vitmsn.ui.page import App, whole
 from vitmsn.ui.state import Call
@@ -343,10 +343,14 @@ def map(call: Call, images_zip: str, method: str = "pca") -> tuple[Image.Image, 
                 chunk.clear()
                 call.progress(len(names), entries.total)
         refused += [{"file": skip.name, "reason": skip.reason} for skip in entries.report.skipped]
+        notes = list(entries.report.notes)
     if chunk:
         rows.append(encoder.embed(chunk))
     if len(names) < 2:
-        raise InputError(f"{board.many(len(names), 'picture')} came out of the zip; a map needs at least two.")
+        left_out = f" Left out: {refused[0]['file']} ({refused[0]['reason'].rstrip('.')})." if refused else ""
+        raise InputError(
+            f"{board.many(len(names), 'picture')} came out of the zip; a map needs at least two.{left_out}"
+        )
     X = _unit(np.concatenate(rows), None)
     if method == "umap":
         points = projection.umap(X, progress=lambda done, total: call.progress(done, total, SLOW))
@@ -358,7 +362,7 @@ def map(call: Call, images_zip: str, method: str = "pca") -> tuple[Image.Image, 
         {"file": name, "label": label, "x": float(x), "y": float(y)}
         for (name, label), (x, y) in zip(names, points.tolist(), strict=True)
     ]
-    return drawn, {"model": call.tuned_name, "method": method, "points": found, "refused": refused}
+    return drawn, {"model": call.tuned_name, "method": method, "points": found, "refused": refused, "notes": notes}
 
 
 # ----------------------------------------------------------------------------------------------------------------- tab

@@ -94,7 +94,7 @@ def unzip(call: Call, path: str | None, *settings: Any) -> tuple[Any, ...]:
     entries = archive.read_zip(path)
     with opened(call) as (studio, encoder):
         added = studio.unpack(encoder, entries, call.progress)
-        call.message = _words(added, [], entries.report.notes)
+        call.message = _words(added, [], added.notes)
         return *[gr.skip()] * len(settings), *answer(call, *settings)
 
 
@@ -283,7 +283,11 @@ def few_shot(
     else:
         support = gallery.Gallery(encoder)
         added = support.extend(archive.read_zip(support_zip), encoder, call.progress)
-    lesson = learn(support, encoder.feature_mean, method, k)
+    try:
+        lesson = learn(support, encoder.feature_mean, method, k)
+    except FewShotError as error:
+        left_out = _words(added, [], added.notes)
+        raise FewShotError(f"{error} Of the zip: {left_out}" if left_out else str(error)) from None
     pictures: list[Picture] = []
     refused = [{"file": skip.name, "reason": skip.reason} for skip in added.skipped]
     for path in paths:
@@ -309,6 +313,7 @@ def few_shot(
         },
         "predictions": [_plain(lesson, picture.name, one) for picture, one in zip(pictures, said, strict=True)],
         "refused": refused,
+        "notes": list(added.notes),
     }
 
 

@@ -16,12 +16,13 @@ import numpy as np
 from PIL import Image
 
 from vitmsn import fewshot, limits
-from vitmsn.archive import Entries, Skipped, clean_name
+from vitmsn.archive import Entries, Skipped
 from vitmsn.encoder import Encoder
 from vitmsn.errors import GalleryError, InputError
 from vitmsn.fewshot import Lesson
 from vitmsn.gallery import Added, Example, Gallery
 from vitmsn.image import Picture
+from vitmsn.names import clean_name, name_key
 from vitmsn.ui import examples, parts
 from vitmsn.ui.state import Call
 
@@ -191,7 +192,7 @@ class Studio:
         words = f"added the class {label}"
         if words == self.undo:
             return  # said twice, by a double click
-        if any(label.casefold() == known.casefold() for known in self.gallery.classes):
+        if any(name_key(label) == name_key(known) for known in self.gallery.classes):
             raise GalleryError(f"There is a class {label} already: choose another name.")
         blank = next((known for known in BLANK if self.gallery.counts.get(known) == 0), None)
         with self.change(words) as gallery:
