@@ -1,7 +1,7 @@
 """What masking costs, saves and teaches: the tables of docs/masking.md.
 
     python -m benchmarks.masking cost          a training step's time and memory against the tokens kept; two minutes
-    python -m benchmarks.masking similarity    what hiding leaves of the embedding, plain and centred; half a minute
+    python -m benchmarks.masking similarity    what hiding leaves of the embedding, plain and centered; half a minute
     python -m benchmarks.masking learning      digits learned with and without it, at equal processor time; ten minutes
 
 Cost: ViT-S/16 at 224 pixels, the random view of a step alone, forward and backward, float32. Time should fall a little
@@ -169,14 +169,14 @@ def similarity() -> None:
     encoder = Encoder.from_pretrained(None)
     grid = encoder.model.config.grid
     pictures = [example.picture for example in examples.photographs()]
-    print("| kind | hidden | plain | least | centred | least |")
+    print("| kind | hidden | plain | least | centered | least |")
     print("|---|---|---|---|---|---|")
     for draw in (masking.random_mask, masking.focal_mask, masking.block_mask):
         for ratio in RATIOS[1:]:
             kept = [draw(grid, ratio, torch.Generator().manual_seed(seed))[0].numpy() for seed in range(4)]
             found = [robustness.views(encoder, picture, np.stack(kept)) for picture in pictures]
             plain = np.stack([views.similarity for views in found])
-            around = np.stack([views.centred for views in found if views.centred is not None])
+            around = np.stack([views.centered for views in found if views.centered is not None])
             print(
                 f"| {draw.__name__.split('_')[0]} | {ratio} | {plain.mean():.3f} | {plain.min():.3f} | "
                 f"{around.mean():.2f} | {around.min():.2f} |"

@@ -149,7 +149,7 @@ def test_looking_and_hiding_are_the_library(client: Client, encoder: Encoder, ph
     _, decided = client.predict(image=file, api_name="/mask_search")
     assert decided["answer"] == encoder.classify(photographs[0])[0].labels[0] and decided["keeps"]
     curve = client.predict(image=file, seeds=1, api_name="/mask_curve")
-    assert len(curve["hidden"]) == 20 and curve["kept"][0] == 64
+    assert len(curve["mask_ratio"]) == 20 and curve["kept"][0] == 64
 
 
 def test_thirty_hostile_files_get_a_message_each_and_the_app_goes_on(

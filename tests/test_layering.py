@@ -60,7 +60,12 @@ ALLOWED: dict[str, set[str]] = {
     "data": {"errors", "limits", "image", "names"},
     "attention": {"errors", "model"},
     "relevance": {"errors", "attention", "model"},
-    "robustness": {"errors", "image", "encoder", "attention"},
+    "robustness.prediction": {"errors", "encoder"},
+    "robustness.masked_views": {"image", "encoder", "robustness.prediction"},
+    "robustness.deciding_patches": {
+        *("errors", "image", "encoder", "attention", "robustness.prediction", "robustness.masked_views"),
+    },
+    "robustness": {"robustness.prediction", "robustness.masked_views", "robustness.deciding_patches"},
     "look": {"errors", "image", "model", "encoder", "attention", "relevance", "robustness"},
     "encoder": {"errors", "limits", "config", "checkpoint", "model", "image", "masking"},
     "archive": {"errors", "limits", "names"},

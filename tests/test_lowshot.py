@@ -195,7 +195,7 @@ def test_too_few_pictures_for_the_shots() -> None:
 
 
 @pytest.mark.parametrize(("centering", "axis"), [("row", 1), ("data", 0)])
-def test_rows_are_centred_and_of_length_one(centering: str, axis: int) -> None:
+def test_rows_are_centered_and_of_length_one(centering: str, axis: int) -> None:
     train, test = torch.randn(9, 5) + 3, torch.randn(4, 5) + 3
     ready, other = lowshot.prepare(train, test, centering)
     torch.testing.assert_close(other.norm(dim=1), torch.ones(4))

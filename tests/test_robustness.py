@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from pathlib import Path
 
@@ -119,39 +120,39 @@ def test_a_model_without_heads_still_has_similarities(picture: Picture, tmp_path
     assert found.similarity.shape == (1,) and found.same is None and found.cross_entropy is None
 
 
-def test_centred_is_the_cosine_around_the_models_mean(tmp_path: Path, picture: Picture) -> None:
+def test_centered_is_the_cosine_around_the_models_mean(tmp_path: Path, picture: Picture) -> None:
     mean = torch.randn(16, generator=torch.Generator().manual_seed(1))
     encoder = make(tmp_path / "mean", mean=mean)
     kept = np.stack([sample(0.5, seed) for seed in range(3)])
     found = robustness.views(encoder, picture, kept)
-    assert found.centred is not None and found.centred.shape == (3,)
+    assert found.centered is not None and found.centered.shape == (3,)
     full, around = encoder.embed(picture)[0], mean.numpy()
     for number, row in enumerate(kept):
         one, two = full - around, encoder.embed(picture, keep_indices=row)[0] - around
         expected = one @ two / np.linalg.norm(one) / np.linalg.norm(two)
-        assert found.centred[number] == pytest.approx(expected, abs=1e-5)
+        assert found.centered[number] == pytest.approx(expected, abs=1e-5)
     assert found.others == pytest.approx(float(full @ around / (full @ full)), abs=1e-5)
-    assert abs(found.centred - found.similarity).max() > 0.01, "the mean counts"
+    assert abs(found.centered - found.similarity).max() > 0.01, "the mean counts"
 
 
 def test_what_other_pictures_have_is_what_they_have(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Embeddings with much in common: plain cosines near 1, centred ones 0 on average, foretold from the mean alone."""
+    """Embeddings with much in common: plain cosines near 1, centered ones 0 on average, known from the mean alone."""
     rows = np.random.default_rng(0).normal(size=(400, 16)) + np.r_[16, np.zeros(15)]
     rows = np.float32(rows / np.linalg.norm(rows, axis=1, keepdims=True))
     monkeypatch.setattr(encoder, "feature_mean", rows.mean(0))
     for place in (0, 1):
         one, rest = rows[place : place + 1], np.delete(rows, place, axis=0)
         assert robustness.others(encoder, one) == pytest.approx(robustness.cosine(one, rest).mean(), abs=0.005)
-        centred = robustness.centred(encoder, one, rest)
-        assert centred is not None and abs(centred.mean()) < 0.02 and robustness.cosine(one, rest).mean() > 0.9
+        centered = robustness.centered(encoder, one, rest)
+        assert centered is not None and abs(centered.mean()) < 0.02 and robustness.cosine(one, rest).mean() > 0.9
 
 
 def test_without_a_feature_mean_there_is_nothing_to_centre_on(encoder: Encoder, picture: Picture) -> None:
     assert encoder.feature_mean is None
     full = encoder.embed(picture)
-    assert robustness.centred(encoder, full, full) is None and robustness.others(encoder, full) is None
+    assert robustness.centered(encoder, full, full) is None and robustness.others(encoder, full) is None
     found = robustness.views(encoder, picture, sample(0.5, 0)[None])
-    assert found.centred is None and found.others is None and found.similarity.shape == (1,)
+    assert found.centered is None and found.others is None and found.similarity.shape == (1,)
 
 
 def test_the_curve_has_a_point_for_every_ratio_as_it_comes(
@@ -169,6 +170,56 @@ def test_the_curve_has_a_point_for_every_ratio_as_it_comes(
     assert rest[9].views.similarity[1] == pytest.approx(
         robustness.views(encoder, picture, sample(0.5, 1)[None]).similarity[0], abs=1e-5
     )
+
+
+# One masked view, and results as JSON
+
+
+def test_a_comparison_has_what_each_function_says(tmp_path: Path, picture: Picture) -> None:
+    encoder = make(tmp_path / "mean", mean=torch.ones(16))
+    keep = sample(0.5, 0)
+    found = robustness.compare(encoder, picture, keep, top_k=2, timed=True)
+    full, masked = encoder.embed(picture), encoder.embed(picture, keep_indices=keep)
+    np.testing.assert_array_equal(found.keep_indices, keep)
+    assert (found.count, found.total, found.kept.shape) == (len(keep), 9, (3, 3))
+    assert found.similarity == robustness.cosine(full, masked)[0]
+    assert found.centered == robustness.centered(encoder, full, masked)[0]  # type: ignore[index]
+    assert found.before is not None and found.after is not None
+    assert found.before.labels == encoder.classify(picture, top_k=2)[0].labels
+    expected = encoder.classify(picture, top_k=2, keep_indices=keep)[0]
+    assert found.after.labels == expected.labels
+    assert found.after.probabilities == pytest.approx(expected.probabilities, rel=1e-4)
+    told = found.to_dict()
+    assert json.loads(json.dumps(told)) == told
+    assert told["similarity"] == pytest.approx(found.similarity, abs=1e-6)
+    assert told["top_after"] == found.after.top() and len(told["top_after"]) == 2
+    assert told["cross_entropy_least"] <= told["cross_entropy"] and told["milliseconds_masked"] > 0
+    shown = told["prototypes"]
+    assert shown[0]["full"] == max(one["full"] for one in shown)
+    assert {one["prototype"] for one in shown} <= set(range(1, 6))
+
+
+def test_a_comparison_says_null_where_the_model_cannot_tell(picture: Picture, tmp_path: Path) -> None:
+    told = robustness.compare(make(tmp_path / "none", False, False), picture, [0, 4]).to_dict()
+    known = ("kept", "total", "similarity")
+    assert [name for name, value in told.items() if value is not None] == list(known)
+    assert (told["kept"], told["total"]) == (2, 9)
+
+
+def test_results_are_plain_json(encoder: Encoder, picture: Picture) -> None:
+    points = list(robustness.curve(encoder, picture, sample, ratios=(0.0, 0.5), seeds=(0, 1)))
+    curve = robustness.MaskCurve(points).to_dict()
+    assert json.loads(json.dumps(curve)) == curve
+    assert curve["mask_ratio"] == [0, 0.5] and np.shape(curve["similarity"]) == (2, 2)
+    assert curve["answer_kept"][0] == [True, True] and curve["similarity_centered"] == [None, None]
+    views = robustness.views(encoder, picture, np.stack([sample(0.5, seed) for seed in range(3)])).to_dict()
+    assert json.loads(json.dumps(views)) == views
+    assert views["draws"] == 3 and views["similarity_least"] <= views["similarity_mean"]
+    found = robustness.search(encoder, picture)
+    told = found.to_dict()
+    assert json.loads(json.dumps(told)) == told
+    assert [(row - 1) * 3 + column - 1 for row, column in told["keeps"]] == found.keep.tolist()
+    assert told["patches"] == 9 and told["changes_to"] == found.changes_to
 
 
 # Hide until it changes its mind

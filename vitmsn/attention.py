@@ -137,8 +137,8 @@ def components(tokens: ViTMSNOutput, count: int = 3, layer: int | None = None) -
     patches = _patch_tokens(tokens, layer).double()
     if not 1 <= count <= min(patches.shape[1:]):
         raise InputError(f"count is {count}; these tokens have from 1 to {min(patches.shape[1:])} components.")
-    centred = patches - patches.mean(1, keepdim=True)
-    left, size, _ = torch.linalg.svd(centred, full_matrices=False)  # (B, K, r), (B, r)
+    centered = patches - patches.mean(1, keepdim=True)
+    left, size, _ = torch.linalg.svd(centered, full_matrices=False)  # (B, K, r), (B, r)
     scores = left[..., :count] * size[:, None, :count]
     largest = scores.gather(1, scores.abs().argmax(1, keepdim=True))
     shares = size.square() / size.square().sum(-1, keepdim=True).clamp_min(torch.finfo(size.dtype).tiny)

@@ -54,6 +54,22 @@ class Classification:
     kind: str | None = None
     kind_probability: float = 0.0
 
+    def top(self) -> list[dict[str, Any]]:
+        """The classes as plain JSON: [{"label", "probability"}, ...], best first."""
+        pairs = zip(self.labels, self.probabilities, strict=True)
+        return [{"label": label, "probability": round(share, 6)} for label, share in pairs]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON, the same on the page, over the API and on the command line."""
+        kind_probability = None if self.kind is None else round(self.kind_probability, 6)
+        return {
+            "labels": self.top(),
+            "sure": self.sure,
+            "kind": self.kind,
+            "kind_probability": kind_probability,
+            "sentence": self.sentence(),
+        }
+
     def sentence(self) -> str:
         """The answer in words."""
         first = f"{self.labels[0]}, {_percent(self.probabilities[0])}"

@@ -3,7 +3,7 @@
     pictures -> features, once -> kNN | linear probe | a few labels a class -> Report
 
 The low-shot protocol is that of MSN (arXiv 2204.07141, section 5, and its original code): each row of features is
-centred on its own mean and scaled to length 1, then a multinomial logistic regression without intercept is fitted with
+centered on its own mean and scaled to length 1, then a multinomial logistic regression without intercept is fitted with
 the penalty lambda / n, lambda = .0025. The original takes the CLS token before the final LayerNorm; users of
 transformers take it after. Both are offered, by name, and raw pixels to compare with.
 
@@ -167,7 +167,7 @@ def knn_accuracy(
 ) -> float:
     """Accuracy of a vote of the ``k`` nearest training rows, each with weight exp(cosine / temperature).
 
-    Rows are centred on the training mean and scaled to length 1. Computed in blocks: 100,000 x 5,000 rows take some
+    Rows are centered on the training mean and scaled to length 1. Computed in blocks: 100,000 x 5,000 rows take some
     100 MB beside the rows themselves.
     """
     if k < 1 or not temperature > 0:
@@ -342,7 +342,7 @@ CENTERINGS = ("row", "data")
 
 
 def prepare(train: Tensor, test: Tensor, centering: str = "row") -> tuple[Tensor, Tensor]:
-    """Rows of length 1, each centred on its own mean ("row", as in the original) or on the training rows' ("data")."""
+    """Rows of length 1, each centered on its own mean ("row", as in the original) or on the training rows' ("data")."""
     if centering not in CENTERINGS:
         raise InputError(f"There is no centering {centering!r}; choose one of {', '.join(CENTERINGS)}.")
     if centering == "row":

@@ -34,13 +34,13 @@ def masking(visit: Callable[..., Page]) -> Page:
 
 def test_opens_with_an_answer(masking: Page) -> None:
     expect(said(masking)).to_contain_text(
-        re.compile(r"the embedding stays [\d.]+ similar \(centred -?[\d.]+\); it took [\d.]+ ms instead of")
+        re.compile(r"the embedding stays [\d.]+ similar \(centered -?[\d.]+\); it took [\d.]+ ms instead of")
     )
     expect(shown(masking)).to_have_attribute("alt", "Random mask: 19 of 64 patches are left")
     figures = masking.locator(".msn-figures")
     expect(figures).to_contain_text("19 of 64")
     expect(figures).to_contain_text("cosine similarity to the full view")
-    expect(figures).to_contain_text("the same, centred")
+    expect(figures).to_contain_text("the same, centered")
     expect(masking.get_by_text("To compare: two different pictures are about").first).to_be_visible()
     expect(
         masking.get_by_role("img", name="Similarity to the full view over the share of patches hidden")

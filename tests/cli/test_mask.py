@@ -47,7 +47,7 @@ def test_the_similarity_of_a_mask(run: Run, model: str, pictures: Path) -> None:
     assert found["similarity"] == pytest.approx(expected, abs=1e-3)
 
 
-def test_beside_it_stands_the_centred_one_and_what_to_compare_with(
+def test_beside_it_stands_the_centered_one_and_what_to_compare_with(
     run: Run, model: str, pictures: Path, tmp_path: Path
 ) -> None:
     kept, file = tmp_path / "model", pictures / "blue" / "0.png"
@@ -60,19 +60,20 @@ def test_beside_it_stands_the_centred_one_and_what_to_compare_with(
     full, masked = encoder.embed(file)[0], encoder.embed(file, keep_indices=[3, 7, 11, 15])[0]
     one, two = full - around, masked - around
     expected = float(one @ two / np.linalg.norm(one) / np.linalg.norm(two))
-    assert found["similarity_centred"] == pytest.approx(expected, abs=1e-3)
-    assert found["similarity_centred_mean"] == found["similarity_centred_least"] == found["similarity_centred"]
+    assert found["similarity_centered"] == pytest.approx(expected, abs=1e-3)
+    assert found["similarity_centered_mean"] == found["similarity_centered_least"] == found["similarity_centered"]
     other = float(full @ around / (full @ full))
     assert found["similarity_others"] == pytest.approx(other, abs=1e-3)
     said = run(*how)
-    assert "centred" in said and f"a similarity of about {other:.2f}, and centred (without the mean) about 0" in said
+    assert "centered" in said and f"a similarity of about {other:.2f}, and centered on the feature mean about 0" in said
     [curve] = run.json("mask", file, "--model", kept, "--curve", "--draws", 2)["pictures"]
-    assert np.shape(curve["similarity_centred"]) == (20, 2) and curve["similarity_others"] == found["similarity_others"]
+    assert np.shape(curve["similarity_centered"]) == (20, 2)
+    assert curve["similarity_others"] == found["similarity_others"]
     (kept / checkpoint.FEATURE_MEAN).unlink()
     [found] = run.json(*how)["pictures"]
-    assert found["similarity_centred"] is None and found["similarity_others"] is None
-    assert "carries no mean embedding" in run(*how)
-    assert "carries no mean embedding" in run("mask", file, "--model", kept, "--curve", "--draws", 1)
+    assert found["similarity_centered"] is None and found["similarity_others"] is None
+    assert "has no feature mean" in run(*how)
+    assert "has no feature mean" in run("mask", file, "--model", kept, "--curve", "--draws", 1)
 
 
 def test_how_robust_a_picture_is_over_draws(run: Run, model: str, pictures: Path) -> None:
@@ -90,7 +91,7 @@ def test_how_robust_a_picture_is_over_draws(run: Run, model: str, pictures: Path
 def test_the_curve(run: Run, model: str, pictures: Path, tmp_path: Path) -> None:
     file, out = pictures / "blue" / "0.png", tmp_path / "curve.png"
     [found] = run.json("mask", file, "--model", model, "--curve", "--draws", 2, "--out", out)["pictures"]
-    assert found["hidden"][0] == 0 and found["hidden"][-1] == 0.95 and np.shape(found["similarity"]) == (20, 2)
+    assert found["mask_ratio"][0] == 0 and found["mask_ratio"][-1] == 0.95 and np.shape(found["similarity"]) == (20, 2)
     assert found["similarity"][0] == pytest.approx([1, 1]) and np.shape(found["cross_entropy"]) == (20, 2)
     assert size_of(out)[0] > 400
 

@@ -75,8 +75,8 @@ def test_pictures_without_labels_cannot_be_counted(data: Data) -> None:
 def test_the_plane_is_that_of_largest_variance_and_keeps_its_scale() -> None:
     rows = np.random.default_rng(0).normal(size=(50, 5)) * [5, 3, 1, 1, 1]
     points = plane(rows)
-    centred = rows - rows.mean(0)
-    assert (points**2).sum() == pytest.approx((np.linalg.svd(centred, compute_uv=False)[:2] ** 2).sum())
+    centered = rows - rows.mean(0)
+    assert (points**2).sum() == pytest.approx((np.linalg.svd(centered, compute_uv=False)[:2] ** 2).sum())
     np.testing.assert_allclose(plane(np.ones((50, 5))), 0, atol=1e-12)
 
 

@@ -35,8 +35,8 @@ def test_a_similarity_has_the_digits_that_tell_it_from_one(value: float, said: s
 
 def test_every_point_is_a_view_of_this_picture(tiny: Encoder, call: Callable[..., Call]) -> None:
     picture = call().picture
-    found, centred = curve.measure(tiny, picture, sample, cost=1)
-    assert centred is None
+    found, centered = curve.measure(tiny, picture, sample, cost=1)
+    assert centered is None
     assert tuple(found) == curve.RATIOS and all(len(values) == curve.SEEDS for values in found.values())
     full = tiny.embed(picture)
     for ratio, seed in ((10, 0), (70, 3)):
@@ -59,19 +59,20 @@ def test_other_pictures_are_less_similar_than_the_picture_itself(tiny: Encoder, 
 
 def test_around_the_models_mean(tiny: Encoder, call: Callable[..., Call], mean: np.ndarray) -> None:
     picture = call().picture
-    plain, centred = curve.measure(tiny, picture, sample, cost=1)
-    assert centred is not None and tuple(centred) == tuple(plain)
+    plain, centered = curve.measure(tiny, picture, sample, cost=1)
+    assert centered is not None and tuple(centered) == tuple(plain)
     full, view = tiny.embed(picture), tiny.embed(picture, keep_indices=sample(70, 3))
-    assert centred[70][3] == pytest.approx(robustness.cosine(full - mean, view - mean)[0], abs=1e-5)
+    assert centered[70][3] == pytest.approx(robustness.cosine(full - mean, view - mean)[0], abs=1e-5)
     known = robustness.others(tiny, full)
     assert known is not None and curve.others(tiny, picture, cost=10_000) == known, "it costs nothing"
 
 
-def test_a_similarity_stands_beside_the_centred_one() -> None:
-    assert curve.alike(0.9969, None) == "0.997 similar" and curve.alike(0.9969, 0.944) == "0.997 similar (centred 0.94)"
-    assert "0.95 similar, and centred about 0." in curve.worth("tiny", 0.951, True)
+def test_a_similarity_stands_beside_the_centered_one() -> None:
+    assert curve.alike(0.9969, None) == "0.997 similar"
+    assert curve.alike(0.9969, 0.944) == "0.997 similar (centered 0.94)"
+    assert "0.95 similar, and centered about 0." in curve.worth("tiny", 0.951, True)
     said = curve.worth("tiny", 0.951, False)
-    assert "0.95 similar. tiny carries no mean embedding" in said and "and centred" not in said
+    assert "0.95 similar. tiny carries no mean embedding" in said and "and centered" not in said
     assert curve.worth("tiny", None, False).startswith("tiny carries no mean embedding")
 
 
@@ -88,11 +89,11 @@ def test_both_curves_are_drawn_on_one_axis_down_to_zero() -> None:
 
     assert [value(y) for y in dots] == pytest.approx([0.8, 0.4, 0.98, 0.96], abs=0.01)
     assert [value(y) for y in rings] == pytest.approx([0.6, 0.97], abs=0.01)
-    names = {name: float(y) for y, name in re.findall(r'y="([\d.]+)">(plain|centred)<', html)}
-    assert names["centred"] - names["plain"] >= 14, "the names of the lines do not lie on each other"
-    assert "plain: 1.00 at 0 %; 0.98 at 50 %; 0.96 at 90 %; this view 0.97 at 70 %; centred: 1.00 at 0 %" in html
+    names = {name: float(y) for y, name in re.findall(r'y="([\d.]+)">(plain|centered)<', html)}
+    assert names["centered"] - names["plain"] >= 14, "the names of the lines do not lie on each other"
+    assert "plain: 1.00 at 0 %; 0.98 at 50 %; 0.96 at 90 %; this view 0.97 at 70 %; centered: 1.00 at 0 %" in html
     near = curve.chart({90: [0.99]}, (70, 0.99), "random", 0.95, ({90: [0.97]}, 0.98))
-    low, high = (float(y) for y in re.findall(r'y="([\d.]+)">(?:plain|centred)<', near))
+    low, high = (float(y) for y in re.findall(r'y="([\d.]+)">(?:plain|centered)<', near))
     assert low - high >= 14 and high > 0
 
 

@@ -30,17 +30,17 @@ def test_each_mask_is_a_button_with_what_it_does(call: Callable[..., Call]) -> N
 def test_a_model_without_a_head_has_similarities_only(call: Callable[..., Call]) -> None:
     encoder, picture = call(RANDOM).encoder, call().picture
     html = masks.strip(encoder, "random weights", picture, lambda seed: kept_grid(Ask("random", 50, seed), (4, 4)), 0)
-    assert "random weights carries no mean embedding" in html and "(centred" not in html
+    assert "random weights carries no mean embedding" in html and "(centered" not in html
     assert "still" not in html and "now " not in html and html.count("data-seed") == 16
 
 
-def test_each_similarity_stands_beside_the_centred_one(call: Callable[..., Call], mean: np.ndarray) -> None:
+def test_each_similarity_stands_beside_the_centered_one(call: Callable[..., Call], mean: np.ndarray) -> None:
     encoder, picture = call().encoder, call().picture
     html = masks.strip(encoder, "tiny", picture, lambda seed: kept_grid(Ask("block", 50, seed), (4, 4)), 0)
     kept = np.stack([np.flatnonzero(kept_grid(Ask("block", 50, seed), (4, 4))) for seed in range(16)])
     seen = robustness.views(encoder, picture, kept)
-    assert seen.centred is not None and seen.others is not None
-    said = curve.alike(float(seen.similarity[9]), float(seen.centred[9]), "")
+    assert seen.centered is not None and seen.others is not None
+    said = curve.alike(float(seen.similarity[9]), float(seen.centered[9]), "")
     assert f'aria-label="Take seed 9: {said}, ' in html
-    low, high = (curve.similar(float(value)) for value in (seen.centred.min(), seen.centred.max()))
-    assert f"(centred {low} to {high})" in html and f"about {curve.similar(seen.others)} similar" in html
+    low, high = (curve.similar(float(value)) for value in (seen.centered.min(), seen.centered.max()))
+    assert f"(centered {low} to {high})" in html and f"about {curve.similar(seen.others)} similar" in html

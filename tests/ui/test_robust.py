@@ -50,7 +50,7 @@ def test_rows_are_measured_ranked_and_refused_by_name(call: Callable[..., Call],
     assert line[4] == line[5] == "" and "tiny carries no mean embedding" in html
 
 
-def test_a_model_with_a_mean_ranks_by_the_centred_similarity(call: Callable[..., Call], mean: np.ndarray) -> None:
+def test_a_model_with_a_mean_ranks_by_the_centered_similarity(call: Callable[..., Call], mean: np.ndarray) -> None:
     encoder = call().encoder
     noise = np.random.default_rng(0).integers(0, 255, (2, 30, 30, 3), dtype=np.uint8)
     sources = [image.decode(Image.fromarray(one), name=f"{number}.png") for number, one in enumerate(noise)]
@@ -58,13 +58,13 @@ def test_a_model_with_a_mean_ranks_by_the_centred_similarity(call: Callable[...,
     html = robust.table(rows, "tiny")
     kept = np.stack([draw(encoder, "random", 50, seed) for seed in range(robust.DRAWS)])
     for row, source in zip(rows, sources, strict=True):
-        expected = robustness.views(encoder, source, kept).centred
-        assert row.views is not None and row.views.centred is not None and expected is not None
-        np.testing.assert_allclose(row.views.centred, expected, atol=1e-5)
+        expected = robustness.views(encoder, source, kept).centered
+        assert row.views is not None and row.views.centered is not None and expected is not None
+        np.testing.assert_allclose(row.views.centered, expected, atol=1e-5)
         values = robust._values(row)
         assert values[4:6] == pytest.approx([expected.mean(), expected.min()], abs=1e-5)
         assert robust._rank(row)[1] == pytest.approx(expected.mean(), abs=1e-5)
-    assert "similar, and centred about 0." in html and html.count('data-value=""') == 2  # no prototypes in both rows
+    assert "similar, and centered about 0." in html and html.count('data-value=""') == 2  # no prototypes in both rows
 
 
 def test_too_many_are_refused(call: Callable[..., Call]) -> None:

@@ -34,16 +34,16 @@ def test_every_step_can_be_scrubbed_to(call: Callable[..., Call], by: str) -> No
 
 def test_the_sentence_is_honest(call: Callable[..., Call]) -> None:
     encoder, picture = call().encoder, call().picture
-    step = robustness.Step(np.array([1, 2]), "goldfish", 0.4, 0.2, False)
+    step = robustness.SearchStep(np.array([1, 2]), "goldfish", 0.4, 0.2, False)
     found = robustness.Search(
-        "tabby", "class", 16, np.array([1, 2]), np.array([3]), [step], [step], [5, None, 9], [2, 3, 4]
+        "tabby", "class", (4, 4), np.array([1, 2]), np.array([3]), [step], [step], [5, None, 9], [2, 3, 4]
     )
     said = search.sentence(encoder, picture, found)
     sure = encoder.classify(picture)[0].sure
     assert ("not sure" in said) == (not sure)
     assert "hiding 2 patches of 16 is enough to change it to goldfish (in random order: 5, never and 9)" in said
     assert "Seeing only 1 patch is enough to keep it (in random order: 2, 3 and 4)." in said
-    nothing = robustness.Search("prototype 4", "prototype", 16, None, np.array([3]), [], [step], [1], [1])
+    nothing = robustness.Search("prototype 4", "prototype", (4, 4), None, np.array([3]), [], [step], [1], [1])
     said = search.sentence(encoder, picture, nothing)
     assert "nearest prototype, prototype 4; hiding all patches but one" in said and "did not change it" in said
 

@@ -32,14 +32,15 @@ def test_the_curves_come_point_by_point(call: Callable[..., Call]) -> None:
 
 def test_a_model_with_a_mean_has_a_curve_around_it(call: Callable[..., Call], mean: np.ndarray, file: str) -> None:
     *_, last = withstand.curves(call(), *PLAIN)
-    assert last.count("<svg") == 4 and "Centred similarity" in last and "point.views.centred.mean()" in last
-    assert "and centred about 0." in last and "(centred " in last
+    assert last.count("<svg") == 4 and "Centered similarity" in last and "point.views.centered.mean()" in last
+    assert "and centered about 0." in last and "(centered " in last
     found = withstand.mask_curve(call(), file, seeds=2)
-    assert np.shape(found["similarity_centred"]) == (20, 2) and found["similarity_centred"][0] == pytest.approx([1, 1])
+    assert np.shape(found["similarity_centered"]) == (20, 2)
+    assert found["similarity_centered"][0] == pytest.approx([1, 1])
     kept = np.stack([draw_mask(call().encoder, "random", 50, seed) for seed in (0, 1)])
     views = robustness.views(call().encoder, file, kept)
-    assert views.centred is not None and found["similarity_others"] == pytest.approx(views.others, abs=1e-5)
-    assert found["similarity_centred"][10] == pytest.approx(views.centred.tolist(), abs=1e-3)
+    assert views.centered is not None and found["similarity_others"] == pytest.approx(views.others, abs=1e-5)
+    assert found["similarity_centered"][10] == pytest.approx(views.centered.tolist(), abs=1e-3)
 
 
 def test_stopping_keeps_the_curve_so_far(call: Callable[..., Call]) -> None:
@@ -137,8 +138,8 @@ def file(tmp_path: Path) -> str:
 
 def test_the_curve_for_programs(call: Callable[..., Call], file: str) -> None:
     found = withstand.mask_curve(call(), file, "focal", seeds=2)
-    assert found["hidden"] == list(robustness.RATIOS) and np.shape(found["similarity"]) == (20, 2)
-    assert found["similarity_centred"] == [None] * 20 and found["similarity_others"] is None
+    assert found["mask_ratio"] == list(robustness.RATIOS) and np.shape(found["similarity"]) == (20, 2)
+    assert found["similarity_centered"] == [None] * 20 and found["similarity_others"] is None
     assert found["answer_kept"][0] == [True, True] and found["cross_entropy"] == [None] * 20
     assert found["kept"][0] == 16 and all(value > 0 for value in found["milliseconds"])
     for more, why in (({"kind": "painted"}, "kind is 'painted'"), ({"seeds": 17}, "seeds is 17")):

@@ -1,16 +1,10 @@
-"""Look at pictures through a model: classify and embed; and the page, where all of it is to click."""
+"""`classify` and `embed`: what is on pictures, and pictures as vectors."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
 
 from vitmsn.cli import parquet
 from vitmsn.cli.inputs import Inputs, Options, load_encoder
 from vitmsn.cli.output import Answer, percent, write, write_table
-
-if TYPE_CHECKING:
-    from vitmsn.encoder import Classification
-
 
 # --- classify, embed -----------------------------------------------------------------------------------------------
 
@@ -23,10 +17,8 @@ def classify(options: Options) -> Answer | int:
     found, rows = [], []
     for names, pictures in inputs.chunks():
         for name, answer in zip(names, encoder.classify(pictures, top_k=options.top_k), strict=True):
-            top = _top(answer)
-            said = {"sure": answer.sure, "kind": answer.kind, "sentence": answer.sentence()}
-            found.append({"file": name, "labels": top, **said})
-            first, *others = [(entry["label"], percent(entry["probability"])) for entry in top]
+            found.append({"file": name, **answer.to_dict()})
+            first, *others = [(entry["label"], percent(entry["probability"])) for entry in answer.top()]
             sure = "yes" if answer.sure else f"some {answer.kind}" if answer.kind else "no"
             rows.append((name, *first, sure, ", ".join(" ".join(other) for other in others[:2])))
     data = {"model": encoder.name, "pictures": found, "skipped": inputs.skipped}
@@ -34,11 +26,6 @@ def classify(options: Options) -> Answer | int:
     if options.out:
         write_table(result, options.out)
     return result
-
-
-def _top(answer: Classification) -> list[dict[str, Any]]:
-    pairs = zip(answer.labels, answer.probabilities, strict=True)
-    return [{"label": label, "probability": round(share, 6)} for label, share in pairs]
 
 
 def embed(options: Options) -> Answer | int:

@@ -25,36 +25,36 @@ def similar(value: float) -> str:
     return f"{value:.{digits}f}"
 
 
-def alike(plain: float, centred: float | None, word: str = " similar") -> str:
-    """A similarity, and the centred one where the model has a mean: "0.997 similar (centred 0.94)"."""
-    return f"{similar(plain)}{word}" + ("" if centred is None else f" (centred {similar(centred)})")
+def alike(plain: float, centered: float | None, word: str = " similar") -> str:
+    """A similarity, and the centered one where the model has a mean: "0.997 similar (centered 0.94)"."""
+    return f"{similar(plain)}{word}" + ("" if centered is None else f" (centered {similar(centered)})")
 
 
 def mean(views: robustness.Views) -> tuple[float, float | None]:
-    """The mean similarity over some draws, plain and centred."""
-    return float(views.similarity.mean()), None if views.centred is None else float(views.centred.mean())
+    """The mean similarity over some draws, plain and centered."""
+    return float(views.similarity.mean()), None if views.centered is None else float(views.centered.mean())
 
 
-def worth(name: str, other: float | None, centred: bool) -> str:
+def worth(name: str, other: float | None, centered: bool) -> str:
     """What to compare a similarity with, in one sentence.
 
     Args:
         name: of the model.
         other: what other pictures have plainly, where it is known.
-        centred: whether the model has a mean to centre on.
+        centered: whether the model has a mean to centre on.
     """
     plainly = "" if other is None else f"To compare: two different pictures are about {similar(other)} similar"
-    if centred:
+    if centered:
         return (
-            f"{plainly}, and centred about 0. Centred is without the mean of all pictures, which every embedding of "
+            f"{plainly}, and centered about 0. Centered is without the mean of all pictures, which every embedding of "
             "this model shares."
         )
-    lacks = f"{name} carries no mean embedding, so there is no centred similarity"
+    lacks = f"{name} carries no mean embedding, so there is no centered similarity"
     return f"{plainly}. {lacks}." if plainly else f"{lacks}, and two different pictures may be nearly as similar."
 
 
 def measure(encoder: Encoder, picture: Picture, sample: Sampler, cost: float) -> tuple[Points, Points | None]:
-    """Similarities of masked views to the full one, plain and centred (None: the model has no mean).
+    """Similarities of masked views to the full one, plain and centered (None: the model has no mean).
 
     `cost`: milliseconds of a full view.
     """
@@ -64,15 +64,15 @@ def measure(encoder: Encoder, picture: Picture, sample: Sampler, cost: float) ->
     picture = robustness.as_seen(encoder, picture)
     full = encoder.embed(picture)
     plain: Points = {}
-    centred: Points = {}
+    centered: Points = {}
     for ratio in ratios:
         kept = np.stack([sample(ratio, seed) for seed in seeds])
         masked = encoder.embed([picture] * len(seeds), keep_indices=kept)
         plain[ratio] = robustness.cosine(full, masked).tolist()
-        around = robustness.centred(encoder, full, masked)
+        around = robustness.centered(encoder, full, masked)
         if around is not None:
-            centred[ratio] = around.tolist()
-    return plain, centred or None
+            centered[ratio] = around.tolist()
+    return plain, centered or None
 
 
 def others(encoder: Encoder, picture: Picture, cost: float) -> float | None:
@@ -96,7 +96,7 @@ def chart(
     mark: tuple[float, float],
     views: str,
     other: float | None,
-    centred: tuple[Points, float] | None = None,
+    centered: tuple[Points, float] | None = None,
 ) -> str:
     """The measured similarities as inline SVG, in the page's own colours.
 
@@ -104,12 +104,12 @@ def chart(
         mark: percent hidden and similarity of the view above.
         views: what kind they are, in a word.
         other: plain similarity of other pictures, or None.
-        centred: the same views, and the one above, around the model's mean; other pictures have 0 there.
+        centered: the same views, and the one above, around the model's mean; other pictures have 0 there.
     """
-    lines = [("plain", points, mark[1])] + ([("centred", *centred)] if centred else [])
+    lines = [("plain", points, mark[1])] + ([("centered", *centered)] if centered else [])
     known = [value for _, line, here in lines for value in (here, *(one for some in line.values() for one in some))]
-    low, step = axis(min([*known, 1.0 if other is None else other, 0.0 if centred else 1.0]))
-    left, right, top, bottom = 48, 340 if centred else 376, 12, 168  # two lines have their names at their ends
+    low, step = axis(min([*known, 1.0 if other is None else other, 0.0 if centered else 1.0]))
+    left, right, top, bottom = 48, 340 if centered else 376, 12, 168  # two lines have their names at their ends
 
     def place(percent: float, value: float) -> tuple[float, float]:
         return left + (right - left) * percent / 100, top + (bottom - top) * (1 - value) / (1 - low)
@@ -127,7 +127,7 @@ def chart(
             f'<text x="{x:.1f}" y="{y + 18:.1f}" class="middle">{percent}{" %" if percent == 100 else ""}</text>'
         )
     if other is not None:
-        end = place(max(points), 0)[0] if centred else right
+        end = place(max(points), 0)[0] if centered else right
         shapes.append(f'<path class="other" d="M{left} {place(0, other)[1]:.1f}H{end:.1f}"/>')
     told, floor = [], bottom - 2.0
     for name, measured, here in lines[::-1]:  # the lower line first, so that the names of both find room at their ends
@@ -139,17 +139,17 @@ def chart(
         shapes.append('<circle class="here" cx="{:.1f}" cy="{:.1f}" r="7"/>'.format(*place(mark[0], here)))
         row = "; ".join(f"{similar(mean)} at {ratio} %" for ratio, mean in means.items())
         told.append(f"{row}; this view {similar(here)} at {mark[0]:.0f} %")
-        if centred:
+        if centered:
             x, y = place(*list(means.items())[-1])
             floor = min(y + 4, floor)
             shapes.append(f'<text x="{x + 8:.1f}" y="{floor:.1f}">{name}</text>')
             told[-1], floor = f"{name}: {told[-1]}", floor - 14
     label = "Similarity to the full view over the share of patches hidden: " + "; ".join(told[::-1])
     said = f"Similarity to the full view over the patches hidden. Dots: {views} views, measured on this machine now; "
-    said += f"ring{'s' if centred else ''}: the view above"
+    said += f"ring{'s' if centered else ''}: the view above"
     if other is not None:
-        said += f"; dashes: how similar other pictures are, {similar(other)}{' plainly' if centred else ''}"
-        said += "; centred they are about 0" if centred else ""
+        said += f"; dashes: how similar other pictures are, {similar(other)}{' plainly' if centered else ''}"
+        said += "; centered they are about 0" if centered else ""
     return (
         f'<figure class="msn-chart"><svg viewBox="0 0 400 196" role="img" aria-label="{label}">{"".join(shapes)}</svg>'
         f"<figcaption>{said}.</figcaption></figure>"
@@ -166,7 +166,7 @@ def axis(least: float) -> tuple[float, float]:
 # --------------------------------------------------------------------------------------------------------- all curves
 
 
-def charts(points: list[robustness.Point]) -> str:
+def charts(points: list[robustness.CurvePoint]) -> str:
     """Four small charts over the share hidden, from what is measured so far, as HTML: similarity, answers kept,
     cross-entropy, milliseconds. Dots are draws, the line their mean."""
     if not points:
@@ -179,10 +179,12 @@ def charts(points: list[robustness.Point]) -> str:
     title = "Similarity to the full view" if other is None else "Similarity (dashed: of other pictures)"
     beside = None if other is None else [other] * len(points)
     made = [_panel(title, shares, similarity, (axis(least)[0], 1.0), "{:.3f}", beside)]
-    centred = [point.views.centred for point in points if point.views.centred is not None]
-    if centred:
-        least = min(0.0, *(float(values.min()) for values in centred))
-        made.append(_panel("Centred similarity (of others: about 0)", shares, centred, (axis(least)[0], 1.0), "{:.2f}"))
+    centered = [point.views.centered for point in points if point.views.centered is not None]
+    if centered:
+        least = min(0.0, *(float(values.min()) for values in centered))
+        made.append(
+            _panel("Centered similarity (of others: about 0)", shares, centered, (axis(least)[0], 1.0), "{:.2f}")
+        )
     kept = [point.views.same for point in points if point.views.same is not None]
     if kept:
         means = [np.array([100 * values.mean()]) for values in kept]
@@ -198,7 +200,7 @@ def charts(points: list[robustness.Point]) -> str:
     return f'<section class="msn-depth"><div>{"".join(made)}</div></section>'
 
 
-def told(points: list[robustness.Point]) -> str:
+def told(points: list[robustness.CurvePoint]) -> str:
     """The curves in one sentence."""
     last = points[-1]
     half = min(points, key=lambda point: abs(point.ratio - 0.5))

@@ -9,7 +9,6 @@ from vitmsn.encoder import Encoder
 from vitmsn.image import Picture
 from vitmsn.ui import heads, parts, patches
 
-SHOWN = 5  # prototypes of the target, and as many of the anchor where they are others
 SIDE = 400
 WHAT = (
     "A prototype is a point that training found. Training asks a masked view to choose the prototypes that the full "
@@ -29,20 +28,13 @@ def prototypes(encoder: Encoder, full: np.ndarray, masked: np.ndarray, name: str
     found = robustness.assignment(encoder, full, masked)
     rows = "".join(
         pair(f"prototype {index + 1}", float(found.target[index]), float(found.anchor[index]))
-        for index in matter(found)
+        for index in found.prominent()
     )
     return (
         f'<section class="msn-pairs">{head}{parts.hint(WHAT)}<p class="msn-hint"><i class="msn-before"></i> target: '
         f'full view, sharpened <i class="msn-after"></i> anchor: masked view</p><ol>{rows}</ol>'
         f"{parts.hint(meaning(found))}</section>"
     )
-
-
-def matter(found: robustness.Assignment) -> list[int]:
-    """The prototypes that the target likes best, then those of the anchor that are not among them."""
-    first = np.argsort(-found.target, kind="stable")[:SHOWN]
-    others = [index for index in np.argsort(-found.anchor, kind="stable")[:SHOWN] if index not in first]
-    return [int(index) for index in [*first, *others[: SHOWN - 2]]]
 
 
 def meaning(found: robustness.Assignment) -> str:

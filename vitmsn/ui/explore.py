@@ -95,7 +95,7 @@ def _shown(studio: Studio, settings: Settings) -> list[Example]:
 
 
 def _rows(shown: Sequence[Example], center: np.ndarray | None) -> np.ndarray:
-    """Embeddings as the classifiers see them: centred and of length 1."""
+    """Embeddings as the classifiers see them: centered and of length 1."""
     X = np.stack([example.embedding for example in shown])
     return _unit(X, center)
 

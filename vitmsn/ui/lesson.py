@@ -130,7 +130,7 @@ class Lesson:
         views: target first, then the anchors (V of them).
         kept: (K,) patches of the random anchor that stay.
         states: (1 + K, D) tokens of the random anchor at the layer asked for, CLS first.
-        similarity: (V,) cosine of each anchor's embedding to the target's, centred where the model has a mean.
+        similarity: (V,) cosine of each anchor's embedding to the target's, centered where the model has a mean.
         other: cosine of the other picture's embedding to the target's.
         assigned: (1 + V, P) target and anchors on the prototypes, at the temperature asked for; None without a head.
         sharp: (P,) the target's, sharpened.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import astuple, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from vitmsn import draw, masking, robustness
 from vitmsn.encoder import Encoder
 from vitmsn.errors import InputError
 from vitmsn.image import Picture
+from vitmsn.robustness import Comparison
 from vitmsn.ui import curve, evidence, parts, patches, withstand
 from vitmsn.ui.hide import DRAWN, KINDS, MOST_RATIO, MOST_SEED, Ask, kept_grid, series
 from vitmsn.ui.hide import draw as draw_mask
@@ -21,7 +22,6 @@ from vitmsn.ui.state import Call
 
 SHOWN = 5  # answers compared
 PAINTING = Path(__file__).with_name("paint.js").read_text(encoding="utf-8")
-SLOW = 50  # milliseconds of a view that is measured only once
 
 KIND = "Random: patches drawn one by one. Focal: all but one rectangle. Block: rectangles. Painted: click, or drag."
 RATIO = "Of the patches."
@@ -32,54 +32,26 @@ PAINT = "row.column, or row.column-row.column for a rectangle: 2.3, 4.1-5.8"
 # ------------------------------------------------------------------------------------------------------------- masking
 
 
-@dataclass(frozen=True)
-class Masked:
-    """A masked view beside the full one. `kept` is (rows, columns) bool."""
-
-    kept: np.ndarray
-    similarity: float
-    full: np.ndarray  # (1, D)
-    masked: np.ndarray  # (1, D)
-    centred: float | None = None  # the similarity around the model's mean, where it has one
-
-    @property
-    def count(self) -> int:
-        return int(self.kept.sum())
-
-    @property
-    def total(self) -> int:
-        return self.kept.size
-
-    @property
-    def keep_indices(self) -> np.ndarray:
-        return np.flatnonzero(self.kept)
-
-
-def compare(encoder: Encoder, picture: Picture, kept: np.ndarray) -> Masked:
-    """Embed the full view and the view that keeps `kept`."""
-    full = encoder.embed(picture)
-    masked = encoder.embed(picture, keep_indices=np.flatnonzero(kept)) if not kept.all() else full
-    around = robustness.centred(encoder, full, masked)
-    return Masked(
-        kept, float(robustness.cosine(full, masked)[0]), full, masked, None if around is None else float(around[0])
-    )
+def compare(encoder: Encoder, picture: Picture, kept: np.ndarray, timed: bool = False) -> Comparison:
+    """The full view and the view that keeps `kept` (rows, columns) bool."""
+    return robustness.compare(encoder, picture, np.flatnonzero(kept), top_k=SHOWN, timed=timed)
 
 
 # ------------------------------------------------------------------------------------------------------------- saying
 
 
-def sentence(encoder: Encoder, found: Masked, taken: tuple[float, float]) -> str:
+def sentence(encoder: Encoder, found: Comparison, taken: tuple[float, float]) -> str:
     """What hiding patches did, in one sentence with its numbers; `taken`: milliseconds of the full and masked view."""
     if found.kept.all():
         return "Nothing is hidden: click patches of the picture to hide them."
     full, masked = (milliseconds(value) for value in taken)
     return (
         f"Keeping {found.count} of {found.total} patches, {_verdict(encoder, found)}the embedding stays "
-        f"{curve.alike(found.similarity, found.centred)}; it took {masked} instead of {full}."
+        f"{curve.alike(found.similarity, found.centered)}; it took {masked} instead of {full}."
     )
 
 
-def _verdict(encoder: Encoder, found: Masked) -> str:
+def _verdict(encoder: Encoder, found: Comparison) -> str:
     if not encoder.has_classifier:
         return ""
     before, after = encoder.classify_embeddings(np.concatenate([found.full, found.masked]), top_k=1)
@@ -89,7 +61,7 @@ def _verdict(encoder: Encoder, found: Masked) -> str:
     return f"the answer changes from {before.labels[0]} to {after.labels[0]}{doubt} and "
 
 
-def pairs(encoder: Encoder, found: Masked, name: str) -> str:
+def pairs(encoder: Encoder, found: Comparison, name: str) -> str:
     """The most probable classes of the full view, with their bars before and after."""
     if not encoder.has_classifier:
         return parts.hint(f"{name} has no classifier, so there is no answer to compare, only the similarity.")
@@ -117,7 +89,7 @@ def choose(call: Call, *controls: Any) -> list[Any]:
     asked = wanted = Ask(*controls)
     drawn = call.visit.shown.get("masking drawn")
     if asked.kind == "painted" and not asked.paint.strip() and isinstance(drawn, Ask):
-        wanted = replace(asked, paint=masking.write_painted(~kept_grid(drawn, patches.grid(call.encoder))))
+        wanted = replace(asked, paint=masking.write_painted(~kept_grid(drawn, call.encoder.grid())))
     return _answer(call, asked, wanted)
 
 
@@ -130,7 +102,7 @@ def again(call: Call, *controls: Any) -> list[Any]:
 
 def toggle(call: Call, *controls: Any, whole_picture: bool = False) -> list[Any]:
     """A patch was clicked: hide it, or show it again. Whatever the mask was, it is a painted one from now on."""
-    asked, grid = Ask(*controls), patches.grid(call.encoder)
+    asked, grid = Ask(*controls), call.encoder.grid()
     hidden = ~kept_grid(asked, grid) if asked.kind != "painted" else masking.read_painted(asked.paint, grid)
     hidden[patches.clicked(call, grid, whole_picture=whole_picture)] ^= True
     return _answer(call, asked, replace(asked, kind="painted", paint=masking.write_painted(hidden)))
@@ -150,7 +122,7 @@ def take(call: Call, *controls: Any) -> list[Any]:
 
 def stroke(call: Call, *controls: Any) -> list[Any]:
     """Patches were painted over in one stroke: all hidden, or all shown where the first of them was hidden."""
-    asked, grid = Ask(*controls), patches.grid(call.encoder)
+    asked, grid = Ask(*controls), call.encoder.grid()
     hidden = ~kept_grid(asked, grid) if asked.kind != "painted" else masking.read_painted(asked.paint, grid)
     cells = call.chosen("cells")
     if not isinstance(cells, list) or not 0 < len(cells) <= hidden.size:
@@ -181,7 +153,7 @@ def _state(call: Call, ask: Ask) -> tuple[object, ...]:
 def invert(call: Call, *controls: Any) -> list[Any]:
     """Hide what is shown, show what is hidden."""
     asked = Ask(*controls)
-    hidden = masking.read_painted(asked.paint, patches.grid(call.encoder))
+    hidden = masking.read_painted(asked.paint, call.encoder.grid())
     return _answer(call, asked, replace(asked, paint=masking.write_painted(~hidden)))
 
 
@@ -194,30 +166,30 @@ def _answer(call: Call, asked: Ask, ask: Ask) -> list[Any]:
     """The answer to `ask`, where the page still has the controls at `asked`."""
     encoder, picture = call.encoder, call.picture
     ask = replace(ask, seed=0 if ask.seed is None else ask.seed, paint=ask.paint or "")
-    found = compare(encoder, picture, kept_grid(ask, patches.grid(encoder)))
+    found = compare(encoder, picture, kept_grid(ask, encoder.grid()))
     cost = encoder.time(picture, repeats=1)
-    points, centred = curve.measure(
+    points, centered = curve.measure(
         encoder, picture, lambda ratio, seed: draw_mask(encoder, ask.kind, ratio, seed), cost
     )
     elsewhere = curve.others(encoder, picture, cost)
-    taken = times(encoder, picture, found)  # last, so that the status line speaks of this view
+    taken = robustness.times(encoder, picture, found.kept)  # last, so that the status line speaks of this view
     hidden = 100 * (1 - found.count / found.total)
     shown = draw.masked_picture(patches.seen(encoder, picture), found.kept)
-    opened = "Encoder, masking" if found.centred is None else "Encoder, masking, robustness"
+    opened = "Encoder, masking" if found.centered is None else "Encoder, masking, robustness"
     call.visit.shown["masking answered"] = _state(call, ask)
     if ask.kind != "painted":
         call.visit.shown["masking drawn"] = ask
     return [
         gr.update(value=shown, alt_text=f"{KINDS[ask.kind]} mask: {found.count} of {found.total} patches are left"),
         parts.sentence(sentence(encoder, found, taken)),
-        figures(found, taken) + parts.hint(curve.worth(call.name, elsewhere, found.centred is not None)),
+        figures(found, taken) + parts.hint(curve.worth(call.name, elsewhere, found.centered is not None)),
         pairs(encoder, found, call.name),
         curve.chart(
             points,
             (hidden, found.similarity),
             KINDS[series(ask.kind)].lower(),
             elsewhere,
-            None if centred is None or found.centred is None else (centred, found.centred),
+            None if centered is None or found.centered is None else (centered, found.centered),
         ),
         parts.in_python("import torch", f"from vitmsn import {opened}", call.python, *_code(call, ask, found)),
         evidence.prototypes(encoder, found.full, found.masked, call.name),
@@ -228,25 +200,12 @@ def _answer(call: Call, asked: Ask, ask: Ask) -> list[Any]:
     ]
 
 
-def times(encoder: Encoder, picture: Picture, found: Masked) -> tuple[float, float]:
-    """Milliseconds of the full and of the masked view, measured now, in turns: other work on the machine hits both."""
-    if found.kept.all():
-        return (encoder.time(picture, repeats=1),) * 2
-    slow = encoder.last is not None and encoder.last.milliseconds > SLOW
-    rounds = [
-        [encoder.time(picture, keep_indices=kept, repeats=1 if slow else 2) for kept in (None, found.keep_indices)]
-        for _ in range(1 if slow else 2)
-    ]
-    full, masked = np.min(rounds, axis=0)
-    return float(full), float(masked)
-
-
-def figures(found: Masked, taken: tuple[float, float]) -> str:
+def figures(found: Comparison, taken: tuple[float, float]) -> str:
     """The numbers, large."""
     full, masked = taken
     rows = (
         (curve.similar(found.similarity), "cosine similarity to the full view"),
-        *(() if found.centred is None else [(curve.similar(found.centred), "the same, centred")]),
+        *(() if found.centered is None else [(curve.similar(found.centered), "the same, centered")]),
         (f"{found.count} of {found.total}", "patches are seen"),
         (f"{full / masked:.1f} ×", f"as fast: {milliseconds(masked)} instead of {milliseconds(full)}"),
     )
@@ -267,7 +226,7 @@ def _controls(asked: Ask, ask: Ask) -> list[Any]:
     return [*updates, gr.update(visible=not painted), gr.update(visible=painted), gr.update(visible=painted)]
 
 
-def _code(call: Call, ask: Ask, found: Masked) -> list[str]:
+def _code(call: Call, ask: Ask, found: Comparison) -> list[str]:
     name = patches.file_name(call)
     grid = found.kept.shape
     if ask.kind == "painted":
@@ -279,7 +238,7 @@ def _code(call: Call, ask: Ask, found: Masked) -> list[str]:
         f"keep = {mask}",
         f"full, masked = encoder.embed({name!r}), encoder.embed({name!r}, keep_indices=keep)",
         "print(torch.cosine_similarity(torch.from_numpy(full), torch.from_numpy(masked)))",
-        *(() if found.centred is None else ["print(robustness.centred(encoder, full, masked))"]),
+        *(() if found.centered is None else ["print(robustness.centered(encoder, full, masked))"]),
     ]
 
 
@@ -291,11 +250,11 @@ def mask(
 ) -> tuple[Any, dict[str, Any]]:
     """Hide patches of a picture from the model and compare: the masked picture, how similar the embedding stays to that
     of the full view (cosine), the time both took in milliseconds on this machine, the most probable classes before and
-    after (empty lists where the model has no classifier), and the loss between the two views: the cross-entropy of the
+    after (null where the model has no classifier), and the loss between the two views: the cross-entropy of the
     masked view's prototypes against the full view's sharpened ones, in nats, with its least and its even value, and
-    the prototypes that matter (null and empty where the model has none).
+    the prototypes that matter (null where the model has none).
 
-    Compare `similarity` with `similarity_others`, what other pictures have on average, and `similarity_centred`, the
+    Compare `similarity` with `similarity_others`, what other pictures have on average, and `similarity_centered`, the
     same without the mean of all embeddings, with 0 (both null where the model carries no mean).
 
     kind is "random" (patches drawn one by one), "focal" (all but one rectangle), "block" (rectangles) or "painted" (the
@@ -306,44 +265,9 @@ def mask(
     number = isinstance(ratio, (int, float)) and not isinstance(ratio, bool)
     if not number or not 0 <= ratio <= MOST_RATIO / 100:
         raise InputError(f"ratio is {ratio!r}; it must be from 0 (hide nothing) to {MOST_RATIO / 100}.")
-    found = compare(encoder, picture, kept_grid(Ask(kind, round(100 * ratio, 9), seed, hidden), patches.grid(encoder)))
-    full, masked = times(encoder, picture, found)
-    return draw.masked_picture(patches.seen(encoder, picture, least=0), found.kept), {
-        "kept": found.count,
-        "total": found.total,
-        "similarity": found.similarity,
-        "similarity_centred": found.centred,
-        "similarity_others": robustness.others(encoder, found.full),
-        "milliseconds_full": full,
-        "milliseconds_masked": masked,
-        "top_before": _top(encoder, found.full),
-        "top_after": _top(encoder, found.masked),
-        **_loss(encoder, found),
-    }
-
-
-def _loss(encoder: Encoder, found: Masked) -> dict[str, Any]:
-    """The prototype assignment of both views for programs; nulls where the model has no prototypes."""
-    if not encoder.has_msn_head:
-        return {"cross_entropy": None, "cross_entropy_least": None, "cross_entropy_even": None, "prototypes": []}
-    loss = robustness.assignment(encoder, found.full, found.masked)
-    return {
-        "cross_entropy": loss.cross_entropy,
-        "cross_entropy_least": loss.least,
-        "cross_entropy_even": loss.even,
-        "prototypes": [
-            {"prototype": index + 1, "full": float(loss.target[index]), "masked": float(loss.anchor[index])}
-            for index in evidence.matter(loss)
-        ],
-    }
-
-
-def _top(encoder: Encoder, embedding: np.ndarray) -> list[dict[str, Any]]:
-    if not encoder.has_classifier:
-        return []
-    [result] = encoder.classify_embeddings(embedding, top_k=SHOWN)
-    pairs = zip(result.labels, result.probabilities, strict=True)
-    return [{"label": label, "confidence": probability} for label, probability in pairs]
+    ask = Ask(kind, round(100 * ratio, 9), seed, hidden)
+    found = compare(encoder, picture, kept_grid(ask, encoder.grid()), timed=True)
+    return draw.masked_picture(patches.seen(encoder, picture, least=0), found.kept), found.to_dict()
 
 
 # ----------------------------------------------------------------------------------------------------------------- tab

@@ -35,8 +35,8 @@ def strip(encoder: Encoder, name: str, picture: Picture, sample: Callable[[int],
     photo = patches.seen(encoder, picture, side=SIDE)
     items = ""
     for place, (seed, one) in enumerate(zip(seeds, kept, strict=True)):
-        centred = None if seen.centred is None else float(seen.centred[place])
-        words = [curve.alike(float(seen.similarity[place]), centred, "")]
+        centered = None if seen.centered is None else float(seen.centered[place])
+        words = [curve.alike(float(seen.similarity[place]), centered, "")]
         if seen.answers is not None and seen.same is not None:
             words.append(("still " if seen.same[place] else "now ") + seen.answers.name(place + 1))
         said = ", ".join(words)
@@ -45,7 +45,7 @@ def strip(encoder: Encoder, name: str, picture: Picture, sample: Callable[[int],
             f"{parts.img(draw.masked_picture(photo, one), '')}</button>"
             f"<span><b>{seed}</b> {parts.text(said, 60)}</span></li>"
         )
-    compared = parts.hint(curve.worth(name, seen.others, seen.centred is not None))
+    compared = parts.hint(curve.worth(name, seen.others, seen.centered is not None))
     return f'{parts.sentence(sentence(seen))}{compared}<ol class="msn-film">{items}</ol>'
 
 
@@ -53,9 +53,9 @@ def sentence(seen: robustness.Views) -> str:
     """What the draws have in common."""
     low, high = (curve.similar(float(value)) for value in (seen.similarity.min(), seen.similarity.max()))
     said = f"Over {len(seen.similarity)} draws the embedding stays {low} to {high} similar"
-    if seen.centred is not None:
-        low, high = (curve.similar(float(value)) for value in (seen.centred.min(), seen.centred.max()))
-        said += f" (centred {low} to {high})"
+    if seen.centered is not None:
+        low, high = (curve.similar(float(value)) for value in (seen.centered.min(), seen.centered.max()))
+        said += f" (centered {low} to {high})"
     if seen.answers is None or seen.same is None:
         return f"{said}."
     same = int(seen.same.sum())

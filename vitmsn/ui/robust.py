@@ -17,7 +17,7 @@ from vitmsn.ui import curve, parts
 from vitmsn.ui.page import read_picture
 
 DRAWS = 8
-HEADER = ("File", "Answer", "Similarity", "Worst", "Centred", "Worst centred", "Answer kept", "Cross-entropy")
+HEADER = ("File", "Answer", "Similarity", "Worst", "Centered", "Worst centered", "Answer kept", "Cross-entropy")
 
 # A heading sorts by its column, again the other way round.
 SORT = """element.addEventListener("click", (event) => {
@@ -85,7 +85,7 @@ def table(rows: list[Row], name: str) -> str:
     body = "".join(_row(row) for row in ordered)
     views = [row.views for row in good if row.views is not None]
     known = [view.others for view in views if view.others is not None]
-    compared = curve.worth(name, float(np.mean(known)) if known else None, any(v.centred is not None for v in views))
+    compared = curve.worth(name, float(np.mean(known)) if known else None, any(v.centered is not None for v in views))
     note = f"Over {DRAWS} draws of the mask chosen above. A model that is not sure has a first answer too, kept or not."
     return (
         f'{parts.sentence(sentence(good))}<div class="msn-scroll"><table class="msn-answers msn-robust"><thead><tr>'
@@ -111,8 +111,8 @@ def _words(row: Row) -> str:
 
 def _rank(row: Row) -> tuple[float, float]:
     assert row.views is not None
-    same, (plain, centred) = row.views.same, curve.mean(row.views)
-    return (0.0 if same is None else float(same.mean())), plain if centred is None else centred
+    same, (plain, centered) = row.views.same, curve.mean(row.views)
+    return (0.0 if same is None else float(same.mean())), plain if centered is None else centered
 
 
 def _row(row: Row) -> str:
@@ -134,8 +134,8 @@ def _values(row: Row) -> list[str | float]:
         "" if views.answers is None else views.answers.name(0),
         round(float(views.similarity.mean()), 6),
         round(float(views.similarity.min()), 6),
-        "" if views.centred is None else round(float(views.centred.mean()), 6),
-        "" if views.centred is None else round(float(views.centred.min()), 6),
+        "" if views.centered is None else round(float(views.centered.mean()), 6),
+        "" if views.centered is None else round(float(views.centered.min()), 6),
         "" if views.same is None else round(float(views.same.mean()), 6),
         "" if views.cross_entropy is None else round(float(views.cross_entropy.mean()), 6),
     ]
@@ -151,8 +151,8 @@ def _shown(row: Row) -> list[str]:
 
 
 def _csv(rows: list[Row]) -> str:
-    head = ["file", "answer", "mean similarity", "least similarity", "mean centred similarity"]
-    head += ["least centred similarity", "share that keep the answer", "mean cross-entropy"]
+    head = ["file", "answer", "mean similarity", "least similarity", "mean centered similarity"]
+    head += ["least centered similarity", "share that keep the answer", "mean cross-entropy"]
     lines = [[row.name, row.refused, *[""] * (len(head) - 2)] if row.views is None else _values(row) for row in rows]
     data = base64.b64encode(export.csv_text(head, lines).encode("utf-8-sig")).decode("ascii")
     return f'<a class="msn-button" download="robust.csv" href="data:text/csv;base64,{data}">Download as CSV</a>'

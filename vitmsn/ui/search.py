@@ -40,8 +40,7 @@ def sentence(encoder: Encoder, picture: Picture, found: robustness.Search) -> st
     if found.flip is None:
         said += "; hiding all patches but one, most looked at first, did not change it"
     else:
-        new = found.flip_steps[-1].answer
-        said += f"; hiding {_count(len(found.flip))} of {found.patches} is enough to change it to {new}"
+        said += f"; hiding {_count(len(found.flip))} of {found.patches} is enough to change it to {found.changes_to}"
         said += _chance(found.flip_random)
     said += f". Seeing only {_count(len(found.keep))} is enough to keep it{_chance(found.keep_random)}."
     return said
@@ -62,7 +61,7 @@ def _percent(share: float) -> str:
 
 def shown(encoder: Encoder, picture: Picture, found: robustness.Search) -> str:
     """Both ways as HTML: a picture whose patches go one by one, a slider through the steps, what the model says."""
-    grid = patches.grid(encoder)
+    grid = found.grid
     photo = parts.img(patches.seen(encoder, picture, side=SIDE), "Your picture; patches that are hidden here are grey")
     pieces = []
     if found.flip is not None:
@@ -75,7 +74,7 @@ def shown(encoder: Encoder, picture: Picture, found: robustness.Search) -> str:
     return f'<div class="msn-search">{"".join(pieces)}</div>{note}'
 
 
-def _way(title: str, photo: str, steps: list[robustness.Step], grid: tuple[int, int], answer: str) -> str:
+def _way(title: str, photo: str, steps: list[robustness.SearchStep], grid: tuple[int, int], answer: str) -> str:
     told = [
         {"hidden": _hex(step.hidden, grid[0] * grid[1]), "said": _said(step, grid[0] * grid[1], answer)}
         for step in steps
@@ -93,7 +92,7 @@ def _way(title: str, photo: str, steps: list[robustness.Step], grid: tuple[int, 
     )
 
 
-def _said(step: robustness.Step, patches_in_all: int, answer: str) -> str:
+def _said(step: robustness.SearchStep, patches_in_all: int, answer: str) -> str:
     now = f"still {answer}" if step.same else f"now {step.answer} ({_percent(step.probability)})"
     left = f"{answer} {_percent(step.first)}"
     return f"{len(step.hidden)} of {patches_in_all} hidden: {now}; {left}"

@@ -131,7 +131,7 @@ def embeddings(encoder: Encoder, lesson: Lesson) -> str:
     random, *focal = lesson.similarity
     title = examples.by_name(lesson.ask.other).title
     same = lesson.views[0].picture.digest == examples.by_name(lesson.ask.other).picture.digest
-    centred = "" if encoder.feature_mean is None else ", measured from the mean of all pictures it has learned from"
+    centered = "" if encoder.feature_mean is None else ", measured from the mean of all pictures it has learned from"
     rows = [(view.name, value) for view, value in zip(lesson.views[1:], lesson.similarity, strict=True)]
     lowest = min(lesson.similarity)
     verdict = "less than any view" if lesson.other < lowest else "more than the least similar view"
@@ -141,7 +141,7 @@ def embeddings(encoder: Encoder, lesson: Lesson) -> str:
     ) + bars(
         [*rows, (f"another picture: {title.lower()}", lesson.other)],
         1.0,
-        f"Cosine similarity to the target's embedding{centred}.",
+        f"Cosine similarity to the target's embedding{centered}.",
         mark=-1 if not same else None,
     )
 

@@ -70,7 +70,7 @@ def learn(
 
 
 def centre(gallery: Gallery, feature_mean: np.ndarray | None) -> np.ndarray | None:
-    """What the gallery's embeddings are centred on, see `fewshot.centre`."""
+    """What the gallery's embeddings are centered on, see `fewshot.centre`."""
     return feature_mean if fewshot.centre(gallery.shots, feature_mean) is not None else None
 
 

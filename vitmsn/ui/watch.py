@@ -118,7 +118,7 @@ def charts(run: Run) -> str:
         across=steps, along="steps", up=(0, 1), marks=(0, 0.5, 1),
         caption=f"kNN accuracy on {about['held_out']} digits held out, by the vote of 20 neighbours among "
         f"{about['pictures']:,}. Dashed: the same with random weights, and on raw pixels, which suit these small, "
-        "centred digits well.",
+        "centered digits well.",
         alt=f"kNN accuracy over the steps: {said(frames, 'knn', share)}; random weights {share(first['knn'])}, raw "
         f"pixels {share(about['raw'])}",
     )  # fmt: skip

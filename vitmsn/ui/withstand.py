@@ -74,7 +74,7 @@ def film(call: Call, *controls: Any) -> str:
     """Sixteen draws of the mask that is chosen, from its seed on."""
     ask = Ask(*controls)
     first = min(whole(ask.seed or 0, "seed", 0, MOST_SEED), MOST_SEED - masks.MANY)
-    grid = patches.grid(call.encoder)
+    grid = call.encoder.grid()
     made = masks.strip(
         call.encoder,
         call.name,
@@ -93,7 +93,7 @@ def curves(call: Call, *controls: Any) -> Iterator[str]:
     if kind not in KINDS:
         raise InputError(f"kind is {str(ask.kind)[:32]!r}; choose one of {', '.join(KINDS)}.")
     seeds = _seeds(encoder, picture)
-    points: list[robustness.Point] = []
+    points: list[robustness.CurvePoint] = []
     _remember(call, ask, "curves")
     total = len(robustness.RATIOS)
     progress = _progress(call, ask, "curves")
@@ -113,7 +113,7 @@ def curves(call: Call, *controls: Any) -> Iterator[str]:
         so_far = f"Stopped at {100 * points[-1].ratio:.0f} % hidden; the curve so far stays."
         call.message = so_far if call.visit.stopped > call.began else str(stopped)
     views = points[-1].views
-    compared = parts.hint(curve.worth(call.name, views.others, views.centred is not None))
+    compared = parts.hint(curve.worth(call.name, views.others, views.centered is not None))
     yield parts.sentence(curve.told(points)) + compared + curve.charts(points) + code
 
 
@@ -163,8 +163,8 @@ def _table(call: Call, sources: Sequence[Picture | str], ask: Ask) -> str:
 
 
 def _code(call: Call, kind: str) -> str:
-    grid = patches.grid(call.encoder)
-    similarity = "similarity" if call.encoder.feature_mean is None else "centred"
+    grid = call.encoder.grid()
+    similarity = "similarity" if call.encoder.feature_mean is None else "centered"
     return parts.in_python(
         "import torch",
         "from vitmsn import Encoder, masking, robustness",
@@ -181,7 +181,7 @@ def _code(call: Call, kind: str) -> str:
 
 def mask_curve(call: Call, image: str, kind: str = "random", seeds: int = 4) -> dict[str, Any]:
     """Measure what hiding more and more patches does to a picture: for each share hidden from 0 to 0.95 the patches
-    kept, and over `seeds` draws the cosine similarity to the full view, plain and centred on the model's mean
+    kept, and over `seeds` draws the cosine similarity to the full view, plain and centered on the model's mean
     embedding (null where it has none; two different pictures have 0 on average there, and `similarity_others` plainly),
     whether the first answer stays, and the prototype cross-entropy in nats (null where the model has no such head); the
     milliseconds of one view measured on
@@ -197,20 +197,7 @@ def mask_curve(call: Call, image: str, kind: str = "random", seeds: int = 4) -> 
     ):
         points.append(point)
         call.progress(len(points), len(robustness.RATIOS), "ratios")
-    kept = [point.views.same for point in points]
-    surprise = [point.views.cross_entropy for point in points]
-    centred = [point.views.centred for point in points]
-    return {
-        "hidden": [point.ratio for point in points],
-        "kept": [point.kept for point in points],
-        "similarity": [point.views.similarity.round(6).tolist() for point in points],
-        "similarity_centred": [None if values is None else values.round(6).tolist() for values in centred],
-        "similarity_others": points[0].views.others,
-        "answer_kept": [None if values is None else values.tolist() for values in kept],
-        "cross_entropy": [None if values is None else values.astype(float).round(6).tolist() for values in surprise],
-        "milliseconds": [point.milliseconds for point in points],
-        "milliseconds_ideal": [point.ideal for point in points],
-    }
+    return robustness.MaskCurve(points).to_dict()
 
 
 def mask_search(call: Call, image: str, by: str = "attention") -> tuple[Image.Image, dict[str, Any]]:
@@ -221,23 +208,9 @@ def mask_search(call: Call, image: str, by: str = "attention") -> tuple[Image.Im
     """
     picture, encoder = patches.sent(image), call.encoder
     found = search.run(encoder, picture, by, lambda done, total: call.progress(done, total, "masks"))
-    grid = patches.grid(encoder)
-    kept = np.zeros(grid, dtype=bool)
+    kept = np.zeros(found.grid, dtype=bool)
     kept.flat[found.keep] = True
-
-    def places(indices: np.ndarray) -> list[list[int]]:
-        return [[int(index) // grid[1] + 1, int(index) % grid[1] + 1] for index in indices]
-
-    return draw.masked_picture(patches.seen(encoder, picture, least=0), kept), {
-        "answer": found.answer,
-        "kind": found.kind,
-        "patches": found.patches,
-        "changes": None if found.flip is None else places(found.flip),
-        "changes_to": None if found.flip is None else found.flip_steps[-1].answer,
-        "keeps": places(found.keep),
-        "changes_random": found.flip_random,
-        "keeps_random": found.keep_random,
-    }
+    return draw.masked_picture(patches.seen(encoder, picture, least=0), kept), found.to_dict()
 
 
 # ----------------------------------------------------------------------------------------------------------------- tab

@@ -1,0 +1,294 @@
+"""Masked views of a picture beside the full one: one, several, and over all mask ratios."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vitmsn import image
+from vitmsn.encoder import Classification, Encoder, Keep
+from vitmsn.image import ImageSource
+from vitmsn.robustness.prediction import Answers, Assignment, answers, assignment, cross_entropies
+
+RATIOS = tuple(round(0.05 * step, 2) for step in range(20))  # 0 to 0.95
+QUICK = 50  # milliseconds of a full view that is measured again and again
+
+Sampler = Callable[[float, int], np.ndarray]  # mask ratio, seed -> patches kept (K,)
+
+
+# --- similarity ------------------------------------------------------------------------------------------------------
+
+
+def cosine(one: np.ndarray, many: np.ndarray) -> np.ndarray:
+    """Cosine similarity of a row (1, D) to each of (N, D): (N,)."""
+    norms = np.maximum(np.linalg.norm(one) * np.linalg.norm(many, axis=1), np.finfo(np.float32).tiny)
+    return ((many @ one[0]) / norms).clip(-1, 1).astype(float)
+
+
+def centered(encoder: Encoder, one: np.ndarray, many: np.ndarray) -> np.ndarray | None:
+    """:func:`cosine` of what is left of embeddings (1, D) and (N, D) without the model's feature mean: (N,).
+
+    All embeddings of a model have their mean in common, and where it is long any two pictures have a plain cosine near
+    1. Around the mean two different pictures have 0 on average. None where the model has no feature mean.
+    """
+    mean = encoder.feature_mean
+    return None if mean is None else cosine(one - mean, many - mean)
+
+
+def others(encoder: Encoder, one: np.ndarray) -> float | None:
+    """The plain cosine that other pictures have to this embedding (1, D) on average: what a similarity compares with.
+
+    From the feature mean alone: the mean of ``x @ y`` over all y is ``x @ mean``, and embeddings of one model are about
+    equally long (on Tiny ImageNet it is within 0.012 of the mean over 299 pictures, for each of 300). None without one.
+    """
+    mean = encoder.feature_mean
+    if mean is None:
+        return None
+    return float((one[0] @ mean / max(float(one[0] @ one[0]), np.finfo(np.float32).tiny)).clip(-1, 1))
+
+
+# --- one view --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A masked view of a picture beside the full one.
+
+    Attributes:
+        kept: (rows, columns) bool, True where a patch stays.
+        full, masked: embeddings (1, D).
+        similarity: their cosine.
+        centered: the cosine around the model's feature mean; None where it has none.
+        others: the cosine that other pictures have, see :func:`others`; None without a feature mean.
+        before, after: the classification of both views; None without a classifier.
+        assignment: the loss between them; None without prototypes.
+        milliseconds: of one forward of the full and of the masked view, measured in turns; None where not asked for.
+    """
+
+    kept: np.ndarray
+    full: np.ndarray
+    masked: np.ndarray
+    similarity: float
+    centered: float | None = None
+    others: float | None = None
+    before: Classification | None = None
+    after: Classification | None = None
+    assignment: Assignment | None = None
+    milliseconds: tuple[float, float] | None = None
+
+    @property
+    def count(self) -> int:
+        """Patches kept."""
+        return int(self.kept.sum())
+
+    @property
+    def total(self) -> int:
+        return self.kept.size
+
+    @property
+    def keep_indices(self) -> np.ndarray:
+        return np.flatnonzero(self.kept)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON; null for what this model cannot say."""
+        times = self.milliseconds or (None, None)
+        return {
+            "kept": self.count,
+            "total": self.total,
+            "similarity": _rounded(self.similarity),
+            "similarity_centered": _rounded(self.centered),
+            "similarity_others": _rounded(self.others),
+            "milliseconds_full": _rounded(times[0], 3),
+            "milliseconds_masked": _rounded(times[1], 3),
+            "top_before": None if self.before is None else self.before.top(),
+            "top_after": None if self.after is None else self.after.top(),
+            **(dict.fromkeys(_ASSIGNED) if self.assignment is None else self.assignment.to_dict()),
+        }
+
+
+_ASSIGNED = ("cross_entropy", "cross_entropy_least", "cross_entropy_even", "prototypes")
+
+
+def compare(
+    encoder: Encoder, picture: ImageSource, keep_indices: Keep, *, top_k: int = 5, timed: bool = False
+) -> Comparison:
+    """Embed the full view and the view that keeps ``keep_indices`` (K,) or (1, K), and compare them.
+
+    Args:
+        top_k: classes of each view.
+        timed: measure both views too, some forwards more.
+
+    Raises:
+        InputError: a mask that this model's input does not have.
+    """
+    grid = encoder.grid()
+    indices = np.asarray(keep_indices).reshape(-1)
+    full = encoder.embed(picture)
+    masked = full if len(indices) == math.prod(grid) else encoder.embed(picture, keep_indices=indices)
+    kept = np.zeros(grid, dtype=bool)
+    kept.flat[indices] = True
+    around = centered(encoder, full, masked)
+    before = after = None
+    if encoder.has_classifier:
+        before, after = encoder.classify_embeddings(np.concatenate([full, masked]), top_k=top_k)
+    return Comparison(
+        kept,
+        full,
+        masked,
+        float(cosine(full, masked)[0]),
+        None if around is None else float(around[0]),
+        others(encoder, full),
+        before,
+        after,
+        assignment(encoder, full, masked) if encoder.has_msn_head else None,
+        times(encoder, picture, kept) if timed else None,
+    )
+
+
+def times(encoder: Encoder, picture: ImageSource, kept: np.ndarray) -> tuple[float, float]:
+    """Milliseconds of the full view and of the one that keeps ``kept`` (rows, columns) bool, measured now.
+
+    In turns, so that other work on the machine affects both; a slow model is measured only once.
+    """
+    picture = image.decode(picture)
+    full = encoder.time(picture, repeats=1)
+    if kept.all():
+        return full, full
+    quick = full < QUICK
+    rounds = [
+        [encoder.time(picture, keep_indices=keep, repeats=2 if quick else 1) for keep in (None, np.flatnonzero(kept))]
+        for _ in range(2 if quick else 1)
+    ]
+    full, masked = np.min(rounds, axis=0)
+    return float(full), float(masked)
+
+
+# --- several views ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Views:
+    """S masked views of a picture beside the full one. ``answers``: of [full, *views], None without any head;
+    ``cross_entropy``: (S,) nats, None without prototypes."""
+
+    similarity: np.ndarray  # (S,) cosine to the full view
+    answers: Answers | None
+    cross_entropy: np.ndarray | None
+    centered: np.ndarray | None = None  # (S,) the same around the model's feature mean; None where it has none
+    others: float | None = None  # the similarity that other pictures have, to compare with, see `others`
+
+    @property
+    def same(self) -> np.ndarray | None:
+        """(S,) bool: the answer is that of the full view."""
+        return None if self.answers is None else self.answers.index[1:] == self.answers.index[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Over the masks: mean and least similarity, and the share that keeps the answer; null where unknown."""
+        around = self.centered
+        return {
+            "draws": len(self.similarity),
+            "similarity_mean": _rounded(self.similarity.mean()),
+            "similarity_least": _rounded(self.similarity.min()),
+            "similarity_centered_mean": None if around is None else _rounded(around.mean()),
+            "similarity_centered_least": None if around is None else _rounded(around.min()),
+            "answer_kept": None if self.same is None else _rounded(self.same.mean()),
+        }
+
+
+def views(encoder: Encoder, picture: ImageSource, kept: np.ndarray) -> Views:
+    """Look at S masked views (S, K) of a picture; what each model can say of them."""
+    full = encoder.embed(picture)
+    masked = encoder.embed([as_seen(encoder, picture)] * len(kept), keep_indices=kept)
+    told = answers(encoder, np.concatenate([full, masked])) if encoder.has_classifier or encoder.has_msn_head else None
+    surprise = None
+    if encoder.has_msn_head:
+        surprise = cross_entropies(encoder.assign_embeddings(full, sharpen=True), encoder.assign_embeddings(masked))
+    around, elsewhere = centered(encoder, full, masked), others(encoder, full)
+    return Views(cosine(full, masked), told, surprise, around, elsewhere)
+
+
+def as_seen(encoder: Encoder, picture: ImageSource) -> image.Picture:
+    """The picture resized once for many views of it; unchanged where the preprocessing also crops."""
+    picture = image.decode(picture)
+    if encoder.processor.crop is not None:
+        return picture
+    return image.decode(encoder.processor.view(picture), name=picture.name)
+
+
+# --- over the mask ratio ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """Similarity, answers and time at one mask ratio, over some masks.
+
+    Attributes:
+        kept: patches left, K.
+        views: of every draw.
+        milliseconds: of one such view, measured; ideal: of the full view, times the share of tokens left. Where it is
+            quick both are measured in turns, so that other work on the machine hits both.
+    """
+
+    ratio: float
+    kept: int
+    views: Views
+    milliseconds: float
+    ideal: float
+
+
+def curve(
+    encoder: Encoder,
+    picture: ImageSource,
+    sample: Sampler,
+    ratios: Iterable[float] = RATIOS,
+    seeds: Sequence[int] = (0, 1, 2, 3),
+) -> Iterator[CurvePoint]:
+    """One point for each ratio, as soon as it is measured.
+
+    Args:
+        sample: draws the patches kept for a ratio and a seed.
+    """
+    seen = as_seen(encoder, picture)
+    full = encoder.time(seen, repeats=2)
+    quick = full < QUICK
+    patches = math.prod(encoder.grid())
+    for ratio in ratios:
+        kept = np.stack([sample(ratio, seed) for seed in seeds])
+        taken = encoder.time(seen, keep_indices=kept[0], repeats=3 if quick else 1)
+        full = encoder.time(seen, repeats=3) if quick else full
+        ideal = full * (1 + kept.shape[1]) / (1 + patches)
+        yield CurvePoint(ratio, kept.shape[1], views(encoder, seen, kept), taken, ideal)
+
+
+@dataclass(frozen=True)
+class MaskCurve:
+    """All points of :func:`curve`."""
+
+    points: Sequence[CurvePoint]
+
+    def to_dict(self) -> dict[str, Any]:
+        """A list for each quantity, with an entry for each mask ratio (and in it, one for each mask)."""
+        views = [point.views for point in self.points]
+        return {
+            "mask_ratio": [point.ratio for point in self.points],
+            "kept": [point.kept for point in self.points],
+            "similarity": [_rounded_list(view.similarity) for view in views],
+            "similarity_centered": [_rounded_list(view.centered) for view in views],
+            "similarity_others": _rounded(views[0].others) if views else None,
+            "answer_kept": [None if view.same is None else view.same.tolist() for view in views],
+            "cross_entropy": [_rounded_list(view.cross_entropy) for view in views],
+            "milliseconds": [_rounded(point.milliseconds, 3) for point in self.points],
+            "milliseconds_ideal": [_rounded(point.ideal, 3) for point in self.points],
+        }
+
+
+def _rounded(value: float | None, digits: int = 6) -> float | None:
+    return None if value is None else round(float(value), digits)
+
+
+def _rounded_list(values: np.ndarray | None) -> list[float] | None:
+    return None if values is None else values.astype(float).round(6).tolist()
