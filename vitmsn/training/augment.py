@@ -44,7 +44,8 @@ class ViewRecipe:
 
 
 # numbers a view consumes, in this order; a name rather than an index where they are used
-_DRAWS = ("area", "ratio", "top", "left", "flip", "jitter", "brightness", "contrast", "saturation", "hue", "grey",
+_CROP_DRAWS = ("area", "ratio", "top", "left", "flip")
+_DRAWS = (*_CROP_DRAWS, "jitter", "brightness", "contrast", "saturation", "hue", "grey",
           "blur", "sigma")  # fmt: skip
 
 
@@ -75,19 +76,23 @@ def _shift_right(x: Tensor, bits: int) -> Tensor:
     return (x >> bits) & ((1 << (64 - bits)) - 1)  # torch's own shift carries the sign
 
 
-def draw_view(pictures: Tensor, indices: Tensor, recipe: ViewRecipe, seed: int, draw: int) -> Tensor:
+def draw_view(
+    pictures: Tensor, indices: Tensor, recipe: ViewRecipe, seed: int, draw: int, crop_draw: int | None = None
+) -> Tensor:
     """One random view of each picture, normalised for the model.
 
     Args:
         pictures: (B, 3, height, width) uint8.
         indices: (B,) int64, each picture's index in the data set.
         draw: which draw of this picture it is (another number for every step and view).
+        crop_draw: the draw whose crop and flip are taken, as :func:`draw_crop` gives them; None: ``draw``'s own.
 
     Returns:
         (B, 3, size, size) float32.
     """
-    uniform = keyed_uniform(seed, draw, indices, len(_DRAWS))
-    u = dict(zip(_DRAWS, uniform.unbind(1), strict=True))
+    u = _uniform(_DRAWS, seed, draw, indices)
+    if crop_draw is not None:
+        u |= _uniform(_CROP_DRAWS, seed, crop_draw, indices)
     view = _resized_crop(pictures.float().div_(255), recipe, u)
     view = _colour_jitter(view, recipe, u)
     grey = _luma(view).expand_as(view)
@@ -95,6 +100,23 @@ def draw_view(pictures: Tensor, indices: Tensor, recipe: ViewRecipe, seed: int, 
     if recipe.blur:
         view = _blur(view, u["sigma"], u["blur"] < recipe.blur)
     return normalise(view)
+
+
+def draw_crop(pictures: Tensor, indices: Tensor, recipe: ViewRecipe, seed: int, draw: int) -> Tensor:
+    """The crop and flip of :func:`draw_view` alone, enlarged without loss of detail: what a teacher is shown.
+
+    Args: as of :func:`draw_view`; ``recipe.size`` may be larger than the pictures.
+
+    Returns:
+        (B, 3, size, size) uint8.
+    """
+    u = _uniform(_CROP_DRAWS, seed, draw, indices)
+    return _resized_crop(pictures.float(), recipe, u, "bicubic").round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _uniform(names: tuple[str, ...], seed: int, draw: int, indices: Tensor) -> dict[str, Tensor]:
+    """A column of keyed numbers for each name; a name's column is its place in ``_DRAWS``."""
+    return dict(zip(names, keyed_uniform(seed, draw, indices, len(names)).unbind(1), strict=True))
 
 
 def normalise(colours: Tensor) -> Tensor:
@@ -116,7 +138,7 @@ def _when(uniform: Tensor, probability: float) -> Tensor:
     return (uniform < probability).view(-1, 1, 1, 1)
 
 
-def _resized_crop(colours: Tensor, recipe: ViewRecipe, u: dict[str, Tensor]) -> Tensor:
+def _resized_crop(colours: Tensor, recipe: ViewRecipe, u: dict[str, Tensor], mode: str = "bilinear") -> Tensor:
     """Crop a random rectangle and flip it, sampled at twice the size and averaged, against aliasing."""
     height, width = colours.shape[-2:]
     least, most = recipe.scale
@@ -138,7 +160,7 @@ def _resized_crop(colours: Tensor, recipe: ViewRecipe, u: dict[str, Tensor]) -> 
     dense = max(1, math.ceil(math.sqrt(most) * max(height, width) / recipe.size - 1e-6))
     side = recipe.size * dense
     grid = F.affine_grid(theta, [len(colours), 3, side, side], align_corners=False)
-    view = F.grid_sample(colours, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    view = F.grid_sample(colours, grid, mode=mode, padding_mode="border", align_corners=False)
     return F.avg_pool2d(view, dense) if dense > 1 else view
 
 

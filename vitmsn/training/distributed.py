@@ -86,6 +86,8 @@ class _Several(Processes):
         from accelerate.utils import reduce
 
         for gradients, how in ((list(own), "sum"), (list(common), "mean")):
+            if not gradients:
+                continue
             flat = reduce(torch.cat([gradient.flatten() for gradient in gradients]), how)
             for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
                 gradient.copy_(part.view_as(gradient))

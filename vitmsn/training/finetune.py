@@ -51,6 +51,7 @@ class FinetuneRecipe:
     smoothing: float = 0.0
     mixup: float = 0.0  # Beta(a, a); 0: none
     scale: tuple[float, float] = (0.35, 1.0)  # share of the picture that a crop covers
+    decay_share: float = 1.0  # of the run: its end, in which the rate falls; before it the rate stays at its peak
     average: float = 0.998  # of the weights, a step
     clip: float = 3.0
     seed: int = 0
@@ -81,6 +82,9 @@ class Finetuner:
         pictures: Tensor,
         labels: Tensor,
         device: str | torch.device = "cpu",
+        *,
+        processes: Processes | None = None,
+        precision: torch.dtype = torch.float32,
     ) -> None:
         if len(pictures) < recipe.batch_size:
             raise DataError(f"{len(pictures)} pictures do not fill a batch of {recipe.batch_size}; lower --batch-size.")
@@ -89,12 +93,13 @@ class Finetuner:
                 f"{len(pictures)} pictures came with {len(labels)} labels up to {int(labels.max())}, for a model of "
                 f"{model.config.num_labels} classes."
             )
-        self.recipe, self.pictures, self.labels, self.device = recipe, pictures, labels, torch.device(device)
-        self.processes, self.measuring = Processes(device), False
+        self.processes = processes or Processes(device)
+        self.device, self.precision = self.processes.device, precision
+        self.recipe, self.pictures, self.labels, self.measuring = recipe, pictures, labels, False
         torch.manual_seed(recipe.seed)
         self.model = model.to(self.device).train()
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
-        self.optimiser = torch.optim.AdamW(self._parameter_groups(), lr=recipe.peak_rate, fused=True)
+        self.optimizer = torch.optim.AdamW(self._parameter_groups(), lr=recipe.peak_rate, fused=True)
         self.steps_per_epoch = len(pictures) // recipe.batch_size
         self.steps = max(1, round(recipe.epochs * self.steps_per_epoch))
         self.step = 0
@@ -136,41 +141,63 @@ class Finetuner:
 
     def train_step(self) -> dict[str, float]:
         """One step on the next batch; gives the numbers that the log shows."""
-        recipe, stretch = self.recipe, self.stretch
+        recipe = self.recipe
         epoch, place = divmod(self.step, self.steps_per_epoch)
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
         indices = torch.randperm(len(self.pictures), generator=generator)[place * recipe.batch_size :]
-        indices = indices[: recipe.batch_size]
-        side = stretch.side or pair(self.model.config.image_size)[0]
-        kind = augment.ViewRecipe(size=side, scale=recipe.scale, blur=0.0, grey=0.05)
-        keys = indices.to(self.device)
-        pixels = augment.draw_view(self.pictures[indices].to(self.device), keys, kind, recipe.seed, epoch)
-        keep = self._keep(keys, epoch, side) if stretch.mask_ratio else None
-        labels = self.labels[indices].to(self.device)
-        share = 1.0
-        if recipe.mixup:
-            share = float(np.random.default_rng((recipe.seed, self.step)).beta(recipe.mixup, recipe.mixup))
-            pixels = share * pixels + (1 - share) * pixels.flip(0)
-        logits = self.model(pixels, keep_indices=keep, interpolate_pos_encoding=True).logits
-        loss = share * F.cross_entropy(logits, labels, label_smoothing=recipe.smoothing)
-        if share < 1:
-            loss = loss + (1 - share) * F.cross_entropy(logits, labels.flip(0), label_smoothing=recipe.smoothing)
-        warmup = round(recipe.warmup_epochs * self.steps_per_epoch)
-        rate = schedule.warmup_cosine(self.step, self.steps, warmup, 0.0, recipe.peak_rate, recipe.end_rate)
-        for group in self.optimiser.param_groups:
+        indices = self.processes.share(indices[: recipe.batch_size])
+        side = self.stretch.side or pair(self.model.config.image_size)[0]
+        pixels, keep = self._draw(indices, epoch, side)
+        loss, told = self._loss(pixels, keep, indices, epoch)
+        rate = self._rate()
+        for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        self.optimizer.zero_grad(set_to_none=True)
+        (loss / self.processes.count).backward()
+        self.processes.combine_gradients([p.grad for p in self.model.parameters() if p.grad is not None], [])
         nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
-        self.optimiser.step()
+        self.optimizer.step()
         self.step += 1
         # early on the average must not remember the start
         momentum = min(recipe.average, self.step / (self.step + 10))
         with torch.no_grad():
-            for ours, new in zip(self.average.parameters(), self.model.parameters(), strict=True):
-                ours.lerp_(new, 1 - momentum)
-        right = (logits.argmax(1) == labels).float().mean().item()
-        return {"step": self.step, "loss": loss.item(), "training_accuracy": right, "rate": rate, "size": side}
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - momentum)
+        return {"step": self.step, "loss": loss.item(), **told, "rate": rate, "size": side}
+
+    def _draw(self, indices: Tensor, epoch: int, side: int) -> tuple[Tensor, Tensor | None]:
+        """(views of ``side`` pixels, patches that they keep or None for all) of these pictures."""
+        kind = augment.ViewRecipe(size=side, scale=self.recipe.scale, blur=0.0, grey=0.05)
+        keys = indices.to(self.device)
+        pixels = augment.draw_view(self.pictures[indices].to(self.device), keys, kind, self.recipe.seed, epoch)
+        return pixels, self._keep(keys, epoch, side) if self.stretch.mask_ratio else None
+
+    def _encode(self, pixels: Tensor, keep: Tensor | None) -> Tensor:
+        """CLS (B, D) of views, float32."""
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+            out = self.model.vit(pixels, keep_indices=keep, interpolate_pos_encoding=True)
+        return out.last_hidden_state[:, 0].float()
+
+    def _loss(
+        self, pixels: Tensor, keep: Tensor | None, indices: Tensor, epoch: int
+    ) -> tuple[Tensor, dict[str, float]]:
+        """(what the step makes smaller, what the log tells of it)."""
+        recipe, labels = self.recipe, self.labels[indices].to(self.device)
+        share = 1.0
+        if recipe.mixup:
+            share = float(np.random.default_rng((recipe.seed, self.step)).beta(recipe.mixup, recipe.mixup))
+            pixels = share * pixels + (1 - share) * pixels.flip(0)
+        logits = self.model.classifier(self._encode(pixels, keep))
+        loss = share * F.cross_entropy(logits, labels, label_smoothing=recipe.smoothing)
+        if share < 1:
+            loss = loss + (1 - share) * F.cross_entropy(logits, labels.flip(0), label_smoothing=recipe.smoothing)
+        return loss, {"training_accuracy": (logits.argmax(1) == labels).float().mean().item()}
+
+    def _rate(self) -> float:
+        recipe = self.recipe
+        warmup = round(recipe.warmup_epochs * self.steps_per_epoch)
+        flat = max(0, round((1 - recipe.decay_share) * self.steps) - warmup)  # steps at the peak
+        step = self.step if self.step < warmup else max(warmup, self.step - flat)
+        return schedule.warmup_cosine(step, self.steps - flat, warmup, 0.0, recipe.peak_rate, recipe.end_rate)
 
     def _keep(self, keys: Tensor, epoch: int, size: int) -> Tensor:
         """(B, K) patches that stay of views of ``size`` pixels, keyed as the views are."""
@@ -188,14 +215,14 @@ class Finetuner:
             "recipe": asdict(self.recipe),
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state["recipe"] != asdict(self.recipe):
             raise ConfigError("The checkpoint was made with other settings; resume with the same ones.")
         self.step = state["step"]
-        for name in ("model", "average", "optimiser"):
+        for name in ("model", "average", "optimizer"):
             getattr(self, name).load_state_dict(state[name])
 
 

@@ -80,6 +80,10 @@ class Trainer:
             self.model.load_state_dict(init.tensors)
             if init.msn_head:
                 self.head.load_state_dict(init.msn_head)
+        if recipe.freeze_backbone:
+            if init is None:
+                raise ConfigError("freeze_backbone keeps a backbone that was trained before; give it with --init.")
+            self.model.requires_grad_(False)
         self.model.to(self.device).train()
         self.head.to(self.device).train()
         self.target_model = copy.deepcopy(self.model).requires_grad_(False)
@@ -105,6 +109,8 @@ class Trainer:
         plain: list[nn.Parameter] = []
         kept = ("cls_token", "position_embeddings", *(() if self.recipe.decay_prototypes else ("prototypes",)))
         for name, parameter in [*self.model.named_parameters(), *self.head.named_parameters()]:
+            if not parameter.requires_grad:
+                continue
             matrix = parameter.ndim >= 2 and not name.endswith(kept)
             (decay if matrix else plain).append(parameter)
         return [{"params": decay, "decays": True}, {"params": plain, "decays": False, "weight_decay": 0.0}]
@@ -272,7 +278,7 @@ class Trainer:
         """The target's weights move towards the student's; BatchNorm's running numbers only where they are used."""
         steps = round(self.steps * self.recipe.schedule_stretch)
         momentum = schedule.linear(self.step, steps, *self.recipe.ema)
-        pairs = ((self.target_model, self.model), (self.target_head, self.head))
+        pairs = ((self.target_model, self.model), (self.target_head, self.head))[int(self.recipe.freeze_backbone) :]
         for target, student in pairs:
             torch._foreach_lerp_(list(target.parameters()), list(student.parameters()), 1 - momentum)
         if self.recipe.running_target:

@@ -65,6 +65,7 @@ class Recipe:
     weight_decay: tuple[float, float] = (0.04, 0.1)
     ema: tuple[float, float] = (0.99, 0.99)
     clip: float = 3.0
+    freeze_backbone: bool = False  # train projector and prototypes alone; the backbone stays as it came
     seed: int = 0
 
     # details of the original code
