@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "vitmsn"
 
 BELOW_TRAINING = {"config", "checkpoint", "model", "image", "masking", "data", "encoder", "fewshot"}
+OWN_TRAINING = {"training.loss", "training.schedule", "training.log_figure", "training.teacher"}  # need less
 TRAINING = {f"training.{path.stem}" for path in (PACKAGE / "training").glob("[!_]*.py")}
 LIBRARY = {
     *("errors", "limits", "config", "checkpoint", "model", "image", "data", "masking", "encoder", "attention"),
@@ -76,9 +77,11 @@ ALLOWED: dict[str, set[str]] = {
     "export": {"errors", "checkpoint", "model", "encoder", "fewshot", "gallery"},
     "training": TRAINING,
     **dict.fromkeys(
-        TRAINING - {"training.loss", "training.schedule", "training.log_figure"}, {"errors"} | BELOW_TRAINING | TRAINING
+        TRAINING - {"training.loss", "training.schedule", "training.log_figure", "training.teacher"},
+        {"errors"} | BELOW_TRAINING | TRAINING,
     ),
     "training.log_figure": {"errors", "draw"},
+    "training.teacher": {"errors", "encoder", "training.answers"},
     "training.live": {"errors", "lowshot"} | TRAINING,  # kNN while it learns
     "ui": SHARED | TABS | {"ui.build"},
     **dict.fromkeys(SHARED | TABS, LIBRARY | SHARED),
@@ -101,11 +104,12 @@ ONLY_IN: dict[str, str] = {
     "pyarrow": r"parquet",
     "datasets": r"data",
     "accelerate": r"training(\..+)?|cli(\..+)?",
-    "transformers": r"",
+    "transformers": r"training\.teacher",  # when a classifier of that package is the teacher
     "torchvision": r"",
     "matplotlib.pyplot": r"",  # keeps figures alive between visitors
 }
-WHEN_USED = {"umap", "chardet"}  # never at import time: they take long, and few need them
+# never at import time: they take long, or need not be there
+WHEN_USED = {"umap", "chardet", "transformers"}
 
 # A file tells one story in about 300 lines; longer ones say here why they are one story still.
 LONG_FROM = 450

@@ -88,7 +88,7 @@ def test_the_lists_are_sorted() -> None:
 
 
 def test_what_is_imported_is_declared() -> None:
-    declared = set(requirements("requirements.txt")) | GRADIO_BRINGS
+    declared = set(requirements("requirements.txt")) | GRADIO_BRINGS | set(requirements("requirements-distil.txt"))
     for path in [ROOT / "app.py", *sorted((ROOT / "vitmsn").rglob("*.py"))]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.support.stripes import striped
 from vitmsn.config import ViTMSNConfig
 from vitmsn.errors import ConfigError, DataError
 from vitmsn.model import ViTMSNForImageClassification
@@ -38,16 +39,6 @@ RECIPE = FinetuneRecipe(
 )
 
 
-def striped(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pictures bright above, bright below or dark: classes that no flip or jitter confuses."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(0, 3, (count,), generator=generator)
-    data = torch.randint(0, 60, (count, 3, 16, 16), generator=generator, dtype=torch.uint8)
-    data[labels == 0, :, :8] += 180
-    data[labels == 1, :, 8:] += 180
-    return data, labels
-
-
 def model(seed: int = 0) -> ViTMSNForImageClassification:
     torch.manual_seed(seed)
     return ViTMSNForImageClassification(SMALL)
@@ -72,7 +63,7 @@ def test_it_learns_and_resumes_to_the_same_weights(tmp_path: Path) -> None:
 def test_the_rate_falls_with_depth() -> None:
     data, labels = striped(32)
     tuner = Finetuner(RECIPE, model(), data, labels)
-    scales = {name: group["scale"] for group in tuner.optimiser.param_groups for name in _names(tuner, group)}
+    scales = {name: group["scale"] for group in tuner.optimizer.param_groups for name in _names(tuner, group)}
     decay = RECIPE.layer_decay
     assert scales["classifier.weight"] == 1
     assert scales["vit.layernorm.weight"] == 1

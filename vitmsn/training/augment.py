@@ -77,7 +77,7 @@ def _shift_right(x: Tensor, bits: int) -> Tensor:
 
 
 def draw_view(
-    pictures: Tensor, indices: Tensor, recipe: ViewRecipe, seed: int, draw: int, crop_draw: int | None = None
+    pictures: Tensor, indices: Tensor, recipe: ViewRecipe, seed: int, draw: int, crop: tuple[int, int] | None = None
 ) -> Tensor:
     """One random view of each picture, normalised for the model.
 
@@ -85,14 +85,14 @@ def draw_view(
         pictures: (B, 3, height, width) uint8.
         indices: (B,) int64, each picture's index in the data set.
         draw: which draw of this picture it is (another number for every step and view).
-        crop_draw: the draw whose crop and flip are taken, as :func:`draw_crop` gives them; None: ``draw``'s own.
+        crop: (seed, draw) of the crop and flip, when they are to be those of :func:`draw_crop`; None: this draw's own.
 
     Returns:
         (B, 3, size, size) float32.
     """
     u = _uniform(_DRAWS, seed, draw, indices)
-    if crop_draw is not None:
-        u |= _uniform(_CROP_DRAWS, seed, crop_draw, indices)
+    if crop is not None:
+        u |= _uniform(_CROP_DRAWS, *crop, indices)
     view = _resized_crop(pictures.float().div_(255), recipe, u)
     view = _colour_jitter(view, recipe, u)
     grey = _luma(view).expand_as(view)
@@ -105,7 +105,7 @@ def draw_view(
 def draw_crop(pictures: Tensor, indices: Tensor, recipe: ViewRecipe, seed: int, draw: int) -> Tensor:
     """The crop and flip of :func:`draw_view` alone, enlarged without loss of detail: what a teacher is shown.
 
-    Args: as of :func:`draw_view`; ``recipe.size`` may be larger than the pictures.
+    The arguments are those of :func:`draw_view`; ``recipe.size`` may be larger than the pictures.
 
     Returns:
         (B, 3, size, size) uint8.

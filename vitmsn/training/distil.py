@@ -3,14 +3,14 @@
 It is MSN's idea with a fixed target. Anchors with dropped patches are matched to a target from the picture, so that
 masking and meaning are learned together, and the patches dropped make it cheap. The loss is
 
-    (1 - a) x cross entropy with the labels, where there are any, + a x KL(teacher || student)        (Hinton et al. 2015)
+    (1 - a) x cross entropy with the labels, where there are any, + a x KL(teacher || student)
 
-through a head of its own with the teacher's classes; both heads read the CLS token.
+(Hinton et al., arXiv 1503.02531), the second through a head of its own with the teacher's classes. Both heads read the
+CLS token.
 """
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,9 +19,9 @@ from torch.nn import functional as F
 
 from vitmsn.errors import ConfigError, DataError
 from vitmsn.model import ViTMSNForImageClassification
-from vitmsn.training.finetune import Finetuner, FinetuneRecipe, Stretch
+from vitmsn.training.answers import Answers
 from vitmsn.training.distributed import Processes
-from vitmsn.training.teacher import Answers
+from vitmsn.training.finetune import Finetuner, FinetuneRecipe, Stretch
 
 
 @dataclass(frozen=True)
@@ -57,23 +57,32 @@ class Distiller(Finetuner):
         precision: torch.dtype = torch.float32,
     ) -> None:
         if len(answers) != len(pictures):
-            raise DataError(f"The teacher answered to {len(answers)} pictures, not to these {len(pictures)}; ask it again.")
+            raise DataError(
+                f"The teacher answered to {len(answers)} pictures, not to these {len(pictures)}; ask it again."
+            )
+        if answers.views.count and answers.views.scale != recipe.scale:
+            raise ConfigError(
+                f"The teacher saw crops of {answers.views.scale} of a picture, the student is to see {recipe.scale}; "
+                "give both the same scale."
+            )
         torch.manual_seed(recipe.seed)
         width, classes = model.config.hidden_size, answers.num_classes
         head = teacher_head or nn.Linear(width, classes)
         if tuple(head.weight.shape) != (classes, width):
             raise ConfigError(
-                f"The teacher's head is {tuple(head.weight.shape)}; a model of width {width} and a teacher of {classes} "
-                f"classes need {(classes, width)}."
+                f"The head for the teacher is {tuple(head.weight.shape)}; a model of width {width} and a teacher of "
+                f"{classes} classes need {(classes, width)}."
             )
         # part of the model, so that it is averaged, saved and given its rate with everything else
         model.teacher_head = head
+        self.teacher_head = head
         self.answers = answers
         super().__init__(recipe, model, pictures, labels, device, processes=processes, precision=precision)
         self.recipe: DistilRecipe = recipe
 
-    def _draw(self, indices: Tensor, epoch: int, side: int) -> tuple[Tensor, Tensor | None]:
-        return super()._draw(indices, epoch, side)
+    def _crop(self, epoch: int) -> tuple[int, int] | None:
+        views = self.answers.views
+        return (views.seed, epoch % views.count) if views.count else None
 
     def _loss(
         self, pixels: Tensor, keep: Tensor | None, indices: Tensor, epoch: int
@@ -81,7 +90,7 @@ class Distiller(Finetuner):
         labels = self.labels[indices].to(self.device)
         told = self.answers.take(indices, epoch % self.answers.views.stored).to(self.device)
         cls = self._encode(pixels, keep)
-        divergence = told.divergence(self.model.teacher_head(cls))
+        divergence = told.divergence(self.teacher_head(cls))
         labelled = labels >= 0
         if not labelled.any():
             return divergence, {"divergence": divergence.item()}
@@ -97,6 +106,8 @@ class Distiller(Finetuner):
 def grow(model: ViTMSNForImageClassification, layers: int) -> ViTMSNForImageClassification:
     """The same function with more layers: new ones, spread evenly, whose two output projections are zero.
 
+    A residual block that adds nothing is the identity, and its gradients let it learn to add something.
+
     Raises:
         ConfigError: ``layers`` is less than the model has.
     """
@@ -105,14 +116,14 @@ def grow(model: ViTMSNForImageClassification, layers: int) -> ViTMSNForImageClas
         raise ConfigError(f"The model has {old} layers; it can grow to {old} or more, not to {layers}.")
     places = {round((i + 1) * layers / (layers - old)) - 1 for i in range(layers - old)}
     grown = ViTMSNForImageClassification(replace(model.config, num_hidden_layers=layers))
-    ours, theirs = grown.vit.layers, iter(model.vit.layers)
-    for place in range(layers):
+    theirs = iter(model.vit.layers)
+    for place, layer in enumerate(grown.vit.layers):
         if place in places:
-            for projection in (ours[place].attention.output, ours[place].mlp.fc2):
-                nn.init.zeros_(projection.weight)
-                nn.init.zeros_(projection.bias)
+            for name, parameter in layer.named_parameters():
+                if name.startswith(("attention.output.", "mlp.fc2.")):
+                    nn.init.zeros_(parameter)
         else:
-            ours[place] = copy.deepcopy(next(theirs))
+            layer.load_state_dict(next(theirs).state_dict())
     grown.vit.embeddings.load_state_dict(model.vit.embeddings.state_dict())
     grown.vit.layernorm.load_state_dict(model.vit.layernorm.state_dict())
     grown.classifier.load_state_dict(model.classifier.state_dict())

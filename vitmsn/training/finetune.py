@@ -167,9 +167,13 @@ class Finetuner:
     def _draw(self, indices: Tensor, epoch: int, side: int) -> tuple[Tensor, Tensor | None]:
         """(views of ``side`` pixels, patches that they keep or None for all) of these pictures."""
         kind = augment.ViewRecipe(size=side, scale=self.recipe.scale, blur=0.0, grey=0.05)
-        keys = indices.to(self.device)
-        pixels = augment.draw_view(self.pictures[indices].to(self.device), keys, kind, self.recipe.seed, epoch)
+        keys, pictures = indices.to(self.device), self.pictures[indices].to(self.device)
+        pixels = augment.draw_view(pictures, keys, kind, self.recipe.seed, epoch, self._crop(epoch))
         return pixels, self._keep(keys, epoch, side) if self.stretch.mask_ratio else None
+
+    def _crop(self, epoch: int) -> tuple[int, int] | None:
+        """(seed, draw) of this epoch's crops; None: of their own."""
+        return None
 
     def _encode(self, pixels: Tensor, keep: Tensor | None) -> Tensor:
         """CLS (B, D) of views, float32."""

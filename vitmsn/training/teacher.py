@@ -1,194 +1,156 @@
-"""What a teacher says of pictures: asked once, kept in memory-mapped files, resumed where it stopped.
+"""Where a teacher comes from: a model of this package, one of transformers, a function, or a file of answers.
 
-    answers = ask(teacher, pictures, folder, views=TeacherViews(4), checksum="...")
-    answers.take(indices, view=2)  -> Probabilities, sparse
+    open_teacher("facebook/vit-msn-small")             a folder, file or hub id that this package reads
+    open_teacher("transformers:google/vit-base-patch16-224")
+    open_teacher("my_teacher.py:answer")               (B, 3, side, side) uint8 -> (B, classes) probabilities
+    open_teacher("answers.npy")                        (N, classes), a row for each picture of the data set
 
-A teacher is any function from uint8 pictures to probabilities. With ``TeacherViews(0)`` it sees whole pictures. With
-more it sees that many seeded crops of each, and the student is later shown the very same crops: a teacher that answers
-what the student sees teaches better than one that saw something else (Beyer et al., arXiv 2106.05237). Chance is
-keyed by picture and view (``augment.keyed_uniform``), so the crops can be drawn again and need no storage.
-
-Of each answer the most probable classes are kept; what is left is spread evenly over the others.
+A model of this package answers with its classes; without a classifier with its prototypes; without those with its
+features, as the softmax over centers that k-means finds among them.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from vitmsn.errors import DataError
-from vitmsn.training import augment
+from vitmsn.errors import DataError, InputError
+from vitmsn.training.answers import Answerer
 
-KEPT = 32  # classes kept of an answer
-BATCH = 64  # pictures asked at once
-SAVE_EVERY = 50  # batches between two notes of how far it got
-
-Teacher = Callable[[Tensor], Tensor]
-"""(B, 3, side, side) uint8 -> (B, classes) probabilities; rows sum to 1."""
+CENTERS, SAMPLE = 512, 10_000  # of k-means over a teacher's features, and the pictures it looks at
+SHARP = 0.025  # temperature of a teacher's features against the centers: MSN's target temperature, tau * T
 
 
 @dataclass(frozen=True)
-class TeacherViews:
-    """What of each picture a teacher is shown."""
-
-    count: int = 4  # crops of each picture; 0: the whole picture, once
-    side: int = 160  # of what it is shown, pixels
-    scale: tuple[float, float] = (0.35, 1.0)  # share of the picture that a crop covers
-    seed: int = 0
-
-    @property
-    def stored(self) -> int:
-        """Answers kept of each picture."""
-        return max(1, self.count)
-
-    def draw(self, pictures: Tensor, indices: Tensor, view: int) -> Tensor:
-        """(B, 3, h, w) uint8 -> (B, 3, side, side) uint8: what the teacher sees in this view of these pictures."""
-        if self.count:
-            recipe = augment.ViewRecipe(self.side, self.scale, blur=0.0)
-            return augment.draw_crop(pictures, indices, recipe, self.seed, view)
-        size = (self.side, self.side)
-        resized = F.interpolate(pictures.float(), size=size, mode="bicubic", antialias=True, align_corners=False)
-        return resized.round_().clamp_(0, 255).to(torch.uint8)
-
-
-@dataclass(frozen=True)
-class Probabilities:
-    """Distributions over classes of which the ``K`` most probable are stored.
+class Teacher:
+    """Something that answers pictures with probabilities.
 
     Attributes:
-        classes: (B, K) int64.  probabilities: (B, K) float32.
-        rest: (B,) float32, the probability of each class that is not stored.
+        name: as it was asked for.  checksum: of what decides its answers.
+        answer: (B, 3, side, side) uint8 -> (B, classes); None for a file of answers.
+        classes: the names of what it answers with; empty where they have none.
+        rows: (N, classes) of a file of answers; None otherwise.
     """
 
-    classes: Tensor
-    probabilities: Tensor
-    rest: Tensor
-
-    def to(self, device: torch.device) -> Probabilities:
-        return Probabilities(self.classes.to(device), self.probabilities.to(device), self.rest.to(device))
-
-    def divergence(self, logits: Tensor) -> Tensor:
-        """Mean KL(self || softmax(logits)) in nats; logits (B, C)."""
-        log_q = F.log_softmax(logits.float(), 1)
-        others = logits.shape[1] - self.classes.shape[1]
-        rest = self.rest[:, None]
-        cross = -((self.probabilities - rest) * log_q.gather(1, self.classes)).sum(1) - self.rest * log_q.sum(1)
-        entropy = torch.special.entr(self.probabilities).sum(1) + others * torch.special.entr(self.rest)
-        return (cross - entropy).mean()
+    name: str
+    checksum: str
+    answer: Answerer | None
+    classes: tuple[str, ...] = ()
+    rows: np.ndarray | None = None
 
 
-class Answers:
-    """A teacher's answers to N pictures in V views, on disk."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.facts: dict[str, Any] = json.loads((folder / "answers.json").read_text())
-        self._classes = np.load(folder / "classes.npy", mmap_mode="r")  # (V, N, K) uint16
-        self._probabilities = np.load(folder / "probabilities.npy", mmap_mode="r")  # (V, N, K) float16
-
-    @property
-    def num_classes(self) -> int:
-        return int(self.facts["classes"])
-
-    @property
-    def views(self) -> TeacherViews:
-        facts = self.facts["views"]
-        return TeacherViews(**{**facts, "scale": tuple(facts["scale"])})
-
-    def __len__(self) -> int:
-        return int(self._classes.shape[1])
-
-    def take(self, indices: Tensor, view: int = 0) -> Probabilities:
-        """The answers to the pictures at ``indices`` (B,) in one view."""
-        rows = indices.cpu().numpy()
-        probabilities = torch.from_numpy(self._probabilities[view, rows].astype(np.float32))
-        others = self.num_classes - probabilities.shape[1]
-        left = (1 - probabilities.sum(1)).clamp_min(0)
-        rest = left / others if others else torch.zeros_like(left)
-        return Probabilities(torch.from_numpy(self._classes[view, rows].astype(np.int64)), probabilities, rest)
-
-
-def fingerprint(pictures: Tensor) -> str:
-    """Of (N, 3, h, w) uint8: the same pictures in the same order have the same."""
-    digest = hashlib.blake2b(repr(tuple(pictures.shape)).encode(), digest_size=8)
-    for part in pictures.split(4096):
-        digest.update(part.contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def ask(
-    teacher: Teacher,
-    pictures: Tensor,
-    folder: Path,
-    views: TeacherViews,
-    checksum: str,
-    progress: Callable[[int, int], None] | None = None,
-) -> Answers:
-    """All answers, from disk as far as they are there; interrupted, it goes on where it was.
+def open_teacher(source: str, pictures: Tensor, device: str = "auto") -> Teacher:
+    """Open a teacher by name; see the module for the forms.
 
     Args:
-        pictures: (N, 3, h, w) uint8.
-        folder: where answers are kept, each teacher's to each data set in a folder of its own.
-        checksum: of the teacher; another teacher's answers are never taken for its.
-        progress: called with (done, total) answers.
+        pictures: (N, 3, h, w) uint8, among which k-means looks for centers where a model has features only.
 
     Raises:
-        DataError: the teacher's answers are no probabilities.
+        InputError: there is no such file or function.
+        ViTMSNError: the model cannot be loaded.
     """
-    kind = {"teacher": checksum, "pictures": fingerprint(pictures), "views": asdict(views)}
-    kind["views"]["scale"] = list(views.scale)
-    name = hashlib.blake2b(json.dumps(kind, sort_keys=True).encode(), digest_size=8).hexdigest()
-    place = folder / name
-    place.mkdir(parents=True, exist_ok=True)
-    facts_file, total = place / "answers.json", views.stored * len(pictures)
-    facts = json.loads(facts_file.read_text()) if facts_file.exists() else {**kind, "done": 0}
-    done, stores = int(facts["done"]), None
-    while done < total:
-        view, first = divmod(done, len(pictures))
-        indices = torch.arange(first, min(first + BATCH, len(pictures)))
-        found = _checked(teacher(views.draw(pictures[indices], indices, view)), len(indices))
-        top = found.topk(min(KEPT, found.shape[1]), dim=1)
-        if stores is None:
-            facts["classes"] = found.shape[1]
-            stores = _stores(place, (views.stored, len(pictures), top.values.shape[1]), new=done == 0)
-        stores[0][view, first : first + len(indices)] = top.indices.numpy()
-        stores[1][view, first : first + len(indices)] = top.values.numpy()
-        done += len(indices)
-        if done == total or (done // BATCH) % SAVE_EVERY == 0:
-            for store in stores:
-                store.flush()
-            partial = facts_file.with_suffix(".part")
-            partial.write_text(json.dumps({**facts, "done": done}))
-            os.replace(partial, facts_file)
-            if progress is not None:
-                progress(done, total)
-    return Answers(place)
+    path, _, function = source.rpartition(":")
+    if path.endswith(".py"):
+        return _of_function(source, Path(path), function)
+    if source.endswith(".npy"):
+        return _of_file(source)
+    if source.startswith("transformers:"):
+        return _of_transformers(source, source.removeprefix("transformers:"), device)
+    return _of_encoder(source, pictures, device)
 
 
-def _stores(place: Path, shape: tuple[int, int, int], new: bool) -> tuple[np.memmap, np.memmap]:
-    """(classes, probabilities), writable, of what is stored."""
-    kinds = (("classes.npy", np.uint16), ("probabilities.npy", np.float16))
-    if new:
-        return tuple(np.lib.format.open_memmap(place / name, "w+", dtype, shape) for name, dtype in kinds)  # type: ignore[return-value]
-    return tuple(np.lib.format.open_memmap(place / name, "r+") for name, _ in kinds)  # type: ignore[return-value]
+def _of_function(source: str, path: Path, name: str) -> Teacher:
+    if not path.is_file():
+        raise InputError(f"There is no file {path}; give a teacher as FILE.py:FUNCTION.")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None  # a .py file always has them
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    answer = getattr(module, name, None)
+    if not callable(answer):
+        raise InputError(f"{path} has no function {name!r}; give a teacher as FILE.py:FUNCTION.")
+    return Teacher(source, hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest(), answer)
 
 
-def _checked(found: Tensor, count: int) -> Tensor:
-    found = torch.as_tensor(found).float().cpu()
-    good = found.ndim == 2 and len(found) == count and found.shape[1] > 1
-    if not good or not (found >= 0).all() or not torch.allclose(found.sum(1), torch.ones(count), atol=1e-2):
-        raise DataError(
-            f"The teacher answered {tuple(found.shape)} to {count} pictures; it must give a row of probabilities for "
-            "each, at least 0 and summing to 1."
-        )
-    return found
+def _of_file(source: str) -> Teacher:
+    try:
+        rows = np.load(source, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{source} is not an array ({error}); give a .npy file of (pictures, classes).") from error
+    if rows.ndim != 2 or rows.dtype.kind != "f":
+        raise DataError(f"{source} holds {rows.dtype} {rows.shape}; probabilities (pictures, classes) are needed.")
+    digest = hashlib.blake2b(repr((rows.shape, rows.dtype.str)).encode(), digest_size=8)
+    for first in range(0, len(rows), 4096):
+        digest.update(np.ascontiguousarray(rows[first : first + 4096]).tobytes())
+    return Teacher(source, digest.hexdigest(), None, rows=rows)
+
+
+def _of_encoder(source: str, pictures: Tensor, device: str) -> Teacher:
+    from vitmsn.encoder import Encoder
+
+    encoder = Encoder.from_pretrained(source, device)
+
+    def embed(pixels: Tensor) -> np.ndarray:
+        return encoder.embed(list(pixels.permute(0, 2, 3, 1).cpu().numpy()))
+
+    answer: Callable[[np.ndarray], np.ndarray]
+    if encoder.labels:
+        answer, classes = encoder.class_probabilities, tuple(encoder.labels)
+    elif encoder.has_msn_head:
+        answer, classes = (lambda embedded: encoder.assign_embeddings(embedded, sharpen=True)), ()
+    else:
+        answer, classes = _near_centers(embed(_spread(pictures))), ()
+    return Teacher(source, encoder.fingerprint, lambda pixels: torch.from_numpy(answer(embed(pixels))), classes)
+
+
+def _spread(pictures: Tensor) -> Tensor:
+    return pictures[:: max(1, -(-len(pictures) // SAMPLE))]
+
+
+def _near_centers(embedded: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Embeddings -> softmax over the centers that k-means finds, on the sphere around their mean."""
+    from sklearn.cluster import KMeans
+    from sklearn.preprocessing import normalize
+
+    mean = embedded.mean(0)
+    k = min(CENTERS, len(embedded) // 4)
+    if k < 2:
+        raise DataError(f"{len(embedded)} pictures are too few for centers of a teacher's features; 8 are needed.")
+    centers = normalize(KMeans(k, n_init=1, random_state=0).fit(normalize(embedded - mean)).cluster_centers_)
+    return lambda rows: torch.from_numpy(normalize(rows - mean) @ centers.T / SHARP).softmax(1).numpy()
+
+
+def _of_transformers(source: str, name: str, device: str) -> Teacher:
+    try:
+        from transformers import AutoImageProcessor, AutoModelForImageClassification
+    except ImportError as error:
+        raise InputError("A teacher of transformers needs that package: pip install vitmsn[distil].") from error
+    from vitmsn.encoder import choose_device
+
+    chosen = choose_device(device)
+    processor: Any = AutoImageProcessor.from_pretrained(name)
+    model: Any = AutoModelForImageClassification.from_pretrained(name).to(chosen).eval()
+
+    @torch.inference_mode()
+    def answer(pixels: Tensor) -> Tensor:
+        given = processor(images=list(pixels.permute(0, 2, 3, 1).cpu().numpy()), return_tensors="pt")
+        return model(pixel_values=given["pixel_values"].to(chosen)).logits.float().softmax(1).cpu()
+
+    classes = tuple(str(model.config.id2label[index]) for index in range(model.config.num_labels))
+    return Teacher(source, _checksum(model.state_dict()), answer, classes)
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for key in sorted(tensors):
+        digest.update(key.encode())
+        digest.update(tensors[key].detach().cpu().contiguous().float().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,139 @@
+"""A student learns what its teacher says from masked views, resumes, and grows without changing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tests.support.pretraining import MODEL, noise
+from tests.support.stripes import striped
+from vitmsn.errors import ConfigError, DataError
+from vitmsn.model import ViTMSNForImageClassification
+from vitmsn.training import augment
+from vitmsn.training.answers import Answers, TeacherViews, ask
+from vitmsn.training.distil import Distiller, DistilRecipe, grow
+from vitmsn.training.finetune import Stretch, logits_of
+from vitmsn.training.loop import run
+
+CONFIG = MODEL.with_labels(id2label={0: "above", 1: "below", 2: "dark"})
+RECIPE = DistilRecipe(
+    epochs=40,
+    batch_size=16,
+    peak_rate=4e-3,
+    warmup_epochs=2,
+    scale=(0.8, 1.0),
+    average=0.9,
+    stretches=(Stretch(0.8, mask_ratio=0.5), Stretch(0.2)),
+)
+
+
+def model(seed: int = 0) -> ViTMSNForImageClassification:
+    torch.manual_seed(seed)
+    return ViTMSNForImageClassification(CONFIG)
+
+
+def teacher(pixels: torch.Tensor) -> torch.Tensor:
+    """Knows the classes of :func:`striped`, and a fourth that never comes."""
+    above, below = (half.float().mean((1, 2, 3)) / 10 for half in pixels.chunk(2, 2))
+    return torch.stack([above - below, below - above, 10 - above - below, above * 0 - 9], 1).softmax(1)
+
+
+def answers(folder: Path, pictures: torch.Tensor, count: int = 0) -> Answers:
+    return ask(teacher, pictures, folder / "answers", TeacherViews(count, side=16, scale=(0.8, 1.0)), "t")
+
+
+def test_it_learns_from_the_teacher_alone_and_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    data, truth = striped(64)
+    said, none = answers(tmp_path, data, 2), torch.full((64,), -1)
+    whole = Distiller(RECIPE, model(), data, none, said)
+    assert run(whole, tmp_path / "whole", say=lambda _: None)
+    unseen, truth = striped(90, seed=1)
+    student = whole.average
+    student.classifier = student.teacher_head
+    assert (logits_of(student, unseen).argmax(1) == truth).float().mean() > 0.9
+
+    run(Distiller(RECIPE, model(), data, none, said), tmp_path / "parts", limit_minutes=0, say=lambda _: None)
+    rest = Distiller(RECIPE, model(seed=5), data, none, said)
+    run(rest, tmp_path / "parts", say=lambda _: None)
+    for name, tensor in rest.average.state_dict().items():
+        if not name.startswith("classifier"):
+            assert torch.equal(whole.average.state_dict()[name], tensor), name
+
+
+def test_the_loss_is_the_two_parts_in_their_shares(tmp_path: Path) -> None:
+    data, labels = striped(32)
+    labels[::4] = -1  # a picture without a label teaches through the teacher only
+    recipe = replace(RECIPE, teacher_share=0.7)
+    told = Distiller(recipe, model(), data, labels, answers(tmp_path, data)).train_step()
+    assert told["loss"] == pytest.approx(0.7 * told["divergence"] + 0.3 * told["cross_entropy"], rel=1e-5)
+    alone = Distiller(recipe, model(), data, torch.full((32,), -1), answers(tmp_path, data)).train_step()
+    assert alone["loss"] == pytest.approx(alone["divergence"]) and "cross_entropy" not in alone
+
+
+def test_the_student_sees_the_crop_that_the_teacher_saw(tmp_path: Path) -> None:
+    pictures, indices = noise(), torch.arange(24)
+    distiller = Distiller(
+        replace(RECIPE, scale=(0.3, 1.0)),
+        model(),
+        pictures,
+        torch.full((24,), -1),
+        ask(teacher, pictures, tmp_path, TeacherViews(3, side=16, scale=(0.3, 1.0)), "t"),
+    )
+    kind = augment.ViewRecipe(16, (0.3, 1.0), blur=0.0, grey=0.05)
+    for epoch, view in ((1, 1), (4, 1), (5, 2)):
+        seen, _ = distiller._draw(indices, epoch, 16)
+        assert torch.equal(seen, augment.draw_view(pictures, indices, kind, RECIPE.seed, epoch, crop=(0, view)))
+    plain = augment.ViewRecipe(16, (0.3, 1.0), blur=0.0, jitter=0.0, grey=0.0)
+    shown = augment.normalise(augment.draw_crop(pictures, indices, plain, 0, 2).float() / 255)
+    seen = augment.draw_view(pictures, indices, plain, 9, 5, crop=(0, 2))
+    assert (shown - seen).abs().mean() < 0.5 * (shown - seen.flip(0)).abs().mean()  # bicubic beside bilinear
+
+
+def test_one_process_of_many_steps_in_half_precision_stays_close(tmp_path: Path) -> None:
+    data, labels = striped(32)
+    said = answers(tmp_path, data)
+    exact, half = (
+        Distiller(RECIPE, model(), data, labels, said, precision=precision)
+        for precision in (torch.float32, torch.bfloat16)
+    )
+    for _ in range(3):
+        assert half.train_step()["loss"] == pytest.approx(exact.train_step()["loss"], rel=0.05)
+
+
+def test_a_head_for_another_teacher_is_refused(tmp_path: Path) -> None:
+    data, labels = striped(32)
+    with pytest.raises(ConfigError, match=r"teacher of 4 classes need \(4, 32\)"):
+        Distiller(RECIPE, model(), data, labels, answers(tmp_path, data), teacher_head=nn.Linear(32, 5))
+    with pytest.raises(DataError, match="answered to 32 pictures, not to these 30"):
+        Distiller(RECIPE, model(), data[:30], labels[:30], answers(tmp_path, data))
+    said = ask(teacher, data, tmp_path, TeacherViews(1, side=16, scale=(0.1, 1.0)), "t")
+    with pytest.raises(ConfigError, match="give both the same scale"):
+        Distiller(RECIPE, model(), data, labels, said)
+
+
+@pytest.mark.parametrize("layers", [2, 3, 5])
+def test_growing_changes_no_answer_and_new_layers_learn(layers: int) -> None:
+    small = model().eval()
+    grown = grow(small, layers)
+    pixels = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert len(grown.vit.layers) == layers == grown.config.num_hidden_layers
+    assert torch.allclose(grown(pixels).logits, small(pixels).logits, atol=1e-6)
+    grown(pixels).logits.square().sum().backward()
+    for layer in grown.vit.layers:
+        assert layer.mlp.fc2.weight.grad.abs().sum() > 0
+    with pytest.raises(ConfigError, match="not to 1"):
+        grow(small, 1)
+
+
+def test_the_rate_stays_at_its_peak_until_it_falls(tmp_path: Path) -> None:
+    data, labels = striped(32)
+    recipe = replace(RECIPE, epochs=100, decay_share=0.25)
+    distiller = Distiller(recipe, model(), data, labels, answers(tmp_path, data))
+    rates = []
+    for distiller.step in (0, 2, 4, 100, 149, 150, 175, 199):
+        rates.append(distiller._rate() / recipe.peak_rate)
+    assert rates[:6] == pytest.approx([0, 0.5, 1, 1, 1, 1]) and 0.4 < rates[6] < 0.6 and rates[7] < 0.02
