@@ -133,7 +133,7 @@ def test_a_zip_becomes_a_gallery_and_what_is_left_out_is_said(monkeypatch: pytes
 
 
 def test_large_pictures_are_embedded_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vitmsn.gallery.CHUNK_PIXELS", 2500)  # two of 40 x 30
+    monkeypatch.setattr(limits, "BATCH_PIXELS", 2500)  # two of 40 x 30
     encoder = Fake()
     Gallery(encoder).extend([Entry("a", f"{grey}.png", png((grey, 0, 0))) for grey in range(7)], encoder)
     assert encoder.calls == [3, 3, 1]

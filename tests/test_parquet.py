@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.support import models
-from vitmsn import parquet
+from vitmsn import limits, parquet
 from vitmsn.encoder import Encoder
 from vitmsn.errors import DataError, MissingHeadError
 
@@ -26,7 +26,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Eleven pictures and a broken one, in parts of four."""
     monkeypatch.setattr(parquet, "PART", 4)
-    monkeypatch.setattr(parquet, "CHUNK", 3)
+    monkeypatch.setattr(limits, "MAX_BATCH", 3)
     rng = np.random.default_rng(0)
     for number in range(11):
         Image.fromarray(rng.integers(256, size=(20, 20, 3), dtype=np.uint8)).save(tmp_path / f"{number:02}.png")

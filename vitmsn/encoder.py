@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from vitmsn import checkpoint, limits
 from vitmsn.config import VARIANTS, ViTMSNConfig, pair
 from vitmsn.errors import InputError, MissingHeadError
-from vitmsn.image import ImageSource, Picture, ViTMSNImageProcessor, decode
+from vitmsn.image import ImageSource, Picture, ViTMSNImageProcessor, batches, decode
 from vitmsn.model import MSNHead, ViTMSNModel, ViTMSNOutput, log_assignment
 
 Progress = Callable[[int, int], None]
@@ -256,7 +256,7 @@ class Encoder:
         """CLS embeddings.
 
         Args:
-            images: one or many, in anything ``image.decode`` takes; decoded a batch at a time.
+            images: one or many, in anything ``image.decode`` takes; decoded a batch at a time (``image.batches``).
             keep_indices: patches kept, (K,) or (1, K) for all pictures or (N, K); the others are dropped for real.
             size: side of the input in pixels, a multiple of the patch; positions are interpolated.
             layernorm: after the final LayerNorm; False is before it, where MSN's low-shot protocol takes them.
@@ -273,14 +273,12 @@ class Encoder:
             return np.zeros((0, self.config.hidden_size), np.float32)
         height, width = self._size(size)
         rows = self._keep(keep_indices, len(sources), (height, width))
-        batch_size = max(1, min(batch_size, limits.MAX_BATCH))
         found = np.empty((len(sources), self.config.hidden_size), np.float32)
-        for start in range(0, len(sources), batch_size):
-            stop = min(start + batch_size, len(sources))
-            pictures = [decode(source) for source in sources[start:stop]]
-            found[start:stop] = self._embed_batch(pictures, (height, width), rows and rows[start:stop], layernorm)
+        for batch in batches(enumerate(sources), size=max(1, batch_size)):
+            part = slice(batch.keys[0], batch.done)
+            found[part] = self._embed_batch(batch.pictures, (height, width), rows and rows[part], layernorm)
             if progress is not None:
-                progress(stop, len(sources))
+                progress(batch.done, len(sources))
         return found
 
     def tokens(

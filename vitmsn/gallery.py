@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import copy
 import io
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,7 +22,7 @@ from PIL import Image
 from vitmsn import limits
 from vitmsn.archive import Entries, Entry, Skipped
 from vitmsn.errors import GalleryError, ImageError
-from vitmsn.image import Picture, decode
+from vitmsn.image import Picture, batches, decode
 from vitmsn.names import clean_name, name_key, shown_name
 
 if TYPE_CHECKING:
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], object]  # (done, total)
 
-CHUNK = 64  # pictures decoded and embedded together,
-CHUNK_PIXELS = 50_000_000  # or fewer when they are large: all are in memory at once
 JPEG_QUALITY = 85
 PIXEL_SIDE = 16  # of the raw pixels that the model is compared with: finer ones know little more
 PIXELS = 3 * PIXEL_SIDE**2
@@ -296,27 +293,36 @@ class Gallery:
         self.check_model(encoder)
         ids: list[str] = []
         skipped: list[Skipped] = []
-        total, done = getattr(entries, "total", 0), 0
-        chunk: list[tuple[str, Picture]] = []
+        total, done, waiting = getattr(entries, "total", 0), 0, 0  # waiting: placed, but not added yet
 
-        def flush() -> None:
-            added = self._add(chunk, encoder.embed([picture for _, picture in chunk])) if chunk else Added()
-            ids.extend(added.ids)
-            skipped.extend(added.skipped)
-            chunk.clear()
-            if progress:
-                progress(done, max(total, done))
-
-        with entries if isinstance(entries, Entries) else nullcontext():
+        def placed() -> Iterator[tuple[tuple[str, str], bytes]]:
+            nonlocal done, waiting
             for entry in entries:
                 done += 1
                 try:
-                    chunk.append((self._place(entry, len(chunk)), decode(entry.data, name=entry.name)))
-                except (GalleryError, ImageError) as error:
+                    label = self._place(entry, waiting)
+                except GalleryError as error:
                     skipped.append(Skipped(entry.name, str(error)))
-                if len(chunk) >= CHUNK or sum(math.prod(picture.rgb.size) for _, picture in chunk) > CHUNK_PIXELS:
-                    flush()
-            flush()
+                    continue
+                waiting += 1
+                yield (label, entry.name), entry.data
+
+        def refused(key: tuple[str, str], error: ImageError) -> None:
+            nonlocal waiting
+            waiting -= 1
+            skipped.append(Skipped(key[1], str(error)))
+
+        with entries if isinstance(entries, Entries) else nullcontext():
+            for batch in batches(placed(), refused, name=lambda key: key[1]):
+                labels = [label for label, _ in batch.keys]
+                added = self._add(list(zip(labels, batch.pictures, strict=True)), encoder.embed(batch.pictures))
+                ids.extend(added.ids)
+                skipped.extend(added.skipped)
+                waiting = 0
+                if progress:
+                    progress(done, max(total, done))
+            if progress:
+                progress(done, max(total, done))
         notes: tuple[str, ...] = ()
         if isinstance(entries, Entries):
             skipped[:0] = entries.report.skipped
@@ -357,14 +363,15 @@ class Gallery:
     def re_embed(self, encoder: Encoder, progress: Progress | None = None) -> None:
         """Embed all thumbnails with another model. All change or, when something raises on the way, none."""
         examples, fresh = self.examples, dict[str, Example]()
-        for start in range(0, len(examples), CHUNK):
-            part = examples[start : start + CHUNK]
-            rows = encoder.embed([decode(example.thumbnail, name=example.name) for example in part])
+        thumbnails = ((example, example.thumbnail) for example in examples)
+        for batch in batches(thumbnails, name=lambda example: example.name):
+            rows = encoder.embed(batch.pictures)
             fresh |= {
-                example.id: replace(example, embedding=row.copy()) for example, row in zip(part, rows, strict=True)
+                example.id: replace(example, embedding=row.copy())
+                for example, row in zip(batch.keys, rows, strict=True)
             }
             if progress:
-                progress(start + len(part), len(examples))
+                progress(batch.done, len(examples))
         self._examples, self.model, self.fingerprint = fresh, encoder.name, encoder.fingerprint
 
     def check_model(self, encoder: Encoder) -> None:

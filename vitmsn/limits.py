@@ -50,6 +50,7 @@ MAX_MODELS = _bound("MAX_MODELS", 2)  # in memory at once, for all visitors
 MAX_TOKENS = _bound("MAX_TOKENS", 4096)  # patches of one picture
 CACHE_BYTES = _bound("CACHE_BYTES", 256 * MIB)  # embeddings and tokens remembered by one encoder
 MAX_BATCH = _bound("MAX_BATCH", 64)  # pictures in one forward
+BATCH_PIXELS = _bound("BATCH_PIXELS", 50_000_000)  # of decoded pictures, above which a batch ends early
 
 # The app
 MAX_UPLOAD_BYTES = _bound("MAX_UPLOAD_BYTES", 256 * MIB)  # of one request's body

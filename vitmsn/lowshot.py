@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +23,8 @@ from torch import Tensor
 
 from vitmsn.data import DataSet, Record
 from vitmsn.encoder import Encoder
-from vitmsn.errors import DataError, ImageError, InputError
+from vitmsn.errors import DataError, InputError
+from vitmsn.image import Picture, batches
 
 Array = NDArray[Any]
 Progress = Callable[[str, int, int], object]  # (what, done, total)
@@ -35,7 +35,6 @@ PENALTY = 0.0025  # lambda of the original code
 PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # of the linear probe, on standardised features and the mean loss
 HELD_OUT = 0.05  # share of the training rows that chooses among them
 BLOCK = 4096  # rows of one matrix product
-CHUNK = 64  # pictures decoded together
 
 
 # --- features ------------------------------------------------------------------------------------------------------
@@ -52,7 +51,7 @@ class Extracted(NamedTuple):
 def extract(
     encoder: Encoder, dataset: DataSet, features: str = "post-layernorm", progress: Progress | None = None
 ) -> Extracted:
-    """Encode a data set once, a chunk at a time. Pictures without a label or that cannot be decoded are left out.
+    """Encode a data set once, a batch at a time. Pictures without a label or that cannot be decoded are left out.
 
     Args:
         features: CLS after ("post-layernorm") or before ("pre-layernorm") the final LayerNorm, or the normalised pixels
@@ -64,36 +63,32 @@ def extract(
     if features not in FEATURES:
         raise InputError(f"There are no features {features!r}; choose one of {', '.join(FEATURES)}.")
 
-    def encode(chunk: list[Record]) -> Array:
-        images = [record.data for record in chunk]
+    def encode(pictures: list[Picture]) -> Array:
         if features != "raw-pixels":
-            return encoder.embed(images, layernorm=features == "post-layernorm")
-        pixels: Array = encoder.processor(images, size=RAW_SIDE, return_tensors="np")["pixel_values"]
-        return pixels.reshape(len(images), -1)
+            return encoder.embed(pictures, layernorm=features == "post-layernorm")
+        pixels: Array = encoder.processor(pictures, size=RAW_SIDE, return_tensors="np")["pixel_values"]
+        return pixels.reshape(len(pictures), -1)
 
     found: list[Array] = []
     labels: list[int] = []
     skipped: list[str] = []
-    records = iter(dataset)
-    done = 0
-    while chunk := list(islice(records, CHUNK)):
-        done += len(chunk)
-        labelled = [record for record in chunk if record.label is not None]
-        skipped.extend(f"{record.id}: no label" for record in chunk if record.label is None)
-        try:
-            parts = [(encode(labelled), labelled)] if labelled else []
-        except ImageError:  # one by one, to leave out only those at fault
-            parts = []
-            for record in labelled:
-                try:
-                    parts.append((encode([record]), [record]))
-                except ImageError as error:
-                    skipped.append(f"{record.id}: {error}")
-        for rows, kept in parts:
-            found.append(rows)
-            labels.extend(record.label for record in kept if record.label is not None)
+    read = 0
+
+    def labeled() -> Iterator[tuple[Record, bytes]]:
+        nonlocal read
+        for record in dataset:
+            read += 1
+            if record.label is None:
+                skipped.append(f"{record.id}: no label")
+            else:
+                yield record, record.data
+
+    for batch in batches(labeled(), lambda record, error: skipped.append(f"{record.id}: {error}")):
+        if batch.pictures:
+            found.append(encode(batch.pictures))
+            labels.extend(record.label for record in batch.keys if record.label is not None)
         if progress is not None:
-            progress(f"{dataset.name}, {features}", done, len(dataset))
+            progress(f"{dataset.name}, {features}", read, len(dataset))
     if not found:
         reason = f" ({skipped[0]})" if skipped else ""
         raise DataError(f"{dataset.name} has no labelled picture that can be decoded{reason}.")

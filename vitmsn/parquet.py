@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,15 +24,13 @@ import pyarrow
 import pyarrow.parquet
 
 from vitmsn.encoder import Encoder
-from vitmsn.errors import DataError, ImageError
-from vitmsn.image import Picture, decode
+from vitmsn.errors import DataError
+from vitmsn.image import Picture, batches
 
 Progress = Callable[[int, int], object]  # (inputs done, inputs in all), of this process
 Table = Callable[[list[str], list[Picture]], pyarrow.Table]
 
 PART = 1024  # inputs of one file: what an interruption may cost
-CHUNK = 64  # pictures decoded and encoded together,
-CHUNK_PIXELS = 50_000_000  # or fewer when they are large
 HEADER = b"vitmsn"
 
 
@@ -199,11 +197,12 @@ def _write(
         skipped: list[list[str]] = []
         try:
             with pyarrow.parquet.ParquetWriter(fresh, schema, compression="zstd") as writer:
-                for seen, names, pictures in _chunks(parts.files(number), skipped):
-                    if pictures:
-                        writer.write_table(table(names, pictures))
+                sources = ((file, Path(file)) for file in parts.files(number))
+                for batch in batches(sources, lambda file, error: skipped.append([file, str(error)])):  # noqa: B023
+                    if batch.pictures:
+                        writer.write_table(table(batch.keys, batch.pictures))
                     if progress:
-                        progress(done + seen, total)
+                        progress(done + batch.done, total)
                 writer.add_key_value_metadata({HEADER: json.dumps(parts.header(number, skipped)).encode()})
             os.replace(fresh, target)
         except OSError as error:
@@ -212,19 +211,3 @@ def _write(
             with suppress(OSError):
                 fresh.unlink()
         done += len(parts.files(number))
-
-
-def _chunks(files: Sequence[str], skipped: list[list[str]]) -> Iterator[tuple[int, list[str], list[Picture]]]:
-    """(files seen, names, pictures) some dozens at a time; what cannot be decoded goes to ``skipped``."""
-    names: list[str] = []
-    pictures: list[Picture] = []
-    for seen, file in enumerate(files, start=1):
-        try:
-            pictures.append(decode(Path(file)))
-            names.append(file)
-        except ImageError as error:
-            skipped.append([file, str(error)])
-        large = sum(math.prod(picture.rgb.size) for picture in pictures) > CHUNK_PIXELS
-        if len(pictures) == CHUNK or large or seen == len(files):
-            yield seen, names, pictures
-            names, pictures = [], []

@@ -247,7 +247,7 @@ def test_a_change_that_fails_changes_nothing(own: tuple[Studio, Encoder], monkey
     shown, encoder = own
     shown.add(encoder, "Class 1", pictures("red", 2))
     before = (shown.gallery.counts, shown.version)
-    monkeypatch.setattr(studio, "CHUNK", 2)
+    monkeypatch.setattr(studio, "TOGETHER", 2)
 
     def stopping() -> object:
         yield from pictures("blue", 3)
@@ -263,8 +263,8 @@ def test_a_change_that_fails_changes_nothing(own: tuple[Studio, Encoder], monkey
 
 
 def test_large_pictures_never_lie_in_memory_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(studio, "CHUNK_PIXELS", 1000)
-    sizes = [len(chunk) for chunk in studio._chunks(pictures("red", 5))]  # of 576 pixels each
+    monkeypatch.setattr(limits, "BATCH_PIXELS", 1000)
+    sizes = [len(batch) for batch in studio._batches(pictures("red", 5))]  # of 576 pixels each
     assert sizes == [2, 2, 1]
 
 

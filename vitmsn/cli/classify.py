@@ -15,7 +15,7 @@ def classify(options: Options) -> Answer | int:
     if parquet.wanted(options):
         return parquet.classify(options, encoder, inputs)
     found, rows = [], []
-    for names, pictures in inputs.chunks():
+    for names, pictures in inputs.batches():
         for name, answer in zip(names, encoder.classify(pictures, top_k=options.top_k), strict=True):
             found.append({"file": name, **answer.to_dict()})
             first, *others = [(entry["label"], percent(entry["probability"])) for entry in answer.top()]
@@ -36,7 +36,7 @@ def embed(options: Options) -> Answer | int:
     if parquet.wanted(options):
         return parquet.embed(options, encoder, inputs)
     names, chunks = [], []
-    for chunk, pictures in inputs.chunks():
+    for chunk, pictures in inputs.batches():
         chunks.append(encoder.embed(pictures, size=options.size, layernorm=not options.pre_layernorm))
         names.extend(chunk)
     dim = encoder.config.hidden_size

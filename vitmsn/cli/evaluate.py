@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from vitmsn.cli.inputs import CHUNK, Options, load_encoder
+from vitmsn.cli.inputs import Options, load_encoder
 from vitmsn.cli.output import Answer, Bar, save_picture, say, write_table
-from vitmsn.errors import ImageError, InputError
+from vitmsn.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from vitmsn.data import DataSet
     from vitmsn.encoder import Encoder
-    from vitmsn.image import Picture
 
 
 def map_(options: Options) -> Answer:
@@ -57,25 +56,23 @@ def _embedded(encoder: Encoder, dataset: DataSet) -> tuple[list[str], list[str],
     """(files, labels, embeddings (N, D), what was skipped) of a data set, labelled or not."""
     import numpy as np
 
-    from vitmsn.image import decode
+    from vitmsn.image import batches
 
+    skipped = [dict(zip(("file", "reason"), text.split(": ", 1), strict=True)) for text in dataset.skipped]
     files: list[str] = []
     labels: list[str] = []
     rows: list[np.ndarray] = []
-    skipped = [dict(zip(("file", "reason"), text.split(": ", 1), strict=True)) for text in dataset.skipped]
-    chunk: list[Picture] = []
     bar = Bar(dataset.name)
-    for done, record in enumerate(dataset, start=1):
-        try:
-            chunk.append(decode(record.data, name=record.id))
-            files.append(record.id)
-            labels.append("unlabelled" if record.label is None else dataset.classes[record.label])
-        except ImageError as error:
-            skipped.append({"file": record.id, "reason": str(error)})
-        if chunk and (len(chunk) == CHUNK or done == len(dataset)):
-            rows.append(encoder.embed(chunk))
-            chunk = []
-        bar(done, len(dataset))
+    sources = ((record, record.data) for record in dataset)
+    for batch in batches(
+        sources,
+        lambda record, error: skipped.append({"file": record.id, "reason": str(error)}),
+        name=lambda record: record.id,
+    ):
+        files += [record.id for record in batch.keys]
+        labels += ["unlabelled" if record.label is None else dataset.classes[record.label] for record in batch.keys]
+        rows.append(encoder.embed(batch.pictures))
+        bar(batch.done, len(dataset))
     for one in skipped:
         say(f"skipped {one['file']}: {one['reason']}")
     return files, labels, np.concatenate(rows) if rows else np.zeros((0, 0), np.float32), skipped

@@ -95,7 +95,7 @@ def fewshot_predict(options: Options) -> Answer:
     caution = options.caution if options.caution is not None else kept if isinstance(kept, float) else 0.05
     lesson = _lesson(gallery, encoder, caution)
     found, rows = [], []
-    for names, pictures in inputs.chunks():
+    for names, pictures in inputs.batches():
         said = lesson.answer(encoder.embed(pictures), raw_pixels(pictures))
         for name, one in zip(names, said, strict=True):
             near = [

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 Options = argparse.Namespace
 
 RANDOM = "random"  # as --model: random weights of the embedded architecture
-CHUNK = 64  # pictures decoded and encoded together
 
 
 def load_encoder(options: Options, tuned: bool = False) -> Encoder:
@@ -33,7 +32,7 @@ def load_encoder(options: Options, tuned: bool = False) -> Encoder:
 
 
 class Inputs:
-    """The pictures of files and folders (with all below them), decoded a chunk at a time.
+    """The pictures of files and folders (with all below them), decoded a batch at a time.
 
     What cannot be decoded is said on stderr, listed in ``skipped`` and left out.
     """
@@ -42,27 +41,23 @@ class Inputs:
         self.files = [file for name in names for file in _files_of(Path(name))]
         self.skipped: list[dict[str, str]] = []
 
-    def chunks(self, size: int = CHUNK) -> Iterator[tuple[list[str], list[Picture]]]:
-        from vitmsn.image import decode
+    def batches(self, size: int | None = None) -> Iterator[tuple[list[str], list[Picture]]]:
+        """(names, pictures), some dozens at a time."""
+        from vitmsn.image import batches
 
-        names: list[str] = []
-        pictures: list[Picture] = []
         bar = Bar("pictures")
-        for done, file in enumerate(self.files, start=1):
-            try:
-                pictures.append(decode(file))
-                names.append(str(file))
-            except ImageError as error:
-                say(f"skipped {file}: {error}")
-                self.skipped.append({"file": str(file), "reason": str(error)})
-            if pictures and (len(pictures) == size or done == len(self.files)):
-                yield names, pictures
-                names, pictures = [], []
-            bar(done, len(self.files))
+        for batch in batches(((str(file), file) for file in self.files), self._refused, size=size):
+            if batch.pictures:
+                yield batch.keys, batch.pictures
+            bar(batch.done, len(self.files))
 
     def each(self) -> Iterator[tuple[str, Picture]]:
-        for names, pictures in self.chunks(1):
-            yield names[0], pictures[0]
+        for [name], [picture] in self.batches(1):
+            yield name, picture
+
+    def _refused(self, file: str, error: ImageError) -> None:
+        say(f"skipped {file}: {error}")
+        self.skipped.append({"file": file, "reason": str(error)})
 
 
 def _files_of(path: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 bytes, path or PIL -> decode -> Picture (upright, sRGB, 8 bit) -> ViTMSNImageProcessor -> pixel_values (N, 3, H, W)
 """
 
+from vitmsn.image.batches import Batch, batches
 from vitmsn.image.decode import SUPPORTED, WHITE, ImageSource, Picture, decode
 from vitmsn.image.processor import IMAGENET_MEAN, IMAGENET_STD, RECIPES, Size, ViTMSNImageProcessor
 
@@ -12,9 +13,11 @@ __all__ = [
     "RECIPES",
     "SUPPORTED",
     "WHITE",
+    "Batch",
     "ImageSource",
     "Picture",
     "Size",
     "ViTMSNImageProcessor",
+    "batches",
     "decode",
 ]

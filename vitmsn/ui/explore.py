@@ -31,7 +31,7 @@ FEW = 200  # and of those in the list, up to so many
 DIM, STRANGE = "#8c8c8c", "#d55e00"  # of what is not judged, and of what may be mislabelled
 MIN_DIST = 0.1
 MAX_NEIGHBORS = 50
-CHUNK = 16  # pictures of a zip decoded together
+TOGETHER = 16  # pictures of a zip decoded and embedded together
 SLOW = "steps (a server's first UMAP is compiled first, for up to half a minute)"
 Settings = tuple[str, bool, int, int]  # what a map depends on
 
@@ -328,24 +328,20 @@ def map(call: Call, images_zip: str, method: str = "pca") -> tuple[Image.Image, 
     names: list[tuple[str, str | None]] = []
     rows: list[np.ndarray] = []
     refused: list[dict[str, str]] = []
-    chunk: list[image.Picture] = []
+
+    def turned_away(entry: archive.Entry, error: ImageError) -> None:
+        refused.append({"file": entry.name, "reason": str(error)})
+
     with archive.read_zip(images_zip) as entries:
         if entries.total > limits.MAX_EXAMPLES:
             raise InputError(f"The zip holds {entries.total} files and {limits.MAX_EXAMPLES} go at once; send fewer.")
-        for entry in entries:
-            try:
-                chunk.append(image.decode(entry.data, name=entry.name))
-                names.append((entry.name, entry.label))
-            except ImageError as error:
-                refused.append({"file": entry.name, "reason": str(error)})
-            if len(chunk) == CHUNK:
-                rows.append(encoder.embed(chunk))
-                chunk.clear()
-                call.progress(len(names), entries.total)
+        sources = ((entry, entry.data) for entry in entries)
+        for batch in image.batches(sources, turned_away, name=lambda entry: entry.name, size=TOGETHER):
+            names += [(entry.name, entry.label) for entry in batch.keys]
+            rows.append(encoder.embed(batch.pictures))
+            call.progress(batch.done, entries.total)
         refused += [{"file": skip.name, "reason": skip.reason} for skip in entries.report.skipped]
         notes = list(entries.report.notes)
-    if chunk:
-        rows.append(encoder.embed(chunk))
     if len(names) < 2:
         left_out = f" Left out: {refused[0]['file']} ({refused[0]['reason'].rstrip('.')})." if refused else ""
         raise InputError(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vitmsn import fewshot, limits
+from vitmsn import fewshot, image, limits
 from vitmsn.archive import Entries, Skipped
 from vitmsn.encoder import Encoder
 from vitmsn.errors import GalleryError, InputError
@@ -31,8 +31,7 @@ FIRST = "textures"  # what the tabs open with
 BLANK = ("Class 1", "Class 2")  # what a set of one's own begins with
 QUERIES = "queries"  # the one class of the gallery that holds them
 SIDE = 64  # pixels of the thumbnails on the page
-CHUNK = 32  # pictures decoded and embedded together ...
-CHUNK_PIXELS = 64_000_000  # ... or fewer, when they are large
+TOGETHER = 32  # pictures decoded and embedded together
 
 METHODS = {
     "auto": "Automatic",
@@ -208,8 +207,8 @@ class Studio:
         with self.change(f"added to {label}") as gallery:
             members = [example for example in gallery.examples if example.label == label]
             resting = bool(members) and not any(example.enabled for example in members)
-            for chunk in _chunks(pictures):
-                added = gallery.add(label, chunk, encoder.embed(chunk))
+            for batch in _batches(pictures):
+                added = gallery.add(label, batch, encoder.embed(batch))
                 ids.extend(added.ids)
                 skipped.extend(added.skipped)
             if resting:  # a class that does not count goes on not counting
@@ -246,8 +245,8 @@ class Studio:
             )
         queries = Gallery(encoder) if room else self.queries.copy()
         twice = 0
-        for chunk in _chunks(pictures):
-            twice += len(queries.add(QUERIES, chunk, encoder.embed(chunk)).skipped)
+        for batch in _batches(pictures):
+            twice += len(queries.add(QUERIES, batch, encoder.embed(batch)).skipped)
         if len(queries):
             self._asked(queries)
         return twice
@@ -313,16 +312,9 @@ def _content(gallery: Gallery) -> tuple[list[str], list[tuple[str, str, bool]]]:
     return gallery.classes, [(example.id, example.label, example.enabled) for example in gallery.examples]
 
 
-def _chunks(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
-    """A few decoded pictures at a time, so that many large ones never lie in memory together."""
-    chunk: list[Picture] = []
-    for picture in pictures:
-        chunk.append(picture)
-        if len(chunk) == CHUNK or sum(p.rgb.width * p.rgb.height for p in chunk) > CHUNK_PIXELS:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+def _batches(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
+    """A few decoded pictures at a time, so that many large ones are never in memory together."""
+    return (batch.pictures for batch in image.batches(enumerate(pictures), size=TOGETHER))
 
 
 @contextmanager

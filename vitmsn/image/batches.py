@@ -1,0 +1,65 @@
+"""Pictures decoded a batch at a time, so that many large ones are never in memory together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from vitmsn import limits
+from vitmsn.errors import ImageError
+from vitmsn.image.decode import ImageSource, Picture, decode
+
+Key = TypeVar("Key")
+
+
+@dataclass(frozen=True)
+class Batch(Generic[Key]):
+    """Some decoded pictures, each with its key. ``done``: sources read so far, those refused included."""
+
+    keys: list[Key]
+    pictures: list[Picture]
+    done: int
+
+
+def batches(
+    sources: Iterable[tuple[Key, ImageSource]],
+    refused: Callable[[Key, ImageError], object] | None = None,
+    *,
+    name: Callable[[Key], str] | None = None,
+    size: int | None = None,
+) -> Iterator[Batch[Key]]:
+    """Decode pictures in their order, ``size`` together, or fewer when they exceed ``limits.BATCH_PIXELS``.
+
+    Args:
+        sources: (key, whatever ``decode`` takes); the next is read when its batch is asked for.
+        refused: called for what cannot be decoded, which is left out; without it the error is raised.
+        name: what messages call the picture of a key; by default as ``decode`` does.
+        size: at most, and by default, ``limits.MAX_BATCH``.
+
+    Yields:
+        Batches; the last has no picture where only refused ones were left.
+
+    Raises:
+        ImageError: a picture that cannot be decoded, without ``refused``.
+    """
+    size = max(1, min(size or limits.MAX_BATCH, limits.MAX_BATCH))
+    keys: list[Key] = []
+    pictures: list[Picture] = []
+    done = told = pixels = 0
+    for done, (key, source) in enumerate(sources, start=1):
+        try:
+            picture = decode(source, name=None if name is None else name(key))
+        except ImageError as error:
+            if refused is None:
+                raise
+            refused(key, error)
+            continue
+        keys.append(key)
+        pictures.append(picture)
+        pixels += picture.rgb.width * picture.rgb.height
+        if len(pictures) == size or pixels > limits.BATCH_PIXELS:
+            yield Batch(keys, pictures, done)
+            keys, pictures, told, pixels = [], [], done, 0
+    if done > told:
+        yield Batch(keys, pictures, done)
