@@ -1,4 +1,7 @@
-"""``python -m benchmarks [--threads N]``: every benchmark of this folder, one table."""
+"""``python -m benchmarks [--threads N]``: every timed claim of this folder, one table.
+
+Accuracies are measured by commands of their own (``embedded``, ``unseen``): they need data or minutes.
+"""
 
 from __future__ import annotations
 
@@ -16,4 +19,5 @@ torch.set_num_threads(parser.parse_args().threads)
 
 names = sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__) if module.name != "__main__")
 print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
-print(benchmarks.table([row for name in names for row in import_module(f"benchmarks.{name}").rows()]))
+modules = [import_module(f"benchmarks.{name}") for name in names]
+print(benchmarks.table([row for module in modules if hasattr(module, "rows") for row in module.rows()]))
