@@ -8,7 +8,7 @@ import sys
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-from vitmsn.ui.build import serve
+from vitmsn.ui.server import serve
 
 
 def main() -> int:

@@ -33,7 +33,7 @@ from vitmsn import masking, robustness
 from vitmsn.config import VARIANTS
 from vitmsn.encoder import Encoder
 from vitmsn.model import ViTMSNModel
-from vitmsn.ui import examples
+from vitmsn.ui.shared import examples
 
 RATIOS = (0.0, 0.3, 0.5, 0.7, 0.9)
 BATCH = 8

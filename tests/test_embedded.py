@@ -14,7 +14,7 @@ from vitmsn.config import VARIANTS
 from vitmsn.data import open_data
 from vitmsn.encoder import Encoder
 from vitmsn.lowshot import extract, knn_accuracy
-from vitmsn.ui import examples
+from vitmsn.ui.shared import examples
 
 FOLDERS = [checkpoint.embedded(), checkpoint.embedded(checkpoint.EMBEDDED_CLASSIFIER)]
 each_folder = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

@@ -19,7 +19,7 @@ from tests.support.app import Served
 from vitmsn import checkpoint, limits
 from vitmsn.encoder import Encoder
 from vitmsn.look import look
-from vitmsn.ui import examples
+from vitmsn.ui.shared import examples
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import FilePayload, Locator, Page, expect
 
 from tests.browser.hands import hold
-from tests.ui.test_studio import pictures, png, zipped
+from tests.support.ui import pictures, png, zipped
 
 Visit = Callable[..., Page]
 NASTY = "<b>rings</b> $x^2$ ${1+1} {{value}}"

@@ -18,8 +18,8 @@ def test_serve_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
         asked.append(given)
         return 0
 
-    page = types.ModuleType("vitmsn.ui.build")
+    page = types.ModuleType("vitmsn.ui.server")
     page.serve = serve  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "vitmsn.ui.build", page)
+    monkeypatch.setitem(sys.modules, "vitmsn.ui.server", page)
     assert cli.main(["serve", "--model", "folder", "--host", "0.0.0.0", "--port", "7861"]) == 0
     assert asked == [("folder", "0.0.0.0", 7861)]

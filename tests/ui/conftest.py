@@ -11,23 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.support.ui import CONFIG
 from vitmsn import checkpoint, image
-from vitmsn.config import ViTMSNConfig
 from vitmsn.encoder import Encoder
 from vitmsn.image import Picture, ViTMSNImageProcessor
 from vitmsn.model import ViTMSNModel
-from vitmsn.ui.state import EMBEDDED, TWIN, Call, Models, Visit
-
-LABELS = ("tabby", "Egyptian cat", "goldfish", "<b>shark</b>", "teapot", "alp")
-CONFIG = ViTMSNConfig(
-    hidden_size=16,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=32,
-    image_size=16,
-    patch_size=4,
-    id2label=dict(enumerate(LABELS)),
-)
+from vitmsn.ui.models import EMBEDDED, TWIN, Models
+from vitmsn.ui.visits import Call, Visit
 
 
 @pytest.fixture(autouse=True)

@@ -1,293 +1,147 @@
-"""The wiring: whose visit, what is said when something fails, when a tab answers again."""
+"""The page as it is put together."""
 
 from __future__ import annotations
 
-import base64
-import inspect
-from collections.abc import Callable, Iterator
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import pytest
-from gradio.data_classes import ImageData
-from PIL import Image
 
-from vitmsn import image, limits
-from vitmsn.errors import ImageError, InputError
-from vitmsn.ui import examples, page
-from vitmsn.ui.page import App, Photo, milliseconds, read_picture, whole
-from vitmsn.ui.state import EMBEDDED, RANDOM, Call, Models, Visitors
+from tests.support.ui import CONFIG
+from vitmsn import checkpoint, limits
+from vitmsn.encoder import Encoder
+from vitmsn.errors import CheckpointError
+from vitmsn.ui import page, server
+from vitmsn.ui.app import App
+from vitmsn.ui.models import EMBEDDED, RANDOM, Models
 
-Handler = Callable[..., list[Any]]
-SKIPPED = {"__type__": "update"}
-
-
-def request(key: str = "a") -> gr.Request:
-    return gr.Request(session_hash=key)
+PUBLIC = {"classify", "attention", "mask", "mask_curve", "mask_search", "few_shot", "embed", "map"}
 
 
 @pytest.fixture
 def app(models: Models) -> App:
-    """A page with two tabs of pictures, `one` open first; their answers are recorded in `asked`."""
-    with gr.Blocks() as blocks:
-        status, menu = gr.HTML(), gr.Dropdown(models.choices)
-        with gr.Tabs() as tabs:
-            made = App(blocks, models, Visitors(models.default), model=menu, status=status, tabs=tabs)
-            for name in ("one", "two"):
-                with gr.Tab(name) as made.items[name]:
-                    made.picture(name)
-    return made
-
+    models.start()
+    return page.build(models)
 
-class Recorder:
-    """A tab's function: answers with what it was asked for, or raises what it is told to."""
 
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, str]] = []
-        self.error: Exception | None = None
-
-    def __call__(self, call: Call) -> str:
-        self.asked.append((call.picture.name, call.visit.model))
-        if self.error:
-            raise self.error
-        return f"answer {len(self.asked)}"
+def text_of(app: App) -> str:
+    """Everything the page says before any event."""
+    return " ".join(str(block.value) for block in app.page.blocks.values() if isinstance(block, gr.HTML))
 
 
-def handlers(app: App, name: str = "one") -> tuple[Recorder, dict[str, Handler]]:
-    """The tab's function, and the handlers of opening it, a dropped picture and an example."""
-    recorder = Recorder()
-    with app.page:
-        app.answer(name, recorder, [], [gr.HTML()])
-        before = set(app.page.fns)
-        panel = app.panels[name]
-        app.fill(app.items[name].select, name, when_due=True)
-        app.fill(panel.image.input, name, before=app._receive, given=[panel.image])
-        app.fill(panel.strip.click, name, before=app._choose)
-    made = [app.page.fns[number].fn for number in sorted(set(app.page.fns) - before)]
-    return recorder, dict(zip(("open", "drop", "example"), made, strict=True))  # type: ignore[arg-type]
+@pytest.fixture
+def opened(app: App) -> Callable[..., list[Any]]:
+    """`opened(tab=..., example=...)`: what loading the page at that address gives: [notice, tab, tabs, model, ...]."""
+    [load] = [fn for fn in app.page.fns.values() if any(event == "load" for _, event in fn.targets)]
 
+    def open_page(**query: str) -> list[Any]:
+        search = "?" + urllib.parse.urlencode(query)
+        request = gr.Request(session_hash="a")
+        return load.fn(request, gr.EventData(None, None), gr.Progress(), search)  # type: ignore[misc,no-any-return]
 
-def begin(app: App, tab: str = "one", key: str = "a") -> None:
-    visit = app.visitors.of(key)
-    visit.tab, visit.begun, visit.picture = tab, True, examples.by_name("cat").picture
-    visit.example = "cat"
+    return open_page
 
 
-# What a tab function meets
+def test_the_tabs_are_the_houses_and_each_answers(app: App) -> None:
+    names = [name for name, *_ in page.TABS]
+    assert list(app.items) == names
+    assert set(app.answers) <= set(names) and "classify" in app.answers
 
 
-def test_a_function_gets_the_visit_and_its_answer_is_framed(app: App) -> None:
-    def fn(call: Call, value: int) -> tuple[str, int]:
-        call.message = "Look <here>."
-        call.visit.kept["seen"] = value
-        return call.query["tab"], value + 1
-
-    app.visitors.of("a").link = {"tab": "one"}
-    handler = app._shown(fn, 2)
-    notice, tab, more, status = handler(request(), gr.EventData(None, None), gr.Progress(), 4)
-    assert "Look &lt;here&gt;." in notice and (tab, more) == ("one", 5) and EMBEDDED in status
-    assert app.visitors.of("a").kept == {"seen": 4} and app.visitors.of("b").kept == {}
-
-
-def test_our_errors_are_said_beside_and_leave_the_rest(app: App) -> None:
-    def fn(call: Call) -> str:
-        raise InputError("The ratio is 2; it must be below 1.")
-
-    notice, *rest = app._shown(fn, 1)(request(), gr.EventData(None, None))
-    assert "The ratio is 2; it must be below 1." in notice and 'role="alert"' in notice
-    assert rest == [SKIPPED, SKIPPED]
-
-
-def test_a_bug_is_logged_and_the_visitor_sees_no_trace_of_it(app: App, caplog: pytest.LogCaptureFixture) -> None:
-    def fn(call: Call) -> str:
-        raise RuntimeError("secret /path")
-
-    notice, *_ = app._shown(fn, 1)(request(), gr.EventData(None, None))
-    assert page.BROKEN in notice and "secret" not in notice
-    assert "secret /path" in caplog.text
-    with pytest.raises(gr.Error, match="Something went wrong"):
-        app._published(fn)(request(), gr.Progress())
-
-
-def test_a_generator_shows_what_it_yields_and_an_error_ends_it(app: App) -> None:
-    def fn(call: Call, most: int) -> Iterator[str]:
-        for number in range(most):
-            yield f"{number}"
-        raise InputError("That was all.")
-
-    first, second, last = app._shown(fn, 1)(request(), gr.EventData(None, None), gr.Progress(), 2)
-    assert (first[1], second[1]) == ("0", "1") and first[0] == ""
-    assert "That was all." in last[0] and last[1:] == [SKIPPED, SKIPPED]
-
-
-def test_skip_touches_nothing(app: App) -> None:
-    assert app._shown(lambda call: page.SKIP, 3)(request(), gr.EventData(None, None)) == [SKIPPED] * 5
-
-
-def test_an_endpoint_has_the_functions_parameters_and_words(app: App) -> None:
-    def mask(call: Call, image: str, ratio: float = 0.7) -> str:
-        """Hide patches."""
-        if ratio > 1:
-            raise InputError("The ratio is too large.")
-        return f"{image} {ratio}"
-
-    made = app._published(mask)
-    assert made.__doc__ == "Hide patches." and made.__name__ == "mask"
-    assert list(inspect.signature(made).parameters) == ["request", "image", "ratio", "progress"]
-    assert made(request(), "a.png", 0.5, gr.Progress()) == "a.png 0.5"
-    with pytest.raises(gr.Error, match=r"The ratio is too large\."):
-        made(request(), "a.png", 2, gr.Progress())
-
-
-def test_uploads_that_were_read_are_noted(app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    seen: list[Path] = []
-    monkeypatch.setattr(app.visitors, "read_upload", seen.append)
-    app._done([str(tmp_path / "a" / "1.png"), [str(tmp_path / "b" / "2.png"), "/etc/passwd"], 3, None, "text"])
-    assert seen == [tmp_path / "a" / "1.png", tmp_path / "b" / "2.png"]
-
-
-# Filling a tab
-
-
-def test_a_tab_answers_when_it_is_opened_and_again_only_for_something_new(app: App) -> None:
-    recorder, made = handlers(app)
-    begin(app)
-    event = gr.EventData(None, None)
-    notice, shown, answer, _ = made["open"](request(), event)
-    assert notice == "" and shown["alt_text"] == "A tabby cat" and answer == "answer 1"
-    assert made["open"](request(), event) == [SKIPPED] * 4
-    app.visitors.of("a").model = RANDOM
-    assert made["open"](request(), event)[2] == "answer 2"
-    made["example"](request(), gr.EventData(None, {"name": "coffee"}))
-    assert recorder.asked == [("chelsea.png", EMBEDDED), ("chelsea.png", RANDOM), ("coffee.png", RANDOM)]
-
-
-def test_what_happens_in_a_tab_makes_it_the_open_one(app: App) -> None:
-    _, made = handlers(app)
-    begin(app, tab="two")
-    made["example"](request(), gr.EventData(None, {"name": "coffee"}))
-    assert app.visitors.of("a").tab == "one"
-
-
-def test_a_dropped_picture_is_everyones_on_this_page_and_nobody_elses(app: App, tmp_path: Path) -> None:
-    _, made = handlers(app)
-    begin(app)
-    begin(app, key="b")
-    path = tmp_path / "mine.png"
-    Image.new("RGB", (8, 6), "red").save(path)
-    _, shown, answer, _ = made["drop"](request(), gr.EventData(None, None), gr.Progress(), str(path))
-    assert shown["value"].size == (8, 6) and shown["alt_text"] == "Your picture, mine.png" and answer == "answer 1"
-    picture = app.visitors.of("a").picture
-    assert picture is not None and picture.name == "mine.png"
-    assert app.visitors.of("b").example == "cat"
+def test_only_the_named_endpoints_are_public_and_each_says_what_it_does(app: App) -> None:
+    public = {str(fn.api_name): fn for fn in app.page.fns.values() if fn.api_visibility == "public"}
+    assert set(public) == PUBLIC
+    for name, fn in public.items():
+        assert fn.fn is not None and len(fn.fn.__doc__ or "") > 40, f"/{name} does not say what it does"
 
 
-def test_what_the_decoder_notes_is_said(app: App, tmp_path: Path) -> None:
-    _, made = handlers(app)
-    begin(app)
-    path = tmp_path / "moves.gif"
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
-    frames[0].save(path, save_all=True, append_images=frames[1:])
-    notice, *_ = made["drop"](request(), gr.EventData(None, None), gr.Progress(), str(path))
-    assert "moves.gif: first frame of several" in notice
+def test_every_job_belongs_to_a_queue_of_its_kind(app: App) -> None:
+    for fn in app.page.fns.values():
+        if fn.fn is not None and fn.queue is not False and not any(event == "unload" for _, event in fn.targets):
+            assert str(fn.concurrency_id).isalpha(), fn.fn  # unnamed queues are numbers
 
 
-def test_a_file_that_is_no_picture_leaves_the_one_before(app: App, tmp_path: Path) -> None:
-    recorder, made = handlers(app)
-    begin(app)
-    (tmp_path / "bad.png").write_bytes(b"no")
-    notice, shown, answer, _ = made["drop"](
-        request(), gr.EventData(None, None), gr.Progress(), str(tmp_path / "bad.png")
-    )
-    assert "bad.png" in notice and shown["alt_text"] == "A tabby cat" and answer == SKIPPED
-    assert recorder.asked == [] and app.visitors.of("a").example == "cat"
+def test_the_sidebar_says_what_runs_and_what_happens_to_pictures(app: App) -> None:
+    said = text_of(app)
+    assert EMBEDDED in said and "16 × 16 px, patches of 4 px" in said and "float32" in said
+    assert f"deleted {limits.UPLOAD_SECONDS // 60} minutes after it was read" in said
+    assert "Nothing is kept" in said
 
 
-def test_clearing_leaves_no_picture_and_says_what_to_do(app: App) -> None:
-    _, made = handlers(app)
-    begin(app)
-    notice, shown, _, _ = made["drop"](request(), gr.EventData(None, None), gr.Progress(), None)
-    assert "choose an example" in notice and shown["value"] is None
-    assert app.visitors.of("a").picture is None
+def test_nothing_on_the_page_comes_from_elsewhere(app: App) -> None:
+    theme = page.theme()
+    assert not theme._font_css and not theme._stylesheets
+    assert "http" not in server.CSS.read_text("utf-8")
+    assert "src=&quot;http" not in text_of(app) and 'src="http' not in text_of(app)
 
 
-def test_an_example_that_is_not_there_is_refused(app: App) -> None:
-    _, made = handlers(app)
-    begin(app)
-    notice, *_ = made["example"](request(), gr.EventData(None, {"name": "<script>"}))
-    assert "no example called" in notice and "<script>" not in notice
-    assert app.visitors.of("a").example == "cat"
+def test_opening_the_page_shows_the_first_example(app: App, opened: Callable[..., list[Any]]) -> None:
+    notice, tab, tabs, model, *_ = opened()
+    visit = app.visitors.of("a")
+    assert notice == "" and tab == tabs.selected == "classify" and model == EMBEDDED
+    assert visit.example == "cat" and visit.begun
 
 
-def test_an_answer_that_fails_still_shows_the_picture_and_is_tried_again(app: App) -> None:
-    recorder, made = handlers(app)
-    begin(app)
-    recorder.error = InputError("This model has no head.")
-    notice, shown, answer, _ = made["open"](request(), gr.EventData(None, None))
-    assert "no head" in notice and shown["alt_text"] == "A tabby cat" and answer == SKIPPED
-    recorder.error = None
-    assert made["open"](request(), gr.EventData(None, None))[2] == "answer 2"
-
-
-def test_a_page_that_slept_is_told_that_its_picture_is_gone(app: App) -> None:
-    _, made = handlers(app)
-    begin(app)
-    app.visitors.forget("a")
-    notice, shown, answer, _ = made["open"](request(), gr.EventData(None, None))
-    assert "deleted while this page slept" in notice and shown["alt_text"] == "A tabby cat" and answer == "answer 1"
-
-
-# Pictures in and out
-
-
-def test_a_picture_comes_in_as_a_path_untouched(tmp_path: Path) -> None:
-    (tmp_path / "any.bin").write_bytes(b"not opened here")
-    photo = Photo(render=False)
-    assert photo.preprocess(ImageData(path=str(tmp_path / "any.bin"))) == str(tmp_path / "any.bin")
-    assert photo.preprocess(None) is None
-    for payload in (ImageData(path=None), ImageData(path="/x", url="data:image/png;base64,AAAA")):
-        with pytest.raises(gr.Error, match="file upload"):
-            photo.preprocess(payload)
-
-
-def test_a_picture_goes_out_inside_the_page_and_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "SHOWN_SIDE", 10)
-    photo = Photo(render=False)
-    value = Image.new("RGB", (40, 20), "red")
-    out = photo.postprocess(value)
-    assert isinstance(out, ImageData) and out.path is None and str(out.url).startswith("data:image/webp;base64,")
-    assert image.decode(base64.b64decode(str(out.url).split(",")[1])).rgb.size == (10, 5)
-    assert value.size == (40, 20) and photo.postprocess(None) is None
-
-
-def test_photo_is_an_image_to_the_browser_and_writes_no_stub() -> None:
-    assert Photo(render=False).get_block_name() == "image"
-    assert not list(Path(page.__file__).parent.glob("*.pyi"))
-
-
-def test_an_upload_that_is_gone_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="no longer here; drop the picture again"):
-        read_picture(str(tmp_path / "gone.png"))
-
-
-# Numbers
-
-
-@pytest.mark.parametrize(("value", "number"), [(1, 1), (9, 9), (3.0, 3)])
-def test_whole_numbers_pass(value: float, number: int) -> None:
-    assert whole(value, "layer", 1, 9) == number
-
-
-@pytest.mark.parametrize("value", [0, 10, 2.5, None, "3", True, float("nan"), float("inf"), [1]])
-def test_other_values_are_refused_by_name(value: Any) -> None:
-    with pytest.raises(InputError, match=r"^layer is .*from 1 to 9"):
-        whole(value, "layer", 1, 9)
+def test_a_link_is_followed(app: App, opened: Callable[..., list[Any]]) -> None:
+    notice, tab, tabs, model, *_ = opened(tab="attention", example="coffee", model=RANDOM)
+    visit = app.visitors.of("a")
+    assert notice == "" and tab == tabs.selected == "attention" and model == RANDOM
+    assert (visit.tab, visit.example, visit.model) == ("attention", "coffee", RANDOM)
 
 
 @pytest.mark.parametrize(
-    ("value", "words"), [(3.14159, "3.1 ms"), (84.2, "84 ms"), (0.123, "0.12 ms"), (1234, "1200 ms"), (12345, "12 s")]
+    ("query", "words"),
+    [
+        ({"model": "../../etc"}, "not in the menu"),
+        ({"model": "someone/else"}, "not in the menu"),
+        ({"example": "<script>alert(1)</script>"}, "no example called"),
+    ],
 )
-def test_durations_have_two_digits_and_a_unit(value: float, words: str) -> None:
-    assert milliseconds(value) == words
+def test_a_link_to_what_is_not_there_is_said_and_left(
+    app: App, opened: Callable[..., list[Any]], query: dict[str, str], words: str
+) -> None:
+    notice, tab, tabs, model, *_ = opened(tab="nowhere", **query)
+    assert words in notice and "<script>" not in notice
+    assert tab == tabs.selected == "classify" and model == EMBEDDED and app.visitors.of("a").example == "cat"
+
+
+@pytest.mark.parametrize("value", ["", "99999999999999999999", "-1", "nan", "1e400", "<b>", "\x00", "½"])
+def test_no_value_in_a_link_breaks_the_page(app: App, opened: Callable[..., list[Any]], value: str) -> None:
+    assert app.links
+    notice, *_ = opened(**dict.fromkeys(app.links, value))
+    assert notice == ""
+
+
+def test_a_model_that_cannot_be_read_leaves_the_one_before(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    [choose] = [
+        fn for fn in app.page.fns.values() if fn.concurrency_id == "open" and (app.model._id, "input") in fn.targets
+    ]
+    request, event = gr.Request(session_hash="a"), gr.EventData(None, None)
+
+    def handler(key: str) -> list[Any]:
+        return choose.fn(request, event, gr.Progress(), key)  # type: ignore[misc,no-any-return]
+
+    _, model, about, _ = handler(RANDOM)
+    assert model == RANDOM and "none: this model has no classifier" in about
+
+    def offline(key: str, source: str | None) -> Encoder:
+        raise CheckpointError(f"{source} cannot be fetched.")
+
+    monkeypatch.setattr(app.models, "_open", offline)
+    notice, model, *_ = handler("facebook/vit-msn-small")
+    assert "facebook/vit-msn-small cannot be fetched. The model stays random weights." in notice
+    assert model == RANDOM and app.visitors.of("a").model == RANDOM
+
+
+def test_without_the_embedded_model_the_page_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str = EMBEDDED) -> Path:
+        raise CheckpointError("The embedded model is not installed.")
+
+    monkeypatch.setattr(checkpoint, "embedded", missing)
+    models = Models(opener=lambda key, source: Encoder.random(CONFIG, device="cpu"))
+    models.start()
+    assert "The embedded model is not installed." in text_of(page.build(models))

@@ -11,6 +11,6 @@ def serve(options: Options) -> int:
     # Gradio reads these when it is imported
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    from vitmsn.ui.build import serve as serve_page
+    from vitmsn.ui.server import serve as serve_page
 
     return serve_page(options.model, options.host, options.port)

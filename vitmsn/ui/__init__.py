@@ -1,1 +1,1 @@
-"""The demo: one file per tab, `build` assembles them, `state` remembers."""
+"""The app: a folder for each tab, `page` puts them together, `server` serves them."""

@@ -1,504 +1,186 @@
-"""`App`: what a tab plugs into. It owns the shared components and wires every event the same way.
-
-A tab function is plain Python: `fn(call, *input values) -> output value(s)`. The wiring around it finds the visit,
-turns a ViTMSNError into a message beside the picture, logs anything unexpected, and refreshes the status line.
-"""
+"""The page: header, tabs, sidebar, status line."""
 
 from __future__ import annotations
 
-import functools
-import inspect
-import logging
-import math
-import time
-import typing
-from abc import ABCMeta
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, cast
+from urllib.parse import parse_qsl
 
 import gradio as gr
-import PIL.Image
-from gradio.blocks import Block
-from gradio.component_meta import ComponentMeta
-from gradio.components import Component
-from gradio.data_classes import ImageData
-from gradio.utils import get_upload_folder
+from gradio.themes import Base
 
-from vitmsn import image, limits
-from vitmsn.errors import ImageError, InputError, ViTMSNError
-from vitmsn.ui import examples, parts
-from vitmsn.ui.state import Call, Models, Visit, Visitors, keep_picture
+from vitmsn import limits
+from vitmsn.encoder import Encoder
+from vitmsn.errors import ViTMSNError
+from vitmsn.ui.app import LINK, LOADED, OPEN, App
+from vitmsn.ui.attention import tab as attention
+from vitmsn.ui.classify import tab as classify
+from vitmsn.ui.explore import tab as explore
+from vitmsn.ui.fewshot import tab as fewshot
+from vitmsn.ui.learn import tab as learn
+from vitmsn.ui.masking import tab as masking
+from vitmsn.ui.models import Models
+from vitmsn.ui.shared import examples, html
+from vitmsn.ui.visits import Call, Visitors, keep_picture
 
-log = logging.getLogger("vitmsn.ui")
-
-TELLING = ("classify", "fewshot", "explore")  # tabs that tell classes apart: see `Call.tuned`
-BROKEN = "Something went wrong on this side, and it was written to the log; try again, or try another picture."
-
-# Short jobs interleave (the encoder has its own lock); long ones (a zip, a batch, UMAP) wait for one another, and never
-# hold up a one-picture job. Opening a model may mean a download.
-SHORT: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 8}
-LONG: dict[str, Any] = {"concurrency_id": "long", "concurrency_limit": 1}
-OPEN: dict[str, Any] = {"concurrency_id": "open", "concurrency_limit": 2}
-
-# Keeps the address in step with a control, so that the page can be linked to as it stands.
-LINK = """(value) => {{
-  const url = new URL(window.location);
-  url.searchParams.set("{name}", value);
-  window.history.replaceState(null, "", url);
-}}"""
-# A tab was selected. Gradio also selects the first one when the page opens, where a link may ask for another: until the
-# page has loaded nothing follows.
-OPENED = """() => {{
-  if (!window.msnTab || window.msnTab === "{tab}") return;
-  window.msnTab = "{tab}";
-  ({link})("{tab}");
-  document.getElementById("fill-{tab}").click();
-}}"""
-LOADED = """(tab) => {
-  window.msnTab = tab;
-  document.getElementById(`fill-${tab}`).click();
-}"""
-REFILL = "() => document.getElementById(`fill-${window.msnTab}`).click()"
-STRIP = """element.addEventListener("click", (event) => {
-  const button = event.target.closest("button[data-name]");
-  if (!button) return;
-  const url = new URL(window.location);
-  url.searchParams.set("example", button.dataset.name);
-  window.history.replaceState(null, "", url);
-  trigger("click", {name: button.dataset.name});
-});"""
-UNLINK = """() => {
-  const url = new URL(window.location);
-  url.searchParams.delete("example");
-  window.history.replaceState(null, "", url);
-}"""
-
-Function = Callable[..., Any]
+LONGEST_LINK = 2000  # characters of an address that are read
+TITLE = "ViT-MSN: see what a masked siamese network sees"
+TABS = (
+    ("classify", "Classify", classify.build),
+    ("attention", "Attention", attention.build),
+    ("masking", "Masking", masking.build),
+    ("fewshot", "Few-shot", fewshot.build),
+    ("explore", "Explore", explore.build),
+    ("learn", "Learn", learn.build),
+)
+FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
+MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 
-class _Files:
-    """Hand the uploaded file's path over untouched, and show pictures without writing files.
-
-    Gradio would open the file with every format Pillow knows and no cap on pixels; our decoder is the only one.
-    """
-
-    def preprocess(self, payload: Any) -> str | None:
-        if payload is None:
-            return None
-        if not payload.path or (payload.url or "").startswith("data:"):
-            raise gr.Error("Send the picture as a file upload; pictures inside the request are not accepted.")
-        return str(payload.path)
-
-    def postprocess(self, value: PIL.Image.Image | None) -> ImageData | None:
-        if value is None:
-            return None
-        shown = value.copy()
-        shown.thumbnail((limits.SHOWN_SIDE, limits.SHOWN_SIDE))
-        return ImageData(url=parts.data_url(shown), orig_name="picture.webp", mime_type="image/webp")
+PRIVACY = (
+    "Your pictures are for your visit only. They stay in this server's memory; the file your browser sends is deleted "
+    f"{limits.UPLOAD_SECONDS // 60} minutes after it was read, everything else {limits.LEAVE_SECONDS // 60} minutes "
+    f"after you close the page, or after {limits.VISIT_SECONDS // 60} minutes without a click. Nothing is kept, "
+    "nothing is sent elsewhere."
+)
 
 
-# `gr.Image` with the two methods above. A subclass, because Gradio makes the component anew from its class on updates;
-# made past Gradio's metaclass, because that writes a stub file beside the source.
-Photo = cast("type[gr.Image]", ABCMeta.__new__(ComponentMeta, "Image", (_Files, gr.Image), {"__module__": __name__}))
+def theme() -> Base:
+    """One accent, system fonts, no request to anywhere. The rest of the look is theme.css."""
+    quiet = {"block_border_width": "0px", "block_shadow": "none", "block_background_fill": "transparent"}
+    return Base(
+        primary_hue="indigo",
+        neutral_hue="slate",
+        spacing_size="md",
+        radius_size="md",
+        text_size="md",
+        font=FONTS,
+        font_mono=MONO,
+    ).set(
+        **quiet,
+        **{f"{name}_dark": value for name, value in quiet.items()},
+        body_background_fill="#ffffff",
+        body_background_fill_dark="#12141a",
+        body_text_color="#1c2030",
+        body_text_color_dark="#e8eaf1",
+        body_text_color_subdued="#5b6275",
+        body_text_color_subdued_dark="#a3a9ba",
+        background_fill_primary_dark="#12141a",
+        background_fill_secondary="#f4f5f9",
+        background_fill_secondary_dark="#1c1f29",
+        input_background_fill="#f4f5f9",
+        input_background_fill_dark="#1c1f29",
+        color_accent="#4f46e5",
+        block_label_text_color="#5b6275",
+        block_label_text_color_dark="#a3a9ba",
+        border_color_primary="#e5e7ee",
+        border_color_primary_dark="#2a2e3a",
+    )
 
 
-@dataclass
-class Panel:
-    """'Your picture' on one tab: the picture, the examples under it, and where messages about it appear."""
+def build(models: Models | None = None) -> App:
+    """The whole page, not yet served: `.page` is Gradio's."""
+    models = models or Models()
+    visitors = Visitors(models.default)
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, limits.VISIT_SECONDS)) as page:
+        with gr.Row(elem_classes="msn-header"):
+            gr.HTML(html.header(), elem_classes="msn-brand", min_width=240)
+            model = gr.Dropdown(
+                models.choices, value=models.default, label="Model", filterable=False, elem_id="model", min_width=240
+            )
+        top = gr.HTML(html.notice(models.warning), elem_classes="msn-notice-line")
+        with gr.Sidebar(open=False, elem_id="about", position="right"):
+            about = gr.HTML(_about(models, models.default))
+        status = gr.HTML(elem_classes="msn-foot", render=False)
+        with gr.Tabs(elem_classes="msn-tabs", selected=TABS[0][0], overflow_behavior="wrap") as tabs:
+            app = App(page, models, visitors, model=model, status=status, tabs=tabs)
+            for name, label, tab in TABS:
+                with gr.Tab(label, id=name, elem_id=f"tab-{name}") as app.items[name]:
+                    tab(app)
+        status.render()
+        app.connect()
+        _wire_model(app, top, about)
+        _wire_load(page, app, top)
 
-    image: gr.Image
-    strip: gr.HTML
-    notice: gr.HTML
+        def leave(request: gr.Request) -> None:
+            visitors.leave(request.session_hash)
+
+        page.unload(leave)
+    return app
 
 
-@dataclass
-class Answer:
-    """How one tab fills itself, for load, for opening the tab, and for a new picture or model."""
+def _wire_model(app: App, top: gr.HTML, about: gr.HTML) -> None:
+    """A new model: read it (the old one stays when that fails), then answer the open tab again."""
 
-    fn: Function
-    inputs: list[Component]
-    outputs: list[Component]
-    notice: gr.HTML
-    stamp: Callable[[Visit], Hashable]
-    more: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class Link:
-    component: Component
-    check: Callable[[str], Any]
-
-
-def picture_stamp(visit: Visit) -> Hashable:
-    return visit.picture.digest if visit.picture else ""
-
-
-@dataclass
-class App:
-    """One page. Tabs use `picture`, `answer`, `on`, `endpoint`, `link`; the rest is the house's."""
-
-    page: gr.Blocks
-    models: Models
-    visitors: Visitors
-    model: gr.Dropdown
-    status: gr.HTML
-    tabs: gr.Tabs
-    items: dict[str, gr.Tab] = field(default_factory=dict)
-    panels: dict[str, Panel] = field(default_factory=dict)
-    answers: dict[str, Answer] = field(default_factory=dict)
-    links: dict[str, Link] = field(default_factory=dict)
-
-    # -- for tabs ----------------------------------------------------------------------------------------------------
-
-    def picture(self, tab: str, label: str = "Your picture") -> gr.Image:
-        """'Your picture' with its examples and message line, in the place where this is called. One per tab."""
-        first = examples.photographs()[0]
-        shown = Photo(
-            first.picture.rgb if not self.panels else None,  # the other tabs show it when they are opened
-            label=label,
-            sources=["upload", "webcam", "clipboard"],
-            buttons=["fullscreen"],
-            height=360,
-            elem_classes="msn-picture",
-            elem_id=f"picture-{tab}",
-            alt_text=first.title,
-        )
-        notice = self.notice()
-        strip = gr.HTML(examples.strip(), js_on_load=STRIP, elem_classes="msn-strip")
-        self.panels[tab] = Panel(shown, strip, notice)
-        return shown
-
-    def shown(self, label: str, **more: Any) -> gr.Image:
-        """A picture that is only shown: functions return a PIL image; it travels in the page, no file is written."""
-        return Photo(label=label, interactive=False, **{"buttons": ["download", "fullscreen"], **more})
-
-    def notice(self) -> gr.HTML:
-        """A message line of your own, for tabs (or corners) without `picture`."""
-        return gr.HTML("", elem_classes="msn-notice-line")
-
-    def answer(
-        self,
-        tab: str,
-        fn: Function,
-        inputs: Sequence[Component] = (),
-        outputs: Sequence[Component] = (),
-        *,
-        again: Sequence[Any] = (),
-        notice: gr.HTML | None = None,
-        stamp: Callable[[Visit], Hashable] = picture_stamp,
-        **more: Any,
-    ) -> None:
-        """The tab's main function, with the tab's `notice` line for what goes wrong.
-
-        Runs at load when the tab is open, when it is opened and something changed (`stamp`, or the model), on a new
-        picture, on a new model, and on each event listed in `again`. `more` goes to `on`.
-        """
-        line = notice or self.panels[tab].notice
-        entry = Answer(fn, list(inputs), list(outputs), line, stamp, more)
-        self.answers[tab] = entry
-        if again:
-            self.on(again, fn, inputs, outputs, notice=line, **more)
-
-    def on(
-        self,
-        events: Any,
-        fn: Function,
-        inputs: Sequence[Component] = (),
-        outputs: Sequence[Block] = (),
-        *,
-        notice: gr.HTML,
-        long: bool = False,
-        show_progress: typing.Literal["full", "minimal", "hidden"] = "minimal",
-        **more: Any,
-    ) -> Any:
-        """Wire `fn(call, *inputs)` to one event or a list of them; returns Gradio's dependency (for `.then`).
-
-        A generator shows each thing it yields as it comes; an error ends it and leaves what was shown.
-        """
-        outputs = [notice, *outputs, self.status]
-        listen = functools.partial(gr.on, list(events)) if isinstance(events, (list, tuple)) else events
-        return listen(
-            self._shown(fn, len(outputs) - 2),
-            list(inputs),
-            outputs,
-            api_visibility="private",
-            show_progress=show_progress,
-            **{
-                "trigger_mode": "always_last",
-                "show_progress_on": outputs[1:-1] or None,
-                **(LONG if long else SHORT),
-                **more,
-            },
-        )
-
-    def endpoint(
-        self,
-        name: str,
-        fn: Function,
-        inputs: Sequence[Component],
-        outputs: Sequence[Component],
-        *,
-        long: bool = False,
-    ) -> None:
-        """Publish `fn(call, *inputs)` as `/name` for gradio_client; its docstring is the tool's description.
-
-        Make the components with `visible=False`; a picture that comes in is a `page.Photo(visible=False)`, one that
-        goes out a `gr.Image(visible=False)`. A ViTMSNError becomes the client's error message.
-        """
-        gr.Button(visible=False).click(
-            self._published(fn), list(inputs), list(outputs), api_name=name, **(LONG if long else SHORT)
-        )
-
-    def go(self, button: gr.Button, tab: str) -> None:
-        """Make `button` open another tab, as a click on its name would."""
-        button.click(None, js=f"() => document.getElementById('tab-{tab}-button').click()", api_visibility="private")
-
-    def stop(self, button: gr.Button) -> None:
-        """Make `button` end this visitor's long job at its next `call.progress`."""
-
-        def stop(request: gr.Request) -> None:
-            self.visitors.of(request.session_hash).stopped = time.monotonic()
-
-        self.at_once(button.click, stop, [])
-
-    def link(self, name: str, component: Component, check: Callable[[str], Any]) -> None:
-        """Keep a control in the address as `?name=value`.
-
-        `check` turns the text into the control's value and raises ValueError for what it does not take: such a link is
-        ignored.
-        """
-        self.links[name] = Link(component, check)
-        changed: Any = getattr(component, "change")  # noqa: B009 (every control has it, the base class does not say so)
-        changed(None, [component], None, js=LINK.format(name=name), api_visibility="private")
-
-    # -- the wiring ---------------------------------------------------------------------------------------------------
-
-    def connect(self) -> None:
-        """Join the tabs: your picture, opening a tab. Called once, after all tabs were built."""
-        for tab, panel in self.panels.items():
-            panel.image.input(None, js=UNLINK, api_visibility="private")
-            self.fill(panel.image.input, tab, before=self._receive, given=[panel.image])
-            self.fill(panel.strip.click, tab, before=self._choose)
-        for tab, item in self.items.items():
-            item.select(None, js=OPENED.format(tab=tab, link=LINK.format(name="tab")), api_visibility="private")
-            door = gr.Button(visible="hidden", elem_id=f"fill-{tab}")
-            if tab in self.answers:
-                self.fill(door.click, tab, when_due=True)
-
-    def at_once(self, event: Any, fn: Function, outputs: Sequence[Block]) -> Any:
-        """Wire a handler that only remembers or decides: outside of the queue, so that it is never turned away."""
-        return event(fn, None, list(outputs), queue=False, api_visibility="private", show_progress="hidden")
-
-    def refill(self, event: Any) -> None:
-        """After `event`, the open tab fills itself if anything it shows has changed. One job, not one for each tab."""
-        event(None, js=REFILL, api_visibility="private")
-
-    def _stamp(self, visit: Visit, entry: Answer) -> Hashable:
-        return entry.stamp(visit), visit.model, picture_stamp(visit)
-
-    def fill(
-        self,
-        event: Any,
-        tab: str,
-        *,
-        before: Callable[..., bool] | None = None,
-        given: Sequence[Component] = (),
-        when_due: bool = False,
-    ) -> Any:
-        """On `event`, show the visitor's picture and the tab's answer (`when_due`: if the page shows something older).
-
-        `before(call, *given values)` comes first; when it returns False only the picture and its message are shown.
-        """
-        panel, entry = self.panels.get(tab), self.answers[tab]
-
-        def fill(call: Call, *values: Any) -> Any:
-            visit = call.visit
-            head, values = values[: len(given)], values[len(given) :]
-            visit.tab = tab
-            if when_due and visit.shown.get(tab) == self._stamp(visit, entry):
-                return SKIP
-            going_on = before is None or before(call, *head)
-            self._begin(call)
-            shown = [portrait(visit)] if panel else []
-            visit.shown.pop(tab, None)
-            results: list[Any] = [gr.skip()] * len(entry.outputs)
-            try:
-                if going_on:
-                    results = _listed(entry.fn(call, *values), len(entry.outputs))
-                    visit.shown[tab] = self._stamp(visit, entry)
-            except ViTMSNError as error:
-                call.message = str(error)
-            return [*shown, *results]
-
-        outputs = [*([panel.image] if panel else []), *entry.outputs]
-        return self.on(event, fill, [*given, *entry.inputs], outputs, notice=entry.notice, **entry.more)
-
-    def _begin(self, call: Call) -> None:
-        """A visit that was forgotten while its page slept starts again with the example, and says so."""
-        if not call.visit.begun:
-            first = examples.photographs()[0]
-            keep_picture(call.visit, first.picture, first.name)
-            call.message = "Your pictures were deleted while this page slept; drop yours again to go on with them."
-
-    def _receive(self, call: Call, path: str | None) -> bool:
-        """A picture came (or was cleared): make it the visitor's, or say why not and keep the one before."""
-        visit = call.visit
-        if path is None:
-            visit.picture, visit.example, visit.begun = None, "", True
-            call.message = "There is no picture now: drop one, take one, or choose an example."
-            return False
+    def choose(call: Call, key: str) -> tuple[str, str]:
         try:
-            keep_picture(visit, read_picture(path))
+            app.models.get(key)
+            call.visit.model = key
         except ViTMSNError as error:
-            visit.begun = True
-            call.message = str(error)
-            return False
-        if visit.picture is not None and visit.picture.notes:
-            call.message = f"{visit.picture.name}: {', '.join(visit.picture.notes)}."
-        return True
+            call.message = f"{error} The model stays {app.models.name(call.visit.model)}."
+        return call.visit.model, _about(app.models, call.visit.model)
 
-    def _choose(self, call: Call) -> bool:
-        example = examples.by_name(str(call.chosen("name")))
-        keep_picture(call.visit, example.picture, example.name)
-        return True
+    outputs = [app.model, about]
+    chosen = app.on(app.model.input, choose, [app.model], outputs, notice=top, show_progress="full", **OPEN)
+    app.refill(chosen.then)
+    app.model.change(None, [app.model], js=LINK.format(name="model"), api_visibility="private")
 
-    def _shown(self, fn: Function, count: int) -> Function:
-        """`fn` as a Gradio handler whose errors appear on the page: notice first, status last."""
 
-        def begun(request: gr.Request, event: gr.EventData, bar: gr.Progress) -> Call:
-            visit = self.visitors.of(request.session_hash)
-            return Call(self.models, visit, event, bar, query=dict(visit.link))
+def _wire_load(page: gr.Blocks, app: App, top: gr.HTML) -> None:
+    """A link's tab, example, model and settings, read when the page opens; what it does not know it ignores."""
 
-        def told(call: Call, result: Any) -> list[Any]:
-            if result is SKIP:
-                return [gr.skip()] * (count + 2)
-            return [parts.notice(call.message), *_listed(result, count), self.status_line(call)]
-
-        def failed(error: Exception) -> list[Any]:
-            if not isinstance(error, ViTMSNError):
-                log.error("%s failed", getattr(fn, "__qualname__", fn), exc_info=error)
-            message = str(error) if isinstance(error, ViTMSNError) else BROKEN
-            return [parts.notice(message), *[gr.skip()] * count, gr.skip()]
-
-        def handler(request: gr.Request, event: gr.EventData, bar: gr.Progress = gr.Progress(), *values: Any) -> Any:  # noqa: B008
-            call = begun(request, event, bar)
+    def load(call: Call, search: str) -> list[object]:
+        visit, query = call.visit, dict(parse_qsl(str(search)[:LONGEST_LINK].lstrip("?"), keep_blank_values=True))
+        visit.link = query
+        visit.shown.clear()  # a page that came back shows nothing yet
+        if query.get("tab") in app.items:
+            visit.tab = query["tab"]
+        example = examples.photographs()[0]
+        try:
+            if "model" in query:
+                app.models.get(query["model"])
+                visit.model = query["model"]
+            if "example" in query:
+                example = examples.by_name(query["example"])
+        except ViTMSNError as error:
+            call.message = f"{error} The link was followed without it."
+        if "example" in query or not visit.begun:
+            keep_picture(visit, example.picture, example.name)
+        values = []
+        for name, link in app.links.items():
             try:
-                return told(call, fn(call, *values))
-            except Exception as error:
-                return failed(error)
-            finally:
-                self._done(values)
+                values.append(link.check(query[name]) if name in query else gr.skip())
+            except ValueError:
+                values.append(gr.skip())
+        return [visit.tab, gr.Tabs(selected=visit.tab), visit.model, *values]
 
-        def streaming(request: gr.Request, event: gr.EventData, bar: gr.Progress = gr.Progress(), *values: Any) -> Any:  # noqa: B008
-            call = begun(request, event, bar)
-            try:
-                for result in fn(call, *values):
-                    yield told(call, result)
-            except Exception as error:
-                yield failed(error)
-            finally:
-                self._done(values)
+    tab = gr.Textbox(visible="hidden")
+    outputs = [tab, app.tabs, app.model, *(link.component for link in app.links.values())]
+    # outside of the queue: a class that opens the page at once must not be turned away
+    search = "() => window.location.search"
+    opened = app.on(page.load, load, [tab], outputs, notice=top, show_progress="hidden", queue=False, js=search)
+    opened.then(None, [tab], js=LOADED, api_visibility="private")
 
-        return streaming if inspect.isgeneratorfunction(fn) else handler
 
-    def _published(self, fn: Function) -> Function:
-        """`fn` as an endpoint: the parameters of `fn` after `call`, its docstring, errors as the client's error."""
-        described = list(inspect.signature(fn).parameters.values())[1:]
-        hints = typing.get_type_hints(fn)
-
-        def handler(*values: Any) -> Any:
-            request, bar, values = values[0], values[-1], values[1:-1]
-            call = Call(self.models, self.visitors.of(request.session_hash), None, bar)
-            try:
-                return fn(call, *values)
-            except ViTMSNError as error:
-                raise gr.Error(str(error), print_exception=False) from None
-            except Exception:
-                log.exception("/%s failed", fn.__name__)
-                raise gr.Error(BROKEN, print_exception=False) from None
-            finally:
-                self._done(values)
-
-        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        handler.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [
-                inspect.Parameter("request", kind, annotation=gr.Request),
-                *described,
-                inspect.Parameter("progress", kind, default=gr.Progress()),
-            ]
-        )
-        handler.__annotations__ = {**{p.name: hints.get(p.name, Any) for p in described}, "request": gr.Request}
-        handler.__name__, handler.__doc__ = fn.__name__, fn.__doc__
-        return handler
-
-    def _done(self, values: Sequence[Any]) -> None:
-        """After an event: its uploads were read, and the bounds on visits apply."""
-        folder = Path(get_upload_folder()).resolve()
-        for value in values:
-            for name in value if isinstance(value, (list, tuple)) else [value]:
-                if isinstance(name, str) and name.startswith(str(folder)):
-                    self.visitors.read_upload(Path(name))
-        self.visitors.sweep()
-
-    def status_line(self, call: Call) -> str:
-        """Model · input size · device and precision · milliseconds of the last forward · patches, as HTML."""
-        # a tab that asks another model than the menu's says so here
-        telling = call.visit.tab in TELLING and self.models.loaded(call.visit.model) is not None
-        encoder = call.tuned if telling else self.models.loaded(call.visit.model)
-        if encoder is None:
-            return parts.status([call.name, "not read yet"])
+def _about(models: Models, key: str) -> str:
+    """The sidebar: what is running, on what, within which limits, and what happens to pictures."""
+    facts = [("Model", models.name(key))]
+    encoder = models.loaded(key)
+    if encoder is not None:
         height, width = encoder.input_size
-        words = [
-            encoder.name,
-            f"{height} × {width} px",
-            f"{encoder.device} · {str(encoder.dtype).removeprefix('torch.')}",
+        patch = " × ".join(str(side) for side in dict.fromkeys(encoder.patch_size))
+        facts += [
+            ("Input", f"{height} × {width} px, patches of {patch} px"),
+            ("Device", str(encoder.device)),
+            ("Precision", precision(encoder)),
+            ("Classes", f"{len(encoder.labels)}" if encoder.has_classifier else "none: this model has no classifier"),
         ]
-        if encoder.last is not None:
-            words += [f"last forward {milliseconds(encoder.last.milliseconds)}", f"{encoder.last.patches} patches"]
-        return parts.status(words)
+    bounds = [
+        ("One picture", f"{limits.MAX_IMAGE_BYTES // limits.MIB} MB, {limits.MAX_PIXELS // 1_000_000} megapixels"),
+        ("One zip", f"{limits.MAX_ARCHIVE_BYTES // limits.MIB} MB, {limits.MAX_ARCHIVE_ENTRIES} files"),
+        ("Your examples", f"{limits.MAX_EXAMPLES} in {limits.MAX_CLASSES} classes"),
+        ("One job", f"{limits.JOB_SECONDS} s"),
+    ]
+    return html.about(facts, bounds, PRIVACY)
 
 
-class _Skip:
-    """Returned by a tab function that has nothing to change: not one output, not even the message, is touched."""
-
-
-SKIP = _Skip()
-
-
-def _listed(result: Any, count: int) -> list[Any]:
-    """Output values as a list of `count`."""
-    if count == 1 and not (isinstance(result, (list, tuple)) and len(result) == 1):
-        return [result]
-    return list(result) if count else []
-
-
-def portrait(visit: Visit) -> dict[str, Any]:
-    """The update that shows the visitor's picture, or none, with the text that says so."""
-    if visit.picture is None:
-        return gr.update(value=None, alt_text="No picture")
-    title = examples.by_name(visit.example).title if visit.example else f"Your picture, {visit.picture.name}"
-    return gr.update(value=visit.picture.rgb, alt_text=title)
-
-
-def milliseconds(value: float) -> str:
-    """A duration with two significant digits and its unit."""
-    return f"{value / 1000:.2g} s" if value >= 9950 else f"{float(f'{value:.2g}'):g} ms"
-
-
-def whole(value: Any, name: str, low: int, high: int) -> int:
-    """A whole number from a page or a client, checked; InputError names it, its range and what came."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or int(value) != value:
-        raise InputError(f"{name} is {value!r}; it must be a whole number from {low} to {high}.")
-    if not low <= value <= high:
-        raise InputError(f"{name} is {int(value)}; it must be from {low} to {high}.")
-    return int(value)
-
-
-def read_picture(path: str) -> image.Picture:
-    """Decode an upload, with a sentence of its own when the file is gone (a page that slept longer than its files)."""
-    if not Path(path).is_file():
-        raise ImageError("That upload is no longer here; drop the picture again.")
-    return image.decode(Path(path))
+def precision(encoder: Encoder) -> str:
+    return str(encoder.dtype).removeprefix("torch.")

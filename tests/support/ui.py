@@ -1,0 +1,71 @@
+"""What the tests of the page share: a small classifier's shape, pictures to teach, and clicks."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from vitmsn import image
+from vitmsn.config import ViTMSNConfig
+from vitmsn.encoder import Encoder
+from vitmsn.image import Picture
+from vitmsn.ui.shared import workspace
+from vitmsn.ui.shared.workspace import Studio
+from vitmsn.ui.visits import Call
+
+LABELS = ("tabby", "Egyptian cat", "goldfish", "<b>shark</b>", "teapot", "alp")
+CONFIG = ViTMSNConfig(
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=32,
+    image_size=16,
+    patch_size=4,
+    id2label=dict(enumerate(LABELS)),
+)
+
+
+def pictures(colour: str, count: int, seed: int = 0) -> list[Picture]:
+    """Noise around a colour: near to one another, and never the same twice."""
+    rng = np.random.default_rng([seed, *colour.encode()])
+    middle = np.array(Image.new("RGB", (1, 1), colour)).reshape(3)
+    noise = rng.normal(0, 25, (count, 24, 24, 3)) + middle
+    made = [Image.fromarray(rows.clip(0, 255).astype(np.uint8)) for rows in noise]
+    return [image.decode(picture, name=f"{colour}-{i}.png") for i, picture in enumerate(made)]
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return out.getvalue()
+
+
+def png(picture: Picture) -> bytes:
+    out = io.BytesIO()
+    picture.rgb.save(out, "PNG")
+    return out.getvalue()
+
+
+def studio_of(call: Call) -> Studio:
+    made: Studio = call.visit.kept[workspace.KEY]
+    return made
+
+
+def studio_with(encoder: Encoder, **counts: int) -> Studio:
+    made = Studio(encoder)
+    for label, count in counts.items():
+        made.add(encoder, label, pictures(label, count))
+    return made
+
+
+def event(call: Call, **values: Any) -> Call:
+    call.event = gr.EventData(None, values)
+    call.message = ""
+    return call

@@ -1,0 +1,169 @@
+"""Classify: answers, doubt, no classifier, tables, and the two endpoints' functions."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import re
+from collections.abc import Callable
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.support.ui import LABELS
+from vitmsn import limits
+from vitmsn.encoder import Encoder
+from vitmsn.errors import ImageError, InputError, MissingHeadError
+from vitmsn.image import Picture
+from vitmsn.ui.classify import tab
+from vitmsn.ui.models import EMBEDDED, RANDOM
+from vitmsn.ui.shared import html
+from vitmsn.ui.visits import Call
+
+Maker = Callable[..., Call]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    """Two pictures, and one file that only says so."""
+    paths = [tmp_path / name for name in ("=red.png", "bad.png", "blue.png")]
+    Image.new("RGB", (20, 30), "red").save(paths[0])
+    paths[1].write_bytes(b"not a picture")
+    Image.new("RGB", (30, 20), "blue").save(paths[2])
+    return [str(path) for path in paths]
+
+
+def shown(table: str) -> list[list[str]]:
+    """The cells of a table, as text."""
+    rows = re.findall(r"<tr[^>]*>(.*?)</tr>", table, re.S)
+    return [[re.sub(r"<[^>]+>", "", cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", row, re.S)] for row in rows]
+
+
+def test_the_answer_is_the_encoders(call: Maker, tiny: Encoder, picture: Picture) -> None:
+    said, bars, about, code, _ = tab.answer(call())
+    [result] = tiny.classify([picture], top_k=5)
+    assert html.text(result.labels[0]) in said and len(re.findall("<li>", bars)) == 5
+    widths = [float(width) for width in re.findall(r"width:([\d.]+)%", bars)]
+    np.testing.assert_allclose(widths, np.array(result.probabilities) * 100, atol=0.01)
+    assert "msn-quiet" not in bars
+    assert "six pictures" in about and "16-pixel" in about
+    assert "Encoder.from_pretrained(&#x27;vit-msn-tiny-8-64-classifier&#x27;)" in code and "gradient.png" in code
+
+
+def test_doubt_is_shown_as_doubt(call: Maker, tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(tiny.card, "not_sure_below", 1.0)
+    said, bars, *_ = tab.answer(call())
+    assert "ot sure" in said and "msn-quiet" in bars
+
+
+def test_labels_are_text(call: Maker) -> None:
+    _, bars, _, _, known = tab.answer(call())
+    for made in (bars, known):
+        assert "<b>shark" not in made
+    assert "&lt;b&gt;shark" in known
+
+
+def test_without_a_classifier_there_are_no_bars(call: Maker) -> None:
+    said, bars, hint, code, known = tab.answer(call(RANDOM))
+    assert "random weights has no classifier" in said and bars == "" and code == ""
+    assert "teach it classes of your own" in hint and "recognises nothing" in known
+
+
+def test_the_list_of_classes_is_sent_once_for_a_model(call: Maker) -> None:
+    one = call()
+    known = tab.answer(one)[-1]
+    assert isinstance(known, str) and known.count("<li") == len(LABELS)
+    assert tab.answer(one)[-1] == {"__type__": "update"}
+    one.visit.model = RANDOM
+    assert isinstance(tab.answer(one)[-1], str)
+
+
+def test_the_list_says_kinds_and_that_it_knows_no_person(tiny: Encoder) -> None:
+    known = tab.classes(tiny, "tiny")
+    assert 'data-words="tabby cat"' in known and "no class for a person" in known
+
+
+def test_a_table_refuses_by_name_and_goes_on(call: Maker, files: list[str], tiny: Encoder) -> None:
+    made = tab.many(call(), files)
+    _, red, bad, blue = shown(made)
+    [first] = tiny.classify([files[0]])
+    assert red[1] == "=red.png" and unescape(red[2]).endswith(first.labels[0]) and red[3].endswith("%")
+    assert bad[1] == "bad.png" and "save it as JPEG or PNG" in bad[2]
+    assert blue[1] == "blue.png"
+
+
+def test_the_csv_is_the_table_and_no_formula(call: Maker, files: list[str], tiny: Encoder) -> None:
+    [data] = re.findall(r"base64,([^\"]+)\">Download", tab.many(call(), files))
+    text = base64.b64decode(data).decode("utf-8-sig")
+    head, red, bad, blue = csv.reader(io.StringIO(text))
+    assert head[:5] == ["file", "answer", "sure", "class 1", "confidence 1"] and len(head) == 13
+    assert red[0] == "'=red.png" and bad[0] == "bad.png" and bad[2:] == [""]
+    [result] = tiny.classify([files[2]])
+    assert blue[3] == result.labels[0]
+    assert float(blue[4]) == pytest.approx(result.probabilities[0], abs=1e-5)
+
+
+def test_tables_of_many_more_pictures_than_a_step(call: Maker, tmp_path: Path) -> None:
+    paths = []
+    for number in range(tab.STEP + 3):
+        paths.append(str(tmp_path / f"{number}.png"))
+        Image.new("L", (8, 8), number * 7).save(paths[-1])
+    assert [row[1] for row in shown(tab.many(call(), paths))[1:]] == [Path(path).name for path in paths]
+
+
+def test_too_many_files_no_files_and_no_classifier(
+    call: Maker, files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tab.many(call(), None) == ""
+    with pytest.raises(MissingHeadError, match="random weights has no classifier"):
+        tab.many(call(RANDOM), files)
+    monkeypatch.setattr(limits, "MAX_QUERIES", 2)
+    with pytest.raises(InputError, match="3 files and 2 go at once"):
+        tab.many(call(), files)
+    with pytest.raises(InputError, match="3 files and 2 go at once"):
+        tab.embed(call(), files)
+
+
+def test_classify_gives_the_top_k(call: Maker, files: list[str], tiny: Encoder) -> None:
+    answer = tab.classify(call(), files[0], 3)
+    [result] = tiny.classify([files[0]], top_k=3)
+    assert list(answer) == result.labels and list(answer.values()) == result.probabilities
+    assert len(tab.classify(call(), files[0], 1000)) == len(tiny.labels)  # all there are
+
+
+@pytest.mark.parametrize("top_k", [0, 1001, -1, 2.5, None, "3", float("nan"), float("inf"), True])
+def test_classify_refuses_what_is_no_count(call: Maker, files: list[str], top_k: Any) -> None:
+    with pytest.raises(InputError, match=r"top_k is .* from 1 to 1000"):
+        tab.classify(call(), files[0], top_k)
+
+
+def test_classify_refuses_what_is_no_picture(call: Maker, files: list[str], tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"bad\.png"):
+        tab.classify(call(), files[1])
+    with pytest.raises(ImageError, match="no longer here"):
+        tab.classify(call(), str(tmp_path / "gone.png"))
+    with pytest.raises(InputError, match="No picture came"):
+        tab.classify(call(), None)  # type: ignore[arg-type]
+    with pytest.raises(MissingHeadError, match="few_shot"):
+        tab.classify(call(RANDOM), files[0])
+
+
+def test_embed_gives_vectors_and_names_what_it_refused(call: Maker, files: list[str], tiny: Encoder) -> None:
+    answer = tab.embed(call(), files)
+    assert answer["model"] == EMBEDDED and answer["dim"] == 16
+    assert answer["files"] == ["=red.png", "blue.png"]
+    np.testing.assert_array_equal(np.array(answer["embeddings"], np.float32), tiny.embed([files[0], files[2]]))
+    [refused] = answer["refused"]
+    assert refused["file"] == "bad.png" and "save it as" in refused["reason"]
+
+
+def test_embed_of_nothing_is_an_error(call: Maker, files: list[str]) -> None:
+    with pytest.raises(InputError, match="No files came"):
+        tab.embed(call(), [])
+    with pytest.raises(ImageError, match=r"bad\.png"):
+        tab.embed(call(), [files[1]])

@@ -1,0 +1,112 @@
+"""What is taken away: a set that opens again, a checkpoint, a table; and nothing of others."""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.ui import CONFIG, event, pictures, studio_of
+from vitmsn import bundle
+from vitmsn.encoder import Encoder
+from vitmsn.errors import FewShotError
+from vitmsn.ui.fewshot import downloads, tab
+from vitmsn.ui.visits import Call
+
+
+@pytest.fixture
+def taught(own: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    for colour in ("red", "blue"):
+        studio_of(own).add(own.encoder, colour, pictures(colour, 4))
+    return own
+
+
+def test_a_set_opens_again_here_and_in_python(taught: Call, call: Callable[..., Call], tiny: Encoder) -> None:
+    path, said = downloads.make(taught, "bundle", "knn", 3, 0.1)
+    assert said == "" and path.name == "few-shot.zip" and len(path.parent.name) == 32
+    back = bundle.load(path, tiny)
+    assert back.settings == {"method": "knn", "k": 3, "temperature": 0.07, "caution": 0.1}
+    other = call()
+    controls, page = opened_again(other, path)
+    assert studio_of(other).gallery.counts == {"red": 4, "blue": 4} and not len(studio_of(other).queries)
+    assert studio_of(other).undo == "opened a saved set" and not other.message
+    assert controls == ["knn", 3, 10, 0.07]
+    assert "KNNClassifier(3" in page[3] and page == list(tab.answer(other, "knn", 3, 10, 0.07))
+
+
+def opened_again(call: Call, path: Path) -> tuple[list[Any], list[str]]:
+    """What opening a saved set puts into the four controls, and on the page."""
+    shown = tab.unzip(call, str(path), "ridge", 7, 20, 0.5)
+    return list(shown[:4]), list(shown[4:])
+
+
+@pytest.mark.parametrize(
+    ("saved", "words"),
+    [
+        ({"method": "magic"}, "no method 'magic'"),
+        ({"k": 51}, "k is 51"),
+        ({"k": True}, "k is True"),
+        ({"temperature": 0.0}, "temperature is 0.0"),
+        ({"caution": 0.5}, "share is 50"),
+        ({"caution": "0.05"}, "share is '0.05'"),
+    ],
+    ids=str,
+)
+def test_settings_that_the_page_does_not_have_are_said_and_left(
+    taught: Call, call: Callable[..., Call], tmp_path: Path, saved: dict[str, Any], words: str
+) -> None:
+    studio_of(taught).gallery.settings = {"method": "knn", "k": 3, "temperature": 0.1, "caution": 0.0} | saved
+    path = bundle.save(studio_of(taught).gallery, tmp_path / "few-shot.zip")
+    other = call()
+    controls, _ = opened_again(other, path)
+    assert controls == ["ridge", 7, 20, 0.5] and len(studio_of(other).gallery) == 8
+    assert words in other.message and "your own settings" in other.message
+
+
+def test_a_set_of_another_model_is_embedded_again(taught: Call, call: Callable[..., Call], tmp_path: Path) -> None:
+    stranger = Encoder.random(CONFIG, seed=1, device="cpu")
+    studio_of(taught).gallery.re_embed(stranger)
+    path, other = bundle.save(studio_of(taught).gallery, tmp_path / "few-shot.zip"), call()
+    controls, page = opened_again(other, path)
+    assert studio_of(other).gallery.fingerprint == other.encoder.fingerprint
+    assert controls[0] == "ridge" and "of 8)" in page[1]  # nothing was saved but the examples
+    assert other.message == "This set was saved with another model; its pictures were embedded again with this one."
+
+
+def test_a_checkpoint_and_a_table(taught: Call) -> None:
+    path, said = downloads.make(taught, "checkpoint", "auto", 5, 0.05)
+    with zipfile.ZipFile(path) as packed:
+        assert {"config.json", "model.safetensors", "README.md"} <= set(packed.namelist()) and said == ""
+    _, said = downloads.make(taught, "checkpoint", "pixels", 5, 0.05)
+    assert said == "Raw pixels cannot be a layer of the model; the checkpoint holds ridge instead."
+    with pytest.raises(FewShotError, match="k nearest examples cannot be a checkpoint"):
+        downloads.make(taught, "checkpoint", "knn", 5, 0.05)
+    path, _ = downloads.make(taught, "embeddings", "auto", 5, 0.05)
+    rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
+    assert len(rows) == 9 and rows[1][1] == "red"
+
+
+def test_nothing_to_take_is_said(own: Call) -> None:
+    with pytest.raises(FewShotError, match="nothing to take away yet"):
+        downloads.make(event(own), "bundle", "auto", 5, 0.05)
+
+
+def test_the_lines_open_what_was_taken(
+    taught: Call, tiny: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, _ = downloads.make(taught, "bundle", "auto", 5, 0.05)
+    path.rename(tmp_path / "few-shot.zip")
+    model, _ = downloads.make(taught, "checkpoint", "auto", 5, 0.05)
+    with zipfile.ZipFile(model) as packed:
+        packed.extractall(tmp_path / "checkpoint")
+    pictures("red", 1, seed=3)[0].rgb.save(tmp_path / "query.jpg")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Encoder, "from_pretrained", lambda name: tiny)
+    exec("\n".join(downloads.PYTHON), {})
+    said = capsys.readouterr().out
+    assert "closest='red'" in said and "{'label': 'red'" in said

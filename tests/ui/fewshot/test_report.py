@@ -1,0 +1,99 @@
+"""How far to trust it, on the page: the verdict, the matrix that opens, odd examples, and whether more would help."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+
+from tests.support.ui import studio_with
+from vitmsn.encoder import Encoder
+from vitmsn.ui.fewshot import actions, report
+from vitmsn.ui.shared.workspace import learn
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ({"red": 1, "blue": 4}, "Fewer than 3 examples per class (red): too few to judge."),
+        ({"red": 2, "blue": 2}, "Fewer than 3 examples per class (red, blue): too few to judge."),
+        ({"red": 4, "blue": 4}, "100 % right (8 of 8), between 68 and 100 %."),
+    ],
+)
+def test_the_verdict(tiny: Encoder, counts: dict[str, int], expected: str) -> None:
+    shown = studio_with(tiny, **counts)
+    lesson = learn(shown.gallery, None)
+    assert report.verdict(lesson) == expected
+    assert expected in report.trust(shown, lesson, False)
+
+
+def test_too_few_examples_show_no_matrix_and_say_what_the_confidence_is_worth(tiny: Encoder) -> None:
+    for counts, words in (({"red": 1, "blue": 1}, "are a guess"), ({"red": 2, "blue": 2}, "are rough")):
+        shown = studio_with(tiny, **counts)
+        said = report.trust(shown, learn(shown.gallery, None), False)
+        assert "<table" not in said and words in said
+
+
+def test_the_matrix_keeps_the_order_of_the_page(tiny: Encoder) -> None:
+    shown = studio_with(tiny, red=4, blue=4)  # scikit-learn sorts: blue, red
+    shown.gallery.move([shown.gallery.examples[0].id], "blue")  # one red picture mislabelled
+    lesson = learn(shown.gallery, None)
+    table = report.confusion(shown, lesson)
+    rows = [[int(cell) for cell in re.findall(r">(\d+)<", row)] for row in table.split("<tr>")[2:]]
+    column = {label: i for i, label in enumerate(lesson.classes)}
+    order = [column["red"], column["blue"]]
+    assert rows == lesson.judged.confusion[np.ix_(order, order)].tolist() == [[3, 0], [1, 4]]
+    assert table.index(">A<") < table.index(">B<")
+
+
+def test_an_example_that_looks_wrong_comes_with_the_click_that_mends_it(tiny: Encoder) -> None:
+    shown = studio_with(tiny, red=8, blue=8)
+    wrong = shown.gallery.examples[0]
+    shown.gallery.move([wrong.id], "blue")
+    said = report.trust(shown, learn(shown.gallery, None), False)
+    assert "1 example looks mislabelled or odd" in said
+    assert f'data-act="move" data-id="{wrong.id}" data-text="red"' in said
+    assert "red-0.png is in blue, yet looks like red" in said
+
+
+def test_a_cell_opens_the_pictures_behind_it(tiny: Encoder) -> None:
+    shown = studio_with(tiny, red=5, blue=5)
+    wrong = shown.gallery.examples[0]
+    shown.gallery.move([wrong.id], "blue")
+    lesson = learn(shown.gallery, None)
+    assert "when held out" not in report.trust(shown, lesson, False)
+    shown.cell = ("blue", "red")
+    page = report.trust(shown, lesson, False)
+    assert "1 example of blue, named red when held out" in page and page.count('aria-pressed="true"') == 1
+    assert re.search(rf'data-act="move" data-id="{wrong.id}"\s+data-text="red"', page)
+    shown.cell = ("blue", "blue")
+    assert "5 examples of blue, named blue" in report.trust(shown, lesson, False)
+    shown.cell = ("gone", "red")
+    assert "when held out" not in report.trust(shown, lesson, False)
+
+
+def test_raw_pixels_are_the_line_to_beat(tiny: Encoder) -> None:
+    shown = studio_with(tiny, red=4, blue=4)
+    lesson = learn(shown.gallery, None)
+    assert lesson.pixels is not None and lesson.pixels.right == lesson.judged.right == 8
+    assert report.baseline(lesson).startswith("Raw pixels, without the model, do as well: 100 %.")
+    assert report.baseline(learn(shown.gallery, None, "pixels")) == ""
+    chosen = dataclasses.replace(lesson, method="pixels", reason="the model finds all examples alike")
+    assert report.baseline(chosen).endswith("without the model, because the model finds all examples alike.")
+    asked = report.trust(shown, learn(shown.gallery, None, "pixels"), True)
+    assert "compared pixel by pixel" in asked and "Chosen because" not in asked
+    assert "Chosen because of this: 4 examples in the smallest class." in report.trust(shown, lesson, False)
+
+
+def test_whether_more_examples_would_help_is_measured_on_request(tiny: Encoder) -> None:
+    shown = studio_with(tiny, red=6, blue=6)
+    lesson = learn(shown.gallery, None)
+    assert 'data-act="curve"' in report.trust(shown, lesson, False)
+    actions.curve(shown, lesson)
+    page = report.trust(shown, lesson, False)
+    assert "there is little left to gain" in page and "Share right over examples of each class: " in page
+    assert page.count("<circle") == 4
+    other = learn(shown.gallery, None, "centroid")
+    assert 'data-act="curve"' in report.trust(shown, other, False)  # measured for another classifier

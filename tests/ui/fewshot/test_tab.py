@@ -1,0 +1,386 @@
+"""Few-shot as plain functions, then its endpoint on the running app."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gradio.utils import get_upload_folder
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from tests.support.app import Served
+from tests.support.ui import event, pictures, png, studio_of, zipped
+from vitmsn import bundle, limits
+from vitmsn.errors import ArchiveError, FewShotError, GalleryError, InputError, ViTMSNError
+from vitmsn.ui.fewshot import tab
+from vitmsn.ui.models import RANDOM, Models
+from vitmsn.ui.shared import workspace
+from vitmsn.ui.visits import Call, Stopped
+
+Calls = Callable[..., Call]
+NASTY = "<b>&$x^2$ ${1+1} {{value}}"
+
+
+@pytest.fixture
+def sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, bytes]], list[str]]:
+    """Files as the page's upload leaves them on the server; their paths."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    folder = Path(get_upload_folder()).resolve()
+
+    def send(files: dict[str, bytes]) -> list[str]:
+        paths = []
+        for number, (name, data) in enumerate(files.items()):
+            path = folder / str(number) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+            paths.append(str(path))
+        return paths
+
+    return send
+
+
+def files_of(colour: str, count: int, seed: int = 0) -> dict[str, bytes]:
+    return {picture.name: png(picture) for picture in pictures(colour, count, seed)}
+
+
+# The page
+
+
+def test_it_opens_answered(call: Calls) -> None:
+    cards, trust, tried, code = tab.answer(call())
+    assert cards.count('class="msn-card"') == 3 and 'value="brick"' in cards
+    assert " right (" in trust and "between" in trust and "Confusion matrix" in trust
+    assert "pictures it had never seen named rightly" in tried and "Download as CSV" in tried
+    assert "fewshot.automatic(examples.shots).fit(" in code
+
+
+def test_it_says_whose_embeddings_they_are_where_the_menu_does_not(call: Calls) -> None:
+    said = tab.answer(call())[1]
+    assert "Embeddings are those of vit-msn-tiny-8-64-classifier" in said
+    assert "Embeddings are" not in tab.answer(call(RANDOM))[1]
+
+
+def test_from_two_names_to_predictions(own: Call, sent: Callable[..., list[str]]) -> None:
+    _, trust, _, _ = tab.answer(own)
+    assert "Give two classes some pictures" in trust
+    tab.receive(event(own, to="red", paths=sent(files_of("red", 4))))
+    _, trust, _, _ = tab.answer(own)
+    assert "Give a second class some pictures" in trust
+    _, trust, _, _ = tab.receive(event(own, to="blue", paths=sent(files_of("blue", 4))))
+    assert "100 % right (8 of 8), between 68 and 100 %." in trust
+    *_, tried, _ = tab.ask(event(own, to="queries", paths=sent(files_of("blue", 2, seed=1))))
+    assert tried.count("<tr><td>") == 2 and ">blue</strong>" in tried
+    assert not own.message
+
+
+def test_a_bad_file_and_a_double_are_said_and_the_others_go_on(own: Call, sent: Callable[..., list[str]]) -> None:
+    files = {**files_of("red", 2), "notes.txt": b"hello", "moves.gif": b""}
+    gif = io.BytesIO()
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(gif, "GIF", save_all=True, append_images=frames[1:])
+    files["moves.gif"] = gif.getvalue()
+    tab.receive(event(own, to="red", paths=sent(files)))
+    assert studio_of(own).gallery.counts["red"] == 3
+    assert "notes.txt" in own.message and "moves.gif: first frame" in own.message
+    tab.receive(event(own, to="blue", paths=sent(files_of("red", 1))))
+    assert own.message == "red-0.png is the same picture as red-0.png in red."
+    assert studio_of(own).gallery.counts["blue"] == 0
+    tab.receive(event(own, to="red", paths=sent(files_of("red", 2))))
+    assert own.message.startswith("2 pictures were here already (red-0.png is")
+
+
+def test_only_uploads_of_this_page_are_read(own: Call, sent: Callable[..., list[str]], tmp_path: Path) -> None:
+    [good] = sent(files_of("red", 1))
+    outside = tmp_path / "outside.png"
+    outside.write_bytes(Path(good).read_bytes())
+    link = Path(good).with_name("link.png")
+    link.symlink_to(outside)
+    traversal = f"{Path(good).parent}/../../../outside.png"
+    for paths in ([str(outside)], [good, str(outside)], [str(link)], [traversal], ["/etc/passwd"], [good + "\0"]):
+        with pytest.raises(InputError, match="sent through this page"):
+            tab.receive(event(own, to="red", paths=paths))
+    for paths in (None, [], "text", [1], {"a": 1}):
+        with pytest.raises(InputError, match="No pictures came"):
+            tab.receive(event(own, to="red", paths=paths))
+    with pytest.raises(InputError, match="go at once"):
+        tab.receive(event(own, to="red", paths=[good] * (limits.MAX_EXAMPLES + 1)))
+    assert len(studio_of(own).gallery) == 0
+
+
+def test_an_upload_that_was_deleted_meanwhile_is_said(own: Call, sent: Callable[..., list[str]]) -> None:
+    [path] = sent(files_of("red", 1))
+    Path(path).unlink()
+    tab.receive(event(own, to="red", paths=[path]))
+    assert "no longer here" in own.message
+
+
+@pytest.mark.parametrize("name", [NASTY, "=1+1", "猫", "a" * 200])
+def test_names_are_text_whatever_they_hold(call: Calls, name: str) -> None:
+    made = call()
+    tab.start(made, "")
+    cleared, cards, *_ = tab.add_class(made, name)
+    [kept] = [label for label in studio_of(made).gallery.classes if label not in workspace.BLANK]
+    assert cleared == "" and kept == name[: limits.MAX_NAME_LENGTH]
+    assert "<b>" not in cards
+    tab.act(event(made, act="rename", id=kept, text="plain"))
+    assert "plain" in studio_of(made).gallery.classes
+
+
+def test_the_small_buttons(own: Call, sent: Callable[..., list[str]]) -> None:
+    tab.receive(event(own, to="red", paths=sent(files_of("red", 3))))
+    shown = studio_of(own)
+    first = shown.gallery.examples[0].id
+    cards, *_ = tab.act(event(own, act="remove", id=first))
+    assert shown.gallery.counts["red"] == 2 and "Undo: removed red-0.png from red" in cards
+    tab.act(event(own, act="undo"))
+    assert shown.gallery.counts["red"] == 3
+    tab.act(event(own, act="move", id=first, text="blue"))
+    assert shown.gallery.counts == {"red": 2, "blue": 1}
+    tab.act(event(own, act="remove-class", id="red"))
+    assert shown.gallery.counts == {"blue": 1}
+    tab.act(event(own, act="undo"))
+    assert shown.gallery.counts == {"red": 2, "blue": 1}
+    tab.ask(event(own, paths=sent(files_of("red", 1, seed=1))))
+    tab.act(event(own, act="clear"))
+    assert not len(shown.queries)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"act": "remove", "id": "e99"},
+        {"act": "remove", "id": None},
+        {"act": "remove", "id": {"a": 1}},
+        {"act": "remove-class", "id": "nobody"},
+        {"act": "move", "id": "e99", "text": "red"},
+        {"act": "format", "id": "c:"},
+        {},
+    ],
+)
+def test_a_page_that_asks_for_nonsense_is_refused_in_words(own: Call, values: dict[str, Any]) -> None:
+    before = studio_of(own).gallery.classes
+    with pytest.raises(ViTMSNError):
+        tab.act(event(own, **values))
+    assert studio_of(own).gallery.classes == before
+
+
+def test_a_name_that_is_taken_is_refused_and_the_page_drawn_again(own: Call) -> None:
+    before = studio_of(own).version
+    cards, *_ = tab.act(event(own, act="rename", id="blue", text="RED"))
+    assert "a class red already" in own.message and 'value="blue"' in cards
+    assert f'data-version="{before + 1}"' in cards  # another value, so that the page takes notice
+
+
+def test_a_page_that_slept_is_told_so(call: Calls, sent: Callable[..., list[str]]) -> None:
+    paths = sent(files_of("red", 1))
+    for function, values in (
+        (tab.act, {"act": "remove", "id": "e1"}),
+        (tab.receive, {"to": "red", "paths": paths}),
+    ):
+        slept = event(call(), **values)
+        cards, *_ = function(slept)
+        assert slept.message == tab.SLEPT and 'value="brick"' in cards
+    slept = call()
+    tab.add_class(slept, "cats")
+    assert slept.message == tab.SLEPT
+
+
+def test_a_zip_of_folders(call: Calls, tmp_path: Path) -> None:
+    made = call()
+    tab.answer(made)
+    path = tmp_path / "set.zip"
+    files = {f"{c}/{name}": data for c in ("red", "blue") for name, data in files_of(c, 3).items()}
+    path.write_bytes(zipped({**files, "red/notes.txt": b"hello"}))
+    cards, trust, *_ = tab.unzip(made, str(path))
+    assert "6 of 6" in trust and 'value="red"' in cards
+    assert made.message.startswith("notes.txt is ")
+    path.write_bytes(b"PK\x03\x04 no zip at all")
+    with pytest.raises(ArchiveError, match=r"set.zip is damaged"):
+        tab.unzip(made, str(path))
+    with pytest.raises(InputError, match="No zip came"):
+        tab.unzip(made, None)
+
+
+def test_what_was_left_out_for_one_reason_is_said_once(call: Calls, tmp_path: Path) -> None:
+    made = call()
+    tab.answer(made)
+    shades = {f"c{n:02d}/{n}.png": png(picture) for n, picture in enumerate(pictures("red", limits.MAX_CLASSES + 5))}
+    (tmp_path / "many.zip").write_bytes(zipped(shades))
+    tab.unzip(made, str(tmp_path / "many.zip"))
+    assert len(studio_of(made).gallery.classes) == limits.MAX_CLASSES
+    assert made.message == "5 files, 50.png among them: a gallery holds at most 50 classes: remove or merge some first."
+
+
+def test_stop_leaves_what_was_there(own: Call, sent: Callable[..., list[str]]) -> None:
+    tab.receive(event(own, to="red", paths=sent(files_of("red", 3))))
+    own.visit.stopped = own.began + 1
+    with pytest.raises(Stopped):
+        tab.receive(event(own, to="blue", paths=sent(files_of("blue", 3))))
+    assert studio_of(own).gallery.counts == {"red": 3, "blue": 0}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (("magic", 5, 5), "no method 'magic'"),
+        (("knn", 0, 5), "k is 0"),
+        (("knn", 2.5, 5), "k is 2.5"),
+        (("knn", None, 5), "k is None"),
+        (("auto", 5, 101), "from 0 to 100"),
+        (("auto", 5, float("nan")), "from 0 to 100"),
+        (("auto", 5, "x"), "from 0 to 100"),
+    ],
+)
+def test_settings_from_outside_are_checked(call: Calls, settings: tuple[Any, ...], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        tab.answer(call(), *settings)
+
+
+def test_every_classifier_answers_and_its_python_is_python(call: Calls) -> None:
+    made = call()
+    for method in workspace.METHODS:
+        _, trust, tried, code = tab.answer(made, method, 3, 5)
+        assert " right (" in trust and "msn-answers" in tried
+        source = code.split("<code>")[1].split("</code>")[0].replace("&quot;", '"').replace("&#x27;", "'")
+        compile(source, method, "exec")
+
+
+def test_caution_turns_more_away(call: Calls) -> None:
+    made = call()
+    counts = [tab.answer(made, "auto", 5, caution)[2].count("<strong>none of these") for caution in (0, 5, 90)]
+    assert counts == sorted(counts) and counts[-1] > counts[0]
+
+
+# The endpoint as a function
+
+
+def folder_of_zips(tmp_path: Path, files: dict[str, bytes], name: str = "support.zip") -> str:
+    path = tmp_path / name
+    path.write_bytes(zipped(files))
+    return str(path)
+
+
+def support(count: int = 4) -> dict[str, bytes]:
+    return {f"{c}/{name}": data for c in ("red", "blue") for name, data in files_of(c, count).items()}
+
+
+def test_the_endpoint_answers_in_plain_json(call: Calls, tmp_path: Path) -> None:
+    queries = []
+    for name, data in {**files_of("red", 1, seed=1), **files_of("lime", 1), "bad.txt": b"x"}.items():
+        (tmp_path / name).write_bytes(data)
+        queries.append(str(tmp_path / name))
+    answer = tab.few_shot(call(), folder_of_zips(tmp_path, support(6)), queries, "auto", 2)
+    assert answer["classes"] == ["blue", "red"] and answer["examples"] == {"red": 6, "blue": 6}
+    assert answer["method"] == "ridge"
+    assert answer["leave_one_out"]["accuracy"] == 1 and answer["leave_one_out"]["total"] == 12
+    assert answer["leave_one_out"]["interval"][0] == pytest.approx(0.757, abs=1e-3)
+    red, lime = answer["predictions"]
+    assert (red["file"], red["label"]) == ("red-0.png", "red") and 0.5 < red["confidence"] < 1
+    assert [near["label"] for near in red["neighbours"]] == ["red", "red"]
+    assert red["neighbours"][0]["similarity"] >= red["neighbours"][1]["similarity"]
+    assert lime["label"] is None and lime["closest"] in ("red", "blue")
+    assert [refused["file"] for refused in answer["refused"]] == ["bad.txt"]
+
+
+def test_the_endpoint_takes_a_saved_set(call: Calls, tmp_path: Path) -> None:
+    made = call()
+    tab.start(made, "textures")
+    path = bundle.save(studio_of(made).gallery, tmp_path / "few-shot.zip")
+    answer = tab.few_shot(call(), str(path))
+    assert answer["examples"] == {"brick": 8, "grass": 8, "gravel": 8} and answer["refused"] == []
+
+
+def test_single_examples_are_not_judged(call: Calls, tmp_path: Path) -> None:
+    answer = tab.few_shot(call(), folder_of_zips(tmp_path, support(1)))
+    assert answer["leave_one_out"]["accuracy"] is None and answer["predictions"] == []
+    assert "too few to judge" in answer["leave_one_out"]["sentence"]
+
+
+def test_the_endpoint_refuses_in_words(call: Calls, tmp_path: Path) -> None:
+    one = {name: data for name, data in support().items() if name.startswith("red")}
+    for values, error, words in (
+        (("",), InputError, "No zip came"),
+        ((folder_of_zips(tmp_path, one, "one.zip"),), FewShotError, "at least two"),
+        ((folder_of_zips(tmp_path, {"../up.png": b"x"}, "up.zip"),), ArchiveError, "points outside"),
+        ((folder_of_zips(tmp_path, support()), [], "magic"), FewShotError, "no method 'magic'"),
+        ((folder_of_zips(tmp_path, support()), [], "knn", 0), InputError, "k is 0"),
+        ((folder_of_zips(tmp_path, support()), ["x"] * 201), InputError, "201 queries"),
+    ):
+        with pytest.raises(error, match=words):
+            tab.few_shot(call(), *values)
+
+
+def test_the_endpoint_leaves_the_visit_alone(call: Calls, tmp_path: Path) -> None:
+    made = call()
+    tab.few_shot(made, folder_of_zips(tmp_path, support()))
+    assert workspace.KEY not in made.visit.kept
+
+
+# The endpoint on the running app
+
+
+@pytest.fixture(scope="module")
+def client(served: Served) -> Client:
+    return Client(served.url, verbose=False)
+
+
+def test_the_running_app_learns_from_a_zip(client: Client, tmp_path: Path) -> None:
+    for picture in pictures("red", 1, seed=1):
+        (tmp_path / picture.name).write_bytes(png(picture))
+    answer = client.predict(
+        support_zip=handle_file(folder_of_zips(tmp_path, support(6))),
+        queries=[handle_file(tmp_path / "red-0.png")],
+        api_name="/few_shot",
+    )
+    assert answer["classes"] == ["blue", "red"] and answer["leave_one_out"]["total"] == 12
+    [one] = answer["predictions"]
+    assert one["file"] == "red-0.png" and one["closest"] in answer["classes"] and len(one["neighbours"]) == 5
+
+
+def test_a_hostile_zip_gets_one_clear_sentence_and_the_app_goes_on(client: Client, tmp_path: Path) -> None:
+    bomb = io.BytesIO()
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        for label in "ab":
+            archive.writestr(f"{label}/bomb.png", bytes(30_000_000))
+    for name, data, words in (
+        ("broken.zip", b"PK\x03\x04 broken", "broken.zip is damaged or not a zip"),
+        ("up.zip", zipped({"../../up.png": b"x"}), "points outside"),
+        ("inner.zip", zipped({"a/b.zip": zipped({})}), "holds another archive"),
+        ("bomb.zip", bomb.getvalue(), "at least two"),
+    ):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(AppError, match=words) as caught:
+            client.predict(support_zip=handle_file(tmp_path / name), api_name="/few_shot")
+        assert "Traceback" not in str(caught.value) and "\n" not in str(caught.value).strip()
+    test_the_running_app_learns_from_a_zip(client, tmp_path)
+
+
+def test_its_docstring_is_the_tools_description(client: Client) -> None:
+    described = client.view_api(return_format="dict", print_info=False)["named_endpoints"]["/few_shot"]  # type: ignore[index,call-overload]
+    assert "one folder" in described["description"]
+    assert [p["parameter_name"] for p in described["parameters"]] == ["support_zip", "queries", "method", "k"]
+    defaults = {p["parameter_name"]: p["parameter_default"] for p in described["parameters"]}
+    assert defaults["method"] == "auto" and defaults["k"] == 5
+
+
+def test_it_plugs_into_the_page(models: Models) -> None:
+    from vitmsn.ui import page
+
+    app = page.build(models)
+    assert {"fewshot", "explore"} <= set(app.items) and {"classifier", "k", "map"} <= set(app.links)
+
+
+def test_two_visitors_never_meet(call: Calls) -> None:
+    one, other = call(), call()
+    tab.start(one, "")
+    tab.add_class(one, "canary")
+    tab.answer(other)
+    assert "canary" not in tab.answer(other)[0] and "canary" in tab.answer(one)[0]
+    with pytest.raises(GalleryError):
+        tab.act(event(other, act="remove-class", id="canary"))

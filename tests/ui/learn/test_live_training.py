@@ -1,0 +1,99 @@
+"""What is said of a live run, and how it is drawn: learning, collapse, waiting, and every end."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import re
+from typing import Any
+
+import pytest
+
+from vitmsn import limits
+from vitmsn.ui.learn import live_training
+from vitmsn.ui.learn.training_process import Run, Switches
+from vitmsn.ui.visits import Visit
+
+ABOUT = {"pictures": 1437, "held_out": 360, "steps": 100, "prototypes": 64, "raw": 0.986, "labels": [3, 7]}
+
+
+def frame(step: int, knn: float, in_use: int, mean_entropy: float = 4.1) -> dict[str, Any]:
+    told = {"step": step, "seconds": step / 10, "knn": knn, "spread": 0.3, "xy": [[0.1, 0.2], [-0.5, 0]]}
+    more = {"loss": -1, "cross_entropy": 3.2, "mean_entropy": mean_entropy, "prototypes_in_use": in_use}
+    return told | more if step else told
+
+
+def run(*frames: dict[str, Any], ended: str = "") -> Run:
+    return Run(Switches(), Visit("a", "model"), told=[ABOUT, *frames], ended=ended)
+
+
+START, LEARNED, COLLAPSED = frame(0, 0.65, 0), frame(100, 0.91, 52), frame(100, 0.62, 1, 0.01)
+
+
+def test_a_run_is_told_with_its_numbers() -> None:
+    assert "opening Python" in live_training.sentence(Run(Switches(), Visit("a", "model")))
+    assert live_training.sentence(run(START)).startswith("With random weights 65 % of the digits")
+    said = live_training.sentence(run(START, frame(50, 0.8, 47)))
+    assert "After 50 of 100 steps in 5 s, kNN recognises 80 % of the digits held out, 65 % with random weights" in said
+    assert "47 of 64 prototypes are in use." in said and said.endswith("use.")
+
+
+@pytest.mark.parametrize(
+    ("ended", "words"),
+    [
+        ("finished", "Nobody told it a label"),
+        ("stopped", "Stopped."),
+        ("time", f"Its {limits.LIVE_SECONDS} s were over before its last step: this machine is busy."),
+        ("left", "because nobody looked"),
+        ("failed", "written to the log"),
+    ],
+)
+def test_every_end_is_said(ended: str, words: str) -> None:
+    assert words in live_training.sentence(run(START, LEARNED, ended=ended))
+
+
+def test_a_collapse_is_called_one() -> None:
+    assert live_training.collapsed(run(START, COLLAPSED)) and not live_training.collapsed(run(START, LEARNED))
+    assert not live_training.collapsed(run(START)) and not live_training.collapsed(run(START, frame(9, 0.6, 1, 3.9)))
+    said = live_training.sentence(run(START, COLLAPSED, ended="finished"))
+    assert "on the same prototype" in said and "1 of 64 prototypes" in said and "label" not in said
+    assert "on the same two prototypes" in live_training.sentence(run(START, frame(60, 0.6, 2, 0.3)))
+
+
+def test_the_charts_hold_what_to_compare_with() -> None:
+    page = live_training.charts(run(START, frame(50, 0.8, 47), LEARNED))
+    assert page.count("<svg") == 3 and page.count("aria-label=") == 3
+    for words in ("raw 99 %", "trained 91 %", "random 65 %", "in use 52", "mean entropy 4.1", "cross-entropy 3.2"):
+        assert words in page
+    assert "65 % after 0, 80 % after 50, 91 % after 100" in page and f"log 64 = {math.log(64):.1f}" in page
+    assert (
+        live_training.charts(run(START)).count("<svg") == 1
+        and live_training.charts(Run(Switches(), Visit("a", "m"))) == ""
+    )
+
+
+def test_the_map_carries_its_points_and_words() -> None:
+    page = live_training.field(run(START, LEARNED))
+    found = re.search('data-frame="([^"]*)"', page)
+    assert found is not None
+    assert json.loads(html.unescape(found[1])) == {"xy": LEARNED["xy"], "labels": [3, 7], "step": 100}
+    assert "Map of 2 handwritten digits held out, after 100 steps: spread 0.30, 91 % of them" in page
+    assert live_training.field(Run(Switches(), Visit("a", "m"))) == ""
+
+
+def test_who_waits_is_told_for_whom_and_how_long() -> None:
+    assert "Another visitor's network is first" in live_training.line_of(
+        1, 34.2
+    ) and "in 34 s" in live_training.line_of(1, 34.2)
+    assert "2 other visitors' networks are first" in live_training.line_of(2, 150)
+
+
+def test_before_anyone_trains_there_is_a_recording() -> None:
+    kept = live_training.recorded()
+    about, frames = kept.about, kept.frames
+    assert about is not None and frames[-1]["step"] == about["steps"] and len(frames[-1]["xy"]) == len(about["labels"])
+    said = live_training.invitation(kept)
+    assert said.startswith("A recording: ") and live_training.share(frames[-1]["knn"]) in said
+    assert live_training.charts(kept).count("<svg") == 3 and not live_training.collapsed(kept)
+    assert frames[-1]["knn"] > frames[0]["knn"] + 0.1

@@ -1,0 +1,41 @@
+"""The tab as plain functions: one answer for eight steps, and controls that fit the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import astuple
+
+import pytest
+
+from vitmsn.errors import InputError
+from vitmsn.ui.learn import steps, tab
+from vitmsn.ui.learn.walkthrough import Ask
+from vitmsn.ui.models import RANDOM, Models
+from vitmsn.ui.page import build
+from vitmsn.ui.visits import Call
+
+Calls = Callable[..., Call]
+
+
+def test_one_answer_fills_all_eight_steps(call: Calls) -> None:
+    *shown, layer, temperature, sharpening, weight, code = tab.answer(call(), *astuple(Ask()))
+    assert len(shown) == len(tab.NAMES) == len(steps.STEPS) == 8
+    for number, page in enumerate(shown, start=1):
+        assert f"{number} of 8" in page and page.count("msn-sentence") == 1
+    assert layer["maximum"] == 2 and layer["value"] == 2
+    assert not any(control["interactive"] for control in (temperature, sharpening, weight))  # this model has no head
+    assert "masking.random_mask(encoder.config.grid, 0.3" in code and "gradient.png" in code
+
+
+def test_the_model_is_named_and_the_picture_needed(call: Calls) -> None:
+    assert "random weights carries no projector" in tab.answer(call(model=RANDOM), *astuple(Ask()))[5]
+    with pytest.raises(InputError, match="no picture yet"):
+        tab.answer(call(picture=None), *astuple(Ask()))
+
+
+@pytest.mark.parametrize("text", ["0", "9", "one", "1.5", "nan", "inf"])
+def test_a_link_to_no_step_is_ignored(models: Models, text: str) -> None:
+    check = build(models).links["step"].check
+    assert check("3") == 3
+    with pytest.raises(ValueError):  # noqa: PT011 (any of them is a link that is not followed)
+        check(text)

@@ -1,0 +1,217 @@
+"""The desk: one process at a time, a line behind it, and every way in which a run ends. A short script trains."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from vitmsn import limits
+from vitmsn.errors import InputError
+from vitmsn.ui.learn import training_process
+from vitmsn.ui.learn.training_process import Desk, Run, Switches
+from vitmsn.ui.visits import Visit
+
+ROOT = Path(__file__).resolve().parents[3]
+TELL = "import json, time\ntell = lambda **line: print(json.dumps(line), flush=True)\ntell(steps=4, prototypes=8)\n"
+FRAMES = "for step in range(5): tell(step=step, seconds=step / 10)\n"
+FOREVER = "tell(step=0, seconds=0)\nfor step in range(1, 600): time.sleep(0.1); tell(step=1, seconds=0.1 * step)\n"
+
+
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Wait for what other threads and processes do."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def desk() -> Iterator[Callable[[str], Desk]]:
+    """`desk(script)`: one whose process is that script."""
+    made: list[Desk] = []
+
+    def make(script: str) -> Desk:
+        made.append(Desk(lambda switches: [sys.executable, "-c", TELL + script, *switches.arguments()]))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+        until(lambda one=one: not one.busy())
+
+
+def visitor(name: str) -> Visit:
+    return Visit(name, "model")
+
+
+def run_of(visit: Visit) -> Run:
+    run = visit.kept["live"]
+    assert isinstance(run, Run)
+    return run
+
+
+def gone(run: Run) -> bool:
+    return run.process is not None and run.process.poll() is not None
+
+
+def test_the_command_line_is_the_package_s_own_and_keeps_nothing() -> None:
+    words = training_process.command(Switches(masking=False, me_max=False))
+    assert words[:5] == [sys.executable, "-m", "vitmsn", "pretrain", "digits"] and "--watch" in words
+    assert "--out" not in words and float(words[words.index("--limit-minutes") + 1]) * 60 == limits.LIVE_SECONDS
+    assert words[-3:] == ["--set", "mask_ratio=0", "me_max_weight=0"]
+    assert "--set" not in training_process.command(Switches())
+
+
+def test_a_run_tells_about_itself_and_then_frames(desk: Callable[[str], Desk]) -> None:
+    one, visit = desk(FRAMES), visitor("a")
+    assert one.look(visit) is None and not one.busy()
+    one.ask(visit, Switches())
+    until(lambda: run_of(visit).ended)
+    run = one.look(visit)
+    assert run is run_of(visit) and run.ended == "finished" and run.about == {"steps": 4, "prototypes": 8}
+    assert [frame["step"] for frame in run.frames] == [0, 1, 2, 3, 4] and run.seconds == 0.4
+    assert run.nbytes > 0 and not one.busy() and gone(run)
+
+
+def test_one_trains_at_a_time_and_the_next_begins_by_itself(desk: Callable[[str], Desk]) -> None:
+    one, first, second, third = desk(FOREVER), visitor("a"), visitor("b"), visitor("c")
+    for visit in (first, second, third):
+        one.ask(visit, Switches())
+    until(lambda: run_of(first).frames)
+    assert one.look(second) is None and one.busy()
+    ahead, seconds = one.waiting(second) or (0, 0.0)
+    assert ahead == 1 and 0 < seconds <= limits.LIVE_SECONDS
+    further = one.waiting(third)
+    assert further is not None and further[0] == 2 and further[1] > seconds
+    assert one.waiting(first) is None
+
+    one.stop(first)
+    until(lambda: "live" in second.kept)
+    assert run_of(first).ended == "stopped" and gone(run_of(first)) and one.waiting(second) is None
+    third.left = True  # who left the page loses the place
+    one.stop(second)
+    until(lambda: not one.busy())
+    assert "live" not in third.kept and one.waiting(third) is None
+
+
+def test_who_stops_before_the_process_began_makes_room_at_once(
+    desk: Callable[[str], Desk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, first, second, third = desk(FOREVER), visitor("a"), visitor("b"), visitor("c")
+    with monkeypatch.context() as patch:
+        patch.setattr(training_process.threading.Thread, "start", lambda thread: None)  # nothing begins
+        for visit in (first, second, third):
+            one.ask(visit, Switches())
+        assert run_of(first).process is None
+        second.left = True
+        one.stop(first)
+        assert run_of(first).ended == "stopped" and "live" not in second.kept
+        assert run_of(third).ended == "" and one.waiting(second) is None
+        one.stop(third)
+        assert not one.busy()
+
+
+def test_a_second_press_begins_anew(desk: Callable[[str], Desk]) -> None:
+    one, visit = desk(FOREVER), visitor("a")
+    one.ask(visit, Switches())
+    until(lambda: run_of(visit).frames)
+    first = run_of(visit)
+    one.ask(visit, Switches(sinkhorn=False))
+    until(lambda: "live" in visit.kept and run_of(visit) is not first)
+    assert first.ended == "stopped" and run_of(visit).switches == Switches(sinkhorn=False)
+
+
+def test_it_ends_when_its_visitor_leaves(desk: Callable[[str], Desk]) -> None:
+    one, visit = desk(FOREVER), visitor("a")
+    one.ask(visit, Switches())
+    until(lambda: run_of(visit).frames)
+    run = run_of(visit)
+    visit.left = True
+    until(lambda: gone(run) and not one.busy())
+    assert run.ended == "left"
+
+
+def test_it_ends_when_nobody_looks(desk: Callable[[str], Desk], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_process, "PATIENCE", 0.5)
+    one, visit = desk(FOREVER), visitor("a")
+    one.ask(visit, Switches())
+    run = run_of(visit)
+    until(lambda: not one.busy())
+    assert run.ended == "left" and gone(run)
+
+
+def test_its_time_is_bounded(desk: Callable[[str], Desk], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_process, "STARTING", 0)
+    monkeypatch.setattr(limits, "LIVE_SECONDS", 1)
+    one, visit = desk(FOREVER), visitor("a")
+    one.ask(visit, Switches())
+    until(lambda: not one.busy())
+    assert run_of(visit).ended == "time" and gone(run_of(visit))
+
+
+def test_what_goes_wrong_is_logged_and_the_next_one_begins(
+    desk: Callable[[str], Desk], caplog: pytest.LogCaptureFixture
+) -> None:
+    one, first = desk("raise SystemExit('no digits here')"), visitor("a")
+    with caplog.at_level(logging.ERROR, "vitmsn.ui"):
+        one.ask(first, Switches())
+        until(lambda: not one.busy())
+    assert run_of(first).ended == "failed" and "no digits here" in caplog.text
+    one.ask(first, Switches())
+    until(lambda: "live" in first.kept and run_of(first).ended == "failed")
+
+
+def test_the_line_is_bounded(desk: Callable[[str], Desk], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LIVE_WAITING", 1)
+    one = desk(FOREVER)
+    for name in "ab":
+        one.ask(visitor(name), Switches())
+    with pytest.raises(InputError, match="1 visitors already wait"):
+        one.ask(visitor("c"), Switches())
+
+
+def test_the_process_ends_with_the_server_even_with_one_that_is_killed(tmp_path: Path) -> None:
+    server = (
+        "import sys, time\nfrom vitmsn.ui.learn.training_process import Desk, Switches\n"
+        "from vitmsn.ui.visits import Visit\n"
+        f"script = {TELL + FOREVER!r}\n"
+        "visit = Visit('a', 'm')\ndesk = Desk(lambda switches: [sys.executable, '-c', script])\n"
+        "desk.ask(visit, Switches())\n"
+        "while not (visit.kept.get('live') and visit.kept['live'].frames): time.sleep(0.01)\n"
+        "print(visit.kept['live'].process.pid, flush=True)\n"
+        "sys.stdin.readline()\n"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    servers = [
+        subprocess.Popen(
+            [sys.executable, "-c", server], cwd=ROOT, env=environment, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    for served, end in zip(servers, ("in peace", "killed"), strict=True):
+        assert served.stdin is not None and served.stdout is not None
+        pid = int(served.stdout.readline())
+        if end == "killed":
+            served.send_signal(signal.SIGKILL)
+        served.stdin.close()  # the other one reads to its end, and ends
+        served.wait()
+        until(lambda pid=pid: not _alive(pid))
+        served.stdout.close()
+    assert not list(tmp_path.iterdir())  # nothing is left behind
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

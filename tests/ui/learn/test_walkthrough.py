@@ -1,0 +1,119 @@
+"""What the walk computes: views of the recipe's shares, and a loss that is the trainer's own."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.support.ui import CONFIG
+from vitmsn import image
+from vitmsn.encoder import Encoder
+from vitmsn.errors import InputError
+from vitmsn.image import Picture
+from vitmsn.training import loss
+from vitmsn.training.recipe import PRESETS
+from vitmsn.ui.learn import walkthrough
+from vitmsn.ui.learn.walkthrough import Ask, Lesson, entropy, focal_side, study, views
+from vitmsn.ui.shared import examples
+
+
+@pytest.fixture
+def studied(headed: Encoder, picture: Picture) -> Lesson:
+    return study(headed, picture, Ask(layer=1))
+
+
+def test_views_are_those_of_the_recipe(picture: Picture) -> None:
+    recipe = PRESETS["tiny-8-64"]
+    assert (recipe.target_scale, recipe.focal_scale) == (walkthrough.WHOLE, walkthrough.FOCAL)
+    assert recipe.focal_views == walkthrough.FOCAL_VIEWS and recipe.target_view.ratio == walkthrough.RATIO
+    view = recipe.target_view
+    assert list(walkthrough.JITTER.values()) == [view.brightness, view.contrast, view.saturation]
+    wide = image.decode(picture.rgb.resize((300, 100)), name="wide.png")
+    shares: dict[bool, list[float]] = {True: [], False: []}
+    for draw in range(60):
+        cut = views(wide, draw, (16, 16), (8, 8))
+        assert [one.name for one in cut[:3]] == ["target", "random anchor", "focal anchor 1"] and len(cut) == 6
+        for one in cut:
+            left, top, right, bottom = one.box
+            assert 0 <= left < right <= 1 and 0 <= top < bottom <= 1
+            assert one.picture.rgb.size == one.size[::-1] == ((16, 16) if one in cut[:2] else (8, 8))
+            shares[one in cut[:2]].append(one.share)
+            if one.share < 0.2:  # small enough not to be cut at the edge: pixels keep the recipe's proportions
+                aspect = (right - left) * 300 / ((bottom - top) * 100)
+                assert 3 / 4 - 1e-6 <= aspect <= 4 / 3 + 1e-6
+    for kind, (least, most) in ((True, walkthrough.WHOLE), (False, walkthrough.FOCAL)):
+        assert max(shares[kind]) <= most + 1e-9
+        if not kind:
+            assert min(shares[kind]) == pytest.approx(least, abs=0.02)
+    same, again, another = (views(wide, draw, (16, 16), (8, 8))[0].picture.digest for draw in (1, 1, 2))
+    assert same == again != another
+
+
+def test_the_loss_is_the_trainer_s_own(studied: Lesson) -> None:
+    assert studied.assigned is not None and studied.sharp is not None and studied.mean is not None
+    anchors = torch.from_numpy(studied.assigned[1:])
+    parts = loss.msn_loss(anchors.log()[:, None], torch.from_numpy(studied.sharp)[None])
+    assert studied.cross_entropies.mean() == pytest.approx(float(parts.cross_entropy), rel=1e-4)
+    sharp = loss.sharpen(torch.from_numpy(studied.assigned[:1]).log(), 0.25)
+    np.testing.assert_allclose(studied.sharp, sharp[0].numpy(), rtol=1e-3)
+    log = torch.from_numpy(studied.mean).log()
+    assert entropy(studied.mean) == pytest.approx(float(-(log.exp() * log).sum()), rel=1e-4)
+    assert studied.loss == pytest.approx(studied.cross_entropies.mean() - entropy(studied.mean), rel=1e-5)
+    assert studied.pictures == 5 + len(examples.photographs())
+
+
+def test_entropy_runs_from_certain_to_even() -> None:
+    assert entropy(np.eye(8, dtype=np.float32)[3]) == pytest.approx(0, abs=1e-6)
+    assert entropy(np.full(8, 1 / 8, np.float32)) == pytest.approx(math.log(8))
+
+
+def test_each_control_changes_what_it_names_and_nothing_else(headed: Encoder, picture: Picture) -> None:
+    start = study(headed, picture, Ask())
+    assert start.assigned is not None and start.sharp is not None
+    half = study(headed, picture, Ask(ratio=50))
+    assert len(start.kept) == 11 and len(half.kept) == 8 and half.states.shape == (9, 16)
+    warm = study(headed, picture, Ask(temperature=1))
+    assert warm.assigned is not None and warm.assigned.max() < start.assigned.max()
+    np.testing.assert_array_equal(warm.similarity, start.similarity)
+    hard = study(headed, picture, Ask(sharpening=0.05))
+    assert hard.sharp is not None and hard.sharp.max() > start.sharp.max()
+    np.testing.assert_array_equal(hard.assigned, start.assigned)
+    assert study(headed, picture, Ask(weight=0)).loss == pytest.approx(start.cross_entropies.mean())
+    assert study(headed, picture, Ask(other="cat")).other != start.other
+    np.testing.assert_array_equal(study(headed, picture, Ask(layer=0)).kept, start.kept)
+    assert study(headed, picture, Ask(layer=99)).ask.layer == 2  # this model's last
+
+
+def test_without_a_head_it_ends_at_the_embeddings(tiny: Encoder, picture: Picture) -> None:
+    studied = study(tiny, picture, Ask())
+    assert studied.assigned is None and studied.mean is None
+    assert np.abs(studied.similarity).max() <= 1 + 1e-6 and len(studied.similarity) == 5
+
+
+def test_focal_views_are_half_the_input_in_whole_patches(tiny: Encoder) -> None:
+    assert focal_side(tiny) == 8
+    assert focal_side(Encoder.random(replace(CONFIG, image_size=4), device="cpu")) == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"size": "huge"}, "The size is 'huge'"),
+        ({"draw": 0}, "draw is 0"),
+        ({"ratio": float("nan")}, "The share dropped is nan"),
+        ({"layer": 1.5}, "layer is 1.5"),
+        ({"other": "<b>"}, "There is no example called"),
+        ({"temperature": 0}, "The temperature is 0"),
+        ({"sharpening": 2}, "The sharpening is 2"),
+        ({"weight": True}, "The weight of me-max is True"),
+    ],
+)
+def test_a_value_that_no_control_has_is_named(
+    tiny: Encoder, picture: Picture, changes: dict[str, object], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        study(tiny, picture, replace(Ask(), **changes))  # type: ignore[arg-type]

@@ -1,0 +1,317 @@
+"""What a visit teaches: changes that undo, models that change, and a classifier that says how far to trust it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from tests.support.ui import pictures, png, zipped
+from vitmsn import archive, limits
+from vitmsn.encoder import Encoder
+from vitmsn.errors import FewShotError, GalleryError, InputError, ViTMSNError
+from vitmsn.gallery import Gallery
+from vitmsn.ui.models import EMBEDDED, RANDOM, TWIN, Models
+from vitmsn.ui.shared import examples, workspace
+from vitmsn.ui.shared.workspace import Studio, learn, opened, own_class
+from vitmsn.ui.visits import Call, Stopped
+
+Calls = Callable[..., Call]
+
+
+def taught(encoder: Encoder, **counts: int) -> Gallery:
+    made = Gallery(encoder)
+    for colour, count in counts.items():
+        made.add(colour, pictures(colour, count), encoder.embed(pictures(colour, count)))
+    return made
+
+
+def test_own_pictures_would_be_missed_until_they_are_in_a_file(tiny: Encoder) -> None:
+    made = Studio(tiny)
+    made.start(tiny, "")
+    made.name_class("red")
+    assert not made.own
+    made.add(tiny, "red", pictures("red", 2))
+    assert made.own
+    made.begun = True
+    made.start(tiny, "textures")
+    assert not made.own
+    made.take_back()
+    assert made.own
+    made.reopen(tiny, taught(tiny, red=2, blue=2))
+    assert not made.own
+
+
+def test_a_class_named_twice_by_a_double_click_is_one(tiny: Encoder) -> None:
+    made = Studio(tiny)
+    made.start(tiny, "")
+    made.name_class("red")
+    made.name_class("red")
+    assert made.gallery.classes[0] == "red" and len(made.gallery.classes) == 2
+    made.add(tiny, "red", pictures("red", 1))
+    with pytest.raises(GalleryError, match="a class red already"):
+        made.name_class("red")
+
+
+# Learning
+
+
+@pytest.mark.parametrize(
+    ("shots", "method", "chosen"),
+    [(1, "auto", "centroid"), (2, "auto", "centroid"), (3, "auto", "ridge"), (3, "knn", "knn"), (1, "ridge", "ridge")],
+)
+def test_the_method_follows_the_smallest_class(tiny: Encoder, shots: int, method: str, chosen: str) -> None:
+    lesson = learn(taught(tiny, red=shots, blue=shots + 4), None, method)
+    assert lesson.method == chosen
+    assert lesson.counts == {"red": shots, "blue": shots + 4}
+    assert lesson.few == (["red"] if shots < 3 else [])
+
+
+def test_queries_are_named_with_their_evidence_and_strangers_are_not(tiny: Encoder) -> None:
+    lesson = learn(taught(tiny, red=6, blue=6), None)
+    asked = [*pictures("red", 3, seed=1), *pictures("blue", 3, seed=1), *pictures("lime", 3, seed=1)]
+    said = lesson.answer(tiny.embed(asked), n_neighbors=2)
+    assert [one.label for one in said] == ["red"] * 3 + ["blue"] * 3 + [None] * 3
+    assert all(one.closest in ("red", "blue") for one in said)
+    for one in said[:6]:
+        assert one.confidence == one.probabilities.max() and 0.5 < one.confidence < 1
+        assert [lesson.examples[i].label for i, _ in one.neighbours] == [one.label] * 2
+        assert one.neighbours[0][1] >= one.neighbours[1][1]
+
+
+def test_below_three_examples_nothing_is_turned_away(tiny: Encoder) -> None:
+    lesson = learn(taught(tiny, red=2, blue=2), None)
+    assert lesson.rejector is None
+    assert None not in [one.label for one in lesson.answer(tiny.embed(pictures("lime", 3)))]
+
+
+def test_the_models_mean_is_the_centre_while_there_are_few_examples(tiny: Encoder) -> None:
+    center = np.full(16, 0.25, np.float32)
+    np.testing.assert_array_equal(learn(taught(tiny, red=2, blue=2), center).classifier.center_, center)
+    enough = learn(taught(tiny, red=3, blue=3), center)
+    assert not np.allclose(enough.classifier.center_, center)
+    np.testing.assert_array_equal(enough.rejector.center_, center)  # type: ignore[union-attr]
+
+
+def test_a_narrow_set_is_told_apart_however_far_from_the_models_mean(tiny: Encoder) -> None:
+    lesson = learn(taught(tiny, red=6, orange=6), np.full(16, 40, np.float32))
+    assert lesson.judged.accuracy == 1
+
+
+def test_what_cannot_be_learned_is_said(tiny: Encoder) -> None:
+    with pytest.raises(FewShotError, match="at least two"):
+        learn(Gallery(tiny), None)
+    with pytest.raises(FewShotError, match="at least two"):
+        learn(taught(tiny, red=3), None)
+    with pytest.raises(ViTMSNError, match=r"no method 'magic'.*centroid"):
+        learn(taught(tiny, red=3, blue=3), None, "magic")
+
+
+def test_nearest_of_their_own_class_are_counted() -> None:
+    X = np.array([[1, 0.1], [1, -0.1], [-1, 0.1], [-1, -0.1], [1, 0.05]], np.float32)
+    assert own_class(X, ["a", "a", "b", "b", "b"], np.zeros(2, np.float32)) == (2, 5)
+    assert own_class(X[:1], ["a"], None) == (0, 0)
+
+
+# A visit
+
+
+def test_it_begins_with_a_starter_set_whose_queries_were_never_examples(call: Calls) -> None:
+    with opened(call()) as (shown, encoder):
+        assert shown.starter == workspace.FIRST
+        made = examples.starter_set(shown.starter)
+        assert shown.gallery.counts == {label: len(own) for label, own in made.support.items()}
+        assert len(shown.queries) == len(made.queries)
+        held = {example.digest for example in shown.gallery.examples}
+        assert not held & {query.digest for query in shown.queries.examples}
+        truth = {picture.digest: label for label, picture in made.queries}
+        assert all(shown.truth[query.id] == truth[query.digest] for query in shown.queries.examples)
+        first = [shown.truth[query.id] for query in shown.queries.examples[:3]]
+        assert sorted(first) == sorted(made.support)  # all classes are in sight
+        assert shown.gallery.fingerprint == encoder.fingerprint
+
+
+def test_a_link_names_the_set(call: Calls) -> None:
+    linked = call()
+    linked.query["set"] = "digits"
+    with opened(linked) as (shown, _):
+        assert shown.starter == "digits"
+    unknown = call()
+    unknown.query["set"] = "../etc"
+    with opened(unknown) as (shown, _):
+        assert shown.starter == workspace.FIRST
+
+
+def test_a_visit_keeps_one_studio_and_it_is_counted(call: Calls) -> None:
+    one = call()
+    with opened(one) as (first, _):
+        pass
+    with opened(one) as (second, _):
+        assert first is second
+        before = one.visit.nbytes
+        second.url(second.gallery.examples[0])
+        assert one.visit.nbytes > before > second.gallery.nbytes
+
+
+def test_another_model_embeds_everything_again_or_nothing(call: Calls, tiny: Encoder) -> None:
+    one = call()
+    other = Encoder.random(tiny.config, seed=1, device="cpu")
+    one.models = Models(opener=lambda key, source: tiny if key == TWIN else other)
+    with opened(one) as (shown, encoder):
+        before, number = shown.gallery.X, shown.version
+    one.visit.model = RANDOM
+    one.visit.left = True
+    with pytest.raises(Stopped), opened(one):
+        pass
+    assert shown.gallery.fingerprint == encoder.fingerprint
+    np.testing.assert_array_equal(shown.gallery.X, before)
+    one.visit.left = False
+    with opened(one) as (shown, _):
+        assert shown.gallery.fingerprint == shown.queries.fingerprint == other.fingerprint != encoder.fingerprint
+        assert shown.version > number and not np.allclose(shown.gallery.X, before)
+    one.visit.model = EMBEDDED
+    with opened(one) as (shown, _):
+        assert shown.gallery.fingerprint == encoder.fingerprint
+
+
+@pytest.fixture
+def own(call: Calls) -> tuple[Studio, Encoder]:
+    with opened(call()) as (shown, encoder):
+        shown.start(encoder, "")
+        return shown, encoder
+
+
+def test_ones_own_classes_take_the_places_of_the_blank_ones(own: tuple[Studio, Encoder]) -> None:
+    shown, _ = own
+    assert shown.gallery.classes == list(workspace.BLANK)
+    shown.name_class("cats")
+    shown.name_class("dogs")
+    shown.name_class("mice")
+    assert shown.gallery.classes == ["cats", "dogs", "mice"]
+    with pytest.raises(GalleryError, match="a class Cats already"):
+        shown.name_class(" Cats ")
+    with pytest.raises(GalleryError, match="visible"):
+        shown.name_class(" \u200b ")
+
+
+def test_a_filled_class_keeps_its_name(own: tuple[Studio, Encoder]) -> None:
+    shown, encoder = own
+    shown.add(encoder, "Class 1", pictures("red", 1))
+    shown.name_class("cats")
+    assert shown.gallery.classes == ["Class 1", "cats"]
+
+
+def test_doubles_are_said_and_undo_takes_back_one_change(own: tuple[Studio, Encoder]) -> None:
+    shown, encoder = own
+    shown.name_class("red")
+    added = shown.add(encoder, "red", pictures("red", 3))
+    assert len(added.ids) == 3 and shown.undo == "added to red"
+    number = shown.version
+    again = shown.add(encoder, "Class 2", pictures("red", 2))
+    assert not again.ids and "red-0.png in red" in again.skipped[0].reason
+    assert shown.version == number  # nothing changed, nothing to undo
+    assert shown.take_back() == "added to red"
+    assert shown.gallery.counts == {"red": 0, "Class 2": 0}
+    with pytest.raises(GalleryError, match="nothing to undo"):
+        shown.take_back()
+
+
+def test_a_change_that_fails_changes_nothing(own: tuple[Studio, Encoder], monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, encoder = own
+    shown.add(encoder, "Class 1", pictures("red", 2))
+    before = (shown.gallery.counts, shown.version)
+    monkeypatch.setattr(workspace, "TOGETHER", 2)
+
+    def stopping() -> object:
+        yield from pictures("blue", 3)
+        raise Stopped("Stopped.")
+
+    with pytest.raises(Stopped):
+        shown.add(encoder, "Class 2", stopping())  # type: ignore[arg-type]
+    assert (shown.gallery.counts, shown.version) == before
+    monkeypatch.setattr(limits, "MAX_EXAMPLES", 4)
+    with pytest.raises(GalleryError, match="at most 4"):
+        shown.add(encoder, "Class 2", pictures("blue", 3))
+    assert (shown.gallery.counts, shown.version) == before
+
+
+def test_large_pictures_never_lie_in_memory_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "BATCH_PIXELS", 1000)
+    sizes = [len(batch) for batch in workspace._batches(pictures("red", 5))]  # of 576 pixels each
+    assert sizes == [2, 2, 1]
+
+
+def test_a_zip_takes_the_place_of_a_starter_set_and_joins_ones_own(call: Calls) -> None:
+    files = {f"all/{p.name.split('-')[0]}/{p.name}": png(p) for c in ("red", "blue") for p in pictures(c, 3)}
+    with opened(call()) as (shown, encoder):
+        shown.unpack(encoder, archive.read_zip(zipped(files)))
+        assert shown.gallery.counts == {"red": 3, "blue": 3}
+        assert not len(shown.queries) and not shown.truth and not shown.starter
+        more = {f"lime/{p.name}": png(p) for p in pictures("lime", 2)}
+        shown.unpack(encoder, archive.read_zip(zipped(more)))
+        assert shown.gallery.counts == {"red": 3, "blue": 3, "lime": 2}
+        shown.take_back()
+        assert shown.gallery.counts == {"red": 3, "blue": 3}
+
+
+def test_a_zip_of_nothing_leaves_the_starter_set(call: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(call()) as (shown, encoder):
+        before = shown.gallery.counts, len(shown.queries)
+        with pytest.raises(GalleryError, match="No picture came out"):
+            shown.unpack(encoder, archive.read_zip(zipped({"a/notes.txt": b"x"})))
+        monkeypatch.setattr(limits, "MAX_EXAMPLES", 3)
+        with pytest.raises(GalleryError, match="4 files"):
+            shown.unpack(encoder, archive.read_zip(zipped({f"a/{i}.png": b"x" for i in range(4)})))
+        assert (shown.gallery.counts, len(shown.queries)) == before
+        assert shown.starter == workspace.FIRST
+
+
+def test_queries_of_ones_own_replace_those_of_the_set(call: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(call()) as (shown, encoder):
+        assert shown.ask(encoder, pictures("red", 3), 3) == 0
+        assert len(shown.queries) == 3 and not shown.truth
+        assert shown.starter == workspace.FIRST  # the examples are still the set's
+        assert shown.ask(encoder, pictures("red", 4), 4) == 3
+        assert len(shown.queries) == 4
+        monkeypatch.setattr(limits, "MAX_QUERIES", 5)
+        with pytest.raises(InputError, match="4 are here and 5 are kept"):
+            shown.ask(encoder, pictures("blue", 2), 2)
+        shown.clear_queries(encoder)
+        assert not len(shown.queries)
+
+
+def test_ones_own_set_can_be_taken_back_after_a_starter_set(own: tuple[Studio, Encoder]) -> None:
+    shown, encoder = own
+    shown.begun = True
+    shown.add(encoder, "Class 1", pictures("red", 2))
+    shown.start(encoder, "digits")
+    assert len(shown.gallery.classes) == 10 and shown.undo
+    shown.take_back()
+    assert shown.gallery.counts == {"Class 1": 2, "Class 2": 0}
+    shown.start(encoder, "digits")
+    shown.start(encoder, "textures")
+    assert not shown.undo  # a set that nobody touched is one click away anyway
+
+
+def test_a_lesson_is_learned_once_per_version_and_setting(own: tuple[Studio, Encoder]) -> None:
+    shown, encoder = own
+    shown.add(encoder, "Class 1", pictures("red", 3))
+    shown.add(encoder, "Class 2", pictures("blue", 3))
+    first = shown.lesson(encoder, "auto", 5, 0.05)
+    assert shown.lesson(encoder, "auto", 7, 0.05) is first  # k is of kNN alone
+    assert shown.lesson(encoder, "knn", 5, 0.05) is not first
+    shown.add(encoder, "Class 2", pictures("blue", 4))
+    assert len(shown.lesson(encoder, "auto", 5, 0.05).examples) == 7
+
+
+def test_two_changes_of_one_visit_wait_for_one_another(call: Calls) -> None:
+    one = call()
+    with opened(one):
+        waiting = threading.Thread(target=lambda: opened(one).__enter__(), daemon=True)
+        waiting.start()
+        waiting.join(0.1)
+        assert waiting.is_alive()
+    with opened(call()):  # another visit never waits
+        pass

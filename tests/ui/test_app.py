@@ -1,0 +1,237 @@
+"""The wiring: whose visit, what is said when something fails, when a tab answers again."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+from PIL import Image
+
+from vitmsn.errors import InputError
+from vitmsn.ui.app import BROKEN, SKIP, App
+from vitmsn.ui.models import EMBEDDED, RANDOM, Models
+from vitmsn.ui.shared import examples
+from vitmsn.ui.visits import Call, Visitors
+
+Handler = Callable[..., list[Any]]
+SKIPPED = {"__type__": "update"}
+
+
+def request(key: str = "a") -> gr.Request:
+    return gr.Request(session_hash=key)
+
+
+@pytest.fixture
+def app(models: Models) -> App:
+    """A page with two tabs of pictures, `one` open first; their answers are recorded in `asked`."""
+    with gr.Blocks() as blocks:
+        status, menu = gr.HTML(), gr.Dropdown(models.choices)
+        with gr.Tabs() as tabs:
+            made = App(blocks, models, Visitors(models.default), model=menu, status=status, tabs=tabs)
+            for name in ("one", "two"):
+                with gr.Tab(name) as made.items[name]:
+                    made.picture(name)
+    return made
+
+
+class Recorder:
+    """A tab's function: answers with what it was asked for, or raises what it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self.error: Exception | None = None
+
+    def __call__(self, call: Call) -> str:
+        self.asked.append((call.picture.name, call.visit.model))
+        if self.error:
+            raise self.error
+        return f"answer {len(self.asked)}"
+
+
+def handlers(app: App, name: str = "one") -> tuple[Recorder, dict[str, Handler]]:
+    """The tab's function, and the handlers of opening it, a dropped picture and an example."""
+    recorder = Recorder()
+    with app.page:
+        app.answer(name, recorder, [], [gr.HTML()])
+        before = set(app.page.fns)
+        panel = app.panels[name]
+        app.fill(app.items[name].select, name, when_due=True)
+        app.fill(panel.image.input, name, before=app._receive, given=[panel.image])
+        app.fill(panel.strip.click, name, before=app._choose)
+    made = [app.page.fns[number].fn for number in sorted(set(app.page.fns) - before)]
+    return recorder, dict(zip(("open", "drop", "example"), made, strict=True))  # type: ignore[arg-type]
+
+
+def begin(app: App, tab: str = "one", key: str = "a") -> None:
+    visit = app.visitors.of(key)
+    visit.tab, visit.begun, visit.picture = tab, True, examples.by_name("cat").picture
+    visit.example = "cat"
+
+
+# What a tab function meets
+
+
+def test_a_function_gets_the_visit_and_its_answer_is_framed(app: App) -> None:
+    def fn(call: Call, value: int) -> tuple[str, int]:
+        call.message = "Look <here>."
+        call.visit.kept["seen"] = value
+        return call.query["tab"], value + 1
+
+    app.visitors.of("a").link = {"tab": "one"}
+    handler = app._shown(fn, 2)
+    notice, tab, more, status = handler(request(), gr.EventData(None, None), gr.Progress(), 4)
+    assert "Look &lt;here&gt;." in notice and (tab, more) == ("one", 5) and EMBEDDED in status
+    assert app.visitors.of("a").kept == {"seen": 4} and app.visitors.of("b").kept == {}
+
+
+def test_our_errors_are_said_beside_and_leave_the_rest(app: App) -> None:
+    def fn(call: Call) -> str:
+        raise InputError("The ratio is 2; it must be below 1.")
+
+    notice, *rest = app._shown(fn, 1)(request(), gr.EventData(None, None))
+    assert "The ratio is 2; it must be below 1." in notice and 'role="alert"' in notice
+    assert rest == [SKIPPED, SKIPPED]
+
+
+def test_a_bug_is_logged_and_the_visitor_sees_no_trace_of_it(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    def fn(call: Call) -> str:
+        raise RuntimeError("secret /path")
+
+    notice, *_ = app._shown(fn, 1)(request(), gr.EventData(None, None))
+    assert BROKEN in notice and "secret" not in notice
+    assert "secret /path" in caplog.text
+    with pytest.raises(gr.Error, match="Something went wrong"):
+        app._published(fn)(request(), gr.Progress())
+
+
+def test_a_generator_shows_what_it_yields_and_an_error_ends_it(app: App) -> None:
+    def fn(call: Call, most: int) -> Iterator[str]:
+        for number in range(most):
+            yield f"{number}"
+        raise InputError("That was all.")
+
+    first, second, last = app._shown(fn, 1)(request(), gr.EventData(None, None), gr.Progress(), 2)
+    assert (first[1], second[1]) == ("0", "1") and first[0] == ""
+    assert "That was all." in last[0] and last[1:] == [SKIPPED, SKIPPED]
+
+
+def test_skip_touches_nothing(app: App) -> None:
+    assert app._shown(lambda call: SKIP, 3)(request(), gr.EventData(None, None)) == [SKIPPED] * 5
+
+
+def test_an_endpoint_has_the_functions_parameters_and_words(app: App) -> None:
+    def mask(call: Call, image: str, ratio: float = 0.7) -> str:
+        """Hide patches."""
+        if ratio > 1:
+            raise InputError("The ratio is too large.")
+        return f"{image} {ratio}"
+
+    made = app._published(mask)
+    assert made.__doc__ == "Hide patches." and made.__name__ == "mask"
+    assert list(inspect.signature(made).parameters) == ["request", "image", "ratio", "progress"]
+    assert made(request(), "a.png", 0.5, gr.Progress()) == "a.png 0.5"
+    with pytest.raises(gr.Error, match=r"The ratio is too large\."):
+        made(request(), "a.png", 2, gr.Progress())
+
+
+def test_uploads_that_were_read_are_noted(app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    seen: list[Path] = []
+    monkeypatch.setattr(app.visitors, "read_upload", seen.append)
+    app._done([str(tmp_path / "a" / "1.png"), [str(tmp_path / "b" / "2.png"), "/etc/passwd"], 3, None, "text"])
+    assert seen == [tmp_path / "a" / "1.png", tmp_path / "b" / "2.png"]
+
+
+# Filling a tab
+
+
+def test_a_tab_answers_when_it_is_opened_and_again_only_for_something_new(app: App) -> None:
+    recorder, made = handlers(app)
+    begin(app)
+    event = gr.EventData(None, None)
+    notice, shown, answer, _ = made["open"](request(), event)
+    assert notice == "" and shown["alt_text"] == "A tabby cat" and answer == "answer 1"
+    assert made["open"](request(), event) == [SKIPPED] * 4
+    app.visitors.of("a").model = RANDOM
+    assert made["open"](request(), event)[2] == "answer 2"
+    made["example"](request(), gr.EventData(None, {"name": "coffee"}))
+    assert recorder.asked == [("chelsea.png", EMBEDDED), ("chelsea.png", RANDOM), ("coffee.png", RANDOM)]
+
+
+def test_what_happens_in_a_tab_makes_it_the_open_one(app: App) -> None:
+    _, made = handlers(app)
+    begin(app, tab="two")
+    made["example"](request(), gr.EventData(None, {"name": "coffee"}))
+    assert app.visitors.of("a").tab == "one"
+
+
+def test_a_dropped_picture_is_everyones_on_this_page_and_nobody_elses(app: App, tmp_path: Path) -> None:
+    _, made = handlers(app)
+    begin(app)
+    begin(app, key="b")
+    path = tmp_path / "mine.png"
+    Image.new("RGB", (8, 6), "red").save(path)
+    _, shown, answer, _ = made["drop"](request(), gr.EventData(None, None), gr.Progress(), str(path))
+    assert shown["value"].size == (8, 6) and shown["alt_text"] == "Your picture, mine.png" and answer == "answer 1"
+    picture = app.visitors.of("a").picture
+    assert picture is not None and picture.name == "mine.png"
+    assert app.visitors.of("b").example == "cat"
+
+
+def test_what_the_decoder_notes_is_said(app: App, tmp_path: Path) -> None:
+    _, made = handlers(app)
+    begin(app)
+    path = tmp_path / "moves.gif"
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    notice, *_ = made["drop"](request(), gr.EventData(None, None), gr.Progress(), str(path))
+    assert "moves.gif: first frame of several" in notice
+
+
+def test_a_file_that_is_no_picture_leaves_the_one_before(app: App, tmp_path: Path) -> None:
+    recorder, made = handlers(app)
+    begin(app)
+    (tmp_path / "bad.png").write_bytes(b"no")
+    notice, shown, answer, _ = made["drop"](
+        request(), gr.EventData(None, None), gr.Progress(), str(tmp_path / "bad.png")
+    )
+    assert "bad.png" in notice and shown["alt_text"] == "A tabby cat" and answer == SKIPPED
+    assert recorder.asked == [] and app.visitors.of("a").example == "cat"
+
+
+def test_clearing_leaves_no_picture_and_says_what_to_do(app: App) -> None:
+    _, made = handlers(app)
+    begin(app)
+    notice, shown, _, _ = made["drop"](request(), gr.EventData(None, None), gr.Progress(), None)
+    assert "choose an example" in notice and shown["value"] is None
+    assert app.visitors.of("a").picture is None
+
+
+def test_an_example_that_is_not_there_is_refused(app: App) -> None:
+    _, made = handlers(app)
+    begin(app)
+    notice, *_ = made["example"](request(), gr.EventData(None, {"name": "<script>"}))
+    assert "no example called" in notice and "<script>" not in notice
+    assert app.visitors.of("a").example == "cat"
+
+
+def test_an_answer_that_fails_still_shows_the_picture_and_is_tried_again(app: App) -> None:
+    recorder, made = handlers(app)
+    begin(app)
+    recorder.error = InputError("This model has no head.")
+    notice, shown, answer, _ = made["open"](request(), gr.EventData(None, None))
+    assert "no head" in notice and shown["alt_text"] == "A tabby cat" and answer == SKIPPED
+    recorder.error = None
+    assert made["open"](request(), gr.EventData(None, None))[2] == "answer 2"
+
+
+def test_a_page_that_slept_is_told_that_its_picture_is_gone(app: App) -> None:
+    _, made = handlers(app)
+    begin(app)
+    app.visitors.forget("a")
+    notice, shown, answer, _ = made["open"](request(), gr.EventData(None, None))
+    assert "deleted while this page slept" in notice and shown["alt_text"] == "A tabby cat" and answer == "answer 1"

@@ -1,0 +1,137 @@
+"""The menu: what opens, what stays in memory, and what is said when something is missing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from vitmsn import checkpoint, limits
+from vitmsn.config import ViTMSNConfig
+from vitmsn.encoder import Encoder
+from vitmsn.errors import CheckpointError, InputError
+from vitmsn.ui.models import EMBEDDED, GIVEN, RANDOM, TWIN, Models
+from vitmsn.ui.visits import Call, Visit
+
+
+def test_only_what_is_in_the_menu_opens(models: Models) -> None:
+    assert models.default == EMBEDDED
+    assert [key for _, key in models.choices][-1] == RANDOM
+    for key in ("../../etc", "someone/else", "", GIVEN):
+        assert key not in models
+        with pytest.raises(InputError, match="not in the menu"):
+            models.get(key)
+
+
+def test_classify_asks_the_embedded_models_twin(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str | None] = []
+
+    def opener(key: str, source: str | None) -> Encoder:
+        opened.append(source)
+        return Encoder.random()
+
+    models = Models(opener=opener)
+    call = Call(models, Visit("a", EMBEDDED))
+    assert call.tuned is call.tuned
+    assert call.tuned is not call.encoder
+    assert opened == [checkpoint.EMBEDDED_CLASSIFIER, None]
+    assert models.in_memory() == [EMBEDDED]  # the twin is beside those that are counted
+    chosen = Call(models, Visit("c", checkpoint.EMBEDDED_CLASSIFIER))  # who wants to look into it can
+    assert chosen.encoder is chosen.tuned is call.tuned is models.loaded(checkpoint.EMBEDDED_CLASSIFIER)
+    assert call.python == "encoder = Encoder.from_pretrained()" and call.name == EMBEDDED
+    assert call.tuned_python == "encoder = Encoder.from_pretrained('vit-msn-tiny-8-64-classifier')"
+    assert call.tuned_name == checkpoint.EMBEDDED_CLASSIFIER
+    other = Call(models, Visit("b", RANDOM))
+    assert other.tuned is other.encoder and other.tuned_python == other.python
+
+
+def test_the_twin_does_not_wait_while_another_model_is_read() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def opener(key: str, source: str | None) -> Encoder:
+        if key == RANDOM:
+            begun.set()
+            assert go_on.wait(60)
+        return Encoder.random(ViTMSNConfig(image_size=8, patch_size=4, hidden_size=8, num_attention_heads=1))
+
+    models = Models(opener=opener)
+    twin = models.get(TWIN)
+    reading = threading.Thread(target=models.get, args=(RANDOM,))
+    reading.start()
+    assert begun.wait(60)
+    asked: list[Encoder] = []
+    visitor = threading.Thread(target=lambda: asked.append(models.get(TWIN)), daemon=True)
+    visitor.start()
+    visitor.join(5)
+    answered = list(asked)  # while the other one is still being read
+    go_on.set()
+    reading.join(60)
+    visitor.join(60)
+    assert answered == [twin]
+
+
+def test_a_model_is_read_once_and_two_stay(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    def opener(key: str, source: str | None) -> Encoder:
+        opened.append(key)
+        return tiny
+
+    monkeypatch.setattr(limits, "MAX_MODELS", 2)
+    models = Models(opener=opener)
+    small, base = "facebook/vit-msn-small", "facebook/vit-msn-base"
+    for key in (small, base, small, RANDOM, small, base):
+        models.get(key)
+    # base was the least recently used when the random weights came
+    assert opened == [small, base, RANDOM, base]
+    assert models.in_memory() == [small, base]
+
+
+def test_visitors_who_ask_at_once_share_one_reading(tiny: Encoder) -> None:
+    opened: list[str] = []
+
+    def opener(key: str, source: str | None) -> Encoder:
+        opened.append(key)
+        time.sleep(0.05)
+        return tiny
+
+    models = Models(opener=opener)
+    threads = [threading.Thread(target=models.get, args=(RANDOM,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert opened == [RANDOM]
+
+
+def test_a_given_model_comes_first_and_its_folder_stays_private(models: Models) -> None:
+    given = Models("/secret/folder/mine", opener=models.get)  # type: ignore[arg-type]
+    assert given.default == GIVEN and given.choices[0][1] == GIVEN
+    assert given.name(GIVEN) == "mine"
+    assert "secret" not in given.choices[0][0]
+    assert Call(given, Visit("v", GIVEN)).python == "encoder = Encoder.from_pretrained('mine')"
+
+
+def test_without_the_embedded_model_the_page_is_smaller_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str = EMBEDDED) -> Path:
+        raise CheckpointError("The embedded model is not installed.")
+
+    monkeypatch.setattr(checkpoint, "embedded", missing)
+    models = Models()
+    assert models.default == RANDOM and EMBEDDED not in models
+    assert models.warning.startswith("The embedded model is not installed.") and "random weights" in models.warning
+
+
+def test_a_damaged_embedded_model_leaves_the_menu_a_given_one_is_an_error(tiny: Encoder) -> None:
+    def opener(key: str, source: str | None) -> Encoder:
+        if key == RANDOM:
+            return tiny
+        raise CheckpointError("model.safetensors is cut off.")
+
+    models = Models(opener=opener)
+    assert models.start() is tiny
+    assert EMBEDDED not in models and "cut off" in models.warning
+    with pytest.raises(CheckpointError, match="cut off"):
+        Models("mine", opener=opener).start()

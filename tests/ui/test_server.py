@@ -1,0 +1,77 @@
+"""The process that serves the page."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.app import ROOT, answers, free_port
+from vitmsn.ui import server
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """`serve` takes over the process's signals; these tests give them back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_start_that_cannot_be_is_a_sentence_and_code_2(
+    signals: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    assert server.serve(str(tmp_path / "no-such-model")) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("vitmsn: ") and "no-such-model" in said and "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "file"))
+    assert server.serve() == 2
+    assert "set GRADIO_TEMP_DIR" in capsys.readouterr().err
+
+
+def test_sigterm_ends_it_cleanly_and_takes_the_uploads_along(tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{free_port()}/"
+    environment = {
+        **os.environ,
+        "GRADIO_SERVER_PORT": url.split(":")[2].strip("/"),
+        "GRADIO_TEMP_DIR": str(tmp_path),
+        "OMP_NUM_THREADS": "1",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "app.py"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not answers(url):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.2)
+        [path] = httpx.post(f"{url}gradio_api/upload", files={"files": ("a.png", b"a face")}).json()
+        assert Path(path).is_relative_to(tmp_path) and Path(path).exists()
+        waiting = urllib.request.urlopen(f"{url}gradio_api/heartbeat/abc")  # a page that is open keeps nothing alive
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=30)
+        waiting.close()
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0 and "Traceback" not in said
+    assert said.startswith(url)
+    assert not Path(path).exists() and not list(tmp_path.glob("vitmsn-*"))

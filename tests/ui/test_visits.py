@@ -1,0 +1,195 @@
+"""Models are shared and few; visits are private, counted, and forgotten."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+import pytest
+from PIL import Image
+
+from vitmsn import image, limits
+from vitmsn.errors import InputError
+from vitmsn.image import Picture
+from vitmsn.ui.models import EMBEDDED
+from vitmsn.ui.visits import Call, Stopped, Visit, Visitors, keep_picture
+
+
+@dataclass
+class Clock:
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Heavy:
+    nbytes: int
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def visitors(clock: Clock) -> Visitors:
+    return Visitors(EMBEDDED, clock=clock)
+
+
+def test_each_key_has_its_own_visit(visitors: Visitors, picture: Picture) -> None:
+    keep_picture(visitors.of("a"), picture)
+    visitors.of("b").kept["gallery"] = "mine"
+    assert visitors.of("a").picture is picture and visitors.of("a").kept == {}
+    assert visitors.of("b").picture is None
+    assert len(visitors) == 2
+
+
+def test_a_call_without_a_key_is_kept_by_nobody(visitors: Visitors) -> None:
+    assert visitors.of(None) is not visitors.of(None)
+    assert visitors.of("") is not visitors.of("")
+    assert len(visitors) == 0
+
+
+def test_a_visit_ends_after_its_time(visitors: Visitors, clock: Clock, picture: Picture) -> None:
+    visit = visitors.of("a")
+    keep_picture(visit, picture)
+    clock.now += limits.VISIT_SECONDS - 1
+    visitors.sweep()
+    assert visitors.of("a") is visit  # and this was a click: the time begins again
+    clock.now += limits.VISIT_SECONDS + 1
+    visitors.sweep()
+    assert len(visitors) == 0
+    assert visit.picture is None and visit.left
+    assert visitors.of("a").again and not visitors.of("b").again
+
+
+def test_a_closed_page_is_forgotten_soon_unless_it_comes_back(visitors: Visitors, clock: Clock) -> None:
+    for key in ("stays", "sleeps"):
+        visitors.of(key)
+        visitors.leave(key)
+    clock.now += limits.LEAVE_SECONDS - 1
+    visitors.of("sleeps")
+    clock.now += 2
+    visitors.sweep()
+    assert len(visitors) == 1 and not visitors.of("sleeps").left
+    visitors.leave("nobody")
+    visitors.leave(None)
+
+
+def test_too_many_visitors_or_bytes_drop_the_longest_unseen(
+    visitors: Visitors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_VISITORS", 3)
+    monkeypatch.setattr(limits, "VISITS_BYTES", 100)
+    for key in "abcd":
+        visitors.of(key).kept["gallery"] = Heavy(30)
+    visitors.of("b")
+    visitors.sweep()
+    assert visitors.nbytes == 90 and visitors.of("a").again
+    visitors.forget("a")
+    visitors.of("b").kept["gallery"] = Heavy(60)
+    visitors.sweep()
+    assert visitors.nbytes == 90 and visitors.of("c").again  # c was unseen the longest
+
+
+def test_forgetting_empties_what_others_may_still_hold(visitors: Visitors, picture: Picture) -> None:
+    visit = visitors.of("a")
+    keep_picture(visit, picture)
+    visit.kept["gallery"] = Heavy(1)
+    visitors.forget("a")
+    visitors.forget("a")
+    assert visit.picture is None and visit.kept == {} and len(visitors) == 0
+
+
+def test_a_large_picture_is_reduced_and_counted_an_example_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PICTURE_SIDE", 100)
+    large = image.decode(Image.new("RGB", (400, 200), "red"), name="large.png")
+    visit = Visit("a", EMBEDDED)
+    keep_picture(visit, large)
+    assert visit.picture is not None and visit.picture.rgb.size == (100, 50) and visit.picture.name == "large.png"
+    assert visit.nbytes == 100 * 50 * 3
+    keep_picture(visit, large, "cat")
+    assert visit.nbytes == 0
+
+
+# Uploads
+
+
+def test_uploads_go_after_they_were_read_and_the_others_after_a_visit(visitors: Visitors, tmp_path: Path) -> None:
+    read, waiting, again = (tmp_path / name / "picture.png" for name in ("read", "waiting", "again"))
+    for path in (read, waiting, again):
+        path.parent.mkdir()
+        path.write_bytes(b"x")
+    visitors.read_upload(read)
+    visitors.read_upload(again)
+    now = time.time()
+    visitors.sweep_uploads(tmp_path, now + limits.UPLOAD_SECONDS - 5)
+    assert read.exists()
+    os.utime(again, (now + 60, now + 60))  # the same bytes came once more, and were not read yet
+    visitors.sweep_uploads(tmp_path, now + limits.UPLOAD_SECONDS + 5)
+    assert not read.exists() and waiting.exists() and again.exists()
+    visitors.sweep_uploads(tmp_path, now + limits.VISIT_SECONDS + 120)
+    assert not waiting.exists() and not again.exists()
+
+
+def test_folders_that_uploads_leave_empty_go_too(visitors: Visitors, tmp_path: Path) -> None:
+    folder = tmp_path / "digest"
+    folder.mkdir()
+    visitors.sweep_uploads(tmp_path)
+    assert folder.exists()  # an upload may be on its way into it
+    visitors.sweep_uploads(tmp_path, time.time() + limits.UPLOAD_SECONDS + 5)
+    assert not folder.exists()
+
+
+# Calls
+
+
+def test_a_call_without_a_picture_says_what_to_do(call: Callable[..., Call]) -> None:
+    with pytest.raises(InputError, match="drop one, take one, or choose an example"):
+        _ = call(picture=None).picture
+
+
+def test_progress_ends_a_job_that_was_stopped_left_or_too_long(call: Callable[..., Call]) -> None:
+    job = call()
+    job.progress(1, 3)
+    job.visit.stopped = time.monotonic()
+    with pytest.raises(Stopped, match="Stopped"):
+        job.progress(2, 3)
+    call().progress(1, 3)  # a later job of the same visitor is not stopped by an old press
+    gone = call()
+    gone.visit.left = True
+    with pytest.raises(Stopped):
+        gone.progress(1, 3)
+    late = call()
+    late.deadline = time.monotonic() - 1
+    with pytest.raises(Stopped, match=f"longer than {limits.JOB_SECONDS} s"):
+        late.progress(1, 3)
+
+
+def test_progress_says_how_much_is_left(call: Callable[..., Call]) -> None:
+    said: list[str] = []
+
+    class Bar(gr.Progress):
+        def __call__(self, progress: object, desc: str | None = None, **_: object) -> None:  # type: ignore[override]
+            said.append(str(desc))
+
+    job = call()
+    job.bar = Bar()
+    job.began = time.monotonic() - 10
+    job.progress(5, 15)
+    assert said == ["5 of 15 pictures, about 20 s left"]
+
+
+def test_what_an_event_carries_is_read_without_trust(call: Callable[..., Call]) -> None:
+    one = call()
+    assert one.chosen("index") is None
+    one.event = gr.EventData(None, "text")
+    assert one.chosen("index") is None
+    one.event = gr.EventData(None, {"index": [3, 4]})
+    assert one.chosen("index") == [3, 4] and one.chosen("other") is None

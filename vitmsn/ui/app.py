@@ -1,0 +1,446 @@
+"""`App`: what a tab plugs into. It owns the shared components and wires every event the same way.
+
+A tab function is plain Python: `fn(call, *input values) -> output value(s)`. The wiring around it finds the visit,
+turns a ViTMSNError into a message beside the picture, logs anything unexpected, and refreshes the status line.
+
+docs/app.md has the tutorial, with an example.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import time
+import typing
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.blocks import Block
+from gradio.components import Component
+from gradio.utils import get_upload_folder
+
+from vitmsn.errors import ViTMSNError
+from vitmsn.ui.models import Models
+from vitmsn.ui.shared import examples, html
+from vitmsn.ui.shared.photo import Photo, portrait, read_picture
+from vitmsn.ui.visits import Call, Visit, Visitors, keep_picture
+
+log = logging.getLogger("vitmsn.ui")
+
+TELLING = ("classify", "fewshot", "explore")  # tabs that tell classes apart: see `Call.tuned`
+BROKEN = "Something went wrong on this side, and it was written to the log; try again, or try another picture."
+
+# Short jobs interleave (the encoder has its own lock); long ones (a zip, a batch, UMAP) wait for one another, and never
+# hold up a one-picture job. Opening a model may mean a download.
+SHORT: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 8}
+LONG: dict[str, Any] = {"concurrency_id": "long", "concurrency_limit": 1}
+OPEN: dict[str, Any] = {"concurrency_id": "open", "concurrency_limit": 2}
+
+# Keeps the address in step with a control, so that the page can be linked to as it stands.
+LINK = """(value) => {{
+  const url = new URL(window.location);
+  url.searchParams.set("{name}", value);
+  window.history.replaceState(null, "", url);
+}}"""
+# A tab was selected. Gradio also selects the first one when the page opens, where a link may ask for another: until the
+# page has loaded nothing follows.
+OPENED = """() => {{
+  if (!window.msnTab || window.msnTab === "{tab}") return;
+  window.msnTab = "{tab}";
+  ({link})("{tab}");
+  document.getElementById("fill-{tab}").click();
+}}"""
+LOADED = """(tab) => {
+  window.msnTab = tab;
+  document.getElementById(`fill-${tab}`).click();
+}"""
+REFILL = "() => document.getElementById(`fill-${window.msnTab}`).click()"
+STRIP = """element.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-name]");
+  if (!button) return;
+  const url = new URL(window.location);
+  url.searchParams.set("example", button.dataset.name);
+  window.history.replaceState(null, "", url);
+  trigger("click", {name: button.dataset.name});
+});"""
+UNLINK = """() => {
+  const url = new URL(window.location);
+  url.searchParams.delete("example");
+  window.history.replaceState(null, "", url);
+}"""
+
+Function = Callable[..., Any]
+
+
+@dataclass
+class Panel:
+    """'Your picture' on one tab: the picture, the examples under it, and where messages about it appear."""
+
+    image: gr.Image
+    strip: gr.HTML
+    notice: gr.HTML
+
+
+@dataclass
+class Answer:
+    """How one tab fills itself, for load, for opening the tab, and for a new picture or model."""
+
+    fn: Function
+    inputs: list[Component]
+    outputs: list[Component]
+    notice: gr.HTML
+    stamp: Callable[[Visit], Hashable]
+    more: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Link:
+    component: Component
+    check: Callable[[str], Any]
+
+
+def picture_stamp(visit: Visit) -> Hashable:
+    return visit.picture.digest if visit.picture else ""
+
+
+@dataclass
+class App:
+    """One page. Tabs use `picture`, `answer`, `on`, `endpoint`, `link`; the rest is the house's."""
+
+    page: gr.Blocks
+    models: Models
+    visitors: Visitors
+    model: gr.Dropdown
+    status: gr.HTML
+    tabs: gr.Tabs
+    items: dict[str, gr.Tab] = field(default_factory=dict)
+    panels: dict[str, Panel] = field(default_factory=dict)
+    answers: dict[str, Answer] = field(default_factory=dict)
+    links: dict[str, Link] = field(default_factory=dict)
+
+    # -- for tabs ----------------------------------------------------------------------------------------------------
+
+    def picture(self, tab: str, label: str = "Your picture") -> gr.Image:
+        """'Your picture' with its examples and message line, in the place where this is called. One per tab."""
+        first = examples.photographs()[0]
+        shown = Photo(
+            first.picture.rgb if not self.panels else None,  # the other tabs show it when they are opened
+            label=label,
+            sources=["upload", "webcam", "clipboard"],
+            buttons=["fullscreen"],
+            height=360,
+            elem_classes="msn-picture",
+            elem_id=f"picture-{tab}",
+            alt_text=first.title,
+        )
+        notice = self.notice()
+        strip = gr.HTML(examples.strip(), js_on_load=STRIP, elem_classes="msn-strip")
+        self.panels[tab] = Panel(shown, strip, notice)
+        return shown
+
+    def shown(self, label: str, **more: Any) -> gr.Image:
+        """A picture that is only shown: functions return a PIL image; it travels in the page, no file is written."""
+        return Photo(label=label, interactive=False, **{"buttons": ["download", "fullscreen"], **more})
+
+    def notice(self) -> gr.HTML:
+        """A message line of your own, for tabs (or corners) without `picture`."""
+        return gr.HTML("", elem_classes="msn-notice-line")
+
+    def answer(
+        self,
+        tab: str,
+        fn: Function,
+        inputs: Sequence[Component] = (),
+        outputs: Sequence[Component] = (),
+        *,
+        again: Sequence[Any] = (),
+        notice: gr.HTML | None = None,
+        stamp: Callable[[Visit], Hashable] = picture_stamp,
+        **more: Any,
+    ) -> None:
+        """The tab's main function, with the tab's `notice` line for what goes wrong.
+
+        Runs at load when the tab is open, when it is opened and something changed (`stamp`, or the model), on a new
+        picture, on a new model, and on each event listed in `again`. `more` goes to `on`.
+        """
+        line = notice or self.panels[tab].notice
+        entry = Answer(fn, list(inputs), list(outputs), line, stamp, more)
+        self.answers[tab] = entry
+        if again:
+            self.on(again, fn, inputs, outputs, notice=line, **more)
+
+    def on(
+        self,
+        events: Any,
+        fn: Function,
+        inputs: Sequence[Component] = (),
+        outputs: Sequence[Block] = (),
+        *,
+        notice: gr.HTML,
+        long: bool = False,
+        show_progress: typing.Literal["full", "minimal", "hidden"] = "minimal",
+        **more: Any,
+    ) -> Any:
+        """Wire `fn(call, *inputs)` to one event or a list of them; returns Gradio's dependency (for `.then`).
+
+        A generator shows each thing it yields as it comes; an error ends it and leaves what was shown.
+        """
+        outputs = [notice, *outputs, self.status]
+        listen = functools.partial(gr.on, list(events)) if isinstance(events, (list, tuple)) else events
+        return listen(
+            self._shown(fn, len(outputs) - 2),
+            list(inputs),
+            outputs,
+            api_visibility="private",
+            show_progress=show_progress,
+            **{
+                "trigger_mode": "always_last",
+                "show_progress_on": outputs[1:-1] or None,
+                **(LONG if long else SHORT),
+                **more,
+            },
+        )
+
+    def endpoint(
+        self,
+        name: str,
+        fn: Function,
+        inputs: Sequence[Component],
+        outputs: Sequence[Component],
+        *,
+        long: bool = False,
+    ) -> None:
+        """Publish `fn(call, *inputs)` as `/name` for gradio_client; its docstring is the tool's description.
+
+        Make the components with `visible=False`; a picture that comes in is a `Photo(visible=False)`, one that
+        goes out a `gr.Image(visible=False)`. A ViTMSNError becomes the client's error message.
+        """
+        gr.Button(visible=False).click(
+            self._published(fn), list(inputs), list(outputs), api_name=name, **(LONG if long else SHORT)
+        )
+
+    def go(self, button: gr.Button, tab: str) -> None:
+        """Make `button` open another tab, as a click on its name would."""
+        button.click(None, js=f"() => document.getElementById('tab-{tab}-button').click()", api_visibility="private")
+
+    def stop(self, button: gr.Button) -> None:
+        """Make `button` end this visitor's long job at its next `call.progress`."""
+
+        def stop(request: gr.Request) -> None:
+            self.visitors.of(request.session_hash).stopped = time.monotonic()
+
+        self.at_once(button.click, stop, [])
+
+    def link(self, name: str, component: Component, check: Callable[[str], Any]) -> None:
+        """Keep a control in the address as `?name=value`.
+
+        `check` turns the text into the control's value and raises ValueError for what it does not take: such a link is
+        ignored.
+        """
+        self.links[name] = Link(component, check)
+        changed: Any = getattr(component, "change")  # noqa: B009 (every control has it, the base class does not say so)
+        changed(None, [component], None, js=LINK.format(name=name), api_visibility="private")
+
+    # -- the wiring ---------------------------------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Join the tabs: your picture, opening a tab. Called once, after all tabs were built."""
+        for tab, panel in self.panels.items():
+            panel.image.input(None, js=UNLINK, api_visibility="private")
+            self.fill(panel.image.input, tab, before=self._receive, given=[panel.image])
+            self.fill(panel.strip.click, tab, before=self._choose)
+        for tab, item in self.items.items():
+            item.select(None, js=OPENED.format(tab=tab, link=LINK.format(name="tab")), api_visibility="private")
+            door = gr.Button(visible="hidden", elem_id=f"fill-{tab}")
+            if tab in self.answers:
+                self.fill(door.click, tab, when_due=True)
+
+    def at_once(self, event: Any, fn: Function, outputs: Sequence[Block]) -> Any:
+        """Wire a handler that only remembers or decides: outside of the queue, so that it is never turned away."""
+        return event(fn, None, list(outputs), queue=False, api_visibility="private", show_progress="hidden")
+
+    def refill(self, event: Any) -> None:
+        """After `event`, the open tab fills itself if anything it shows has changed. One job, not one for each tab."""
+        event(None, js=REFILL, api_visibility="private")
+
+    def _stamp(self, visit: Visit, entry: Answer) -> Hashable:
+        return entry.stamp(visit), visit.model, picture_stamp(visit)
+
+    def fill(
+        self,
+        event: Any,
+        tab: str,
+        *,
+        before: Callable[..., bool] | None = None,
+        given: Sequence[Component] = (),
+        when_due: bool = False,
+    ) -> Any:
+        """On `event`, show the visitor's picture and the tab's answer (`when_due`: if the page shows something older).
+
+        `before(call, *given values)` comes first; when it returns False only the picture and its message are shown.
+        """
+        panel, entry = self.panels.get(tab), self.answers[tab]
+
+        def fill(call: Call, *values: Any) -> Any:
+            visit = call.visit
+            head, values = values[: len(given)], values[len(given) :]
+            visit.tab = tab
+            if when_due and visit.shown.get(tab) == self._stamp(visit, entry):
+                return SKIP
+            going_on = before is None or before(call, *head)
+            self._begin(call)
+            shown = [portrait(visit)] if panel else []
+            visit.shown.pop(tab, None)
+            results: list[Any] = [gr.skip()] * len(entry.outputs)
+            try:
+                if going_on:
+                    results = _listed(entry.fn(call, *values), len(entry.outputs))
+                    visit.shown[tab] = self._stamp(visit, entry)
+            except ViTMSNError as error:
+                call.message = str(error)
+            return [*shown, *results]
+
+        outputs = [*([panel.image] if panel else []), *entry.outputs]
+        return self.on(event, fill, [*given, *entry.inputs], outputs, notice=entry.notice, **entry.more)
+
+    def _begin(self, call: Call) -> None:
+        """A visit that was forgotten while its page slept starts again with the example, and says so."""
+        if not call.visit.begun:
+            first = examples.photographs()[0]
+            keep_picture(call.visit, first.picture, first.name)
+            call.message = "Your pictures were deleted while this page slept; drop yours again to go on with them."
+
+    def _receive(self, call: Call, path: str | None) -> bool:
+        """A picture came (or was cleared): make it the visitor's, or say why not and keep the one before."""
+        visit = call.visit
+        if path is None:
+            visit.picture, visit.example, visit.begun = None, "", True
+            call.message = "There is no picture now: drop one, take one, or choose an example."
+            return False
+        try:
+            keep_picture(visit, read_picture(path))
+        except ViTMSNError as error:
+            visit.begun = True
+            call.message = str(error)
+            return False
+        if visit.picture is not None and visit.picture.notes:
+            call.message = f"{visit.picture.name}: {', '.join(visit.picture.notes)}."
+        return True
+
+    def _choose(self, call: Call) -> bool:
+        example = examples.by_name(str(call.chosen("name")))
+        keep_picture(call.visit, example.picture, example.name)
+        return True
+
+    def _shown(self, fn: Function, count: int) -> Function:
+        """`fn` as a Gradio handler whose errors appear on the page: notice first, status last."""
+
+        def begun(request: gr.Request, event: gr.EventData, bar: gr.Progress) -> Call:
+            visit = self.visitors.of(request.session_hash)
+            return Call(self.models, visit, event, bar, query=dict(visit.link))
+
+        def told(call: Call, result: Any) -> list[Any]:
+            if result is SKIP:
+                return [gr.skip()] * (count + 2)
+            return [html.notice(call.message), *_listed(result, count), self.status_line(call)]
+
+        def failed(error: Exception) -> list[Any]:
+            if not isinstance(error, ViTMSNError):
+                log.error("%s failed", getattr(fn, "__qualname__", fn), exc_info=error)
+            message = str(error) if isinstance(error, ViTMSNError) else BROKEN
+            return [html.notice(message), *[gr.skip()] * count, gr.skip()]
+
+        def handler(request: gr.Request, event: gr.EventData, bar: gr.Progress = gr.Progress(), *values: Any) -> Any:  # noqa: B008
+            call = begun(request, event, bar)
+            try:
+                return told(call, fn(call, *values))
+            except Exception as error:
+                return failed(error)
+            finally:
+                self._done(values)
+
+        def streaming(request: gr.Request, event: gr.EventData, bar: gr.Progress = gr.Progress(), *values: Any) -> Any:  # noqa: B008
+            call = begun(request, event, bar)
+            try:
+                for result in fn(call, *values):
+                    yield told(call, result)
+            except Exception as error:
+                yield failed(error)
+            finally:
+                self._done(values)
+
+        return streaming if inspect.isgeneratorfunction(fn) else handler
+
+    def _published(self, fn: Function) -> Function:
+        """`fn` as an endpoint: the parameters of `fn` after `call`, its docstring, errors as the client's error."""
+        described = list(inspect.signature(fn).parameters.values())[1:]
+        hints = typing.get_type_hints(fn)
+
+        def handler(*values: Any) -> Any:
+            request, bar, values = values[0], values[-1], values[1:-1]
+            call = Call(self.models, self.visitors.of(request.session_hash), None, bar)
+            try:
+                return fn(call, *values)
+            except ViTMSNError as error:
+                raise gr.Error(str(error), print_exception=False) from None
+            except Exception:
+                log.exception("/%s failed", fn.__name__)
+                raise gr.Error(BROKEN, print_exception=False) from None
+            finally:
+                self._done(values)
+
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        handler.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [
+                inspect.Parameter("request", kind, annotation=gr.Request),
+                *described,
+                inspect.Parameter("progress", kind, default=gr.Progress()),
+            ]
+        )
+        handler.__annotations__ = {**{p.name: hints.get(p.name, Any) for p in described}, "request": gr.Request}
+        handler.__name__, handler.__doc__ = fn.__name__, fn.__doc__
+        return handler
+
+    def _done(self, values: Sequence[Any]) -> None:
+        """After an event: its uploads were read, and the bounds on visits apply."""
+        folder = Path(get_upload_folder()).resolve()
+        for value in values:
+            for name in value if isinstance(value, (list, tuple)) else [value]:
+                if isinstance(name, str) and name.startswith(str(folder)):
+                    self.visitors.read_upload(Path(name))
+        self.visitors.sweep()
+
+    def status_line(self, call: Call) -> str:
+        """Model · input size · device and precision · milliseconds of the last forward · patches, as HTML."""
+        # a tab that asks another model than the menu's says so here
+        telling = call.visit.tab in TELLING and self.models.loaded(call.visit.model) is not None
+        encoder = call.tuned if telling else self.models.loaded(call.visit.model)
+        if encoder is None:
+            return html.status([call.name, "not read yet"])
+        height, width = encoder.input_size
+        words = [
+            encoder.name,
+            f"{height} × {width} px",
+            f"{encoder.device} · {str(encoder.dtype).removeprefix('torch.')}",
+        ]
+        if encoder.last is not None:
+            words += [f"last forward {html.milliseconds(encoder.last.milliseconds)}", f"{encoder.last.patches} patches"]
+        return html.status(words)
+
+
+class _Skip:
+    """Returned by a tab function that has nothing to change: not one output, not even the message, is touched."""
+
+
+SKIP = _Skip()
+
+
+def _listed(result: Any, count: int) -> list[Any]:
+    """Output values as a list of `count`."""
+    if count == 1 and not (isinstance(result, (list, tuple)) and len(result) == 1):
+        return [result]
+    return list(result) if count else []

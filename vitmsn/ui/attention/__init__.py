@@ -1,0 +1,1 @@
+"""Attention: where the model looks."""

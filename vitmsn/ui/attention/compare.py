@@ -1,0 +1,223 @@
+"""Two maps side by side on one colour scale: another picture, an untrained model, or other patches hidden."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import torch
+
+from vitmsn import attention, draw, limits, masking
+from vitmsn.encoder import Encoder
+from vitmsn.errors import InputError, ViTMSNError
+from vitmsn.image import Picture, decode
+from vitmsn.look import HEADLESS, OF_A_PATCH
+from vitmsn.ui.attention.map_view import Ask, Sight, brightest, see
+from vitmsn.ui.models import RANDOM
+from vitmsn.ui.shared import examples, html, patch_grid
+from vitmsn.ui.shared.checks import whole
+from vitmsn.ui.visits import Call
+
+BESIDE = {
+    "": "Nothing",
+    "random": "Random weights",
+    "picture": "Another picture",
+    "masked": "Patches hidden",
+    "masks": "Two masks",
+}
+OWN = "own"
+SIDE = 480  # pixels of the longer side of each
+MOST_RATIO = 95  # percent
+MOST_SEED = 2**31 - 2  # the second of two masks takes the next
+
+
+@dataclass(frozen=True)
+class Controls:
+    """In the order of the last fields of `Ask`: beside, other, ratio, seed."""
+
+    values: list[Any]
+    upload: gr.UploadButton
+
+
+@dataclass(frozen=True)
+class Other:
+    """The visitor's second picture."""
+
+    picture: Picture
+
+    @property
+    def nbytes(self) -> int:
+        return self.picture.rgb.width * self.picture.rgb.height * 3
+
+
+def names() -> list[str]:
+    return [example.name for example in examples.photographs()]
+
+
+def controls() -> Controls:
+    beside = gr.Radio(
+        [(words, name) for name, words in BESIDE.items()],
+        value="",
+        label="Beside it",
+        info="The same settings, both on one colour scale.",
+        elem_classes="msn-pills",
+    )
+    with gr.Row():
+        other = gr.Dropdown(
+            _choices(own=False), value="coffee", label="The other picture", visible=False, filterable=False
+        )
+        ratio = gr.Slider(0, MOST_RATIO, 70, step=5, label="Hidden, %", visible=False)
+        seed = gr.Number(0, label="Seed", precision=0, visible=False)
+    upload = gr.UploadButton("Upload another picture", file_types=["image"], elem_classes="msn-quiet-button")
+    return Controls([beside, other, ratio, seed], upload)
+
+
+def ranges(ask: Ask) -> dict[str, dict[str, Any]]:
+    """Which of the controls are in sight, and what they offer."""
+    masks = {"visible": ask.beside in ("masked", "masks")}
+    other = {"visible": ask.beside == "picture", "choices": _choices(own=ask.other == OWN)}
+    return {"other": other, "ratio": masks, "seed": masks}
+
+
+def _choices(own: bool) -> list[tuple[str, str]]:
+    choices = [(example.title, example.name) for example in examples.photographs()]
+    return [("The one you uploaded", OWN), *choices] if own else choices
+
+
+def keep(call: Call, picture: Picture) -> None:
+    """Remember the visitor's second picture, small."""
+    if max(picture.rgb.size) > limits.SHOWN_SIDE:
+        reduced = picture.rgb.copy()
+        reduced.thumbnail((limits.SHOWN_SIDE, limits.SHOWN_SIDE))
+        picture = decode(reduced, name=picture.name)
+    with call.visit.lock:
+        call.visit.kept["attention other"] = Other(picture)
+
+
+def compare(call: Call, ask: Ask, found: Sight) -> str:
+    """Two figures on one scale and what they have in common, as HTML; nothing when nothing is asked for.
+
+    What stands in the way of a comparison is said in its place: the answer above stays.
+    """
+    if not ask.beside:
+        return ""
+    if ask.beside not in BESIDE:
+        raise InputError(f"beside is {str(ask.beside)[:32]!r}; choose one of {', '.join(filter(None, BESIDE))}.")
+    try:
+        sides = _sides(call, ask, found)
+    except ViTMSNError as error:
+        return html.notice(str(error))
+    if found.colours is not None:
+        figures = [
+            (name, draw.tinted(patch_grid.seen(encoder, picture, side=SIDE), sight.colours, ask.strength / 100), sight)
+            for name, encoder, picture, sight in sides
+            if sight.colours is not None
+        ]
+        said = html.hint("Colours are each picture's own components: compare regions, not hues.")
+    else:
+        ends = [sight.scale for *_, sight in sides]
+        scale = min(low for low, _ in ends), max(high for _, high in ends)
+        figures = [(name, _drawn(encoder, picture, sight, scale), sight) for name, encoder, picture, sight in sides]
+        said = patch_grid.legend(scale, found.what, ask.palette, shares=not found.signed)
+    body = "".join(
+        f"<figure>{html.img(shown, f'{name}: {sight.alt}')}<figcaption><b>{html.text(_upper(name), 60)}</b> "
+        f"{html.text(_half(sight))}</figcaption></figure>"
+        for name, shown, sight in figures
+    )
+    return f'<section class="msn-beside"><div>{body}</div>{said}{html.sentence(common(sides))}</section>'
+
+
+def _sides(call: Call, ask: Ask, found: Sight) -> list[tuple[str, Encoder, Picture, Sight]]:
+    encoder, picture = call.encoder, call.picture
+    here = ("this picture" if ask.beside == "picture" else "this model", encoder, picture, found)
+    if ask.beside == "random":
+        other = call.models.get(RANDOM)
+        layers, many = other.config.num_hidden_layers, other.config.num_attention_heads
+        wanted = replace(ask, layer=min(ask.layer, layers), head=min(ask.head, many), start=min(ask.start, layers))
+        wanted = replace(wanted, some=[number for number in ask.some if number <= many], label="")
+        if patch_grid.grid(other, wanted.input_size(other, picture)) != found.grid:
+            raise InputError("Random weights have another grid here; choose another size, or the embedded model.")
+        return [here, ("random weights", other, picture, see(other, picture, wanted))]
+    if ask.beside == "picture":
+        second = _picture(call, ask.other)
+        return [here, ("the other one", encoder, second, _at_most(encoder, second, ask))]
+    seed = whole(ask.seed or 0, "seed", 0, MOST_SEED)
+    share = whole(ask.ratio, "Hidden", 0, MOST_RATIO) / 100
+    first, second_mask = (_masked(encoder, picture, ask, found, share, seed + step) for step in (0, 1))
+    name = f"{ask.ratio} % hidden, seed"
+    left = ("every patch", encoder, picture, found) if ask.beside == "masked" else (f"{name} {seed}", *first)
+    return [
+        left,
+        (f"{name} {seed if ask.beside == 'masked' else seed + 1}", *(first if ask.beside == "masked" else second_mask)),
+    ]
+
+
+def _picture(call: Call, name: str) -> Picture:
+    if name == OWN:
+        kept = call.visit.kept.get("attention other")
+        if not isinstance(kept, Other):
+            raise InputError("The other picture is no longer here; upload it again, or choose an example.")
+        return kept.picture
+    return examples.by_name(str(name)).picture
+
+
+def _at_most(encoder: Encoder, picture: Picture, ask: Ask) -> Sight:
+    """The same of another picture, whose grid may be another where proportions are kept."""
+    rows, columns = patch_grid.grid(encoder, ask.input_size(encoder, picture))
+    return see(encoder, picture, replace(ask, row=min(ask.row, rows), column=min(ask.column, columns)))
+
+
+def _masked(
+    encoder: Encoder, picture: Picture, ask: Ask, found: Sight, share: float, seed: int
+) -> tuple[Encoder, Picture, Sight]:
+    generator = torch.Generator().manual_seed(seed)
+    kept = masking.random_mask(found.grid, share, generator)
+    if ask.kind in OF_A_PATCH:  # the patch that looks has to be there
+        patch = (ask.row - 1) * found.grid[1] + ask.column - 1
+        if patch not in kept[0].tolist():
+            kept = torch.cat([kept[:, 1:], torch.tensor([[patch]])], dim=1).sort(dim=1).values
+    return encoder, picture, see(encoder, picture, ask, kept)
+
+
+def _drawn(encoder: Encoder, picture: Picture, sight: Sight, scale: draw.Scale) -> Any:
+    ask = sight.ask
+    photo = patch_grid.seen(encoder, picture, ask.input_size(encoder, picture), side=SIDE)
+    kept = ~np.isnan(sight.values)
+    if ask.keep < 100 and not sight.signed:
+        kept &= brightest(sight.values, ask.keep / 100)
+    shown = draw.overlay(photo, sight.values, ask.strength / 100, scale, kept, ask.palette)
+    if ask.kind in OF_A_PATCH:
+        shown = draw.highlight(shown, ask.row - 1, ask.column - 1, sight.grid)
+    return shown
+
+
+def _half(sight: Sight) -> str:
+    if sight.signed:
+        return ""
+    seen = int((~np.isnan(sight.values)).sum())
+    return f"half of it on {int(brightest(sight.values, 0.5).sum())} of {seen} patches"
+
+
+def common(sides: list[tuple[str, Encoder, Picture, Sight]]) -> str:
+    """What two maps have in common, in one sentence; where patches are hidden, over those that both see."""
+    (one, *_, left), (other, *_, right) = sides
+    if left.ask.kind == "colours" or left.grid != right.grid:
+        return ""
+    a, b = left.values.ravel(), right.values.ravel()
+    both = ~np.isnan(a) & ~np.isnan(b)
+    if both.sum() < 2:
+        return "The two views share fewer than two patches, too few to compare."
+    if left.signed:
+        return (
+            f"Over {int(both.sum())} patches the two maps differ by {np.abs(a[both] - b[both]).mean():.2f} on average."
+        )
+    shared = attention.overlap(torch.from_numpy(a[both]), torch.from_numpy(b[both]))
+    what = "relevance" if left.ask.kind == "relevance" else "attention" if left.ask.kind not in HEADLESS else "rollout"
+    share, patches_seen = draw.percent(float(shared)), int(both.sum())
+    return f"{_upper(one)} and {other} have {share} of their {what} to {patches_seen} patches in common."
+
+
+def _upper(name: str) -> str:
+    return name[:1].upper() + name[1:]

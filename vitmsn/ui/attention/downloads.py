@@ -1,0 +1,50 @@
+"""What is taken away from the Attention tab: a picture, the numbers, and the program that makes them."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import PurePath
+
+import numpy as np
+from PIL import Image
+
+from vitmsn import draw
+from vitmsn.ui.attention.map_view import Sight
+from vitmsn.ui.shared import html, patch_grid
+from vitmsn.ui.visits import Call
+
+WHAT = "The map at your picture's resolution (PNG), its numbers and those of all heads (NPZ), and the program (Python)."
+
+
+def links(call: Call, found: Sight, shown: Image.Image, code: list[str]) -> str:
+    """Three links that carry the files themselves: nothing is written on the server."""
+    stem = html.text(f"{PurePath(patch_grid.file_name(call)).stem}-{found.ask.kind}", 80)
+    if found.colours is None and found.ask.shape == "overlay":
+        shown = draw.with_legend(shown, found.scale, found.what, found.ask.palette)
+    picture, numbers = io.BytesIO(), io.BytesIO()
+    shown.save(picture, "PNG")
+    arrays = {"map": found.values, "heads": found.maps}
+    if found.colours is not None and found.explained is not None:
+        arrays |= {"colours": found.colours, "explained": found.explained}
+    np.savez_compressed(numbers, **arrays)  # type: ignore[arg-type]  # its stub takes the names for options
+    lines = ["from PIL import Image", "", "from vitmsn import Encoder, draw", "from vitmsn.look import look", ""]
+    lines += [call.python, *code, _drawing(call, found), ""]
+    made = (
+        (f"{stem}.png", "image/png", picture.getvalue(), f"Picture, {shown.width} × {shown.height}"),
+        (f"{stem}.npz", "application/zip", numbers.getvalue(), f"Numbers, {' × '.join(map(str, found.maps.shape))}"),
+        (f"{stem}.py", "text/x-python", "\n".join(lines).encode(), "Program"),
+    )
+    items = "".join(
+        f'<a class="msn-button" download="{name}" '
+        f'href="data:{mime};base64,{base64.b64encode(data).decode("ascii")}">{label}</a>'
+        for name, mime, data, label in made
+    )
+    return f'<p class="msn-links">{items}</p>'
+
+
+def _drawing(call: Call, found: Sight) -> str:
+    photo = f"Image.open({patch_grid.file_name(call)!r})"
+    if found.colours is not None:
+        return f'draw.tinted({photo}, found.colours, {found.ask.strength / 100:g}).save("{found.ask.kind}.png")'
+    return f'draw.overlay({photo}, found.values, {found.ask.strength / 100:g}).save("{found.ask.kind}.png")'

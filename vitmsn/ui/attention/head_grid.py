@@ -1,0 +1,151 @@
+"""All heads of a model at a glance: small maps as buttons, by layer and head or in order of a number, and which of them
+are worth a look."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+import torch
+
+from vitmsn import attention, draw
+from vitmsn.ui.shared import html, patch_grid
+
+ORDERS = {"layer": "Layer", "entropy": "Most focused", "distance": "Looking far", "agreement": "Unlike the others"}
+ORDER = "Focused: low entropy. Far: mean distance from patch to patch. Unlike: little in common with its layer's mean."
+REASONS = {  # of `attention.suggest`
+    "focused": "the most focused: half of its attention falls on {value:.0f} of {patches} patches",
+    "alone": "the odd one out: {percent} of its attention is where its layer's mean is",
+    "far": "looks farthest: its patches attend {value:.1f} patches away on average",
+    "near": "looks nearest: its patches attend {value:.1f} patches away on average",
+}
+
+# Arrows move among the maps, a click (or Enter) enlarges one. The listener outlives the maps, which come anew with each
+# answer; whoever was on a map is put back on it.
+MAPS = """let back = false;
+const maps = () => [...element.querySelectorAll("button[data-x]")];
+element.addEventListener("click", (event) => {
+  const map = event.target.closest("button[data-head]");
+  if (!map) return;
+  back = true;
+  trigger("click", {layer: Number(map.dataset.layer), head: Number(map.dataset.head)});
+});
+element.addEventListener("keydown", (event) => {
+  const here = event.target.closest("button[data-x]");
+  const step = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]}[event.key];
+  if (!here || !step) return;
+  event.preventDefault();
+  const x = Number(here.dataset.x) + step[0], y = Number(here.dataset.y) + step[1];
+  const next = maps().find((map) => Number(map.dataset.x) === x && Number(map.dataset.y) === y);
+  if (!next) return;
+  here.tabIndex = -1;
+  next.tabIndex = 0;
+  next.focus();
+});
+new MutationObserver(() => {
+  if (!back || element.contains(document.activeElement)) return;
+  back = false;
+  element.querySelector("button[data-x][aria-pressed=true]")?.focus({preventScroll: true});
+}).observe(element, {childList: true, subtree: true});"""
+
+
+def heads(
+    maps: np.ndarray,
+    chosen: tuple[int, int],
+    layer: int,
+    whom: str,
+    order: str = "layer",
+    distance: np.ndarray | None = None,
+    palette: str = "magma",
+) -> str:
+    """The small maps on one colour scale, as HTML.
+
+    Args:
+        maps: (layers, heads, rows, columns), shares of the attention of `whom`.
+        chosen: (layer, head) of the map that is shown large, from 1; head 0: none of these is.
+        layer: where the Tab key lands when none is.
+        order: one of `ORDERS`.
+        distance: (layers, heads), of `attention.head_statistics`, where it was measured.
+    """
+    layers, many, rows, columns = maps.shape
+    top = float(np.quantile(maps, 0.98)) or 1.0  # a few glaring patches would leave all the others black
+    stop = chosen if chosen[1] else (layer, 1)
+    flat = torch.from_numpy(maps).flatten(2)  # (L, H, N)
+    values = ranked(flat, order, distance)
+    cells = []
+    if values is None:
+        cells += ["<span>layer</span>", *(f"<span>{number}</span>" for number in range(1, layers + 1))]
+        for head in range(1, many + 1):
+            cells.append(f"<span>head {head}</span>")
+            cells += [_cell(maps, (number, head), (number, head), chosen, stop) for number in range(1, layers + 1)]
+    else:
+        if not chosen[1]:
+            stop = _first(values, many)
+        for place, index in enumerate(np.argsort(values, axis=None, kind="stable")):
+            here = int(index) // many + 1, int(index) % many + 1
+            at = place % layers + 1, place // layers + 1
+            cells.append(f"<div>{_cell(maps, here, at, chosen, stop)}<span>{here[0]}.{here[1]}</span></div>")
+    label = f"What {whom} looks at in every layer and head; arrow keys move, Enter enlarges"
+    style = f"--layers:{layers};--heads:{many};--aspect:{columns}/{rows};--sheet:url({_sheet(maps, top, palette)})"
+    kind = "" if values is None else " msn-sorted"
+    named = "" if values is None else html.hint(f"{ORDERS[order]} first; the numbers are layer.head.")
+    return (
+        f'<section class="msn-heads">{named}<div class="msn-heads-scroll">'
+        f'<div class="msn-heads-grid{kind}" role="group" aria-label="{label}" style="{style}">{"".join(cells)}</div>'
+        f"</div>{patch_grid.legend((0.0, top), 'or more of the attention, on one patch', palette)}"
+        f"{suggested(flat, distance, maps.shape[2] * maps.shape[3])}</section>"
+    )
+
+
+def ranked(maps: torch.Tensor, order: str, distance: np.ndarray | None) -> np.ndarray | None:
+    """(L, H) numbers to sort the maps (L, H, N) by, least first; None for the order of the layers."""
+    if order == "entropy":
+        return attention.entropy(maps).numpy()
+    if order == "agreement":
+        return attention.agreement(maps).numpy()
+    return None if order != "distance" or distance is None else -distance
+
+
+def suggested(maps: torch.Tensor, distance: np.ndarray | None, total: int) -> str:
+    """Heads worth a look, as buttons that enlarge them, each with its reason."""
+    far = None if distance is None else torch.from_numpy(distance)
+    items = ""
+    for found in attention.suggest(maps, far):
+        why = REASONS[found.reason].format(
+            value=found.value, patches=total, percent=draw.percent(found.value) if found.reason == "alone" else ""
+        )
+        place = f'data-layer="{found.layer + 1}" data-head="{found.head + 1}"'
+        name = f"Layer {found.layer + 1}, head {found.head + 1}"
+        items += f'<li><button type="button" {place}>{name}</button> {html.text(why)}</li>'
+    return f'<h4>Worth a look</h4><ul class="msn-suggested">{items}</ul>'
+
+
+def _first(values: np.ndarray, many: int) -> tuple[int, int]:
+    layer, head = divmod(int(values.argmin()), many)
+    return layer + 1, head + 1
+
+
+def _cell(
+    maps: np.ndarray, here: tuple[int, int], at: tuple[int, int], chosen: tuple[int, int], stop: tuple[int, int]
+) -> str:
+    layer, head = here
+    row, column = patch_grid.peak(maps[layer - 1, head - 1])
+    return (
+        f'<button type="button" data-layer="{layer}" data-head="{head}" data-x="{at[0]}" data-y="{at[1]}" '
+        f'tabindex="{0 if here == stop else -1}" aria-pressed="{"true" if here == chosen else "false"}" '
+        f'aria-label="Layer {layer}, head {head}: peak at row {row}, column {column}" '
+        f'style="background-position:{_place(layer, maps.shape[0])} {_place(head, maps.shape[1])}"></button>'
+    )
+
+
+def _sheet(maps: np.ndarray, top: float, palette: str) -> str:
+    """All maps edge to edge, a pixel for each patch, as a data: URL without loss."""
+    buffer = io.BytesIO()
+    sheet = draw.head_grid(maps.transpose(1, 0, 2, 3), (0.0, top), zoom=1, gap=0, palette=palette)
+    sheet.quantize(256).save(buffer, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def _place(number: int, count: int) -> str:
+    return f"{100 * (number - 1) / max(count - 1, 1):.4f}%"

@@ -1,0 +1,100 @@
+"""Every head across depth: how far and how evenly its patches look (Dosovitskiy et al. 2021, figure 7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vitmsn import attention
+from vitmsn.encoder import Encoder
+from vitmsn.image import Picture
+from vitmsn.model import ViTMSNOutput
+from vitmsn.ui.shared import html
+from vitmsn.ui.visits import Call
+
+NUMBERS = 1e8  # attention weights that may be computed within an answer; more wait for a button
+
+
+@dataclass(frozen=True)
+class Depth:
+    """(layers, heads) of one picture in one model at one size."""
+
+    key: tuple[object, ...]
+    distance: np.ndarray
+    entropy: np.ndarray
+    patches: int
+
+    @property
+    def nbytes(self) -> int:
+        return self.distance.nbytes + self.entropy.nbytes
+
+
+def measure(
+    call: Call, encoder: Encoder, picture: Picture, tokens: ViTMSNOutput, at_any_cost: bool = False
+) -> Depth | None:
+    """Measured now, or before for this visitor; None where it would hold up the answer."""
+    key = encoder.fingerprint, picture.digest, tokens.grid
+    known = call.visit.kept.get("attention depth")
+    if isinstance(known, Depth) and known.key == key:
+        return known
+    layers, heads = encoder.config.num_hidden_layers, encoder.config.num_attention_heads
+    patches = tokens.grid[0] * tokens.grid[1]
+    if layers * heads * patches**2 > NUMBERS and not at_any_cost:
+        return None
+    found = attention.head_statistics(encoder.model, tokens)
+    depth = Depth(key, found.distance[0].numpy(), found.entropy[0].numpy(), patches)
+    with call.visit.lock:
+        call.visit.kept["attention depth"] = depth
+    return depth
+
+
+def plot(found: Depth | None, chosen: tuple[int, int]) -> str:
+    """Two charts as inline SVG: a dot for each head, over the layers; a ring around the chosen (layer, head) from 1."""
+    if found is None:
+        return html.hint("At this size that is many numbers; it is measured when you ask for it.")
+    distance = _chart(found.distance, chosen, "Mean distance, patches", "patches away")
+    even = float(np.log(found.patches))
+    entropy = _chart(found.entropy, chosen, f"Entropy, nats (even: {even:.2g})", "nats", even)
+    least, most = float(found.distance.min()), float(found.distance.max())
+    said = (
+        "A dot is a head: how far the patches look in it, and how evenly they spread their attention, as means over "
+        f"all patches; the line is the mean of a layer. Here heads look {least:.1f} to {most:.1f} patches away."
+    )
+    return f'<section class="msn-depth"><div>{distance}{entropy}</div>{html.hint(said)}</section>'
+
+
+def _chart(values: np.ndarray, chosen: tuple[int, int], title: str, unit: str, most: float | None = None) -> str:
+    layers, many = values.shape
+    top = max(float(values.max()), most or 0.0) * 1.05 or 1.0
+    left, right, high, low = 36, 312, 28, 168
+
+    def place(layer: float, value: float) -> tuple[float, float]:
+        x = left + 16 + (right - left - 32) * ((layer - 1) / max(layers - 1, 1) if layers > 1 else 0.5)
+        return x, low - (low - high) * value / top
+
+    shapes = [f'<text x="{left}" y="16">{html.text(title)}</text>']
+    for share in (0.0, 0.5, 1.0):
+        y = low - (low - high) * share
+        shapes.append(f'<path d="M{left} {y:.1f}H{right}"/>')
+        shapes.append(f'<text x="{left - 6}" y="{y + 4:.1f}" class="end">{top * share:.2g}</text>')
+    shapes += [
+        f'<text x="{place(layer, 0)[0]:.1f}" y="{low + 18}" class="middle">{layer}</text>'
+        for layer in range(1, layers + 1)
+        if layers <= 12 or layer % 4 == 0 or layer == 1
+    ]
+    means = " ".join("{:.1f},{:.1f}".format(*place(n + 1, float(row.mean()))) for n, row in enumerate(values))
+    shapes.append(f'<polyline points="{means}"/>')
+    for layer in range(layers):
+        for head in range(many):
+            x, y = place(layer + 1, float(values[layer, head]))
+            here = (layer + 1, head + 1) == chosen
+            name = f"Layer {layer + 1}, head {head + 1}: {values[layer, head]:.2g} {unit}"
+            shapes.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"><title>{name}</title></circle>')
+            if here:
+                shapes.append(f'<circle class="here" cx="{x:.1f}" cy="{y:.1f}" r="8"/>')
+    rows = "; ".join(f"layer {n + 1}: {row.min():.2g} to {row.max():.2g}" for n, row in enumerate(values))
+    return (
+        f'<figure class="msn-chart"><svg viewBox="0 0 328 196" role="img" aria-label="{html.text(title)} of every '
+        f'head, over the layers. {rows}">{"".join(shapes)}</svg></figure>'
+    )

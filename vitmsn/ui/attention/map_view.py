@@ -1,0 +1,281 @@
+"""What someone wants to see on the Attention tab, what was seen, and how that is said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from vitmsn import attention, draw, limits
+from vitmsn.encoder import Encoder, Keep
+from vitmsn.errors import InputError
+from vitmsn.image import Picture
+from vitmsn.look import OF_A_PATCH, Look, look
+from vitmsn.model import ViTMSNOutput
+from vitmsn.ui.shared import patch_grid
+from vitmsn.ui.shared.checks import whole
+from vitmsn.ui.shared.html import similar
+from vitmsn.ui.visits import Call
+
+KINDS = {
+    "cls": "CLS",
+    "rollout": "Rollout",
+    "relevance": "Relevance",
+    "patch": "From a patch",
+    "to": "To a patch",
+    "similar": "Like a patch",
+    "colours": "Colours",
+}
+SHAPES = {"overlay": "overlay", "contour": "contour"}
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What someone wants to see, a field for each control in its order.
+
+    Layers, heads, rows and columns count from 1; layer 0 is the last, head 0 the mean and -1 the largest of all.
+    """
+
+    kind: str = "cls"
+    layer: int = 0
+    head: int = 0
+    keep: int = 100  # percent of the attention that is marked
+    size: int = 0  # side of the input in pixels; 0: the model's own
+    strength: int = 50  # percent of the map over the photograph
+    start: int = 1  # the layer that rollout and relevance go back to
+    row: int = 1
+    column: int = 1
+    label: str = ""  # the class that relevance explains; "" is the answer
+    palette: str = "magma"
+    shape: str = "overlay"
+    aspect: bool = False  # keep the picture's proportions
+    some: list[int] = field(default_factory=list)  # heads to take the mean or the largest of; none: all
+    order: str = "layer"  # of the small maps
+    beside: str = ""  # what to compare with
+    other: str = "coffee"  # the other picture
+    ratio: int = 70  # percent hidden of the other view
+    seed: int = 0
+
+    def input_size(self, encoder: Encoder, picture: Picture) -> patch_grid.Size:
+        return patch_grid.proportioned(encoder, picture, self.size) if self.aspect else self.size
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What was seen: `values` (rows, columns) is the map asked for, `maps` (layers, heads, rows, columns) what the
+    chosen token attends to everywhere. Shares of the whole attention, CLS's own part included; of all relevance."""
+
+    ask: Ask
+    values: np.ndarray
+    maps: np.ndarray
+    tokens: ViTMSNOutput
+    colours: np.ndarray | None = None
+    explained: np.ndarray | None = None
+    label: str | None = None
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        return self.values.shape[0], self.values.shape[1]
+
+    @property
+    def signed(self) -> bool:
+        """Whether this is no share of anything."""
+        return self.ask.kind in ("similar", "colours")
+
+    @property
+    def scale(self) -> draw.Scale:
+        if not self.signed:
+            return draw.own_scale(self.values)
+        return float(np.nanmin(self.values)), float(np.nanmax(self.values))
+
+    @property
+    def what(self) -> str:
+        """What the colour scale is of."""
+        if self.ask.kind == "to":
+            return f"of a patch's attention, on {self.place}"
+        if self.ask.kind == "similar":
+            return f"cosine similarity to {self.place}"
+        of = {"relevance": "of all relevance", "rollout": "reaches CLS from"}.get(self.ask.kind, "of the attention, on")
+        return f"{of} one patch" if self.ask.kind != "relevance" else f"{of}, on one patch"
+
+    @property
+    def place(self) -> str:
+        return f"the patch at row {self.ask.row}, column {self.ask.column}"
+
+    @property
+    def whom(self) -> str:
+        """'CLS', or 'the patch at row 2, column 3'."""
+        return self.place if self.ask.kind in ("patch", "to") else "CLS"
+
+    @property
+    def together(self) -> str:
+        """'head 2', 'mean of heads', 'largest of heads 1 and 3'."""
+        if self.ask.head > 0:
+            return f"head {self.ask.head}"
+        how = "mean" if self.ask.head == 0 else "largest"
+        return f"{how} of heads{f' {_listed(self.ask.some)}' if self.ask.some else ''}"
+
+    @property
+    def subject(self) -> str:
+        """'layer 6, mean of heads', for sentences and alternative texts."""
+        ask = self.ask
+        if ask.kind in ("rollout", "relevance"):
+            through = f"{ask.kind} from layer {ask.start} to {len(self.maps)}"
+            return f"{through} for {self.label}" if self.label else through
+        if ask.kind in ("similar", "colours"):
+            return f"tokens after layer {ask.layer}"
+        return f"layer {ask.layer}, {self.together}"
+
+    @property
+    def alt(self) -> str:
+        row, column = patch_grid.peak(self.values)
+        if self.ask.kind == "colours":
+            return f"Principal components of the {self.subject} as colours"
+        if self.ask.kind == "similar":
+            return f"Similarity to {self.place} of the {self.subject}"
+        whose = {"relevance": "", "rollout": "Attention "}.get(self.ask.kind, "Attention of ")
+        whose = "Attention paid to the patch in " if self.ask.kind == "to" else whose
+        said = f"{whose}{self.subject}, peak at row {row}, column {column}"
+        return said[0].upper() + said[1:]
+
+
+def see(encoder: Encoder, picture: Picture, ask: Ask, keep_indices: Keep = None) -> Sight:
+    """The map asked for and all heads' maps. InputError names what this model or this grid does not have."""
+    if ask.kind not in KINDS:
+        raise InputError(f"kind is {str(ask.kind)[:32]!r}; choose one of {', '.join(KINDS)}.")
+    layers, many = encoder.config.num_hidden_layers, encoder.config.num_attention_heads
+    layer = whole(ask.layer, "layer", 0, layers) or layers
+    head = whole(ask.head, "head", -1, many)
+    start = whole(ask.start, "start", 1, layers)
+    size = whole(ask.size, "size", 0, 4096)
+    some = [whole(number, "head", 1, many) for number in ask.some or []]
+    ask = replace(ask, layer=layer, head=head, size=size, start=start, some=some)
+    pixels = ask.input_size(encoder, picture)
+    rows, columns = patch_grid.grid(encoder, pixels)
+    row, column = whole(ask.row, "row", 1, rows), whole(ask.column, "column", 1, columns)
+    chosen = [head - 1] if head > 0 else [number - 1 for number in some] or None
+    found: Look = look(
+        encoder,
+        picture,
+        ask.kind,
+        layer=layer - 1,
+        heads=chosen,
+        how="max" if head == -1 else "mean",
+        patch=(row - 1) * columns + column - 1,
+        start_layer=start - 1,
+        label=ask.label or None,
+        size=pixels or None,
+        keep_indices=keep_indices,
+    )
+    values = found.values
+    if ask.kind == "relevance":  # as shares: its own unit says nothing
+        values = values / (float(np.nansum(values)) or 1.0)
+    ask = replace(ask, row=row, column=column)
+    return Sight(ask, values, found.maps, found.tokens, found.colours, found.explained, found.label)
+
+
+def sizes(encoder: Encoder) -> list[tuple[str, int]]:
+    """Input sizes worth offering, as (label, side): the model's own as 0, and multiples of its patch around it."""
+    (height, width), patch = encoder.input_size, max(encoder.patch_size)
+    if encoder.patch_size[0] != encoder.patch_size[1]:
+        return [(f"{height} × {width}", 0)]
+    small = max(height, width) <= 64
+    factors = (1, 2, 3, 4) if small else (0.5, 1, 1.5, 2)
+    sides = [round(max(height, width) * factor / patch) * patch for factor in factors]
+    offered = {0 if (side, side) == (height, width) else side for side in sides}
+    offered = {side for side in offered if (side // patch) ** 2 <= limits.MAX_TOKENS} | {0}
+    own = f"{height}" if height == width else f"{height} × {width}"
+    return [(str(side) if side else own, side) for side in sorted(offered, key=lambda side: side or max(height, width))]
+
+
+# -------------------------------------------------------------------------------------------------------------- saying
+
+
+def sentence(found: Sight, mass: float) -> str:
+    """What the map shows, in one sentence with its numbers."""
+    ask, total = found.ask, found.values.size
+    row, column = patch_grid.peak(found.values)
+    most = float(np.nanmax(found.values))
+    if ask.kind == "colours":
+        assert found.explained is not None
+        share = draw.percent(float(found.explained.sum()))
+        return f"After layer {ask.layer}, three components explain {share} of how the tokens of {total} patches differ."
+    if ask.kind == "similar":
+        return _alike(found)
+    even = f"{times(most * total)} an even share"
+    if ask.kind == "relevance" and not most:
+        return f"Through layers {ask.start} to {len(found.maps)}, no head's attention speaks for {found.label}."
+    if ask.kind in ("rollout", "relevance"):
+        layers = f"layers {ask.start} to {len(found.maps)}"
+        what = "reaches CLS from" if ask.kind == "rollout" else f"speaks for {found.label} at"
+        said = f"Through {layers}, most {what} row {row}, column {column}: {draw.percent(most)}, {even}"
+    elif ask.kind == "to":
+        said = f"In {found.subject}, {found.place} is looked at most by row {row}, column {column}, "
+        said += f"which gives it {draw.percent(most)} of its attention, {even}"
+    else:
+        said = f"In {found.subject}, {found.whom} looks most at row {row}, column {column}: "
+        said += f"{draw.percent(most)} of its attention, {even}"
+    if mass < 1:
+        kept = int(brightest(found.values, mass).sum())
+        held = "the relevance" if ask.kind == "relevance" else "what goes to patches"
+        held = "what comes to it" if ask.kind == "to" else held
+        said += f"; {kept} of {total} patches hold {draw.percent(mass)} of {held}"
+    return f"{said}."
+
+
+def _alike(found: Sight) -> str:
+    others = found.values.copy()
+    others[found.ask.row - 1, found.ask.column - 1] = np.nan  # itself
+    if np.isnan(others).all():
+        return f"After layer {found.ask.layer}, {found.place} is the only one."
+    (row, column), (last_row, last_column) = patch_grid.peak(others), patch_grid.peak(-others)
+    return (
+        f"After layer {found.ask.layer}, {found.place} is most like row {row}, column {column} (similarity "
+        f"{similar(float(np.nanmax(others)))}) and least like row {last_row}, column {last_column} "
+        f"({similar(float(np.nanmin(others)))}); the mean is {similar(float(np.nanmean(others)))}."
+    )
+
+
+def times(ratio: float) -> str:
+    return f"{float(f'{ratio:.2g}'):g} times"
+
+
+def inside(found: Sight) -> np.ndarray:
+    """The patches that a contour runs around: bool, of the map's shape."""
+    if found.signed:
+        return found.values > sum(found.scale) / 2
+    return brightest(found.values, found.ask.keep / 100 if found.ask.keep < 100 else 0.5)
+
+
+def brightest(values: np.ndarray, mass: float) -> np.ndarray:
+    """The smallest set of patches that holds `mass` of the map: bool, of its shape."""
+    known = torch.from_numpy(np.nan_to_num(values, nan=0.0)).flatten()
+    return attention.mass_threshold(known, mass).view(values.shape).numpy()
+
+
+def code(call: Call, found: Sight) -> list[str]:
+    """The lines that give the same map, after the imports and the encoder."""
+    ask = found.ask
+    words = [f"encoder, {patch_grid.file_name(call)!r}, {ask.kind!r}"]
+    if ask.kind not in ("rollout", "relevance"):
+        words.append(f"layer={ask.layer - 1}")
+    if ask.kind in ("cls", "patch", "to"):
+        chosen = [ask.head - 1] if ask.head > 0 else [number - 1 for number in ask.some]
+        words += [f"heads={chosen}"] if chosen else []
+        words += ["how='max'"] if ask.head == -1 else []
+    if ask.kind in OF_A_PATCH:
+        words.append(f"patch={(ask.row - 1) * found.grid[1] + ask.column - 1}")
+    if ask.kind in ("rollout", "relevance") and ask.start > 1:
+        words.append(f"start_layer={ask.start - 1}")
+    if ask.kind == "relevance" and ask.label:
+        words.append(f"label={ask.label!r}")
+    if size := ask.input_size(call.encoder, call.picture):
+        words.append(f"size={size}")
+    shown = "colours" if ask.kind == "colours" else "values"
+    return [f"found = look({', '.join(words)})", f"print(found.{shown}.round(4))"]
+
+
+def _listed(numbers: list[int]) -> str:
+    words = [str(number) for number in numbers]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

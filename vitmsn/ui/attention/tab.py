@@ -1,0 +1,444 @@
+"""Attention: where the model looks, in any layer and head, through all of them, from and to a patch, and what for."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields, replace
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from vitmsn import draw
+from vitmsn.encoder import Encoder
+from vitmsn.errors import InputError
+from vitmsn.look import HEADLESS, OF_A_PATCH, THROUGH
+from vitmsn.ui.app import App
+from vitmsn.ui.attention import compare, downloads, head_grid, head_statistics
+from vitmsn.ui.attention.map_view import KINDS, SHAPES, Ask, Sight, brightest, code, inside, see, sentence, sizes
+from vitmsn.ui.shared import html, patch_grid
+from vitmsn.ui.shared.checks import whole
+from vitmsn.ui.shared.photo import Photo
+from vitmsn.ui.visits import Call
+
+MOST_LAYERS, MOST_HEADS = 64, 64  # what a link may name before the model has had its say
+WHO = (
+    "CLS is the token that sums up the picture. Rollout and relevance follow it back through all layers, relevance for "
+    "one class. Or click a patch."
+)
+LAYER = "A step of the network."
+HEAD = "Each layer looks in several ways."
+KEEP = "Marks the fewest patches that hold it."
+SIZE = "More pixels, more patches."
+ROW = "Of the patch; or click it."
+START = "Rollout and relevance go back to this layer."
+CLASS = "What relevance explains; its answer, if none is chosen."
+SOME = "Mean or largest of these only."
+PALETTE = "All three are told apart by lightness alone."
+ASPECT = "About as many patches, the picture not squashed."
+
+
+# ------------------------------------------------------------------------------------------------------------- answers
+
+
+def answer(call: Call, *controls: Any) -> list[Any]:
+    """Everything on the tab for the controls as they stand (in the order of `Ask`)."""
+    return _answer(call, Ask(*controls), Ask(*controls))
+
+
+def choose(call: Call, *controls: Any) -> list[Any]:
+    """A row or column was typed: that is asking for the patch there."""
+    asked = Ask(*controls)
+    return _answer(call, asked, replace(asked, kind=_of_a_patch(asked)))
+
+
+def enlarge(call: Call, *controls: Any) -> list[Any]:
+    """A small map was chosen: show it large."""
+    asked, many = Ask(*controls), call.encoder.config.num_attention_heads
+    layer = whole(call.chosen("layer"), "layer", 1, call.encoder.config.num_hidden_layers)
+    wanted = replace(asked, layer=layer, head=whole(call.chosen("head"), "head", 1, many))
+    return _answer(call, asked, replace(wanted, kind="cls") if asked.kind in HEADLESS else wanted)
+
+
+def point(call: Call, *controls: Any, whole_picture: bool = False) -> list[Any]:
+    """A patch of the shown picture was clicked: that is asking for it."""
+    asked = Ask(*controls)
+    size = _fitted(call, asked).input_size(call.encoder, call.picture)
+    places = patch_grid.grid(call.encoder, size)
+    row, column = patch_grid.clicked(call, places, size=size, whole_picture=whole_picture)
+    return _answer(call, asked, replace(asked, kind=_of_a_patch(asked), row=row + 1, column=column + 1))
+
+
+def point_in_whole(call: Call, *controls: Any) -> list[Any]:
+    """The same for a click on the visitor's picture itself."""
+    return point(call, *controls, whole_picture=True)
+
+
+def measure(call: Call, *controls: Any) -> list[Any]:
+    """Measure every head's distance and entropy, however long it takes; then answer again."""
+    asked = Ask(*controls)
+    size = _fitted(call, asked).input_size(call.encoder, call.picture)
+    tokens = call.encoder.tokens(call.picture, size=size or None)
+    head_statistics.measure(call, call.encoder, call.picture, tokens, at_any_cost=True)
+    return _answer(call, asked, asked)
+
+
+def receive(call: Call, path: str | None, *controls: Any) -> list[Any]:
+    """Another picture came, to compare with."""
+    asked = Ask(*controls)
+    compare.keep(call, patch_grid.sent(path))
+    return _answer(call, asked, replace(asked, beside="picture", other=compare.OWN))
+
+
+def files(call: Call, *controls: Any) -> str:
+    """What is shown, to take away."""
+    ask = _fitted(call, Ask(*controls))
+    found = see(call.encoder, call.picture, ask)
+    large = patch_grid.seen(call.encoder, call.picture, ask.input_size(call.encoder, call.picture), side=4096, least=0)
+    return downloads.links(call, found, drawn(found, large), code(call, found))
+
+
+def _of_a_patch(ask: Ask) -> str:
+    return ask.kind if ask.kind in OF_A_PATCH else "patch"
+
+
+def _answer(call: Call, asked: Ask, wanted: Ask) -> list[Any]:
+    """The answer to `wanted`, where the page still has the controls at `asked`."""
+    encoder, picture = call.encoder, call.picture
+    ask = _fitted(call, wanted)
+    found = see(encoder, picture, ask)
+    mass = whole(ask.keep, "keep", 5, 100) / 100
+    if ask.order not in head_grid.ORDERS:
+        raise InputError(f"The order is {str(ask.order)[:32]!r}; choose one of {', '.join(head_grid.ORDERS)}.")
+    shown = drawn(found, patch_grid.seen(encoder, picture, ask.input_size(encoder, picture)))
+    measured = head_statistics.measure(call, encoder, picture, found.tokens)
+    if measured is None and ask.order == "distance":
+        call.message = "How far heads look is not measured yet at this size: press 'Measure every head' first."
+    chosen = (ask.layer, max(ask.head, 0)) if ask.kind not in HEADLESS else (0, 0)
+    far = None if measured is None else measured.distance
+    outputs = [
+        gr.update(value=shown, alt_text=found.alt),
+        legend(found) + doubt(encoder, found),
+        html.sentence(sentence(found, mass)),
+        head_grid.heads(found.maps, chosen, ask.layer, found.whom, ask.order, far, ask.palette),
+        head_statistics.plot(measured, chosen),
+        gr.update(visible=measured is None),
+        compare.compare(call, ask, found),
+        "",  # files of what was shown before
+        html.in_python("from vitmsn import Encoder", "from vitmsn.look import look", call.python, *code(call, found)),
+    ]
+    return [*outputs, *_controls(call, asked, ask)]
+
+
+def drawn(found: Sight, photo: Image.Image, scale: draw.Scale | None = None) -> Image.Image:
+    """The map over the photograph, as the controls want it."""
+    ask = found.ask
+    mass, strength = whole(ask.keep, "keep", 5, 100) / 100, whole(ask.strength, "strength", 0, 100) / 100
+    if ask.shape not in SHAPES:
+        raise InputError(f"shape is {str(ask.shape)[:32]!r}; choose one of {', '.join(SHAPES)}.")
+    if found.colours is not None:
+        shown = draw.tinted(photo, found.colours, strength)
+    else:
+        kept = brightest(found.values, mass) if mass < 1 and not found.signed else None
+        if ask.shape == "contour":
+            shown = draw.contour(photo, inside(found))
+        else:
+            shown = draw.overlay(photo, found.values, strength, scale or found.scale, kept, ask.palette)
+    if ask.kind in OF_A_PATCH:
+        shown = draw.highlight(shown, ask.row - 1, ask.column - 1, found.grid)
+    return shown
+
+
+def legend(found: Sight) -> str:
+    """What the colours mean."""
+    if found.colours is None:
+        if found.ask.shape == "contour":
+            share = found.ask.keep if found.ask.keep < 100 else 50
+            held = f"the fewest patches that hold {share} % of it"
+            held = f"patches with a similarity above {sum(found.scale) / 2:.2g}" if found.signed else held
+            return html.hint(f"Inside the line: {held}.")
+        return patch_grid.legend(found.scale, found.what, found.ask.palette, shares=not found.signed)
+    assert found.explained is not None
+    names = ("red", "green", "blue")
+    singles = [
+        Image.fromarray(draw.colour(found.colours[..., n], (0, 1), found.ask.palette)).resize(
+            (96, max(1, round(96 * found.grid[0] / found.grid[1]))), Image.Resampling.NEAREST
+        )
+        for n in range(3)
+    ]
+    figures = "".join(
+        f"<figure>{html.img(one, f'Component {n + 1} alone')}<figcaption>{n + 1} ({name}): "
+        f"{draw.percent(float(share))}</figcaption></figure>"
+        for n, (one, name, share) in enumerate(zip(singles, names, found.explained, strict=True))
+    )
+    said = (
+        "Patches of one colour have similar tokens; each component alone, and how much of the differences it explains:"
+    )
+    return f'{html.hint(said)}<div class="msn-components">{figures}</div>'
+
+
+def doubt(encoder: Encoder, found: Sight) -> str:
+    """Relevance explains the answer even where the model is not sure of it: that is said."""
+    if found.ask.kind != "relevance" or found.ask.label or not encoder.has_classifier:
+        return ""
+    [result] = encoder.classify_embeddings(found.tokens.last_hidden_state[:, 0].numpy(), top_k=1)
+    sure = "" if result.sure else ", of which it is not sure"
+    share = draw.percent(result.probabilities[0])
+    return html.hint(f"{result.labels[0]} is its first answer ({share}){sure}; choose another class in More.")
+
+
+def _fitted(call: Call, ask: Ask) -> Ask:
+    """What was asked for as far as this model and grid have it. A layer that was the last one stays the last one."""
+    encoder = call.encoder
+    layers, many = encoder.config.num_hidden_layers, encoder.config.num_attention_heads
+    layer, head = whole(ask.layer, "layer", 0, MOST_LAYERS), whole(ask.head, "head", -1, MOST_HEADS)
+    before = call.visit.shown.get("attention layers")
+    last = layer == 0 or layer > layers or (isinstance(before, int) and before < layers and layer == before)
+    some = [whole(number, "head", 1, MOST_HEADS) for number in ask.some or []]
+    ask = replace(
+        ask,
+        layer=layers if last else layer,
+        head=head if head <= many else 0,
+        size=ask.size if ask.size in dict(sizes(encoder)).values() else 0,
+        start=min(whole(ask.start, "start", 1, MOST_LAYERS), layers),
+        some=sorted({number for number in some if number <= many}),
+        label=ask.label if ask.label in encoder.labels else "",
+    )
+    rows, columns = patch_grid.grid(encoder, ask.input_size(encoder, call.picture))
+    return replace(
+        ask,
+        row=min(whole(ask.row or 1, "Row", 1, 9999), rows),
+        column=min(whole(ask.column or 1, "Column", 1, 9999), columns),
+    )
+
+
+def _controls(call: Call, asked: Ask, ask: Ask) -> list[Any]:
+    """Updates of the controls: their ranges where those changed, their values where the page has others."""
+    encoder = call.encoder
+    layers, many = encoder.config.num_hidden_layers, encoder.config.num_attention_heads
+    rows, columns = patch_grid.grid(encoder, ask.input_size(encoder, call.picture))
+    through, headless, shares = ask.kind in THROUGH, ask.kind in HEADLESS, ask.kind not in ("similar", "colours")
+    ranges: dict[str, dict[str, Any]] = {
+        "layer": {"maximum": max(layers, 2), "interactive": not through},
+        "head": {"choices": head_choices(many), "interactive": not headless},
+        "keep": {"interactive": shares},
+        "size": {"choices": sizes(encoder)},
+        "start": {"maximum": max(layers, 2), "interactive": through},
+        "row": {"label": f"Row (1 to {rows})"},
+        "column": {"label": f"Column (1 to {columns})"},
+        "some": {"choices": some_choices(many), "interactive": not headless},
+        "label": {"choices": class_choices(encoder), "interactive": ask.kind == "relevance"},
+        **compare.ranges(ask),
+    }
+    known = dict(call.visit.shown.get("attention ranges") or ())  # type: ignore[call-overload]  # ours, below
+    call.visit.shown |= {
+        "attention ranges": tuple((name, repr(changed)) for name, changed in ranges.items()),
+        "attention layers": layers,
+    }
+    updates = []
+    for field, old, new in zip(fields(Ask), vars(asked).values(), vars(ask).values(), strict=True):
+        changed = ranges.get(field.name, {})
+        fresh = changed if known.get(field.name) != repr(changed) else {}
+        same = old == new or (field.name == "some" and not old and not new)
+        updates.append(gr.update(value=new, **fresh) if fresh or not same else gr.skip())
+    return updates
+
+
+def head_choices(many: int) -> list[tuple[str, int]]:
+    return [("mean of heads", 0), ("largest of heads", -1), *((f"head {head}", head) for head in range(1, many + 1))]
+
+
+def some_choices(many: int) -> list[tuple[str, int]]:
+    return [(f"head {head}", head) for head in range(1, many + 1)]
+
+
+def class_choices(encoder: Encoder) -> list[tuple[str, str]]:
+    return [("its answer", ""), *((label, label) for label in sorted(encoder.labels, key=str.casefold))]
+
+
+# ------------------------------------------------------------------------------------------------------------ endpoint
+
+
+def attend(
+    call: Call,
+    image: str,
+    layer: int = 0,
+    head: int = 0,
+    kind: str = "cls",
+    row: int = 1,
+    column: int = 1,
+    size: int = 0,
+    heads: str = "",
+    start: int = 1,
+    label: str = "",
+    keep: int = 100,
+    shape: str = "overlay",
+    proportions: bool = False,
+    palette: str = "magma",
+) -> tuple[Image.Image, dict[str, Any]]:
+    """Show where the model looks on a picture: a map drawn over it, with its colour scale, and the map as numbers (one
+    list for each row of patches, row 1 on top).
+
+    kind "cls" is what the summary token attends to, "patch" what the patch at `row` and `column` attends to, "to" what
+    attends to it, "rollout" what reaches the summary token through all layers from `start` on, "relevance" what counts
+    for a class (`label`; its own answer if empty), weighted by the gradient, "similar" the cosine similarity of the
+    patch's token to all others, "colours" the main directions in which tokens differ, as red, green and blue. Layers,
+    heads, rows and columns count from 1; layer 0 is the last, head 0 the mean and head -1 the largest of all heads, or
+    of those in `heads` ("1,3"). size is the side of the input in pixels, a multiple of the model's patch; 0 is its own
+    size, larger gives a finer map; `proportions` keeps the picture's. keep is the percentage of the attention to mark,
+    as an overlay or a "contour". palette is magma, cividis or grey.
+    """
+    picture = patch_grid.sent(image)
+    words = str(heads or "").replace(" ", "")
+    if words and not re.fullmatch(r"[0-9]{1,4}(,[0-9]{1,4})*", words):
+        raise InputError(f"heads is {str(heads)[:32]!r}; write their numbers, like 1,3.")
+    some = [int(word) for word in words.split(",") if word]
+    ask = Ask(
+        kind, layer, head, keep, size, 50, start, row, column, label or "", palette, shape, bool(proportions), some
+    )
+    found = see(call.encoder, picture, ask)
+    shown = drawn(found, patch_grid.seen(call.encoder, picture, found.ask.input_size(call.encoder, picture), least=0))
+    if found.colours is None and shape == "overlay":
+        shown = draw.with_legend(shown, found.scale, found.what, palette)
+    headless = found.ask.kind in HEADLESS
+    values = found.values if found.colours is None else found.colours
+    return shown, {
+        "layer": None if found.ask.kind in THROUGH else found.ask.layer,
+        "head": None if headless else found.ask.head,
+        "grid": list(found.grid),
+        "map": values.astype(float).round(6).tolist(),
+        "label": found.label,
+        "half": None if found.signed else int(brightest(found.values, 0.5).sum()),
+    }
+
+
+# ----------------------------------------------------------------------------------------------------------------- tab
+
+
+def build(app: App) -> None:
+    encoder = app.models.loaded(app.models.default) or Encoder.random()
+    layers, many = encoder.config.num_hidden_layers, encoder.config.num_attention_heads
+    with gr.Row(elem_classes=["msn-columns", "msn-bench"]):
+        with gr.Column(elem_classes="msn-left"):
+            picture = app.picture("attention")
+            with gr.Column(elem_classes="msn-controls"):
+                kind = gr.Radio(
+                    [(label, name) for name, label in KINDS.items()], value="cls", label="Who looks", info=WHO
+                )
+                with gr.Row():
+                    layer = gr.Slider(1, max(layers, 2), layers, step=1, label="Layer", info=LAYER, scale=2)
+                    head = gr.Dropdown(head_choices(many), value=0, label="Head", info=HEAD, filterable=False, scale=3)
+                with gr.Row():
+                    keep = gr.Slider(5, 100, 100, step=5, label="Keep % of attention", info=KEEP, scale=2)
+                    size = gr.Radio(sizes(encoder), value=0, label="Detail, px", info=SIZE, scale=3)
+                with gr.Accordion("More", open=False):
+                    with gr.Row():
+                        row = gr.Number(1, label="Row", precision=0, info=ROW)
+                        column = gr.Number(1, label="Column", precision=0, info="Counted from the left.")
+                    label = gr.Dropdown(
+                        class_choices(encoder), value="", label="Class to explain", info=CLASS, interactive=False
+                    )
+                    start = gr.Slider(
+                        1, max(layers, 2), 1, step=1, label="Back to layer", info=START, interactive=False
+                    )
+                    some = gr.Dropdown(
+                        some_choices(many), value=[], multiselect=True, label="Only these heads", info=SOME
+                    )
+                    shape = gr.Radio(
+                        [(words, name) for name, words in SHAPES.items()], value="overlay", label="Drawn as"
+                    )
+                    strength = gr.Slider(0, 100, 50, step=5, label="Overlay strength, %")
+                    palette = gr.Radio(list(draw.PALETTES), value="magma", label="Colours", info=PALETTE)
+                    aspect = gr.Checkbox(False, label="Keep the picture's proportions", info=ASPECT)
+        with gr.Column(elem_classes="msn-right"):
+            shown = app.shown("Where the model looks", height=348, elem_id="attention-map", elem_classes="msn-map")
+            scale = gr.HTML()
+            said = gr.HTML()
+            with gr.Column(elem_classes="msn-late"):
+                gr.HTML('<h3 class="msn-part">All layers and heads</h3>')
+                order = gr.Radio(
+                    [(words, name) for name, words in head_grid.ORDERS.items()],
+                    value="layer",
+                    label="In order of",
+                    info=head_grid.ORDER,
+                    elem_classes="msn-pills",
+                )
+                maps = gr.HTML(js_on_load=head_grid.MAPS)
+    with gr.Accordion("Every head across depth", open=False):
+        plotted = gr.HTML()
+        ask = gr.Button("Measure every head", visible=False, elem_classes="msn-quiet-button")
+    with gr.Accordion("Compare", open=False):
+        parts_of = compare.controls()
+        both = gr.HTML(elem_id="attention-compare")
+    with gr.Accordion("Take it away", open=False):
+        gr.HTML(html.hint(downloads.WHAT))
+        taken = gr.Button("Make the files", elem_classes="msn-quiet-button")
+        links = gr.HTML(elem_id="attention-files")
+    code_ = gr.HTML()
+    controls = [kind, layer, head, keep, size, strength, start, row, column, label, palette, shape, aspect, some, order]
+    controls += parts_of.values
+    outputs = [shown, scale, said, maps, plotted, ask, both, links, code_, *controls]
+    app.answer(
+        "attention", answer, controls, outputs, again=[kind.input, layer.input, head.input, keep.input, size.input]
+    )
+    notice = app.panels["attention"].notice
+    again = [each.input for each in (strength, start, label, palette, shape, aspect, some, order, *parts_of.values)]
+    app.on(again, answer, controls, outputs, notice=notice)
+    app.on([row.input, column.input], choose, controls, outputs, notice=notice)
+    app.on(maps.click, enlarge, controls, outputs, notice=notice)
+    app.on(shown.select, point, controls, outputs, notice=notice)
+    app.on(picture.select, point_in_whole, controls, outputs, notice=notice)
+    app.on(ask.click, measure, controls, outputs, notice=notice, long=True, show_progress="full")
+    app.on(parts_of.upload.upload, receive, [parts_of.upload, *controls], outputs, notice=notice)
+    app.on(taken.click, files, controls, [links], notice=notice)
+    _links(app, dict(zip([field.name for field in fields(Ask)], controls, strict=True)), encoder)
+    numbers = [gr.Number(value, visible=False, precision=0) for value in (0, 0, 1, 1, 0, 1, 100)]
+    words = [gr.Textbox(value, visible=False) for value in ("cls", "", "", "overlay", "magma")]
+    asked = [Photo(visible=False), *numbers[:2], words[0], *numbers[2:5], words[1], numbers[5], words[2], numbers[6]]
+    asked += [words[3], gr.Checkbox(False, visible=False), words[4]]
+    app.endpoint("attention", attend, asked, [gr.Image(visible=False), gr.JSON(visible=False)])
+
+
+def _links(app: App, controls: dict[str, Any], encoder: Encoder) -> None:
+    """Every control in the address; what a link says is checked again when the model has had its say."""
+    app.link("kind", controls["kind"], lambda text: _one_of(text, KINDS))
+    app.link("layer", controls["layer"], lambda text: _linked(text, 1, MOST_LAYERS, maximum=MOST_LAYERS))
+    app.link("head", controls["head"], lambda text: _linked(text, -1, MOST_HEADS, choices=head_choices(MOST_HEADS)))
+    app.link("keep", controls["keep"], lambda text: _linked(text, 5, 100))
+    app.link("size", controls["size"], lambda text: _linked(text, 0, 4096))
+    app.link("strength", controls["strength"], lambda text: _linked(text, 0, 100))
+    app.link("start", controls["start"], lambda text: _linked(text, 1, MOST_LAYERS, maximum=MOST_LAYERS))
+    app.link("row", controls["row"], lambda text: _linked(text, 1, 9999))
+    app.link("column", controls["column"], lambda text: _linked(text, 1, 9999))
+    app.link("class", controls["label"], lambda text: _one_of(text, ["", *encoder.labels]))
+    app.link("palette", controls["palette"], lambda text: _one_of(text, draw.PALETTES))
+    app.link("drawn", controls["shape"], lambda text: _one_of(text, SHAPES))
+    app.link("proportions", controls["aspect"], lambda text: _one_of(text, ("true", "false")) == "true")
+    app.link("heads", controls["some"], _some)
+    app.link("order", controls["order"], lambda text: _one_of(text, head_grid.ORDERS))
+    app.link("beside", controls["beside"], lambda text: _one_of(text, compare.BESIDE))
+    app.link("other", controls["other"], lambda text: _one_of(text, compare.names()))
+    app.link("other_hidden", controls["ratio"], lambda text: _linked(text, 0, compare.MOST_RATIO))
+    app.link("other_seed", controls["seed"], lambda text: _linked(text, 0, compare.MOST_SEED))
+
+
+def _one_of(text: str, known: Any) -> str:
+    if text not in known:
+        raise ValueError(text)
+    return text
+
+
+def _some(text: str) -> Any:
+    """Heads of a link, "1,3"; an empty list is none."""
+    numbers = [int(word) for word in text.split(",") if word]
+    if len(numbers) > MOST_HEADS or not all(1 <= number <= MOST_HEADS for number in numbers):
+        raise ValueError(text)
+    return gr.update(value=numbers, choices=some_choices(MOST_HEADS))
+
+
+def _linked(text: str, low: int, most: int, **ranges: Any) -> Any:
+    """A number of a link, with the control's range widened until the model has had its say."""
+    value = int(text)
+    if not low <= value <= most:
+        raise ValueError(text)
+    return gr.update(value=value, **ranges)

@@ -1,0 +1,1 @@
+"""Classify: what is on a picture."""

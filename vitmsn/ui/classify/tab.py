@@ -1,0 +1,261 @@
+"""Classify: what is on the picture, on several pictures, and what the model can recognise at all."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from vitmsn import export, limits
+from vitmsn.encoder import Classification, Encoder
+from vitmsn.errors import ImageError, InputError, MissingHeadError
+from vitmsn.image import Picture
+from vitmsn.ui.app import App
+from vitmsn.ui.shared import html
+from vitmsn.ui.shared.checks import whole
+from vitmsn.ui.shared.photo import Photo, read_picture
+from vitmsn.ui.visits import Call
+
+SHOWN = 5  # answers on the page, and in each row of the table
+STEP = 16  # pictures classified between two looks at the clock and the Stop button
+PEOPLE = {"person", "people", "human", "man", "woman", "boy", "girl"}
+NO_HEAD = "No names to show: {name} has no classifier."
+STILL = (
+    "It still turns pictures into embeddings, and those are enough to teach it classes of your own from a few examples."
+)
+
+# One listener on the component, which outlives its contents: what is typed hides the classes that do not contain it.
+SEARCH = """element.addEventListener("input", (event) => {
+  const wanted = event.target.value.trim().toLowerCase();
+  let found = 0;
+  for (const item of element.querySelectorAll("li")) {
+    item.hidden = !item.dataset.words.includes(wanted);
+    found += item.hidden ? 0 : 1;
+  }
+  const said = element.querySelector("[role=status]");
+  said.textContent = found ? `${found} of ${said.dataset.total} classes` : "Nothing like that; teach it in Few-shot.";
+});"""
+
+
+# ------------------------------------------------------------------------------------------------------ one picture
+
+
+def answer(call: Call) -> tuple[str, str, str, str, Any]:
+    """Sentence, bars, what the model is, 'In Python', and the classes (only when the model changed) for one picture."""
+    encoder, picture = call.tuned, call.picture
+    code = html.in_python("from vitmsn import Encoder", call.tuned_python, _call(picture, call.visit.example))
+    known = _once(call)
+    if not encoder.has_classifier:
+        return html.sentence(NO_HEAD.format(name=call.name)), "", html.hint(STILL), "", known
+    [result] = encoder.classify([picture], top_k=SHOWN)
+    rows = list(zip(result.labels, result.probabilities, strict=True))
+    return html.sentence(result.sentence()), html.bars(rows, quiet=not result.sure), modesty(call), code, known
+
+
+def _call(picture: Picture, example: str) -> str:
+    name = picture.name if not example else f"{example}.png"
+    return f"print(encoder.classify([{name!r}], top_k={SHOWN})[0].sentence())"
+
+
+def modesty(call: Call) -> str:
+    """What this model is and cannot do, in a line; that it is not the one of the other tabs, where that is so."""
+    encoder = call.tuned
+    trained = encoder.card.get("trained_on", "")
+    height, width = encoder.input_size
+    small = f"a small model trained on {height}-pixel pictures" if height <= 64 else f"reads {height} × {width} pixels"
+    said = f"{small}{f', {trained}' if trained else ''}; {len(encoder.labels)} classes."
+    if encoder is call.encoder:
+        return html.hint(f"{call.name}: {said}")
+    return html.hint(
+        f"{call.tuned_name}: {said} It was fine-tuned on those; Attention, Masking and Learn look into {call.name}."
+    )
+
+
+def _once(call: Call) -> Any:
+    """The list of classes, sent again only when the model is another: a search that is being typed stays."""
+    if call.visit.shown.get("classes") == call.visit.model:
+        return gr.skip()
+    call.visit.shown["classes"] = call.visit.model
+    return classes(call.tuned, call.name)
+
+
+def classes(encoder: Encoder, name: str) -> str:
+    """The searchable list of what the model can recognise, with the kind beside each class."""
+    if not encoder.has_classifier:
+        return html.hint(f"{name} has no classifier, so it recognises nothing by name.")
+    kinds: dict[str, list[str]] = {}
+    for kind, labels in encoder.card.get("kinds", {}).items():
+        for label in labels:
+            kinds.setdefault(label, []).append(kind)
+    items = "".join(
+        _class(label, ", ".join(kinds.get(label, []))) for label in sorted(encoder.labels, key=str.casefold)
+    )
+    nobody = not any(PEOPLE & set(label.lower().split()) for label in encoder.labels)
+    note = "There is no class for a person: a face gets whatever looks closest, or 'not sure'." if nobody else ""
+    total = len(encoder.labels)
+    return (
+        '<div class="msn-classes"><input type="search" aria-label="Search the classes" '
+        f'placeholder="Search {total} classes"><p role="status" data-total="{total}">{total} classes</p>'
+        f"{html.hint(note)}<ul>{items}</ul></div>"
+    )
+
+
+def _class(label: str, kind: str) -> str:
+    words = html.text(f"{label} {kind}".lower())
+    return f'<li data-words="{words}">{html.text(label)}<small>{html.text(kind)}</small></li>'
+
+
+# -------------------------------------------------------------------------------------------------- several pictures
+
+
+def many(call: Call, paths: list[str] | None) -> str:
+    """A table of every picture's answer with a CSV behind a link; a file that cannot be read is refused by name."""
+    if not paths:
+        return ""
+    if len(paths) > limits.MAX_QUERIES:
+        raise InputError(f"These are {len(paths)} files and {limits.MAX_QUERIES} go at once; send fewer.")
+    encoder = call.tuned
+    if not encoder.has_classifier:
+        raise MissingHeadError(f"{NO_HEAD.format(name=call.name)} {STILL}")
+    rows: list[tuple[str, Picture | None, Classification | None, str]] = []
+    for start in range(0, len(paths), STEP):
+        call.progress(start, len(paths))
+        some = [_try(path) for path in paths[start : start + STEP]]
+        results = iter(encoder.classify([p for _, p, _ in some if p is not None], top_k=SHOWN))
+        rows += [(name, picture, next(results) if picture else None, reason) for name, picture, reason in some]
+    call.progress(len(paths), len(paths))
+    return _table(rows) + _download(rows)
+
+
+def _try(path: str) -> tuple[str, Picture | None, str]:
+    try:
+        picture = read_picture(path)
+        return picture.name, picture, ""
+    except ImageError as error:
+        return Path(path).name, None, str(error)
+
+
+def _table(rows: list[tuple[str, Picture | None, Classification | None, str]]) -> str:
+    body = "".join(_row(*row) for row in rows)
+    head = '<th scope="col" aria-label="Picture"></th>'
+    head += "".join(f'<th scope="col">{name}</th>' for name in ("File", "Answer", "Confidence"))
+    return f'<table class="msn-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _row(name: str, picture: Picture | None, result: Classification | None, reason: str) -> str:
+    if picture is None or result is None:
+        cells = f'<td></td><td>{html.text(name, 40)}</td><td colspan="2">{html.text(reason)}</td>'
+        return f'<tr class="msn-refused">{cells}</tr>'
+    said = result.labels[0] if result.sure else f"not sure: {result.kind or result.labels[0]}?"
+    return (
+        f"<tr><td>{html.img(picture.thumbnail(64), name)}</td><td>{html.text(name, 40)}</td>"
+        f"<td>{html.text(said)}</td><td>{html.percent(result.probabilities[0])}</td></tr>"
+    )
+
+
+def _download(rows: list[tuple[str, Picture | None, Classification | None, str]]) -> str:
+    """A link that carries the CSV itself: nothing is written on the server."""
+    head = ["file", "answer", "sure"]
+    for place in range(1, SHOWN + 1):
+        head += [f"class {place}", f"confidence {place}"]
+    lines: list[list[object]] = []
+    for name, _, result, reason in rows:
+        if result is None:
+            lines.append([name, reason, ""])
+            continue
+        line: list[object] = [name, result.labels[0] if result.sure else "not sure", "yes" if result.sure else "no"]
+        for label, value in zip(result.labels, result.probabilities, strict=True):
+            line += [label, round(value, 6)]
+        lines.append(line)
+    data = base64.b64encode(export.csv_text(head, lines).encode("utf-8-sig")).decode("ascii")
+    return f'<a class="msn-button" download="classified.csv" href="data:text/csv;base64,{data}">Download as CSV</a>'
+
+
+# --------------------------------------------------------------------------------------------------------- endpoints
+
+
+def classify(call: Call, image: str, top_k: int = 5) -> dict[str, float]:
+    """Say what is on a picture: the most probable of the classes the model knows, best first, with calibrated
+    confidences between 0 and 1; `top_k` of them, or all there are. It has no class for people; a low first confidence
+    means that it is not sure.
+    """
+    encoder = call.tuned
+    if not encoder.has_classifier:
+        raise MissingHeadError(f"{call.name} has no classifier; send examples of your own classes to /few_shot.")
+    top_k = min(whole(top_k, "top_k", 1, 1000), len(encoder.labels))
+    [result] = encoder.classify([_required(image)], top_k=top_k)
+    return dict(zip(result.labels, result.probabilities, strict=True))
+
+
+def embed(call: Call, images: list[str]) -> dict[str, Any]:
+    """Turn pictures into embeddings: one vector of `dim` numbers per file, in the order sent. Similar pictures have a
+    high cosine similarity. A file that is no picture is named under `refused` and leaves no gap.
+    """
+    if not images:
+        raise InputError("No files came; send at least one picture.")
+    if len(images) > limits.MAX_QUERIES:
+        raise InputError(f"These are {len(images)} files and {limits.MAX_QUERIES} go at once; send fewer.")
+    encoder = call.encoder
+    tried = [_try(path) for path in images]
+    pictures = [picture for _, picture, _ in tried if picture is not None]
+    if not pictures:
+        raise ImageError(tried[0][2])
+    vectors = encoder.embed(pictures, progress=call.progress)
+    return {
+        "model": call.name,
+        "dim": int(vectors.shape[1]),
+        "embeddings": vectors.tolist(),
+        "files": [picture.name for picture in pictures],
+        "refused": [{"file": name, "reason": reason} for name, picture, reason in tried if picture is None],
+    }
+
+
+def _required(path: str | None) -> Picture:
+    if path is None:
+        raise InputError("No picture came; send one as `image`.")
+    return read_picture(path)
+
+
+# --------------------------------------------------------------------------------------------------------------- tab
+
+
+def build(app: App) -> None:
+    with gr.Row(elem_classes="msn-columns"):
+        with gr.Column(elem_classes="msn-left"):
+            app.picture("classify")
+        with gr.Column(elem_classes="msn-right"):
+            said = gr.HTML()
+            bars = gr.HTML()
+            teach = gr.Button("Teach it your own classes →", elem_classes="msn-quiet-button")
+            about = gr.HTML()
+            code = gr.HTML()
+    with gr.Accordion("Several pictures at once", open=False):
+        files = gr.File(
+            file_count="multiple",
+            file_types=["image"],
+            type="filepath",
+            label="Pictures",
+            height=160,
+            elem_classes="msn-files",
+        )
+        line = app.notice()
+        stop = gr.Button("Stop", elem_classes=["msn-quiet-button", "msn-stop"])
+        table = gr.HTML()
+    with gr.Accordion("What it can recognise", open=False):
+        known = gr.HTML(js_on_load=SEARCH)
+    app.answer("classify", answer, [], [said, bars, about, code, known])
+    app.on(
+        [files.upload, files.delete, files.clear], many, [files], [table], notice=line, long=True, show_progress="full"
+    )
+    app.go(teach, "fewshot")
+    app.stop(stop)
+    app.endpoint(
+        "classify",
+        classify,
+        [Photo(visible=False), gr.Number(5, visible=False, precision=0)],
+        [gr.Label(visible=False)],
+    )
+    pictures = gr.File(visible=False, file_count="multiple", type="filepath")
+    app.endpoint("embed", embed, [pictures], [gr.JSON(visible=False)], long=True)

@@ -1,0 +1,1 @@
+"""Explore: a map of the examples."""

@@ -1,0 +1,1 @@
+"""Few-shot: one's own classes from a few examples."""

@@ -1,0 +1,74 @@
+"""The camera, live: a frame is sent, named and answered, then the next one; as many a second as the machine manages."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from vitmsn import draw, image
+from vitmsn.errors import FewShotError, InputError
+from vitmsn.gallery import raw_pixels
+from vitmsn.ui.app import App
+from vitmsn.ui.shared import html
+from vitmsn.ui.shared.workspace import opened
+from vitmsn.ui.visits import Call
+
+SCRIPT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
+MOST = 200_000  # letters of one frame
+START = "data:image/jpeg;base64,"
+PANEL = (
+    '<section class="msn-live"><button type="button" class="msn-button" data-live aria-pressed="false">Live camera'
+    '</button><video autoplay playsinline muted hidden aria-label="What the camera sees"></video>'
+    '<p role="status"></p></section>'
+)
+
+
+def frame(call: Call, method: str, k: int, caution: float, temperature: float = 0.07) -> str:
+    """What is said of the frame that came. `data-n` repeats its number, so that the page knows which one it was."""
+    number, data = call.chosen("n"), call.chosen("frame")
+    if not isinstance(number, int) or not isinstance(data, str) or not data.startswith(START) or len(data) > MOST:
+        raise InputError("The camera sent something else than a small picture; load the page again.")
+    try:
+        picture = image.decode(base64.b64decode(data[len(START) :], validate=True), name="camera.jpg")
+    except binascii.Error:
+        raise InputError("The camera sent something else than a small picture; load the page again.") from None
+    with opened(call) as (studio, encoder):
+        try:
+            lesson = studio.lesson(encoder, method, k, caution, temperature)
+        except FewShotError:
+            return f'<p data-n="{number}" class="msn-hint">Give two classes some pictures, and it has learned them.</p>'
+        classes = studio.gallery.classes
+        [said] = lesson.answer(encoder.embed(picture), raw_pixels([picture]))
+        numbers = {label: i for i, label in enumerate(classes)}
+        words = "none of these" if said.label is None else said.label
+        mark = "" if said.label is None else html.badge(numbers[said.label])
+        best = said.probabilities.argsort()[::-1][:3]
+        shares = [(lesson.classes[i], float(said.probabilities[i])) for i in best]
+        tone = draw.class_style(numbers[said.closest])[0]
+        return (
+            f'<div data-n="{number}" style="--tone:{tone}"><p class="msn-sentence">{mark} {html.text(words)}</p>'
+            f"{html.bars(shares, quiet=said.label is None)}</div>"
+        )
+
+
+def build(app: App, settings: list[Any], checked: Any) -> None:
+    """The button, the picture and the answer, in the place where this is called."""
+    live = gr.HTML(PANEL, js_on_load=SCRIPT, elem_id="fewshot-live")
+    failed = app.notice()
+    said = gr.HTML(elem_id="fewshot-live-said")
+
+    def answer(call: Call, *values: Any) -> str:
+        return frame(call, *checked(*values))
+
+    app.on(
+        getattr(live, "frame"),  # noqa: B009 (an event of our own)
+        answer,
+        settings,
+        [said],
+        notice=failed,
+        show_progress="hidden",
+    )

@@ -1,0 +1,95 @@
+"""Take it away: the set as one file that opens again, a checkpoint that transformers runs, embeddings as a table.
+
+Files are made when asked for, in Gradio's upload folder, and go with the uploads, minutes later.
+"""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+
+from vitmsn import bundle, export
+from vitmsn.errors import FewShotError
+from vitmsn.ui.app import App
+from vitmsn.ui.models import TWIN
+from vitmsn.ui.shared import html
+from vitmsn.ui.shared.workspace import learn, opened
+from vitmsn.ui.visits import Call
+
+PYTHON = (
+    "from vitmsn import Encoder, bundle, fewshot, gallery, image",
+    f"encoder = Encoder.from_pretrained({TWIN!r})  # or the model that is chosen above",
+    'examples = bundle.load("few-shot.zip", encoder)',
+    "lesson = fewshot.learn(examples.X, examples.y, feature_mean=encoder.feature_mean, pixels=examples.pixels)",
+    'query = image.decode("query.jpg")',
+    "print(lesson.answer(encoder.embed([query]), gallery.raw_pixels([query])))",
+    "",
+    "# the same on the command line",
+    "# python -m vitmsn fewshot predict few-shot.zip query.jpg --json",
+    "",
+    "# the checkpoint, unpacked",
+    "from transformers import pipeline",
+    'print(pipeline("image-classification", model="checkpoint")("query.jpg"))',
+)
+KINDS = ("bundle", "checkpoint", "embeddings")
+ABOUT = (
+    "**Set**: examples, embeddings and settings in one zip, which opens again here, in Python and on the command line. "
+    "**Checkpoint**: the model with what it learned as its last layer, for transformers. "
+    f"{export.CHANGES} **Table**: one row of numbers for each example."
+)
+
+
+def make(call: Call, kind: str, method: str, k: int, caution: float, temperature: float = 0.07) -> tuple[Path, str]:
+    """(the file, what there is to say of it). The folder's name is a secret, since files are served by their path."""
+    with opened(call) as (studio, encoder):
+        if not len(studio.gallery):
+            raise FewShotError("There is nothing to take away yet: give two classes some pictures.")
+        folder = Path(get_upload_folder()) / secrets.token_hex(16)
+        folder.mkdir(parents=True)
+        if kind == "bundle":
+            studio.gallery.settings = {"method": method, "k": k, "temperature": temperature, "caution": caution}
+            return bundle.save(studio.gallery, folder / "few-shot.zip"), ""
+        if kind == "embeddings":
+            file = folder / "embeddings.csv"
+            file.write_text(export.embeddings_csv(studio.gallery), encoding="utf-8-sig", newline="")
+            return file, ""
+        lesson = learn(studio.gallery, encoder.feature_mean, method, k, caution, temperature)
+        linear = export.linear_lesson(lesson, studio.gallery, encoder)
+        said = ""
+        if linear.method != lesson.method:
+            said = f"Raw pixels cannot be a layer of the model; the checkpoint holds {linear.method} instead."
+        return export.checkpoint_zip(encoder, linear.classifier, folder / "checkpoint.zip"), said
+
+
+def build(app: App, settings: list[Any], checked: Any) -> None:
+    """The buttons, in the place where this is called; `checked` turns the settings' values into method, k, caution."""
+    line = app.notice()
+    with gr.Row(elem_classes="msn-takeaway"):
+        buttons = [gr.Button(words, elem_classes="msn-quiet-button") for words in ("Set", "Checkpoint", "Table")]
+    with gr.Accordion("What these are", open=False):
+        gr.Markdown(ABOUT)
+        gr.HTML(html.in_python(*PYTHON))
+    file = gr.DownloadButton("Download", visible="hidden", elem_id="fewshot-file")
+    for kind, button in zip(KINDS, buttons, strict=True):
+
+        def prepare(call: Call, *values: Any, kind: str = kind) -> Any:
+            path, call.message = make(call, kind, *checked(*values))
+            app.visitors.read_upload(path)
+            return gr.update(value=str(path))
+
+        made = app.on(button.click, prepare, settings, [file], notice=line, show_progress_on=[button])
+        made.success(None, js=FETCH.format(saved=SAVED if kind == "bundle" else ""), api_visibility="private")
+
+
+SAVED = 'window.msnSaved = document.querySelector(".msn-cards")?.dataset.version;'
+# A click on the button that carries the file, once it does.
+FETCH = """() => {{
+  {saved}
+  const host = document.getElementById("fewshot-file");
+  const link = host?.matches("a") ? host : (host?.closest("a") ?? host?.querySelector("a"));
+  (link ?? host)?.click();
+}}"""

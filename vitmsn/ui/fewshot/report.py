@@ -1,0 +1,224 @@
+"""How far to trust what was learned, as HTML: the verdict, who is taken for whom, odd examples, would more help?
+
+What can be clicked carries `data-act`; fewshot.js listens. Names of classes and files are visitors' own, so escaped.
+"""
+
+from __future__ import annotations
+
+import math
+
+from vitmsn.fewshot import ENOUGH, Lesson
+from vitmsn.fewshot.evaluation import LearningCurve
+from vitmsn.gallery import Example
+from vitmsn.ui.fewshot.cards import picture
+from vitmsn.ui.shared import html
+from vitmsn.ui.shared.html import badge, many, whole_percent
+from vitmsn.ui.shared.workspace import METHODS, Studio
+
+ODD = 5  # examples that look wrong, shown at once
+BEHIND = 24  # pictures behind a cell of the matrix, shown at once
+CROWDED = 7  # classes from which the confusion matrix is set smaller
+
+EXPLAINED = {
+    "knn": "the k most similar examples vote, the nearer the more",
+    "centroid": "each class is the mean of its examples, and the nearest mean wins",
+    "ridge": "one weighing of all features per class, kept small so that few examples do not mislead it",
+    "logistic": "one weighing of all features per class, fitted to probabilities; the slowest",
+    "pixels": "the most similar pictures vote, compared pixel by pixel at 16 x 16, without the model",
+}
+
+
+def trust(studio: Studio, lesson: Lesson, asked: bool) -> str:
+    """The verdict, what it rests on, who is taken for whom, and examples that look wrong.
+
+    asked: whether the method was chosen by hand rather than automatically.
+    """
+    chosen = f"{METHODS[lesson.method]}: {EXPLAINED[lesson.method]}."
+    if not asked and lesson.reason and lesson.method != "pixels":
+        chosen = f"{chosen} Chosen because of this: {lesson.reason}."
+    if lesson.few:
+        rough = "are a guess, since no class has two examples" if max(lesson.counts.values()) < 2 else "are rough"
+        said = f"Until then the confidences {rough}, and 'none of these' is not said."
+        return html.sentence(verdict(lesson)) + html.hint(baseline(lesson)) + html.hint(said) + html.hint(chosen)
+    how = (
+        "Leave-one-out: each example was named by a classifier that had not seen it"
+        f"{'' if lesson.judged.exact else ' (in ten folds)'}; on more pictures like these the figure lies between the "
+        "two 95 times in 100. Confidences are set by the same examples."
+    )
+    return (
+        f"{html.sentence(verdict(lesson))}{html.hint(how)}{html.hint(baseline(lesson))}{confusion(studio, lesson)}"
+        f"{_behind(studio, lesson)}{_odd(studio, lesson)}{_more(studio, lesson)}{html.hint(chosen)}"
+    )
+
+
+def embedded_by(model: str, chosen: str) -> str:
+    """Which model describes the pictures, where it is not the one chosen in the menu."""
+    if model == chosen:
+        return ""
+    return html.hint(f"Embeddings are those of {model}, which tells new classes apart better than {chosen}.")
+
+
+def verdict(lesson: Lesson) -> str:
+    """How good it is on examples it had not seen, in one sentence; too few examples are no ground for one."""
+    if lesson.few:
+        names = ", ".join(lesson.few[:3]) + (f" and {len(lesson.few) - 3} more" if len(lesson.few) > 3 else "")
+        return f"Fewer than {ENOUGH} examples per class ({names}): too few to judge."
+    judged = lesson.judged
+    low, high = judged.interval
+    share = f"{whole_percent(judged.accuracy)} right ({judged.right} of {judged.total})"
+    return f"{share}, between {100 * low:.0f} and {whole_percent(high)}."
+
+
+def baseline(lesson: Lesson) -> str:
+    """What raw pixels alone reach, and, when that is as much, that the model adds nothing."""
+    if lesson.method == "pixels" and lesson.reason:
+        return f"Learned from raw pixels, without the model, because {lesson.reason}."
+    if lesson.few or lesson.pixels is None or lesson.method == "pixels":  # too few to judge are too few for this too
+        return ""
+    reached = whole_percent(lesson.pixels.accuracy)
+    if lesson.pixels.right >= lesson.judged.right:
+        return f"Raw pixels, without the model, do as well: {reached}. For these pictures the model adds nothing."
+    return f"Raw pixels, without the model, reach {reached}."
+
+
+# ------------------------------------------------------------------------------------------------ who is taken for whom
+
+
+def confusion(studio: Studio, lesson: Lesson) -> str:
+    """A table: rows as labelled, columns as named when held out; each number opens the pictures behind it."""
+    column = {label: i for i, label in enumerate(lesson.classes)}
+    order = [(i, label) for i, label in enumerate(studio.gallery.classes) if label in column]
+    head = "".join(f'<th scope="col" title="{html.text(label)}">{badge(i)}</th>' for i, label in order)
+    rows = ""
+    for i, label in order:
+        counts = lesson.judged.confusion[column[label]]
+        cells = "".join(
+            _cell(int(counts[column[other]]), int(counts.sum()), label, other, studio.cell == (label, other))
+            for _, other in order
+        )
+        rows += f'<tr><th scope="row">{badge(i)} <span>{html.text(label)}</span></th>{cells}</tr>'
+    return (
+        '<div class="msn-scroll" role="region" tabindex="0" aria-label="Confusion matrix"><table '
+        f'class="msn-confusion{" msn-many" if len(order) > CROWDED else ""}">'
+        "<caption>Rows: what you said. Columns: what it said. A number opens its pictures.</caption>"
+        f"<thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _cell(count: int, total: int, label: str, other: str, opened: bool) -> str:
+    share = count / total if total else 0.0
+    title = html.text(f"{count} of {total} {label} named {other}")
+    if not count:
+        return f'<td class="msn-none" style="--share:0%" title="{title}">0</td>'
+    return (
+        f'<td style="--share:{100 * share:.0f}%"><button type="button" data-act="cell" data-id="{html.text(label)}" '
+        f'data-text="{html.text(other)}" aria-pressed="{"true" if opened else "false"}" title="{title}" '
+        f'aria-label="{title}, show them">{count}</button></td>'
+    )
+
+
+def _behind(studio: Studio, lesson: Lesson) -> str:
+    """The pictures behind the opened cell, each with what can be done about it."""
+    if studio.cell is None:
+        return ""
+    label, other = studio.cell
+    judged = lesson.judged
+    index = [
+        i
+        for i, example in enumerate(lesson.examples)
+        if judged.judged[i] and example.label == label and judged.predictions[i] == other
+    ]
+    if not index:
+        return ""
+    wrong = label != other
+    rows = ""
+    for i in index[:BEHIND]:
+        example, sure = lesson.examples[i], whole_percent(judged.probabilities[i].max())
+        rows += _row(studio, example, f"{example.name}: named {other} ({sure}).", other if wrong else "")
+    more = html.hint(f"The first {BEHIND} of {len(index)}.") if len(index) > BEHIND else ""
+    title = html.text(f"{many(len(index), 'example')} of {label}, named {other} when held out")
+    close = (
+        f'<button type="button" class="msn-button" data-act="cell" data-id="{html.text(label)}" '
+        f'data-text="{html.text(other)}">Close</button>'
+    )
+    return f'<h3>{title}</h3><ul class="msn-suspects msn-behind">{rows}</ul>{more}{close}'
+
+
+# --------------------------------------------------------------------------------------------------------- odd examples
+
+
+def _odd(studio: Studio, lesson: Lesson) -> str:
+    """Examples that the others contradict or that stand alone, with the one click that puts them right."""
+    judged = lesson.judged
+    suspects = judged.suspects().tolist()
+    rows = []
+    for i in suspects:
+        example, other = lesson.examples[i], str(judged.predictions[i])
+        sure = whole_percent(judged.probabilities[i].max())
+        words = f"{example.name} is in {example.label}, yet looks like {other} ({sure})."
+        rows.append(_row(studio, example, words, other))
+    for i in lesson.lonely().tolist():
+        if i not in suspects:
+            example = lesson.examples[i]
+            words = f"{example.name} is less like its class, {example.label}, than the other examples are like theirs."
+            rows.append(_row(studio, example, words, ""))
+    if not rows:
+        return ""
+    title = f"{many(len(rows), 'example')} look{'s' if len(rows) == 1 else ''} mislabelled or odd"
+    more = html.hint(f"The first {ODD} of {len(rows)}.") if len(rows) > ODD else ""
+    return f'<h3>{title}</h3><ul class="msn-suspects">{"".join(rows[:ODD])}</ul>{more}'
+
+
+def _row(studio: Studio, example: Example, words: str, move_to: str) -> str:
+    move = (
+        f'<button type="button" class="msn-button" data-act="move" data-id="{example.id}" '
+        f'data-text="{html.text(move_to)}">Move to {html.text(move_to, 24)}</button>'
+    )
+    remove = (
+        f'<button type="button" class="msn-button" data-act="remove" data-id="{example.id}" '
+        f'aria-label="Remove {html.text(example.name)}">Remove</button>'
+    )
+    return (
+        f"<li>{picture(studio, example, example.name)}<span>{html.text(words)}</span>"
+        f"<span>{move if move_to else ''}{remove}</span></li>"
+    )
+
+
+# ----------------------------------------------------------------------------------------------------- would more help?
+
+
+def _more(studio: Studio, lesson: Lesson) -> str:
+    measured, curve = studio.kept.get("curve", (None, None))
+    if measured is lesson and isinstance(curve, LearningCurve):
+        return f"<h3>Would more examples help?</h3>{html.hint(curve.sentence())}{_drawn(curve)}"
+    if measured is lesson and isinstance(curve, str):
+        return html.hint(curve)
+    return '<p><button type="button" class="msn-button" data-act="curve">Would more examples help?</button></p>'
+
+
+def _drawn(curve: LearningCurve) -> str:
+    """Accuracy over examples of each class, as inline SVG in the page's own colours."""
+    left, right, top, bottom = 48, 376, 12, 148
+    last = math.log(curve.shots[-1]) or 1.0
+
+    def place(shots: int, value: float) -> tuple[float, float]:
+        return left + (right - left) * math.log(shots) / last, bottom - (bottom - top) * value
+
+    marks = "".join(
+        f'<path d="M{left} {place(1, share)[1]:.1f}H{right}"/>'
+        f'<text x="{left - 8}" y="{place(1, share)[1] + 4:.1f}" class="end">{100 * share:.0f} %</text>'
+        for share in (0, 0.5, 1)
+    )
+    points = [(shots, *place(shots, value)) for shots, value in zip(curve.shots, curve.accuracy.tolist(), strict=True)]
+    named, edge = "", -99.0
+    for shots, x, _ in points:
+        if x - edge > 24:
+            named, edge = f'{named}<text x="{x:.1f}" y="{bottom + 18}" class="middle">{shots}</text>', x
+    line = " ".join(f"{x:.1f},{y:.1f}" for _, x, y in points)
+    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for _, x, y in points)
+    said = "; ".join(f"{value:.0%} from {shots}" for shots, value in zip(curve.shots, curve.accuracy, strict=True))
+    return (
+        '<figure class="msn-chart"><svg viewBox="0 0 400 176" role="img" aria-label="Share right over examples of each '
+        f'class: {said}">{marks}{named}<polyline points="{line}"/>{dots}</svg><figcaption>Share right over examples of '
+        "each class: learned from so many, asked about the others, again and again.</figcaption></figure>"
+    )

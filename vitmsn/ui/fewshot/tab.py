@@ -1,0 +1,448 @@
+"""Few-shot: teach it your own classes in three steps on one page: examples, how far to trust them, and trying it."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+
+from vitmsn import archive, bundle, gallery, limits
+from vitmsn.errors import FewShotError, ImageError, InputError
+from vitmsn.fewshot import ENOUGH, Lesson, Prediction
+from vitmsn.gallery import Added, raw_pixels
+from vitmsn.image import Picture
+from vitmsn.ui.app import LINK, App
+from vitmsn.ui.fewshot import actions, answers, camera, cards, downloads, report
+from vitmsn.ui.shared import examples, html
+from vitmsn.ui.shared.checks import whole
+from vitmsn.ui.shared.photo import read_picture
+from vitmsn.ui.shared.workspace import METHODS, Studio, learn, opened, version
+from vitmsn.ui.visits import Call
+
+SCRIPT = Path(__file__).with_name("fewshot.js").read_text(encoding="utf-8")
+NEAREST = 3  # examples shown beside each answer
+MAX_K = 50
+MAX_CAUTION = 30  # percent
+SLEPT = "This page slept so long that your pictures were deleted; start again from here."
+PRIVACY = (
+    "Your pictures stay in this server's memory for your visit, and go "
+    f"{limits.LEAVE_SECONDS // 60} minutes after you close the page. Nothing is kept, nothing is sent elsewhere."
+)
+Page = tuple[str, str, str, str]  # cards, trust, answers, In Python
+
+
+def answer(call: Call, method: str = "auto", k: float = 5, caution: float = 5, temperature: float = 0.07) -> Page:
+    """The three steps as they stand."""
+    with opened(call) as (studio, encoder):
+        settings = _settings(method, k, caution, temperature)
+        shown, code, ask = cards.cards(studio), _python(call, studio, settings), answers.asking(studio)
+        try:
+            lesson = studio.lesson(encoder, *settings)
+        except FewShotError:
+            return shown, html.sentence(_missing(studio)), ask, code
+        queries = studio.queries.examples
+        said = lesson.answer(studio.queries.X, studio.queries.pixels, NEAREST)
+        answered = answers.answers(studio, lesson, queries, said) if queries else ""
+        trusted = report.trust(studio, lesson, settings[0] != "auto") + report.embedded_by(call.tuned_name, call.name)
+        return shown, trusted, ask + answered, code
+
+
+def _settings(
+    method: Any = "auto", k: Any = 5, caution: Any = 5, temperature: Any = 0.07
+) -> tuple[str, int, float, float]:
+    if method not in METHODS:
+        raise InputError(f"There is no method {str(method)[:32]!r}; choose one of {', '.join(METHODS)}.")
+    number = isinstance(caution, (int, float)) and math.isfinite(caution)
+    if not number or not 0 <= caution <= 100:
+        raise InputError(f"The share is {caution!r}; it must be from 0 to 100 %.")
+    if not isinstance(temperature, (int, float)) or not 0.01 <= temperature <= 1:
+        raise InputError(f"The temperature is {temperature!r}; it must be from 0.01 to 1.")
+    return method, whole(k, "k", 1, MAX_K), caution / 100, float(temperature)
+
+
+def start(call: Call, name: str, *settings: Any) -> Page:
+    """A starter set, or two empty classes of one's own."""
+    with opened(call) as (studio, encoder):
+        studio.start(encoder, name, call.progress)
+        return answer(call, *settings)
+
+
+def add_class(call: Call, name: str, *settings: Any) -> tuple[Any, ...]:
+    """A new, empty class; empties the text box."""
+    if not version(call.visit):
+        call.message = SLEPT
+        return (gr.skip(), *answer(call, *settings))
+    with opened(call) as (studio, _):
+        studio.name_class(name)
+        return ("", *answer(call, *settings))
+
+
+def unzip(call: Call, path: str | None, *settings: Any) -> tuple[Any, ...]:
+    """The pictures of a zip, one folder for each class; or a set that was taken away from here, with its settings.
+
+    Returns what the controls of the settings show, then the page.
+    """
+    if path is None:
+        raise InputError("No zip came; choose one whose folders are the classes.")
+    if bundle.is_bundle(path):
+        return _reopen(call, path, settings)
+    entries = archive.read_zip(path)
+    with opened(call) as (studio, encoder):
+        added = studio.unpack(encoder, entries, call.progress)
+        call.message = _words(added, [], added.notes)
+        return *[gr.skip()] * len(settings), *answer(call, *settings)
+
+
+def _reopen(call: Call, path: str, settings: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A saved set as it was when it was saved: with the classifier chosen then, by the model chosen now."""
+    with opened(call) as (studio, encoder):
+        saved = bundle.read(path)
+        said = []
+        if saved.fingerprint != encoder.fingerprint:
+            saved.re_embed(encoder, call.progress)
+            said.append("This set was saved with another model; its pictures were embedded again with this one.")
+        saved.check_model(encoder)
+        try:
+            settings = _saved(saved.settings, settings)
+        except InputError as error:
+            said.append(f"It is judged with your own settings, because the saved ones cannot be used here. {error}")
+        studio.reopen(encoder, saved)
+        call.message = " ".join(said)
+        return *settings, *answer(call, *settings)
+
+
+def _saved(kept: dict[str, Any], now: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The controls' values as they were saved (see `takeaway`); those that were not saved stay as they are now."""
+    method, k, caution, temperature = now
+    share = kept.get("caution", caution / 100)
+    percent = round(100 * share, 6) if isinstance(share, float) else share
+    saved = kept.get("method", method), kept.get("k", k), percent, kept.get("temperature", temperature)
+    _settings(*saved)
+    if percent > MAX_CAUTION:
+        raise InputError(f"The share is {percent:g} %; it must be from 0 to {MAX_CAUTION} %.")
+    return saved
+
+
+def receive(call: Call, *settings: Any) -> Page:
+    """Pictures dropped on a class."""
+    if not version(call.visit):
+        call.message = SLEPT
+        return answer(call, *settings)
+    refused: list[str] = []
+    notes: list[str] = []
+    with opened(call) as (studio, encoder):
+        label = studio.gallery.label(str(call.chosen("to")))
+        added = studio.add(encoder, label, _decoded(call, refused, notes))
+        call.message = _words(added, refused, notes)
+        return answer(call, *settings)
+
+
+def ask(call: Call, *settings: Any) -> Page:
+    """Pictures to name."""
+    refused: list[str] = []
+    notes: list[str] = []
+    with opened(call) as (studio, encoder):
+        twice = studio.ask(encoder, _decoded(call, refused, notes), len(_sent(call)))
+        notes += [f"{html.many(twice, 'picture')} came twice"] if twice else []
+        call.message = _words(Added(), refused, notes)
+        return answer(call, *settings)
+
+
+def act(call: Call, *settings: Any) -> Page:
+    """One of the small buttons on the page, or a new name for a class."""
+    if not version(call.visit):
+        call.message = SLEPT
+        return answer(call, *settings)
+    what, id, text = (str(call.chosen(name) or "") for name in ("act", "id", "text"))
+    with opened(call) as (studio, encoder):
+        if what in actions.CHANGES:
+            actions.CHANGES[what](call, studio, id, text)
+        elif what == "clear":
+            studio.clear_queries(encoder)
+        elif what == "look":
+            actions.look(studio, encoder, id)
+        elif what == "curve":
+            actions.curve(studio, studio.lesson(encoder, *_settings(*settings)))
+        else:
+            raise InputError("The page asked for something unknown; load it again.")
+        return answer(call, *settings)
+
+
+# ------------------------------------------------------------------------------------------------------- what came in
+
+
+def _sent(call: Call) -> list[str]:
+    """The paths of pictures that the page uploaded: untrusted, so only files of the upload folder count."""
+    paths, folder = call.chosen("paths"), Path(get_upload_folder()).resolve()
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths) or not paths:
+        raise InputError("No pictures came; choose some, or drop them on a class.")
+    if len(paths) > limits.MAX_EXAMPLES:
+        raise InputError(f"These are {len(paths)} files and {limits.MAX_EXAMPLES} go at once; send fewer.")
+    if any("\0" in path or not Path(path).resolve().is_relative_to(folder) for path in paths):
+        raise InputError("Only pictures sent through this page are taken; choose them, or drop them on a class.")
+    return paths
+
+
+def _decoded(call: Call, refused: list[str], notes: list[str]) -> Iterator[Picture]:
+    """The pictures that came, one at a time; why others were refused, and what there is to say of them."""
+    paths = _sent(call)
+    for number, path in enumerate(paths):
+        call.progress(number, len(paths))
+        try:
+            picture = read_picture(path)
+        except ImageError as error:
+            refused.append(str(error))
+            continue
+        if picture.notes:
+            notes.append(f"{picture.name}: {', '.join(picture.notes)}")
+        yield picture
+
+
+def _words(added: Added, refused: Sequence[str], notes: Sequence[str]) -> str:
+    """What did not go as one might think: doubles, refusals, notes; "" when all went well."""
+    doubles = [skip for skip in added.skipped if skip.reason.startswith("the same picture")]
+    rest = [skip for skip in added.skipped if skip not in doubles]
+    alike: dict[str, list[str]] = {}
+    for skip in rest:
+        alike.setdefault(skip.reason, []).append(skip.name)
+    others = [
+        reason if reason.startswith(names[0]) else f"{_several(names)}: {reason}" for reason, names in alike.items()
+    ]
+    said = [*(text.rstrip(".") for text in [*refused, *others]), *notes]
+    if doubles:
+        first = f"{doubles[0].name} is {doubles[0].reason}"
+        said.insert(0, first if len(doubles) == 1 else f"{len(doubles)} pictures were here already ({first})")
+    more = f"; and {len(said) - 3} more like these" if len(said) > 3 else ""
+    return f"{'; '.join(said[:3])}{more}." if said else ""
+
+
+def _several(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{len(names)} files, {names[0]} among them"
+
+
+def _missing(studio: Studio) -> str:
+    filled = sum(1 for count in studio.gallery.counts.values() if count)
+    if not filled:
+        return "Give two classes some pictures, and it has learned them."
+    return "Give a second class some pictures, and it has learned them." if filled == 1 else "Two classes are needed."
+
+
+def _python(call: Call, studio: Studio, settings: tuple[str, int, float, float]) -> str:
+    method, k, _, temperature = settings
+    center = "" if studio.gallery.shots >= ENOUGH else "center=encoder.feature_mean"
+    made = {
+        "auto": f"fewshot.automatic(examples.shots{center and ', ' + center})",
+        "knn": f"fewshot.KNNClassifier({k}, temperature={temperature:g}{center and ', ' + center})",
+        "centroid": f"fewshot.CentroidClassifier({center})",
+        "ridge": f"fewshot.RidgeClassifier({center})",
+        "logistic": f"fewshot.LogisticClassifier({center})",
+        "pixels": "fewshot.pixel_classifier(gallery.PIXELS)",
+    }[method]
+    X, asked = ("examples.X", 'encoder.embed(["query.jpg"])')
+    if method == "pixels":
+        X, asked = "examples.pixels", 'gallery.raw_pixels([image.decode("query.jpg")])'
+    return html.in_python(
+        f"from vitmsn import Encoder, archive, fewshot, gallery{', image' if method == 'pixels' else ''}",
+        call.tuned_python,
+        "examples = gallery.Gallery(encoder)",
+        'examples.extend(archive.read_folder("folder of folders"), encoder)',
+        f"classifier = {made}.fit({X}, examples.y)",
+        f"print(fewshot.leave_one_out(classifier, {X}, examples.y).sentence())",
+        f"print(classifier.predict({asked}))",
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ endpoint
+
+
+def few_shot(
+    call: Call, support_zip: str, queries: list[str] | None = None, method: str = "auto", k: int = 5
+) -> dict[str, Any]:
+    """Learn classes from a few examples each, and name other pictures with them. `support_zip` is a zip with one
+    folder of pictures for each class, or a set that was saved here. method: "auto" (centroid at one or two examples
+    per class, ridge above; raw pixels where they do better), "knn" (with k), "centroid", "ridge", "logistic" or
+    "pixels". Answers with the classes, the leave-one-out accuracy, and for each query: its label (null for "none of
+    these", which is said from three examples per class on), the calibrated confidence of the most probable class,
+    which is named as `closest`, and the k most similar examples with their cosine similarity. Files that are no
+    pictures are named under `refused`.
+    """
+    if not support_zip:
+        raise InputError("No zip came; send one as `support_zip`, with one folder of pictures for each class.")
+    k = whole(k, "k", 1, MAX_K)
+    paths = queries or []
+    if len(paths) > limits.MAX_QUERIES:
+        raise InputError(f"These are {len(paths)} queries and {limits.MAX_QUERIES} go at once; send fewer.")
+    encoder = call.tuned
+    if bundle.is_bundle(support_zip):
+        support, added = bundle.load(support_zip, encoder, re_embed=True, progress=call.progress), Added()
+    else:
+        support = gallery.Gallery(encoder)
+        added = support.extend(archive.read_zip(support_zip), encoder, call.progress)
+    try:
+        lesson = learn(support, encoder.feature_mean, method, k)
+    except FewShotError as error:
+        left_out = _words(added, [], added.notes)
+        raise FewShotError(f"{error} Of the zip: {left_out}" if left_out else str(error)) from None
+    pictures: list[Picture] = []
+    refused = [{"file": skip.name, "reason": skip.reason} for skip in added.skipped]
+    for path in paths:
+        try:
+            pictures.append(read_picture(path))
+        except ImageError as error:
+            refused.append({"file": Path(path).name, "reason": str(error)})
+    said = lesson.answer(encoder.embed(pictures, progress=call.progress), raw_pixels(pictures), k)
+    judged = lesson.judged
+    return {
+        "model": call.tuned_name,
+        "method": lesson.method,
+        "classes": lesson.classes,
+        "examples": lesson.counts,
+        "leave_one_out": {
+            "accuracy": judged.accuracy if judged.total else None,
+            "right": judged.right,
+            "total": judged.total,
+            "interval": list(judged.interval),
+            "exact": judged.exact,
+            "confusion": judged.confusion.tolist(),
+            "sentence": report.verdict(lesson),
+        },
+        "predictions": [_plain(lesson, picture.name, one) for picture, one in zip(pictures, said, strict=True)],
+        "refused": refused,
+        "notes": list(added.notes),
+    }
+
+
+def _plain(lesson: Lesson, file: str, one: Prediction) -> dict[str, Any]:
+    near = [(lesson.examples[index], value) for index, value in one.neighbours]
+    return {
+        "file": file,
+        "label": one.label,
+        "confidence": one.confidence,
+        "closest": one.closest,
+        "neighbours": [{"file": e.name, "label": e.label, "similarity": value} for e, value in near],
+    }
+
+
+# ----------------------------------------------------------------------------------------------------------------- tab
+
+
+def build(app: App) -> None:
+    def uploads(fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Files named inside an event are read uploads too: they go when all others go."""
+
+        @functools.wraps(fn)
+        def read(call: Call, *values: Any) -> Any:
+            try:
+                return fn(call, *values)
+            finally:
+                paths = call.chosen("paths")
+                for path in paths if isinstance(paths, list) else []:
+                    if isinstance(path, str) and path.startswith(str(Path(get_upload_folder()).resolve())):
+                        app.visitors.read_upload(Path(path))
+
+        return read
+
+    with gr.Row(elem_classes="msn-starters"):
+        gr.HTML('<p class="msn-hint">Start with</p>', min_width=80)
+        sets = [
+            (known.name, gr.Button(known.title, elem_classes="msn-quiet-button")) for known in examples.starter_sets()
+        ]
+        sets.append(("", gr.Button("Your own pictures", elem_classes="msn-quiet-button", elem_id="fewshot-own")))
+    with gr.Row(elem_classes="msn-steps"):
+        with gr.Column(min_width=280):
+            gr.HTML(_step(1, "Examples"))
+            line = app.notice()
+            shown = gr.HTML(js_on_load=SCRIPT, elem_id="fewshot-examples")
+            with gr.Row(elem_classes="msn-add-class"):
+                name = gr.Textbox(
+                    label="New class", max_lines=1, max_length=limits.MAX_NAME_LENGTH, placeholder="Name a class"
+                )
+                add = gr.Button("Add class", elem_classes="msn-quiet-button")
+            with gr.Row():
+                zipped = gr.UploadButton(
+                    "Zip of folders, or a saved set", file_types=[".zip"], elem_classes="msn-quiet-button"
+                )
+                stop = gr.Button("Stop", elem_classes=["msn-quiet-button", "msn-stop"])
+            gr.HTML(html.hint(PRIVACY))
+        with gr.Column(min_width=280):
+            gr.HTML(_step(2, "Trust"))
+            doubt = app.notice()
+            trusted = gr.HTML(js_on_load=SCRIPT, elem_id="fewshot-trust")
+            method = gr.Dropdown(
+                [(label, key) for key, label in METHODS.items()], value="auto", label="Classifier", filterable=False,
+                info="Automatic: centroids at one or two examples per class, ridge above, raw pixels where better.",
+            )  # fmt: skip
+            k = gr.Slider(1, MAX_K, 5, step=1, label="k", info="How many of the nearest examples vote.", visible=False)
+            temperature = gr.Slider(
+                0.01, 1, 0.07, step=0.01, label="Temperature", visible=False,
+                info="Of the vote: low, the nearest decides; high, all k count alike.",
+            )  # fmt: skip
+            with gr.Accordion("More", open=False):
+                caution = gr.Slider(
+                    0, MAX_CAUTION, 5, step=1, label="How careful: share of your own examples it may turn away, in %",
+                    info="'None of these' is said of a picture that is farther from the examples than they are from "
+                    "one another.",
+                )  # fmt: skip
+        with gr.Column(min_width=280):
+            gr.HTML(_step(3, "Try it"))
+            failed = app.notice()
+            settings: list[Any] = [method, k, caution, temperature]
+            camera.build(app, settings, _settings)
+            tried = gr.HTML(js_on_load=SCRIPT, elem_id="fewshot-try")
+            gr.HTML(_step(4, "Take it away"))
+            downloads.build(app, settings, _settings)
+            code = gr.HTML()
+    page: list[Any] = [shown, trusted, tried, code]
+    teach: dict[str, Any] = {"trigger_mode": "multiple", "concurrency_id": "teach", "concurrency_limit": 4}
+    here: dict[str, Any] = {"show_progress": "full", "show_progress_on": [shown]}
+    there: dict[str, Any] = {"show_progress": "full", "show_progress_on": [tried]}
+    app.answer("fewshot", answer, settings, page, notice=line, stamp=version, **here)
+    for key, button in sets:
+        app.on(button.click, functools.partial(_start, key), settings, page, notice=line, **teach)
+        button.click(None, js=f"() => ({LINK.format(name='set')})('{key}')", api_visibility="private")
+    app.on([name.submit, add.click], add_class, [name, *settings], [name, *page], notice=line, **teach)
+    app.on(zipped.upload, unzip, [zipped, *settings], [*settings, *page], notice=line, long=True, **here)
+    app.on(shown.files, uploads(receive), settings, page, notice=line, **here, **teach)
+    app.on(tried.files, uploads(ask), settings, page, notice=failed, **there, **teach)
+    for part, said in ((shown, line), (trusted, doubt), (tried, failed)):
+        app.on(part.act, act, settings, page, notice=said, **teach)
+    app.on([method.input, k.input, caution.input, temperature.input], answer, settings, page, notice=doubt)
+    app.on(method.change, _ask_k, [method], [k, temperature], notice=doubt, show_progress="hidden")
+    app.stop(stop)
+    app.link("classifier", method, _known)
+    app.link("k", k, lambda text: whole(float(text), "k", 1, MAX_K))
+    app.endpoint(
+        "few_shot",
+        few_shot,
+        [
+            gr.File(visible=False, type="filepath"),
+            gr.File(visible=False, file_count="multiple", type="filepath"),
+            gr.Textbox("auto", visible=False),
+            gr.Number(5, visible=False, precision=0),
+        ],
+        [gr.JSON(visible=False)],
+        long=True,
+    )
+
+
+def _step(number: int, name: str) -> str:
+    return f'<h2 class="msn-step"><span>{number}</span>{name}</h2>'
+
+
+def _start(name: str, call: Call, *settings: Any) -> Page:
+    return start(call, name, *settings)
+
+
+def _ask_k(call: Call, method: str) -> Any:
+    return [gr.update(visible=method == "knn")] * 2
+
+
+def _known(text: str) -> str:
+    if text not in METHODS:
+        raise ValueError(text)
+    return text

@@ -1,0 +1,1 @@
+"""Learn: the method step by step, and a network that trains."""

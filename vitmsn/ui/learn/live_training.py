@@ -1,0 +1,234 @@
+"""Watch it learn: a small network trained on handwritten digits while the class looks on."""
+
+from __future__ import annotations
+
+import json
+import math
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from vitmsn import limits
+from vitmsn.ui.app import SKIP, App
+from vitmsn.ui.learn.training_process import Desk, Run, Switches
+from vitmsn.ui.shared import html
+from vitmsn.ui.shared.charts import Line, chart
+from vitmsn.ui.visits import Call, Visit
+
+RECORDED = Path(__file__).with_name("recorded.json")  # of `pretrain digits --watch --log-every 18`, as it came
+SECONDS_BETWEEN_LOOKS = 1.0
+MAP = Path(__file__).with_name("live_training.js").read_text(encoding="utf-8")
+
+MASKING = "Hide 30 % of the patches of each random view. Off: the student sees them all."
+SINKHORN = "Share the targets of a batch out evenly among the prototypes."
+ME_MAX = "Reward the mean assignment for being spread. Off, with Sinkhorn off too: everything collapses."
+
+
+# --------------------------------------------------------------------------------------------------------------- saying
+
+
+def sentence(run: Run) -> str:
+    """How far a run is and what it has learned, in one sentence with its numbers."""
+    if run.ended == "failed":
+        return "The training ended by itself, and why was written to the log; start it again."
+    if not run.about or not run.frames:
+        return {
+            "": "Starting: opening Python and the digits takes some seconds.",
+            "stopped": "Stopped before the first step.",
+        }.get(run.ended, "The training ended before its first step; start it again.")
+    first, last, about = run.frames[0], run.frames[-1], run.about
+    if last["step"] == 0:
+        return f"With random weights {share(first['knn'])} of the digits held out are recognised; now it learns."
+    begun = f"After {last['step']} of {about['steps']} steps in {last['seconds']:.0f} s"
+    learned = f"kNN recognises {share(last['knn'])} of the digits held out, {share(first['knn'])} with random weights"
+    used = f"{last['prototypes_in_use']:.0f} of {about['prototypes']} prototypes are in use"
+    over = {
+        "stopped": " Stopped.",
+        "time": f" Its {limits.LIVE_SECONDS} s were over before its last step: this machine is busy.",
+        "left": " It ended because nobody looked.",
+    }.get(run.ended, "")
+    return f"{begun}, {learned}; {used}.{over}{' ' + verdict(run) if run.ended or collapsed(run) else ''}"
+
+
+def recorded() -> Run:
+    """A run that was kept, so that there is something to see before anyone trains."""
+    return Run(Switches(), Visit("", ""), told=json.loads(RECORDED.read_text(encoding="utf-8")), ended="finished")
+
+
+def invitation(run: Run) -> str:
+    """What is said beside the recording."""
+    first, last = run.frames[0], run.frames[-1]
+    return (
+        f"A recording: in {last['step']} steps a small network learned handwritten digits, without one label; "
+        f"kNN recognises {share(last['knn'])} of those held out, {share(first['knn'])} with random weights. Train it "
+        "yourself, live, in about a minute."
+    )
+
+
+def verdict(run: Run) -> str:
+    """What a run that is over was an example of."""
+    first, last = run.frames[0], run.frames[-1]
+    if collapsed(run):
+        same = "prototype" if last["prototypes_in_use"] == 1 else "two prototypes"
+        return f"It collapsed: every picture falls on the same {same}, all views agree, and nothing is left to learn."
+    if last["knn"] > first["knn"] + 0.02:
+        return "Nobody told it a label: they are only used to count."
+    return ""
+
+
+def collapsed(run: Run) -> bool:
+    """Whether nearly every picture falls on the same few prototypes, and surely so."""
+    if not run.about or not run.frames or run.frames[-1]["step"] == 0:
+        return False
+    last = run.frames[-1]
+    return bool(last["prototypes_in_use"] <= 2 and last["mean_entropy"] < 0.25 * math.log(run.about["prototypes"]))
+
+
+def share(value: float) -> str:
+    """An accuracy as a percentage, of some hundred pictures: one per cent is all that it tells."""
+    return f"{100 * value:.0f} %"
+
+
+def line_of(ahead: int, seconds: float) -> str:
+    """What someone who waits is told."""
+    others = "Another visitor's network is" if ahead == 1 else f"{ahead} other visitors' networks are"
+    return (
+        f"{others} first: one trains at a time on this machine. Yours starts by itself, in {seconds:.0f} s at the "
+        "latest; the rest of the page works meanwhile."
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- drawing
+
+
+def charts(run: Run) -> str:
+    """Accuracy, prototypes in use and the parts of the loss over the steps."""
+    about, frames = run.about, run.frames
+    if not about or not frames:
+        return ""
+    steps = (0, about["steps"])
+    first, last, learned = frames[0], frames[-1], [frame for frame in frames if frame["step"]]
+    accuracy = chart(
+        [
+            Line(f"raw {share(about['raw'])}", [(0, about["raw"])], quiet=True),
+            Line(f"trained {share(last['knn'])}", [(f["step"], f["knn"]) for f in frames]),
+            Line(f"random {share(first['knn'])}", [(0, first["knn"])], quiet=True),
+        ],
+        across=steps, along="steps", up=(0, 1), marks=(0, 0.5, 1),
+        caption=f"kNN accuracy on {about['held_out']} digits held out, by the vote of 20 neighbours among "
+        f"{about['pictures']:,}. Dashed: the same with random weights, and on raw pixels, which suit these small, "
+        "centered digits well.",
+        alt=f"kNN accuracy over the steps: {said(frames, 'knn', share)}; random weights {share(first['knn'])}, raw "
+        f"pixels {share(about['raw'])}",
+    )  # fmt: skip
+    if not learned:
+        return accuracy
+    most = about["prototypes"]
+    used = chart(
+        [Line(f"in use {last['prototypes_in_use']:.0f}", [(f["step"], f["prototypes_in_use"]) for f in learned])],
+        across=steps, along="steps", up=(0, most), marks=(0, most // 2, most),
+        caption=f"Prototypes that are some picture's first choice in a batch, of {most}. One: collapse.",
+        alt=f"Prototypes in use over the steps: {said(learned, 'prototypes_in_use', lambda v: f'{v:.0f}')} of {most}",
+    )  # fmt: skip
+    top = math.log(most)
+    loss = chart(
+        [
+            Line(f"mean entropy {last['mean_entropy']:.1f}", [(f["step"], f["mean_entropy"]) for f in learned]),
+            Line(
+                f"cross-entropy {last['cross_entropy']:.1f}",
+                [(f["step"], f["cross_entropy"]) for f in learned],
+                quiet=True,
+            ),
+        ],
+        across=steps, along="steps", up=(0, 1.2 * top), marks=(0, round(top, 1)),
+        caption=f"The loss in nats: cross-entropy (thin) falls as views agree; me-max keeps the entropy of the mean "
+        f"assignment (thick) near its most, log {most} = {top:.1f}.",
+        alt=f"Mean entropy over the steps: {said(learned, 'mean_entropy', lambda v: f'{v:.2f}')}; cross-entropy: "
+        f"{said(learned, 'cross_entropy', lambda v: f'{v:.2f}')} nats",
+    )  # fmt: skip
+    return f'<div class="msn-three">{accuracy}{used}{loss}</div>'
+
+
+def said(frames: list[dict[str, Any]], name: str, words: Any) -> str:
+    """A number at the start, in the middle and now."""
+    picked = [frames[0], frames[len(frames) // 2], frames[-1]]
+    return ", ".join(f"{words(frame[name])} after {frame['step']}" for frame in picked[-len(frames) :])
+
+
+def field(run: Run) -> str:
+    """The map: each held-out digit written where its embedding lies; the script moves them."""
+    if not run.about or not run.frames:
+        return ""
+    last, labels = run.frames[-1], run.about["labels"]
+    alt = (
+        f"Map of {len(labels)} handwritten digits held out, after {last['step']} steps: spread {last['spread']:.2f}, "
+        f"{share(last['knn'])} of them recognised by their neighbours"
+    )
+    data = escape(json.dumps({"xy": last["xy"], "labels": labels, "step": last["step"]}), quote=True)
+    return (
+        f'<figure class="msn-field" data-frame="{data}"><canvas role="img" aria-label="{html.text(alt, 300)}">'
+        "</canvas><figcaption>Each sign is a digit that is held out, written where the network puts it: the main plane "
+        f"of the {len(labels)} projections that are compared with the prototypes, in a frame that stays. Their spread "
+        f"is {last['spread']:.2f}; 0 is all in one place.</figcaption></figure>"
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- the tab
+
+
+def build(app: App) -> None:
+    desk, before = Desk(), recorded()
+    opening = [html.sentence(invitation(before)), field(before), charts(before)]
+
+    def look(call: Call) -> Any:
+        """Once a second: what is new, if anything is."""
+        run = desk.look(call.visit)
+        seen = None if run is None else (run.began, len(run.told), run.ended)
+        if seen is not None and seen == call.visit.shown.get("live"):
+            return SKIP
+        call.visit.shown["live"] = seen
+        return shown(call)
+
+    def shown(call: Call) -> list[Any]:
+        run = desk.look(call.visit)
+        waiting = desk.waiting(call.visit)
+        active = waiting is not None or (run is not None and not run.ended)
+        buttons = [gr.Timer(active=active), gr.update(interactive=not active), gr.update(visible=active)]
+        if waiting is not None:
+            return [html.sentence(line_of(*waiting)), "", "", *buttons]
+        if run is None:
+            return [*opening, *buttons]
+        return [html.sentence(sentence(run)), field(run), charts(run), *buttons]
+
+    def start(call: Call, masking: bool, sinkhorn: bool, me_max: bool) -> list[Any]:
+        desk.ask(call.visit, Switches(bool(masking), bool(sinkhorn), bool(me_max)))
+        return shown(call)
+
+    def stop(call: Call) -> list[Any]:
+        desk.stop(call.visit)
+        return shown(call)
+
+    with gr.Column(elem_id="watch", elem_classes="msn-watch"):
+        gr.HTML('<h2 class="msn-watch-title">Watch it learn</h2>')
+        notice = app.notice()
+        with gr.Row(elem_classes="msn-switches"):
+            masking = gr.Checkbox(True, label="Masking", info=MASKING)
+            sinkhorn = gr.Checkbox(True, label="Sinkhorn", info=SINKHORN)
+            me_max = gr.Checkbox(True, label="me-max", info=ME_MAX)
+        with gr.Row():
+            begin = gr.Button("Train it now", variant="primary", elem_classes="msn-train")
+            end = gr.Button("Stop", visible=False, elem_classes="msn-quiet-button")
+        words = gr.HTML(opening[0], elem_id="watch-said")
+        with gr.Row(elem_classes="msn-watched"):
+            plotted = gr.HTML(opening[1], js_on_load=MAP, elem_id="watch-map")
+            drawn = gr.HTML(opening[2], elem_id="watch-charts")
+        clock = gr.Timer(SECONDS_BETWEEN_LOOKS, active=False)
+    outputs = [words, plotted, drawn, clock, begin, end]
+    quiet: dict[str, Any] = {"notice": notice, "show_progress": "hidden", "queue": False}
+    app.on(begin.click, start, [masking, sinkhorn, me_max], outputs, **quiet)
+    app.on(end.click, stop, [], outputs, **quiet)
+    app.on(clock.tick, look, [], outputs, **quiet)
+    # without me-max and with Sinkhorn nothing collapses, and there would be nothing to see
+    me_max.input(lambda on: gr.skip() if on else False, [me_max], [sinkhorn], queue=False, api_visibility="private")

@@ -1,0 +1,370 @@
+"""The eight steps of the walk through MSN, each as HTML: its answer first, then the picture of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from vitmsn import draw, masking
+from vitmsn.encoder import Encoder
+from vitmsn.image import Picture
+from vitmsn.ui.learn.walkthrough import Lesson, View, entropy
+from vitmsn.ui.shared import examples, html
+from vitmsn.ui.shared.html import milliseconds
+
+BY = "\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}"
+SHOWN = 5  # prototypes in a chart
+SIDE = 208  # pixels of a view on the page
+SIZES = {"half": 0.5, "own": 1.0, "double": 2.0}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: what it is called, what its words mean, and how its answer is drawn."""
+
+    title: str
+    words: str
+    show: Callable[[Encoder, Lesson], str]
+    head: bool = False  # needs the projector and the prototypes
+
+
+# --------------------------------------------------------------------------------------------------------- the answers
+
+
+def picture(encoder: Encoder, lesson: Lesson) -> str:
+    side = SIZES[lesson.ask.size]
+    height, width = (
+        max(1, round(side * length / patch)) * patch
+        for length, patch in zip(encoder.input_size, encoder.patch_size, strict=True)
+    )
+    rows, columns = height // encoder.patch_size[0], width // encoder.patch_size[1]
+    seen = encoder.processor.view(lesson.picture, (height, width))
+    large = _large(seen, 2 * SIDE)
+    pen = ImageDraw.Draw(large)
+    for row in range(1, rows):
+        y = round(row * large.height / rows)
+        pen.line([(0, y), (large.width, y)], fill=(255, 255, 255), width=1)
+    for column in range(1, columns):
+        x = round(column * large.width / columns)
+        pen.line([(x, 0), (x, large.height)], fill=(255, 255, 255), width=1)
+    whole = lesson.picture.rgb
+    own = "what this model was made for" if lesson.ask.size == "own" else "another size than this model's own"
+    return said(
+        f"Your picture has {whole.width}{BY}{whole.height} pixels; the network gets {width}{BY}{height} of them, "
+        f"{own}, cut into {rows}{BY}{columns} = {rows * columns} patches of {_patch(encoder)} pixels."
+    ) + figure([(large, f"The picture at {width} by {height} pixels with its {rows} by {columns} patches", "")], "wide")
+
+
+def views(encoder: Encoder, lesson: Lesson) -> str:
+    target, random, *focal = lesson.views
+    small, most = min(view.share for view in focal), max(view.share for view in focal)
+    shown = [
+        (_large(view.picture.rgb, SIDE if view.size == target.size else SIDE // 2), _alt(view), _caption(view))
+        for view in lesson.views
+    ]
+    return (
+        said(
+            f"One picture becomes {len(lesson.views)} views, cut by chance: the target shows {_percent(target.share)} "
+            f"of it, the random anchor {_percent(random.share)}, the {len(focal)} small focal anchors "
+            f"{_percent(small)} to {_percent(most)}; the network must say the same of all."
+        )
+        + figure([(_boxes(lesson), _where(lesson), "where they were cut")], "wide")
+        + figure(shown, "row")
+    )
+
+
+def patches(encoder: Encoder, lesson: Lesson) -> str:
+    view, kept, total = lesson.views[1], len(lesson.kept), lesson.patches
+    full, masked = _times(encoder, view.picture, lesson.kept)
+    grid = masking.to_grid(masking.painted_mask(_hidden(lesson)), lesson.grid)[0].numpy()
+    seen = encoder.processor.view(view.picture, encoder.input_size)
+    return said(
+        f"Of the random anchor's {total} patches {total - kept} are dropped and {kept} stay: they never enter the "
+        f"network, which took {milliseconds(masked)} just now, and {milliseconds(full)} with all of them."
+        if kept < total
+        else f"Nothing is dropped: all {total} patches enter the network, in {milliseconds(full)}."
+    ) + figure(
+        [
+            (_large(seen, SIDE), f"The random anchor, all {total} patches", f"all {total}"),
+            (
+                draw.masked_picture(_large(seen, SIDE), grid),
+                f"The random anchor with {total - kept} of {total} patches grey: dropped",
+                f"{kept} stay",
+            ),
+        ],
+        "row",
+    )
+
+
+def tokens(encoder: Encoder, lesson: Lesson) -> str:
+    states, layers = lesson.states, encoder.config.num_hidden_layers
+    cls, rest = states[:1], states[1:]
+    cosine = (rest @ cls[0]) / np.maximum(np.linalg.norm(rest, axis=1) * np.linalg.norm(cls), 1e-9)
+    best = int(cosine.argmax())
+    row, column = divmod(int(lesson.kept[best]), lesson.grid[1])
+    bound = float(np.percentile(np.abs(states), 99)) or 1.0
+    strips = Image.fromarray(draw.colour(states, (-bound, bound), "cividis"))
+    tall = max(2, min(8, 320 // len(states)))
+    strips = strips.resize((2 * states.shape[1], tall * len(states)), Image.Resampling.NEAREST)
+    where = "Before the first layer" if lesson.ask.layer == 0 else f"After layer {lesson.ask.layer} of {layers}"
+    return said(
+        f"{where} the view is {len(states)} tokens, rows of {states.shape[1]} numbers: one for each of the "
+        f"{len(rest)} patches that stay, and CLS, which is most like the patch in row {row + 1}, column {column + 1} "
+        f"(cosine {cosine[best]:.2f})."
+    ) + figure(
+        [
+            (
+                strips,
+                f"{len(states)} rows of {states.shape[1]} numbers as colours, CLS first",
+                f"first row: CLS; dark to bright: {-bound:.1f} to {bound:.1f}",
+            )
+        ],
+        "wide",
+    )
+
+
+def embeddings(encoder: Encoder, lesson: Lesson) -> str:
+    random, *focal = lesson.similarity
+    title = examples.by_name(lesson.ask.other).title
+    same = lesson.views[0].picture.digest == examples.by_name(lesson.ask.other).picture.digest
+    centered = "" if encoder.feature_mean is None else ", measured from the mean of all pictures it has learned from"
+    rows = [(view.name, value) for view, value in zip(lesson.views[1:], lesson.similarity, strict=True)]
+    lowest = min(lesson.similarity)
+    verdict = "less than any view" if lesson.other < lowest else "more than the least similar view"
+    return said(
+        f"CLS after the last layer is the embedding: the random anchor's is {random:.2f} similar to the target's, the "
+        f"focal anchors' {min(focal):.2f} to {max(focal):.2f}, and another picture's {lesson.other:.2f}, {verdict}."
+    ) + bars(
+        [*rows, (f"another picture: {title.lower()}", lesson.other)],
+        1.0,
+        f"Cosine similarity to the target's embedding{centered}.",
+        mark=-1 if not same else None,
+    )
+
+
+def prototypes(encoder: Encoder, lesson: Lesson) -> str:
+    assert lesson.assigned is not None
+    target, anchor = lesson.assigned[0], lesson.assigned[1]
+    first, also = int(target.argmax()), int(anchor.argmax())
+    agree = "the same" if first == also else "another one"
+    count = sum(int(row.argmax()) == first for row in lesson.assigned[1:])
+    return said(
+        f"Of {len(target)} prototypes the target is nearest to no. {first + 1} ({_percent(target[first])}), the random "
+        f"anchor to no. {also + 1} ({_percent(anchor[also])}): {agree}; {count} of {len(lesson.assigned) - 1} anchors "
+        "agree with the target."
+    ) + pairs(target, anchor, ("target", "random anchor"))
+
+
+def sharpening(encoder: Encoder, lesson: Lesson) -> str:
+    assert lesson.assigned is not None and lesson.sharp is not None and lesson.mean is not None
+    soft, sharp = lesson.assigned[0], lesson.sharp
+    first, most = int(soft.argmax()), math.log(len(soft))
+    return said(
+        f"Sharpening takes the target's first prototype from {_percent(soft[first])} to {_percent(sharp[first])} "
+        f"(entropy {entropy(soft):.1f} to {entropy(sharp):.1f} nats); me-max asks that the mean over pictures stays "
+        f"spread, and over these {lesson.pictures} its entropy is {entropy(lesson.mean):.1f} of at most {most:.1f}."
+    ) + pairs(soft, sharp, ("target", "sharpened"))
+
+
+def loss(encoder: Encoder, lesson: Lesson) -> str:
+    assert lesson.mean is not None
+    surprise, spread = lesson.cross_entropies, entropy(lesson.mean)
+    worst = lesson.views[1 + int(surprise.argmax())].name
+    rows = [(view.name, float(value)) for view, value in zip(lesson.views[1:], surprise, strict=True)]
+    return said(
+        f"The loss is {surprise.mean():.2f} − {lesson.ask.weight:g} × {spread:.2f} = {lesson.loss:.2f} nats: the mean "
+        f"cross-entropy of the anchors (the {worst} agrees least, {surprise.max():.2f}) minus the weighted entropy of "
+        "the mean; training turns the weights so that it falls."
+    ) + bars(
+        rows,
+        max(float(surprise.max()), math.log(len(lesson.mean))),
+        f"Cross-entropy with the sharpened target, in nats; an anchor that knows nothing has "
+        f"{math.log(len(lesson.mean)):.2f}, full width or more.",
+    )
+
+
+STEPS: tuple[Step, ...] = (
+    Step(
+        "A picture",
+        "A pixel is three numbers: red, green, blue. A patch is a small square of pixels, the network's letter. There "
+        "is no label: nobody says what the picture shows.",
+        picture,
+    ),
+    Step(
+        "Views",
+        "A view is a piece of the picture, cut, mirrored and tinted by chance. The target view is what shall be "
+        "recognised; the anchor views shall recognise it from less.",
+        views,
+    ),
+    Step(
+        "Patches dropped",
+        "Masking here means leaving out: dropped patches cost nothing. From what is left, the network must still say "
+        "what the target view says. Times are measured on this machine, now.",
+        patches,
+    ),
+    Step(
+        "Tokens",
+        "A token is a row of numbers that the network rewrites layer by layer. A layer lets tokens look at each other. "
+        "CLS is one more token that belongs to no patch and gathers what matters.",
+        tokens,
+    ),
+    Step(
+        "Embeddings",
+        "An embedding is the last CLS token: the picture as a row of numbers. Cosine similarity compares directions: 1 "
+        "is the same, 0 has nothing in common.",
+        embeddings,
+    ),
+    Step(
+        "Prototypes",
+        "A prototype is a direction that was learned, a class without a name. A temperature turns similarities into "
+        "shares that sum to 100 %: a low one gives nearly all to the nearest.",
+        prototypes,
+        head=True,
+    ),
+    Step(
+        "Sharpening and me-max",
+        "Sharpening makes the target decide. Were that all, one prototype for every picture would be the easiest "
+        "answer: collapse. me-max (mean entropy maximisation) rewards using many prototypes. Entropy, in nats, "
+        "is 0 for a certain answer.",
+        sharpening,
+        head=True,
+    ),
+    Step(
+        "Loss",
+        "The loss is the one number that training lowers. Cross-entropy is how surprised the target is by an anchor: "
+        "agreeing costs little. λ weighs me-max against it.",
+        loss,
+        head=True,
+    ),
+)
+
+
+def answer(step: int, encoder: Encoder, lesson: Lesson, name: str) -> str:
+    """Step `step` (from 0) as HTML; a model without a head is told what it lacks, for the steps that need one."""
+    told = STEPS[step]
+    if told.head and lesson.assigned is None:
+        body = said(
+            f"{name} carries no projector and prototypes, so from here on there is nothing to show: choose tiny/8 in "
+            "the menu of models, whose own are shipped with it."
+        )
+    else:
+        body = told.show(encoder, lesson)
+    return f'<h3 class="msn-step-title"><span>{step + 1} of {len(STEPS)}</span> {told.title}</h3>{body}'
+
+
+# -------------------------------------------------------------------------------------------------------------- pieces
+
+
+def said(message: str) -> str:
+    """The sentence of a step. All eight are on the page, so that none of them is read aloud by itself."""
+    return f'<p class="msn-sentence">{html.text(message, 600)}</p>'
+
+
+def figure(pictures: Sequence[tuple[Image.Image, str, str]], css: str) -> str:
+    """Pictures side by side: (picture, alternative text, caption)."""
+    shown = "".join(
+        f"<figure>{html.img(shown, alt)}{f'<figcaption>{html.text(words)}</figcaption>' if words else ''}</figure>"
+        for shown, alt, words in pictures
+    )
+    return f'<div class="msn-seen msn-seen-{css}">{shown}</div>'
+
+
+def bars(rows: Sequence[tuple[str, float]], full: float, caption: str, mark: int | None = None) -> str:
+    """Numbers as bars, `full` for full width; the row `mark` is one to compare with."""
+    items = []
+    for place, (label, value) in enumerate(rows):
+        quiet = ' class="msn-aside-row"' if mark is not None and place == mark % len(rows) else ""
+        width = 100 * min(max(value / full, 0), 1)
+        items.append(
+            f'<li{quiet}><span class="msn-bar-label">{html.text(label, 80)}</span>'
+            f'<span class="msn-bar-value">{value:.2f}</span>'
+            f'<span class="msn-bar" aria-hidden="true"><span style="width:{width:.2f}%"></span></span></li>'
+        )
+    return f'<ol class="msn-bars msn-even">{"".join(items)}</ol>{html.hint(caption)}'
+
+
+def pairs(one: np.ndarray, other: np.ndarray, names: tuple[str, str]) -> str:
+    """Shares of the prototypes that either has first, two bars for each."""
+    order = list(np.argsort(-one, kind="stable")[:SHOWN])
+    order += [index for index in np.argsort(-other, kind="stable")[:1] if index not in order]
+    top = max(float(one.max()), float(other.max()))
+    rows = ""
+    for index in order:
+        both = "".join(
+            f'<span class="msn-bar" aria-hidden="true"><span class="{css}" style="width:{100 * value / top:.2f}%">'
+            f'</span></span><span class="msn-bar-value"><span class="msn-aside">{name} </span>'
+            f"{html.percent(value)}</span>"
+            for css, name, value in (
+                ("msn-before", names[0], float(one[index])),
+                ("msn-after", names[1], float(other[index])),
+            )
+        )
+        rows += f'<li><span class="msn-bar-label">no. {index + 1}</span><span class="msn-pair">{both}</span></li>'
+    return (
+        f'<section class="msn-pairs"><p class="msn-hint"><i class="msn-before"></i> upper bar: {names[0]} '
+        f'<i class="msn-after"></i> lower bar: {names[1]}</p><ol>{rows}</ol></section>'
+    )
+
+
+def _times(encoder: Encoder, picture: Picture, kept: np.ndarray) -> tuple[float, float]:
+    """Milliseconds of the full and of the masked view, in turns, so that other work on the machine hits both."""
+    rounds = [[encoder.time(picture, keep_indices=keep, repeats=1) for keep in (None, kept)] for _ in range(2)]
+    full, masked = np.min(rounds, axis=0)
+    return float(full), float(masked)
+
+
+def _large(shown: Image.Image, side: int) -> Image.Image:
+    """Enlarged without smoothing, so that pixels can be seen."""
+    scale = side / max(shown.size)
+    size = (max(1, round(shown.width * scale)), max(1, round(shown.height * scale)))
+    return shown.convert("RGB").resize(size, Image.Resampling.NEAREST)
+
+
+def _boxes(lesson: Lesson) -> Image.Image:
+    """The picture with a frame for each view: thick for the target, thin for the random anchor, numbered for focal."""
+    shown = lesson.picture.rgb.copy()
+    shown.thumbnail((2 * SIDE, 2 * SIDE))
+    pen = ImageDraw.Draw(shown)
+    for place, view in enumerate(lesson.views):
+        left, top, right, bottom = (
+            round(v * (side - 1)) for v, side in zip(view.box, (shown.width, shown.height) * 2, strict=True)
+        )
+        for ink, width in (((0, 0, 0), 5 if place == 0 else 3), ((255, 255, 255), 3 if place == 0 else 1)):
+            pen.rectangle([left, top, right, bottom], outline=ink, width=width)
+        letter = "TR1234"[place] if place < 6 else str(place - 1)
+        pen.rectangle([left, top, left + 16, top + 16], fill=(255, 255, 255))
+        pen.text((left + 5, top + 3), letter, fill=(0, 0, 0))
+    return shown
+
+
+def _where(lesson: Lesson) -> str:
+    return "Your picture with a frame for each view: " + ", ".join(
+        f"{view.name} {_percent(view.share)}" for view in lesson.views
+    )
+
+
+def _alt(view: View) -> str:
+    return f"The {view.name}: {_percent(view.share)} of the picture at {view.size[1]} by {view.size[0]} pixels"
+
+
+def _caption(view: View) -> str:
+    return f"{view.name}, {view.size[1]} px"
+
+
+def _hidden(lesson: Lesson) -> np.ndarray:
+    """(rows, columns) bool, True where a patch is dropped."""
+    hidden = np.ones(lesson.patches, bool)
+    hidden[lesson.kept] = False
+    return hidden.reshape(lesson.grid)
+
+
+def _patch(encoder: Encoder) -> str:
+    return f"{encoder.patch_size[1]}{BY}{encoder.patch_size[0]}"
+
+
+def _percent(value: float) -> str:
+    return html.percent(float(value)).replace("&lt;", "<").replace(" %", "\N{NO-BREAK SPACE}%")

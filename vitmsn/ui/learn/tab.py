@@ -1,0 +1,125 @@
+"""Learn: a walk through MSN on the visitor's own picture, a network that learns meanwhile, and a page to print.
+
+All eight steps are on the page and one is in sight: turning to the next needs no answer from here, a link can open any
+of them, and the printer finds the whole lesson. (Gradio's own walkthrough mounts a step when it is reached, and lets
+nobody go ahead.)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from vitmsn.ui.app import App
+from vitmsn.ui.learn import live_training, steps
+from vitmsn.ui.learn.walkthrough import MOST_DRAW, MOST_RATIO, Ask, study
+from vitmsn.ui.shared import examples, html
+from vitmsn.ui.shared.checks import whole
+from vitmsn.ui.visits import Call
+
+STYLE = Path(__file__).with_name("learn.css").read_text(encoding="utf-8")
+SCRIPT = Path(__file__).with_name("learn.js").read_text(encoding="utf-8")
+NAMES = ("Picture", "Views", "Patches", "Tokens", "Embeddings", "Prototypes", "Sharpening", "Loss")
+LAST = len(steps.STEPS)
+GO = "(step) => Math.min({last}, Math.max(1, Number(step) + {by}))"
+SHOW = "(step) => { document.documentElement.dataset.step = step; }"
+
+SIZE = "Side of the input: the network was made for its own size, and can be given others."
+DRAW = "Names the chance: another number, other cuts."
+RATIO = "Of the random anchor's patches, in percent. It was trained with 30 %."
+LAYER = "0: as they enter. Then after each layer."
+OTHER = "A picture to compare with, of which no view was cut."
+TEMPERATURE = "τ: it was trained with 0.1."
+SHARPENING = "T: the target's shares to the power of 1 / T, made to sum to 1 again. It was trained with 0.25."
+WEIGHT = "Of me-max: what a nat of entropy is worth. It was trained with 1."
+
+
+def answer(call: Call, *controls: Any) -> list[Any]:
+    """All eight steps for the controls as they stand (in the order of `Ask`)."""
+    encoder, picture = call.encoder, call.picture
+    lesson = study(encoder, picture, Ask(*controls))
+    shown = [steps.answer(place, encoder, lesson, call.name) for place in range(LAST)]
+    layers = encoder.config.num_hidden_layers
+    headed = gr.update(interactive=lesson.assigned is not None)
+    return [
+        *shown,
+        gr.update(maximum=layers, value=lesson.ask.layer),
+        headed,
+        headed,
+        headed,
+        _python(call, lesson.ask),
+    ]
+
+
+def _python(call: Call, ask: Ask) -> str:
+    picture = f"{call.visit.example}.png" if call.visit.example else call.picture.name
+    return html.in_python(
+        "import torch",
+        "from vitmsn import Encoder, masking",
+        call.python,
+        f"keep = masking.random_mask(encoder.config.grid, {ask.ratio / 100:g}, "
+        f"torch.Generator().manual_seed({ask.draw}))",
+        f"target = encoder.assign({picture!r}, sharpen=True)  # (1, prototypes)",
+        f"anchor = encoder.assign({picture!r}, keep_indices=keep)",
+        "print(-(target * torch.from_numpy(anchor).log().numpy()).sum())  # cross-entropy, in nats",
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------------- tab
+
+
+def build(app: App) -> None:
+    gr.HTML(f"<style>{STYLE}</style>", js_on_load=SCRIPT, elem_classes="msn-styles", container=False)
+    with gr.Column(elem_classes="msn-lesson"):
+        choices = [(f"{number} {name}", number) for number, name in enumerate(NAMES, start=1)]
+        step = gr.Radio(choices, value=1, label="Step", show_label=False, container=False, elem_id="learn-step")
+        with gr.Row(elem_classes=["msn-columns", "msn-walk"]):
+            with gr.Column(elem_classes="msn-left"):
+                app.picture("learn")
+            with gr.Column(elem_classes="msn-right", elem_id="learn-steps"):
+                with gr.Row(elem_classes="msn-turn"):
+                    back = gr.Button("← Back", elem_classes="msn-quiet-button", elem_id="learn-back")
+                    forward = gr.Button("Next →", elem_classes="msn-quiet-button", elem_id="learn-next")
+                    page = gr.Button("Print the lesson", elem_classes="msn-quiet-button", elem_id="learn-print")
+                shown, controls = _steps()
+        code = gr.HTML(elem_classes="msn-python")
+    again = [control.input for control in controls]
+    layer, *headed = controls[3], *controls[5:]
+    app.answer("learn", answer, controls, [*shown, layer, *headed, code], again=again)
+    for button, by in ((back, -1), (forward, 1)):
+        button.click(None, [step], [step], js=GO.format(last=LAST, by=by), api_visibility="private")
+    step.change(None, [step], js=SHOW, api_visibility="private")
+    page.click(None, js="() => window.print()", api_visibility="private")
+    app.link("step", step, lambda text: whole(float(text), "step", 1, LAST))
+    app.link("draw", controls[1], lambda text: whole(float(text), "draw", 1, MOST_DRAW))
+    live_training.build(app)
+
+
+def _steps() -> tuple[list[gr.HTML], list[Any]]:
+    """The eight steps: their answers and their controls, in order."""
+    start, shown, controls = Ask(), [], []
+    makers: tuple[Any, ...] = (
+        lambda: gr.Radio(["half", "own", "double"], value=start.size, label="Size", info=SIZE),
+        lambda: gr.Slider(1, MOST_DRAW, start.draw, step=1, label="Draw", info=DRAW),
+        lambda: gr.Slider(0, MOST_RATIO, start.ratio, step=5, label="Dropped, %", info=RATIO),
+        lambda: gr.Slider(0, 6, start.layer, step=1, label="Layer", info=LAYER),
+        lambda: gr.Dropdown(
+            [(known.title, known.name) for known in examples.photographs()],
+            value=examples.photographs()[-1].name,
+            label="Another picture",
+            info=OTHER,
+            filterable=False,
+        ),
+        lambda: gr.Slider(0.02, 1, start.temperature, step=0.01, label="Temperature", info=TEMPERATURE),
+        lambda: gr.Slider(0.05, 1, start.sharpening, step=0.05, label="Sharpening", info=SHARPENING),
+        lambda: gr.Slider(0, 5, start.weight, step=0.25, label="Weight λ", info=WEIGHT),
+    )
+    for number, (told, make) in enumerate(zip(steps.STEPS, makers, strict=True), start=1):
+        with gr.Column(elem_id=f"step-{number}", elem_classes="msn-step"):
+            shown.append(gr.HTML(elem_classes="msn-step-answer"))
+            with gr.Column(elem_classes="msn-controls"):
+                controls.append(make())
+            gr.HTML(html.hint(told.words), elem_classes="msn-words")
+    return shown, controls

@@ -1,0 +1,235 @@
+"""Live training for the page: one process at a time for the whole server, and the line of those who wait for it.
+
+The process is this package's own command line; what it tells comes line by line over a pipe and stays in memory. It
+ends with its recipe, its time, its visitor's Stop, its visitor's leaving or the server's end: a server that was killed
+leaves a closed pipe behind, at which the process ends with its next line.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import logging
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vitmsn import limits
+from vitmsn.errors import InputError
+from vitmsn.ui.visits import Visit
+
+log = logging.getLogger("vitmsn.ui")
+
+PATIENCE = 30  # seconds without a look from its visitor after which a run ends, and a place in the line is lost
+EVERY = 12  # steps from frame to frame: one or two seconds
+STARTING = 60  # seconds, beyond those of training, for opening Python on a busy machine
+LAST_WORDS = 2000  # bytes of what a failed process said that go to the log
+
+
+def command(switches: Switches) -> list[str]:
+    """The command line of a run; without --out it writes nothing to disk."""
+    training = [sys.executable, "-m", "vitmsn", "pretrain", "digits", "--watch", "--log-every", str(EVERY)]
+    bounds = ["--threads", "1", "--limit-minutes", f"{limits.LIVE_SECONDS / 60:g}"]  # the other core is for pages
+    return [*training, *bounds, "--device", "cpu", *switches.arguments()]
+
+
+@dataclass(frozen=True)
+class Switches:
+    """What a visitor may change about a run."""
+
+    masking: bool = True
+    sinkhorn: bool = True
+    me_max: bool = True
+
+    def arguments(self) -> list[str]:
+        on = {"mask_ratio": self.masking, "sinkhorn_iterations": self.sinkhorn, "me_max_weight": self.me_max}
+        off = [f"{name}=0" for name, wanted in on.items() if not wanted]
+        return ["--set", *off] if off else []
+
+
+@dataclass
+class Run:
+    """One training process and what it has told so far."""
+
+    switches: Switches
+    visit: Visit
+    told: list[dict[str, Any]] = field(default_factory=list)  # a first line about the run, then frames
+    ended: str = ""  # "" while it runs, then "finished", "time", "stopped", "left" or "failed"
+    error: str = ""  # what a failed process said last
+    seen: float = field(default_factory=time.monotonic)  # when its visitor last looked
+    began: float = field(default_factory=time.monotonic)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return 24_000 * len(self.told)  # some hundred points a frame
+
+    @property
+    def about(self) -> dict[str, Any] | None:
+        return self.told[0] if self.told else None
+
+    @property
+    def frames(self) -> list[dict[str, Any]]:
+        return self.told[1:]
+
+    @property
+    def seconds(self) -> float:
+        """Of training so far, by the process's own clock."""
+        return float(self.frames[-1]["seconds"]) if self.frames else 0.0
+
+    @property
+    def seconds_left(self) -> float:
+        """At the pace so far, and never longer than the bound."""
+        bound = limits.LIVE_SECONDS - self.seconds
+        step = self.frames[-1]["step"] if self.frames else 0
+        if not step or not self.about:
+            return bound
+        return max(0.0, min(bound, self.seconds / step * (self.about["steps"] - step)))
+
+
+class Desk:
+    """Who trains now, and who waits: one process at a time, first come, first served."""
+
+    def __init__(self, command: Callable[[Switches], Sequence[str]] = command) -> None:
+        self._command = command
+        self._lock = threading.RLock()
+        self._now: Run | None = None
+        self._line: OrderedDict[str, tuple[Visit, Switches, float]] = OrderedDict()
+        atexit.register(self.close)
+
+    def ask(self, visit: Visit, switches: Switches) -> None:
+        """Start a run for this visitor, or put them at the end of the line; a run of their own is replaced."""
+        with self._lock:
+            mine = visit.kept.get("live")
+            if isinstance(mine, Run) and not mine.ended:
+                self._end(mine, "stopped")
+            if len(self._line) >= limits.LIVE_WAITING and visit.key not in self._line:
+                raise InputError(
+                    f"{len(self._line)} visitors already wait for the one place to train; try again in some minutes."
+                )
+            visit.kept.pop("live", None)
+            self._line[visit.key] = visit, switches, time.monotonic()
+            self._advance()
+
+    def look(self, visit: Visit) -> Run | None:
+        """This visitor's run, if there is one, kept alive by the look."""
+        with self._lock:
+            if visit.key in self._line:
+                _, switches, _ = self._line[visit.key]
+                self._line[visit.key] = visit, switches, time.monotonic()
+            self._advance()
+            mine = visit.kept.get("live")
+            if isinstance(mine, Run):
+                mine.seen = time.monotonic()
+                return mine
+            return None
+
+    def waiting(self, visit: Visit) -> tuple[int, float] | None:
+        """(how many come first, with the one who trains; seconds until then at most), or None for who does not wait."""
+        with self._lock:
+            if visit.key not in self._line:
+                return None
+            ahead = list(self._line).index(visit.key)
+            left = self._now.seconds_left if self._now else 0.0
+            return ahead + (self._now is not None), left + ahead * limits.LIVE_SECONDS
+
+    def busy(self) -> bool:
+        """Whether anyone trains now."""
+        with self._lock:
+            return self._now is not None
+
+    def stop(self, visit: Visit) -> None:
+        """End this visitor's run, or their waiting."""
+        with self._lock:
+            self._line.pop(visit.key, None)
+            if self._now is not None and self._now.visit is visit:
+                self._end(self._now, "stopped")
+
+    def close(self) -> None:
+        """The server ends: so does its process."""
+        with self._lock:
+            self._line.clear()
+            if self._now is not None:
+                self._end(self._now, "left")
+
+    # ------------------------------------------------------------------------------------------------------- inside
+
+    def _advance(self) -> None:
+        """Start the first in the line who still looks, where nobody trains."""
+        now = time.monotonic()
+        for key, (visit, _, seen) in list(self._line.items()):
+            if visit.left or now - seen > PATIENCE:
+                del self._line[key]
+        if self._now is None and self._line:
+            _, (visit, switches, _) = self._line.popitem(last=False)
+            self._now = visit.kept["live"] = Run(switches, visit)
+            threading.Thread(target=self._follow, args=(self._now,), name="live training", daemon=True).start()
+
+    def _follow(self, run: Run) -> None:
+        """In a thread: start the process, hear it, and end it when its time is up or nobody looks."""
+        with tempfile.TemporaryFile() as complaints:
+            try:
+                with self._lock:
+                    if run.ended:
+                        return
+                    run.process = subprocess.Popen(
+                        self._command(run.switches),
+                        cwd=Path(__file__).parents[3],  # where the package lies
+                        stdin=subprocess.DEVNULL,
+                        stdout=subprocess.PIPE,
+                        stderr=complaints,
+                    )
+                hearing = threading.Thread(target=_hear, args=(run,), daemon=True)
+                hearing.start()
+                while hearing.is_alive():
+                    hearing.join(0.2)
+                    now = time.monotonic()
+                    if run.visit.left or now - run.seen > PATIENCE:
+                        self._end(run, "left")
+                    elif now - run.began > limits.LIVE_SECONDS + STARTING:
+                        self._end(run, "time")
+                code = run.process.wait()
+                if not run.ended and code:
+                    complaints.seek(max(0, complaints.tell() - LAST_WORDS))
+                    run.error = complaints.read().decode(errors="replace").strip()
+            except OSError as error:
+                run.error = str(error)
+            finally:
+                self._done(run)
+
+    def _done(self, run: Run) -> None:
+        with self._lock:
+            if not run.ended:
+                whole = bool(run.frames) and run.about is not None and run.frames[-1]["step"] >= run.about["steps"]
+                run.ended = "failed" if run.error else "finished" if whole else "time"
+            if run.error:
+                log.error("the live training ended by itself: %s", run.error)
+            if self._now is run:
+                self._now = None
+            self._advance()
+
+    def _end(self, run: Run, why: str) -> None:
+        with self._lock:
+            run.ended = run.ended or why
+            if run.process is not None:
+                run.process.kill()  # it holds nothing: no file, no lock
+            if self._now is run and run.process is None:
+                self._now = None
+                self._advance()
+
+
+def _hear(run: Run) -> None:
+    """What the process tells, line by line, until it ends."""
+    assert run.process is not None and run.process.stdout is not None
+    with run.process.stdout as lines:
+        for line in lines:
+            with contextlib.suppress(ValueError):  # half a line of a process that was ended
+                run.told.append(json.loads(line))

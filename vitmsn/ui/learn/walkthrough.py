@@ -1,0 +1,239 @@
+"""What the walk through MSN computes: one picture on its way from views to loss, with the visitor's own model.
+
+The views follow the recipe that the embedded model was trained with (section 4 of arXiv 2204.07141); they are cut with
+Pillow here, one by one, so that each can be looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageEnhance
+
+from vitmsn import image, masking
+from vitmsn.encoder import Encoder
+from vitmsn.errors import InputError
+from vitmsn.image import Picture
+from vitmsn.model import log_assignment
+from vitmsn.robustness import Assignment
+from vitmsn.ui.shared import examples
+from vitmsn.ui.shared.checks import whole
+
+WHOLE, FOCAL = (0.3, 1.0), (0.05, 0.3)  # share of the picture's area that a crop covers
+FOCAL_VIEWS = 4
+RATIO = (3 / 4, 4 / 3)  # width / height of a crop
+JITTER = {"Brightness": 0.4, "Contrast": 0.4, "Color": 0.2}
+MOST_RATIO, MOST_DRAW = 90, 99
+TIMED = 400  # milliseconds of a forward above which the examples are not encoded beside the views
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Where the eight controls stand, in the order of the steps."""
+
+    size: str = "own"  # at which the first step shows the picture: half, own, double
+    draw: int = 4  # names the chance of the views
+    ratio: float = 30  # percent of the patches dropped
+    layer: int = 6  # whose tokens are shown: 0 is before the first
+    other: str = "coffee"  # the example that the views are compared with
+    temperature: float = 0.1  # tau
+    sharpening: float = 0.25  # T
+    weight: float = 1.0  # lambda, of me-max
+
+    def checked(self, encoder: Encoder) -> Ask:
+        """With every value in its range; a layer that this model does not have is its last.
+
+        Raises:
+            InputError: a value that no control of the page has; it is named.
+        """
+        if self.size not in ("half", "own", "double"):
+            raise InputError(f"The size is {str(self.size)[:32]!r}; choose half, own or double.")
+        return Ask(
+            self.size,
+            whole(self.draw, "draw", 1, MOST_DRAW),
+            _number(self.ratio, "The share dropped", 0, MOST_RATIO),
+            min(whole(self.layer, "layer", 0, 1000), encoder.config.num_hidden_layers),
+            examples.by_name(str(self.other)).name,
+            _number(self.temperature, "The temperature", 0.02, 1),
+            _number(self.sharpening, "The sharpening", 0.05, 1),
+            _number(self.weight, "The weight of me-max", 0, 5),
+        )
+
+
+def _number(value: Any, name: str, low: float, high: float) -> float:
+    real = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not real or not low <= value <= high:
+        raise InputError(f"{name} is {value!r}; a number from {low:g} to {high:g} is needed.")
+    return float(value)
+
+
+# ---------------------------------------------------------------------------------------------------------------- views
+
+
+@dataclass(frozen=True)
+class View:
+    """One view: where it was cut (left, top, right, bottom in shares of the picture), and what it looks like."""
+
+    name: str
+    picture: Picture
+    box: tuple[float, float, float, float]
+    size: tuple[int, int]  # (height, width) in pixels, as the network gets it
+
+    @property
+    def share(self) -> float:
+        """Of the picture's area."""
+        left, top, right, bottom = self.box
+        return (right - left) * (bottom - top)
+
+
+def views(picture: Picture, draw: int, size: tuple[int, int], small: tuple[int, int]) -> list[View]:
+    """The target view, the random anchor and the focal anchors of one picture; `draw` names the chance."""
+    rng = np.random.default_rng(draw)
+    kinds = [("target", WHOLE, size), ("random anchor", WHOLE, size)]
+    kinds += [(f"focal anchor {number + 1}", FOCAL, small) for number in range(FOCAL_VIEWS)]
+    return [_view(picture, name, scale, side, rng) for name, scale, side in kinds]
+
+
+def _view(
+    picture: Picture, name: str, scale: tuple[float, float], size: tuple[int, int], rng: np.random.Generator
+) -> View:
+    area, aspect = rng.uniform(*scale), math.exp(rng.uniform(math.log(RATIO[0]), math.log(RATIO[1])))
+    whole_width, whole_height = picture.rgb.size
+    aspect *= whole_height / whole_width  # of shares, not of pixels
+    width, height = min(1.0, math.sqrt(area * aspect)), min(1.0, math.sqrt(area / aspect))
+    left, top = rng.uniform(0, 1 - width), rng.uniform(0, 1 - height)
+    box = (left, top, left + width, top + height)
+    pixels = [value * side for value, side in zip(box, (whole_width, whole_height) * 2, strict=True)]
+    rows, columns = size
+    cut = picture.rgb.resize((columns, rows), Image.Resampling.BICUBIC, tuple(pixels))  # type: ignore[arg-type]
+    if rng.random() < 0.5:
+        cut = cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    factors = [1 + strength * rng.uniform(-1, 1) for strength in JITTER.values()]
+    if rng.random() < 0.8:
+        for kind, factor in zip(JITTER, factors, strict=True):
+            cut = getattr(ImageEnhance, kind)(cut).enhance(factor)
+    return View(name, image.decode(cut, name=f"{name}.png"), box, size)
+
+
+# --------------------------------------------------------------------------------------------------------------- lesson
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Everything that the eight steps say about one picture.
+
+    Attributes:
+        views: target first, then the anchors (V of them).
+        kept: (K,) patches of the random anchor that stay.
+        states: (1 + K, D) tokens of the random anchor at the layer asked for, CLS first.
+        similarity: (V,) cosine of each anchor's embedding to the target's, centered where the model has a mean.
+        other: cosine of the other picture's embedding to the target's.
+        assigned: (1 + V, P) target and anchors on the prototypes, at the temperature asked for; None without a head.
+        sharp: (P,) the target's, sharpened.
+        mean: (P,) mean assignment of the anchors and of the example pictures.
+        pictures: how many rows that mean is taken over.
+    """
+
+    ask: Ask
+    picture: Picture
+    views: list[View]
+    grid: tuple[int, int]
+    kept: np.ndarray
+    states: np.ndarray
+    similarity: np.ndarray
+    other: float
+    assigned: np.ndarray | None = None
+    sharp: np.ndarray | None = None
+    mean: np.ndarray | None = None
+    pictures: int = 0
+
+    @property
+    def patches(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def cross_entropies(self) -> np.ndarray:
+        """(V,) nats: how surprised the sharpened target is by each anchor (equation 2)."""
+        assert self.assigned is not None and self.sharp is not None
+        return np.array([Assignment(self.sharp, anchor).cross_entropy for anchor in self.assigned[1:]])
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy minus the weighted entropy of the mean (equation 3)."""
+        assert self.mean is not None
+        return float(self.cross_entropies.mean()) - self.ask.weight * entropy(self.mean)
+
+
+def entropy(shares: np.ndarray) -> float:
+    """Of probabilities (P,), in nats: 0 for one certain prototype, log P for all alike."""
+    return Assignment(shares, shares).least
+
+
+def focal_side(encoder: Encoder) -> int:
+    """Of a focal view in pixels: half the input, in whole patches."""
+    patch = max(encoder.patch_size)
+    return max(1, round(min(encoder.input_size) / 2 / patch)) * patch
+
+
+def study(encoder: Encoder, picture: Picture, ask: Ask) -> Lesson:
+    """Send the picture through: views, masks, tokens, embeddings, and, with a head, assignments."""
+    ask = ask.checked(encoder)
+    size = encoder.input_size
+    small = focal_side(encoder)
+    cut = views(picture, ask.draw, size, (small, small))
+    grid = size[0] // encoder.patch_size[0], size[1] // encoder.patch_size[1]
+    generator = torch.Generator().manual_seed(ask.draw)
+    kept = masking.random_mask(grid, ask.ratio / 100, generator)[0].numpy()
+    target, random, *focal = cut
+    tokens = encoder.tokens(random.picture, keep_indices=kept)
+    assert tokens.hidden_states is not None
+    embedded = np.concatenate(
+        [
+            encoder.embed(target.picture),
+            encoder.embed(random.picture, keep_indices=kept),
+            encoder.embed([view.picture for view in focal], size=small),
+        ]
+    )
+    other = encoder.embed(examples.by_name(ask.other).picture)
+    around = embedded - encoder.feature_mean if encoder.feature_mean is not None else embedded
+    beside = other - encoder.feature_mean if encoder.feature_mean is not None else other
+    cosines = _unit(np.concatenate([around[1:], beside])) @ _unit(around[:1])[0]
+    lesson: dict[str, Any] = {}
+    if encoder.msn_head is not None:
+        rows = _examples(encoder, picture)
+        shares = _assign(encoder, np.concatenate([embedded, *rows]), ask.temperature)
+        lesson = {
+            "assigned": shares[: len(cut)],
+            "sharp": _assign(encoder, embedded[:1], ask.temperature * ask.sharpening)[0],
+            "mean": shares[1:].mean(0),
+            "pictures": len(shares) - 1,
+        }
+    states = tokens.hidden_states[ask.layer][0].numpy()
+    return Lesson(ask, picture, cut, grid, kept, states, cosines[:-1], float(cosines[-1]), **lesson)
+
+
+def _examples(encoder: Encoder, picture: Picture) -> list[np.ndarray]:
+    """Embeddings of the example pictures, for a mean over more than one picture; none where that would take long."""
+    if encoder.last is not None and encoder.last.milliseconds > TIMED:
+        return []
+    return [encoder.embed(known.picture) for known in examples.photographs() if known.picture.digest != picture.digest]
+
+
+def _assign(encoder: Encoder, embeddings: np.ndarray, temperature: float) -> np.ndarray:
+    """Embeddings (N, D) -> probabilities over the prototypes (N, P), at any temperature."""
+    head = encoder.msn_head
+    assert head is not None
+    with torch.inference_mode():
+        projected = head(torch.from_numpy(embeddings).to(head.prototypes.device))
+        shares: np.ndarray = log_assignment(projected, head.prototypes, temperature).exp().cpu().numpy()
+        return shares
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    length: np.ndarray = np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    unit: np.ndarray = rows / length
+    return unit

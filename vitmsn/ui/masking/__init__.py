@@ -1,0 +1,1 @@
+"""Masking: what is left when patches are hidden."""

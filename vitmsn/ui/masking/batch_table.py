@@ -1,0 +1,161 @@
+"""Which pictures withstand hiding: a batch as a table that can be sorted, and as CSV."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vitmsn import export, limits, robustness
+from vitmsn.encoder import Encoder, Progress
+from vitmsn.errors import ImageError, InputError
+from vitmsn.image import Picture
+from vitmsn.ui.masking import similarity
+from vitmsn.ui.shared import html
+from vitmsn.ui.shared.photo import read_picture
+
+DRAWS = 8
+HEADER = ("File", "Answer", "Similarity", "Worst", "Centered", "Worst centered", "Answer kept", "Cross-entropy")
+
+# A heading sorts by its column, again the other way round.
+SORT = """element.addEventListener("click", (event) => {
+  const button = event.target.closest("th button");
+  if (!button) return;
+  const head = button.closest("th"), body = element.querySelector("tbody");
+  const place = [...head.parentNode.children].indexOf(head);
+  const up = head.getAttribute("aria-sort") !== "ascending";
+  for (const other of head.parentNode.children) other.removeAttribute("aria-sort");
+  head.setAttribute("aria-sort", up ? "ascending" : "descending");
+  const value = (row) => row.children[place]?.dataset.value ?? "";
+  const order = (a, b) => {
+    const [x, y] = [value(a), value(b)];
+    const less = x !== "" && y !== "" && !isNaN(x) && !isNaN(y) ? x - y : x.localeCompare(y);
+    return up ? less : -less;
+  };
+  body.append(...[...body.children].sort(order));
+});"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One picture over some draws of one kind of mask, or why it could not be read."""
+
+    name: str
+    picture: Picture | None = None
+    views: robustness.Views | None = None
+    sure: bool = True
+    refused: str = ""
+
+
+def judge(
+    encoder: Encoder,
+    sources: Sequence[Picture | str],
+    sample: Callable[[int], np.ndarray],
+    progress: Progress,
+) -> list[Row]:
+    """Every picture (or path of an upload) under the same DRAWS masks; `sample` gives the patches kept for a seed."""
+    if len(sources) > limits.MAX_QUERIES:
+        raise InputError(f"These are {len(sources)} files and {limits.MAX_QUERIES} go at once; send fewer.")
+    kept = np.stack([sample(seed) for seed in range(DRAWS)])
+    rows = []
+    for number, source in enumerate(sources):
+        progress(number, len(sources))
+        try:
+            picture = source if isinstance(source, Picture) else read_picture(source)
+        except ImageError as error:
+            rows.append(Row(Path(str(source)).name, refused=str(error)))
+            continue
+        sure = not encoder.has_classifier or encoder.classify(picture, top_k=1)[0].sure
+        rows.append(Row(picture.name, picture, robustness.views(encoder, picture, kept), sure))
+    progress(len(sources), len(sources))
+    return rows
+
+
+def table(rows: list[Row], name: str) -> str:
+    """The table, most robust first, with a sentence and a link that carries the CSV, as HTML; `name`: of the model."""
+    good = sorted((row for row in rows if row.views is not None), key=_rank, reverse=True)
+    ordered = [*good, *(row for row in rows if row.views is None)]
+    head = "".join(
+        f'<th scope="col"{" aria-sort=descending" if name == "Answer kept" else ""}><button type="button">{name}'
+        "</button></th>"
+        for name in HEADER
+    )
+    body = "".join(_row(row) for row in ordered)
+    views = [row.views for row in good if row.views is not None]
+    known = [view.others for view in views if view.others is not None]
+    compared = similarity.worth(
+        name, float(np.mean(known)) if known else None, any(v.centered is not None for v in views)
+    )
+    note = f"Over {DRAWS} draws of the mask chosen above. A model that is not sure has a first answer too, kept or not."
+    return (
+        f'{html.sentence(sentence(good))}<div class="msn-scroll"><table class="msn-answers msn-robust"><thead><tr>'
+        f'<th scope="col" aria-label="Picture"></th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        f"{html.hint(f'{note} {compared}' if views else note)}{_csv(ordered)}"
+    )
+
+
+def sentence(rows: list[Row]) -> str:
+    """Which withstand it best and worst; `rows` from best to worst."""
+    if not rows:
+        return ""
+    if len(rows) == 1:
+        return f"{rows[0].name}: {_words(rows[0])}."
+    return f"Most robust is {rows[0].name} ({_words(rows[0])}), least {rows[-1].name} ({_words(rows[-1])})."
+
+
+def _words(row: Row) -> str:
+    assert row.views is not None
+    said = similarity.alike(*similarity.mean(row.views))
+    return said if row.views.same is None else f"{int(row.views.same.sum())} of {DRAWS} keep the answer, {said}"
+
+
+def _rank(row: Row) -> tuple[float, float]:
+    assert row.views is not None
+    same, (plain, centered) = row.views.same, similarity.mean(row.views)
+    return (0.0 if same is None else float(same.mean())), plain if centered is None else centered
+
+
+def _row(row: Row) -> str:
+    if row.views is None or row.picture is None:
+        cells = f'<td></td><td data-value="{html.text(row.name)}">{html.text(row.name, 40)}</td>'
+        return f'<tr class="msn-refused">{cells}<td colspan="{len(HEADER) - 1}">{html.text(row.refused)}</td></tr>'
+    cells = f"<td>{html.img(row.picture.thumbnail(64), '')}</td>"
+    for value, said in zip(_values(row), _shown(row), strict=True):
+        cells += f'<td data-value="{html.text(value)}">{html.text(said, 60)}</td>'
+    return f"<tr>{cells}</tr>"
+
+
+def _values(row: Row) -> list[str | float]:
+    """What is sorted and what the CSV holds, in the order of HEADER; "" where this model has no such number."""
+    assert row.views is not None
+    views = row.views
+    return [
+        row.name,
+        "" if views.answers is None else views.answers.name(0),
+        round(float(views.similarity.mean()), 6),
+        round(float(views.similarity.min()), 6),
+        "" if views.centered is None else round(float(views.centered.mean()), 6),
+        "" if views.centered is None else round(float(views.centered.min()), 6),
+        "" if views.same is None else round(float(views.same.mean()), 6),
+        "" if views.cross_entropy is None else round(float(views.cross_entropy.mean()), 6),
+    ]
+
+
+def _shown(row: Row) -> list[str]:
+    name, answer, *similarities, _, surprise = _values(row)
+    kept = "" if row.views is None or row.views.same is None else f"{int(row.views.same.sum())} of {DRAWS}"
+    unsure = "" if row.sure or not answer else " (not sure)"
+    loss = "" if surprise == "" else f"{surprise:.2f} nats"
+    alike = ["" if one == "" else html.similar(float(one)) for one in similarities]
+    return [str(name), f"{answer}{unsure}", *alike, kept, loss]
+
+
+def _csv(rows: list[Row]) -> str:
+    head = ["file", "answer", "mean similarity", "least similarity", "mean centered similarity"]
+    head += ["least centered similarity", "share that keep the answer", "mean cross-entropy"]
+    lines = [[row.name, row.refused, *[""] * (len(head) - 2)] if row.views is None else _values(row) for row in rows]
+    data = base64.b64encode(export.csv_text(head, lines).encode("utf-8-sig")).decode("ascii")
+    return f'<a class="msn-button" download="robust.csv" href="data:text/csv;base64,{data}">Download as CSV</a>'

@@ -1,0 +1,79 @@
+"""The loss as a picture: which prototypes the full and the masked view choose, and where both look."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vitmsn import draw, look, robustness
+from vitmsn.encoder import Encoder
+from vitmsn.image import Picture
+from vitmsn.ui.shared import html, patch_grid
+
+SIDE = 400
+WHAT = (
+    "A prototype is a point that training found. Training asks a masked view to choose the prototypes that the full "
+    "view chose, sharpened: this difference is the loss."
+)
+
+
+def prototypes(encoder: Encoder, full: np.ndarray, masked: np.ndarray, name: str) -> str:
+    """Paired bars of the prototypes that matter and the cross-entropy with what it means, as HTML.
+
+    Args:
+        full, masked: embeddings (1, D).
+    """
+    head = "<h3>Prototypes before and after</h3>"
+    if not encoder.has_msn_head:
+        return f"{head}{html.hint(f'{name} carries no prototypes, so its loss cannot be shown.')}"
+    found = robustness.assignment(encoder, full, masked)
+    rows = "".join(
+        pair(f"prototype {index + 1}", float(found.target[index]), float(found.anchor[index]))
+        for index in found.prominent()
+    )
+    return (
+        f'<section class="msn-pairs">{head}{html.hint(WHAT)}<p class="msn-hint"><i class="msn-before"></i> target: '
+        f'full view, sharpened <i class="msn-after"></i> anchor: masked view</p><ol>{rows}</ol>'
+        f"{html.hint(meaning(found))}</section>"
+    )
+
+
+def meaning(found: robustness.Assignment) -> str:
+    """The cross-entropy in one sentence."""
+    best = int(found.target.argmax())
+    return (
+        f"Cross-entropy {found.cross_entropy:.2f} nats, between {found.least:.2f} (a masked view that says exactly the "
+        f"target) and {found.even:.2f} (one that knows nothing). The target's first, prototype {best + 1}, has "
+        f"{draw.percent(float(found.target[best]))} there and {draw.percent(float(found.anchor[best]))} in the masked "
+        "view, which is not sharpened."
+    )
+
+
+def pair(label: str, before: float, after: float, names: tuple[str, str] = ("full view", "masked view")) -> str:
+    """One line with two bars, before and after, each with its number."""
+    bars = "".join(
+        f'<span class="msn-bar" aria-hidden="true"><span class="{css}" style="width:{100 * value:.2f}%"></span></span>'
+        f'<span class="msn-bar-value"><span class="msn-aside">{name} </span>{html.percent(value)}</span>'
+        for name, css, value in zip(names, ("msn-before", "msn-after"), (before, after), strict=True)
+    )
+    return f'<li><span class="msn-bar-label">{html.text(label, 80)}</span><span class="msn-pair">{bars}</span></li>'
+
+
+def attention(encoder: Encoder, picture: Picture, kept: np.ndarray) -> str:
+    """Where CLS looks in the last layer, mean of heads, with every patch and with those kept (rows, columns) only."""
+    views = [None, np.flatnonzero(kept)] if not kept.all() else [None]
+    maps = [look.look(encoder, picture, keep_indices=rows).values for rows in views]
+    scale = 0.0, max(float(np.nanmax(values)) for values in maps)
+    photo = patch_grid.seen(encoder, picture, side=SIDE)
+    figures = ""
+    for name, values in zip(("Full view", "Masked view"), maps, strict=False):
+        row, column = patch_grid.peak(values)
+        alt = f"{name}: CLS looks most at row {row}, column {column}"
+        shown = draw.overlay(photo, values, 0.5, scale, ~np.isnan(values))
+        most = draw.percent(float(np.nanmax(values)))
+        caption = f"{name}: most at row {row}, column {column}, {most}"
+        figures += f"<figure>{html.img(shown, alt)}<figcaption>{caption}</figcaption></figure>"
+    legend = patch_grid.legend(scale, "of CLS's attention in the last layer, mean of heads")
+    return (
+        f'<section class="msn-beside"><h3>Attention before and after</h3><div>{figures}</div>{legend}'
+        f"{html.hint('Hidden patches are dark: what they had goes to those that are left.')}</section>"
+    )

@@ -1,0 +1,59 @@
+"""Which patches to hide: what the Masking tab's controls say, and the mask they mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from vitmsn import masking
+from vitmsn.encoder import Encoder
+from vitmsn.errors import InputError
+from vitmsn.ui.shared import patch_grid
+from vitmsn.ui.shared.checks import whole
+
+KINDS = {"random": "Random", "focal": "Focal", "block": "Block", "painted": "Painted"}
+DRAWN = {"random": masking.random_mask, "focal": masking.focal_mask, "block": masking.block_mask}
+MOST_RATIO = 95  # percent
+MOST_SEED = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Which patches to hide, a field for each control in its order."""
+
+    kind: str = "random"
+    ratio: float = 70  # percent hidden
+    seed: int = 0
+    paint: str = ""  # hidden patches of a painted mask, rows and columns from 1: "1.1-2.4, 7.8"
+
+
+def kept_grid(ask: Ask, grid: tuple[int, int]) -> np.ndarray:
+    """The mask that was asked for, (rows, columns) bool, True where a patch stays."""
+    if ask.kind == "painted":
+        return masking.to_grid(masking.painted_mask(masking.read_painted(ask.paint, grid)), grid)[0].numpy()
+    if ask.kind not in DRAWN:
+        raise InputError(f"kind is {str(ask.kind)[:32]!r}; choose one of {', '.join(KINDS)}.")
+    seed = whole(ask.seed, "seed", 0, MOST_SEED)
+    generator = torch.Generator().manual_seed(seed)
+    return masking.to_grid(DRAWN[ask.kind](grid, _share(ask.ratio), generator), grid)[0].numpy()
+
+
+def _share(ratio: Any) -> float:
+    """A ratio in percent from the page or a client -> from 0 to 0.95."""
+    number = isinstance(ratio, (int, float)) and not isinstance(ratio, bool)
+    if not number or not 0 <= ratio <= MOST_RATIO:
+        raise InputError(f"The mask ratio is {ratio!r} percent; it must be from 0 (hide nothing) to {MOST_RATIO}.")
+    return ratio / 100
+
+
+def series(kind: str) -> str:
+    """The kind of masks that a series is made of: nobody paints sixteen."""
+    return "random" if kind == "painted" else kind
+
+
+def draw(encoder: Encoder, kind: str, ratio: float, seed: int) -> np.ndarray:
+    """The patches kept (K,) of one draw of a series, `ratio` in percent."""
+    return np.flatnonzero(kept_grid(Ask(series(kind), ratio, seed), patch_grid.grid(encoder)))

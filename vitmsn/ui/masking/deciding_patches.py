@@ -1,0 +1,107 @@
+"""Hide until it changes its mind: the patches that decide the answer, and the way to them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from html import escape, unescape
+from pathlib import Path
+
+import numpy as np
+
+from vitmsn import look, robustness
+from vitmsn.encoder import Encoder, Progress
+from vitmsn.errors import InputError
+from vitmsn.image import Picture
+from vitmsn.ui.shared import html, patch_grid
+
+SCRIPT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
+BY = {"attention": "CLS's attention", "relevance": "relevance for the answer"}
+SIDE = 400
+
+
+def run(encoder: Encoder, picture: Picture, by: str, progress: Progress | None = None) -> robustness.Search:
+    """The search, by attention of the last layer or by relevance."""
+    if by not in BY:
+        raise InputError(f"by is {str(by)[:32]!r}; choose one of {', '.join(BY)}.")
+    kind = "cls" if by == "attention" else "relevance"
+    scores = look.look(encoder, picture, kind).values.ravel()
+    return robustness.search(encoder, picture, scores, progress=progress)
+
+
+def sentence(encoder: Encoder, picture: Picture, found: robustness.Search) -> str:
+    """What was found, in words; whether the model was sure of its answer in the first place."""
+    said = f"Its answer is {found.answer}"
+    if found.kind == "prototype":
+        said = f"Without a classifier its answer is the nearest prototype, {found.answer}"
+    else:
+        [result] = encoder.classify(picture, top_k=1)
+        said += f" ({_percent(result.probabilities[0])}{'' if result.sure else ', not sure'})"
+    if found.flip is None:
+        said += "; hiding all patches but one, most looked at first, did not change it"
+    else:
+        said += f"; hiding {_count(len(found.flip))} of {found.patches} is enough to change it to {found.changes_to}"
+        said += _chance(found.flip_random)
+    said += f". Seeing only {_count(len(found.keep))} is enough to keep it{_chance(found.keep_random)}."
+    return said
+
+
+def _chance(sizes: Sequence[int | None]) -> str:
+    words = ["never" if size is None else str(size) for size in sizes]
+    return f" (in random order: {', '.join(words[:-1])} and {words[-1]})"
+
+
+def _count(number: int) -> str:
+    return "1 patch" if number == 1 else f"{number} patches"
+
+
+def _percent(share: float) -> str:
+    return unescape(html.percent(share))
+
+
+def shown(encoder: Encoder, picture: Picture, found: robustness.Search) -> str:
+    """Both ways as HTML: a picture whose patches go one by one, a slider through the steps, what the model says."""
+    grid = found.grid
+    photo = html.img(
+        patch_grid.seen(encoder, picture, side=SIDE), "Your picture; patches that are hidden here are grey"
+    )
+    pieces = []
+    if found.flip is not None:
+        pieces.append(_way("Hidden until the answer changes", photo, found.flip_steps, grid, found.answer))
+    pieces.append(_way("Hidden as long as the answer stays", photo, found.keep_steps, grid, found.answer))
+    note = html.hint(
+        "Patches go in the order chosen; the last step gives back, or takes away, every patch that makes no "
+        "difference. It is the smallest set found, not proven the smallest."
+    )
+    return f'<div class="msn-search">{"".join(pieces)}</div>{note}'
+
+
+def _way(title: str, photo: str, steps: list[robustness.SearchStep], grid: tuple[int, int], answer: str) -> str:
+    told = [
+        {"hidden": _hex(step.hidden, grid[0] * grid[1]), "said": _said(step, grid[0] * grid[1], answer)}
+        for step in steps
+    ]
+    gone = set(steps[-1].hidden.tolist())
+    cells = "".join('<i class="msn-gone"></i>' if n in gone else "<i></i>" for n in range(grid[0] * grid[1]))
+    data = escape(json.dumps(told), quote=True)
+    last = len(steps) - 1
+    return (
+        f'<section data-steps="{data}"><h3>{title}</h3><div class="msn-cells-over">{photo}'
+        f'<div class="msn-cells" style="--columns:{grid[1]}" aria-hidden="true">{cells}</div></div>'
+        f'<div class="msn-scrub"><input type="range" min="0" max="{last}" value="{last}" aria-label="Step: {title}" '
+        f'aria-valuetext="{html.text(told[-1]["said"])}"><button type="button" data-play>Play</button></div>'
+        f'<output aria-live="off">{html.text(told[-1]["said"])}</output></section>'
+    )
+
+
+def _said(step: robustness.SearchStep, patches_in_all: int, answer: str) -> str:
+    now = f"still {answer}" if step.same else f"now {step.answer} ({_percent(step.probability)})"
+    left = f"{answer} {_percent(step.first)}"
+    return f"{len(step.hidden)} of {patches_in_all} hidden: {now}; {left}"
+
+
+def _hex(hidden: np.ndarray, patches_in_all: int) -> str:
+    """Patches hidden -> hexadecimal digits, four patches each, the first in the highest bit."""
+    flags = np.zeros(-(-patches_in_all // 4) * 4, dtype=int)
+    flags[hidden] = 1
+    return "".join(f"{value:x}" for value in flags.reshape(-1, 4) @ [8, 4, 2, 1])

@@ -1,0 +1,63 @@
+"""A filmstrip of masks: the same ratio, sixteen draws, and what each does to the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from vitmsn import draw, robustness
+from vitmsn.encoder import Encoder
+from vitmsn.image import Picture
+from vitmsn.ui.masking import similarity
+from vitmsn.ui.shared import html, patch_grid
+
+MANY = 16
+SIDE = 160
+
+# A click (or Enter) takes that draw up.
+PICK = """element.addEventListener("click", (event) => {
+  const one = event.target.closest("button[data-seed]");
+  if (one) trigger("click", {seed: Number(one.dataset.seed)});
+});"""
+
+
+def strip(encoder: Encoder, name: str, picture: Picture, sample: Callable[[int], np.ndarray], first: int) -> str:
+    """Sixteen masked pictures as buttons, each with its similarity and answer, and a sentence, as HTML.
+
+    Args:
+        name: of the model.
+        sample: draws the mask of a seed, (rows, columns) bool, True where a patch stays.
+        first: the first seed.
+    """
+    seeds = range(first, first + MANY)
+    kept = [sample(seed) for seed in seeds]
+    seen = robustness.views(encoder, picture, np.stack([np.flatnonzero(one) for one in kept]))
+    photo = patch_grid.seen(encoder, picture, side=SIDE)
+    items = ""
+    for place, (seed, one) in enumerate(zip(seeds, kept, strict=True)):
+        centered = None if seen.centered is None else float(seen.centered[place])
+        words = [similarity.alike(float(seen.similarity[place]), centered, "")]
+        if seen.answers is not None and seen.same is not None:
+            words.append(("still " if seen.same[place] else "now ") + seen.answers.name(place + 1))
+        said = ", ".join(words)
+        items += (
+            f'<li><button type="button" data-seed="{seed}" aria-label="Take seed {seed}: {html.text(said)}">'
+            f"{html.img(draw.masked_picture(photo, one), '')}</button>"
+            f"<span><b>{seed}</b> {html.text(said, 60)}</span></li>"
+        )
+    compared = html.hint(similarity.worth(name, seen.others, seen.centered is not None))
+    return f'{html.sentence(sentence(seen))}{compared}<ol class="msn-film">{items}</ol>'
+
+
+def sentence(seen: robustness.Views) -> str:
+    """What the draws have in common."""
+    low, high = (html.similar(float(value)) for value in (seen.similarity.min(), seen.similarity.max()))
+    said = f"Over {len(seen.similarity)} draws the embedding stays {low} to {high} similar"
+    if seen.centered is not None:
+        low, high = (html.similar(float(value)) for value in (seen.centered.min(), seen.centered.max()))
+        said += f" (centered {low} to {high})"
+    if seen.answers is None or seen.same is None:
+        return f"{said}."
+    same = int(seen.same.sum())
+    return f"{said}, and {same} of them keep the answer, {seen.answers.name(0)}."

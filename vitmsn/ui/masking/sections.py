@@ -1,0 +1,297 @@
+"""The longer looks of the Masking tab: sixteen draws, curves, the patches that decide, several pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from vitmsn import draw, robustness
+from vitmsn.encoder import Encoder
+from vitmsn.errors import InputError
+from vitmsn.image import Picture
+from vitmsn.ui.app import App
+from vitmsn.ui.masking import batch_table, deciding_patches, filmstrip, similarity
+from vitmsn.ui.masking.controls import KINDS, MOST_SEED, Ask, kept_grid, series
+from vitmsn.ui.masking.controls import draw as draw_mask
+from vitmsn.ui.shared import examples, html, patch_grid
+from vitmsn.ui.shared.checks import whole
+from vitmsn.ui.shared.photo import Photo
+from vitmsn.ui.visits import Call, Stopped
+
+QUICK, SLOW = 20, 100  # milliseconds of a full view, up to which there are 8 and 4 draws a point
+NAMES = ("film", "curves", "search", "batch")
+
+
+def _stamps(call: Call, ask: Ask) -> dict[str, tuple[object, ...]]:
+    """What each section was made of: where it is something else, it shows what is no longer asked for."""
+    here = call.visit.model, call.visit.picture.digest if call.visit.picture else ""
+    kind = series(ask.kind)
+    return {
+        "film": (*here, kind, ask.ratio),
+        "curves": (*here, kind),
+        "search": here,
+        "batch": (call.visit.model, kind, ask.ratio),
+    }
+
+
+def stale(call: Call, ask: Ask) -> list[Any]:
+    """Updates of the results in the order of NAMES: emptied where they speak of something else."""
+    known = call.visit.shown
+    known.update({f"masking {name} asked": stamp for name, stamp in _stamps(call, ask).items()})
+    return [
+        "" if known.get(f"masking {name}") not in (None, stamp) else gr.skip()
+        for name, stamp in _stamps(call, ask).items()
+    ]
+
+
+def _progress(call: Call, ask: Ask, name: str) -> Callable[[int, int, str], None]:
+    """`call.progress` of a section, which also ends when the page shows another picture, model or mask by then."""
+    begun = _stamps(call, ask)[name]
+    call.visit.shown[f"masking {name} asked"] = begun
+
+    def progress(done: int, total: int, what: str) -> None:
+        call.progress(done, total, what)
+        if call.visit.shown[f"masking {name} asked"] != begun:
+            raise Outdated("This ended, because the page shows something else meanwhile; start it again.")
+
+    return progress
+
+
+class Outdated(Stopped):
+    """What was being measured is no longer what the page shows."""
+
+
+def _remember(call: Call, ask: Ask, name: str) -> None:
+    call.visit.shown[f"masking {name}"] = _stamps(call, ask)[name]
+
+
+# ------------------------------------------------------------------------------------------------------------ sections
+
+
+def film(call: Call, *controls: Any) -> str:
+    """Sixteen draws of the mask that is chosen, from its seed on."""
+    ask = Ask(*controls)
+    first = min(whole(ask.seed or 0, "seed", 0, MOST_SEED), MOST_SEED - filmstrip.MANY)
+    grid = call.encoder.grid()
+    made = filmstrip.strip(
+        call.encoder,
+        call.name,
+        call.picture,
+        lambda seed: kept_grid(Ask(series(ask.kind), ask.ratio, seed), grid),
+        first,
+    )
+    _remember(call, ask, "film")
+    return made
+
+
+def curves(call: Call, *controls: Any) -> Iterator[str]:
+    """All curves of the kind of mask that is chosen, as they are measured."""
+    ask, encoder, picture = Ask(*controls), call.encoder, call.picture
+    kind = series(ask.kind)
+    if kind not in KINDS:
+        raise InputError(f"kind is {str(ask.kind)[:32]!r}; choose one of {', '.join(KINDS)}.")
+    seeds = _seeds(encoder, picture)
+    points: list[robustness.CurvePoint] = []
+    _remember(call, ask, "curves")
+    total = len(robustness.RATIOS)
+    progress = _progress(call, ask, "curves")
+    running = robustness.curve(encoder, picture, lambda r, seed: draw_mask(encoder, kind, 100 * r, seed), seeds=seeds)
+    code = _code(call, kind)
+    try:
+        for point in running:
+            points.append(point)
+            progress(len(points), total, "ratios")
+            if len(points) < total:
+                yield similarity.charts(points)
+    except Outdated as outdated:
+        call.message = str(outdated)
+        yield ""
+        return
+    except Stopped as stopped:
+        so_far = f"Stopped at {100 * points[-1].ratio:.0f} % hidden; the curve so far stays."
+        call.message = so_far if call.visit.stopped > call.began else str(stopped)
+    views = points[-1].views
+    compared = html.hint(similarity.worth(call.name, views.others, views.centered is not None))
+    yield html.sentence(similarity.told(points)) + compared + similarity.charts(points) + code
+
+
+def _seeds(encoder: Encoder, picture: Picture) -> range:
+    cost = encoder.time(picture, repeats=1)
+    return range(8 if cost <= QUICK else 4 if cost <= SLOW else 2)
+
+
+def find(call: Call, by: str, *controls: Any) -> str:
+    """Hide until it changes its mind."""
+    encoder, picture = call.encoder, call.picture
+    ask = Ask(*controls)
+    progress = _progress(call, ask, "search")
+    found = deciding_patches.run(encoder, picture, by, lambda done, total: progress(done, total, "masks"))
+    _remember(call, ask, "search")
+    name = patch_grid.file_name(call)
+    lines = [f"found = robustness.search(encoder, {name!r})", "print(found.answer, found.flip, found.keep)"]
+    if by == "relevance":
+        scores = f"scores = look(encoder, {name!r}, 'relevance').values.ravel()"
+        lines = ["from vitmsn.look import look", scores, lines[0].replace(")", ", scores)"), lines[1]]
+    code = html.in_python("from vitmsn import Encoder, robustness", call.python, *lines)
+    return (
+        html.sentence(deciding_patches.sentence(encoder, picture, found))
+        + deciding_patches.shown(encoder, picture, found)
+        + code
+    )
+
+
+def batch(call: Call, paths: list[str] | None, *controls: Any) -> str:
+    """Several pictures, each under the same draws."""
+    return _table(call, paths, Ask(*controls)) if paths else ""
+
+
+def batch_of_examples(call: Call, *controls: Any) -> str:
+    """The example photographs, for who has none at hand."""
+    pictures = [replace(example.picture, name=example.title) for example in examples.photographs()]
+    return _table(call, pictures, Ask(*controls))
+
+
+def _table(call: Call, sources: Sequence[Picture | str], ask: Ask) -> str:
+    encoder = call.encoder
+    progress = _progress(call, ask, "batch")
+    rows = batch_table.judge(
+        encoder,
+        sources,
+        lambda seed: draw_mask(encoder, ask.kind, ask.ratio, seed),
+        lambda done, total: progress(done, total, "pictures"),
+    )
+    _remember(call, ask, "batch")
+    return batch_table.table(rows, call.name)
+
+
+def _code(call: Call, kind: str) -> str:
+    grid = call.encoder.grid()
+    similarity = "similarity" if call.encoder.feature_mean is None else "centered"
+    return html.in_python(
+        "import torch",
+        "from vitmsn import Encoder, masking, robustness",
+        call.python,
+        "draw = lambda seed: torch.Generator().manual_seed(seed)",
+        f"sample = lambda ratio, seed: masking.{kind}_mask({grid}, ratio, draw(seed))[0].numpy()",
+        f"for point in robustness.curve(encoder, {patch_grid.file_name(call)!r}, sample):",
+        f"    print(point.ratio, point.views.{similarity}.mean(), point.milliseconds)",
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------- endpoints
+
+
+def mask_curve(call: Call, image: str, kind: str = "random", seeds: int = 4) -> dict[str, Any]:
+    """Measure what hiding more and more patches does to a picture: for each share hidden from 0 to 0.95 the patches
+    kept, and over `seeds` draws the cosine similarity to the full view, plain and centered on the model's mean
+    embedding (null where it has none; two different pictures have 0 on average there, and `similarity_others` plainly),
+    whether the first answer stays, and the prototype cross-entropy in nats (null where the model has no such head); the
+    milliseconds of one view measured on
+    this machine, and those in proportion to the tokens left. kind is "random", "focal" or "block".
+    """
+    picture, encoder = patch_grid.sent(image), call.encoder
+    many = whole(seeds, "seeds", 1, 16)
+    if kind not in KINDS or kind == "painted":
+        raise InputError(f"kind is {str(kind)[:32]!r}; choose one of random, focal, block.")
+    points = []
+    for point in robustness.curve(
+        encoder, picture, lambda r, seed: draw_mask(encoder, kind, 100 * r, seed), seeds=range(many)
+    ):
+        points.append(point)
+        call.progress(len(points), len(robustness.RATIOS), "ratios")
+    return robustness.MaskCurve(points).to_dict()
+
+
+def mask_search(call: Call, image: str, by: str = "attention") -> tuple[Image.Image, dict[str, Any]]:
+    """Find few patches that decide the answer: those whose hiding changes it (null when hiding all but one, in this
+    order, does not) and those that alone keep it, as [row, column] from 1; with the same counts in random orders. The
+    picture shows the patches that keep it. Greedy by "attention" or "relevance"; the smallest found, not proven. The
+    answer is the first class even where the model is not sure, or the nearest prototype without a classifier.
+    """
+    picture, encoder = patch_grid.sent(image), call.encoder
+    found = deciding_patches.run(encoder, picture, by, lambda done, total: call.progress(done, total, "masks"))
+    kept = np.zeros(found.grid, dtype=bool)
+    kept.flat[found.keep] = True
+    return draw.masked_picture(patch_grid.seen(encoder, picture, least=0), kept), found.to_dict()
+
+
+# ----------------------------------------------------------------------------------------------------------------- tab
+
+
+@dataclass
+class Sections:
+    """The accordions under the bench, made where this is called."""
+
+    results: list[gr.HTML] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        with gr.Accordion("Hide until it changes its mind", open=False):
+            self.by = gr.Radio(
+                [(words, name) for name, words in deciding_patches.BY.items()],
+                value="attention",
+                label="Patches go by",
+                info="The most looked at, or what counts most for the answer, first.",
+                elem_classes="msn-pills",
+            )
+            self.find = gr.Button("Find the patches that decide", elem_classes="msn-quiet-button")
+            self.found_line, self.stop_find = _line(), _stop()
+            self.found = gr.HTML(js_on_load=deciding_patches.SCRIPT, elem_id="masking-search")
+        with gr.Accordion("Many masks at once", open=False):
+            self.draw = gr.Button("Draw 16 masks", elem_classes="msn-quiet-button")
+            self.film_line = _line()
+            self.film = gr.HTML(js_on_load=filmstrip.PICK, elem_id="masking-film")
+        with gr.Accordion("Curves over the ratio", open=False):
+            self.measure = gr.Button("Measure the curves", elem_classes="msn-quiet-button")
+            self.curve_line, self.stop_curve = _line(), _stop()
+            self.curves = gr.HTML(elem_id="masking-curves")
+        with gr.Accordion("Several pictures: which withstand it", open=False):
+            self.files = gr.File(
+                file_count="multiple",
+                file_types=["image"],
+                type="filepath",
+                label="Pictures",
+                height=160,
+                elem_classes="msn-files",
+            )
+            self.examples = gr.Button("Take the example photographs", elem_classes="msn-quiet-button")
+            self.batch_line, self.stop_batch = _line(), _stop()
+            self.batch = gr.HTML(js_on_load=batch_table.SORT, elem_id="masking-batch")
+        self.results = [self.film, self.curves, self.found, self.batch]  # in the order of NAMES
+
+    def connect(self, app: App, controls: list[Any], notice: gr.HTML) -> None:
+        """Wire the sections; messages appear beside their buttons."""
+        slow: dict[str, Any] = {"long": True, "show_progress": "full"}
+        app.on(self.draw.click, film, controls, [self.film], notice=self.film_line)
+        app.on(self.measure.click, curves, controls, [self.curves], notice=self.curve_line, **slow)
+        app.on(self.find.click, find, [self.by, *controls], [self.found], notice=self.found_line, **slow)
+        events = [self.files.upload, self.files.delete, self.files.clear]
+        app.on(events, batch, [self.files, *controls], [self.batch], notice=self.batch_line, **slow)
+        app.on(self.examples.click, batch_of_examples, controls, [self.batch], notice=self.batch_line, **slow)
+        for button in (self.stop_find, self.stop_curve, self.stop_batch):
+            app.stop(button)
+        app.link("by", self.by, _by)
+        pictures = [Photo(visible=False), Photo(visible=False)]
+        number, words = gr.Number(4, visible=False, precision=0), gr.Textbox("random", visible=False)
+        app.endpoint("mask_curve", mask_curve, [pictures[0], words, number], [gr.JSON(visible=False)], long=True)
+        by = gr.Textbox("attention", visible=False)
+        shown = [gr.Image(visible=False), gr.JSON(visible=False)]
+        app.endpoint("mask_search", mask_search, [pictures[1], by], shown, long=True)
+
+
+def _by(text: str) -> str:
+    if text not in deciding_patches.BY:
+        raise ValueError(text)
+    return text
+
+
+def _line() -> gr.HTML:
+    return gr.HTML("", elem_classes="msn-notice-line")
+
+
+def _stop() -> gr.Button:
+    return gr.Button("Stop", elem_classes=["msn-quiet-button", "msn-stop"])

@@ -1,0 +1,249 @@
+"""What hiding does over the share hidden: similarity at a glance, and all curves as they are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from vitmsn import robustness
+from vitmsn.encoder import Encoder
+from vitmsn.image import Picture
+from vitmsn.ui.shared import examples, html
+
+RATIOS = (10, 20, 30, 40, 50, 60, 70, 80, 90)  # percent hidden
+SEEDS = 4
+MILLISECONDS = 1500  # what the views may cost, and once more the other pictures; a slow model gets fewer, or none
+
+Sampler = Callable[[int, int], np.ndarray]  # percent hidden, seed -> patches kept
+Points = dict[int, list[float]]  # percent hidden -> similarities of some draws
+
+
+def alike(plain: float, centered: float | None, word: str = " similar") -> str:
+    """A similarity, and the centered one where the model has a mean: "0.997 similar (centered 0.94)"."""
+    return f"{html.similar(plain)}{word}" + ("" if centered is None else f" (centered {html.similar(centered)})")
+
+
+def mean(views: robustness.Views) -> tuple[float, float | None]:
+    """The mean similarity over some draws, plain and centered."""
+    return float(views.similarity.mean()), None if views.centered is None else float(views.centered.mean())
+
+
+def worth(name: str, other: float | None, centered: bool) -> str:
+    """What to compare a similarity with, in one sentence.
+
+    Args:
+        name: of the model.
+        other: what other pictures have plainly, where it is known.
+        centered: whether the model has a mean to centre on.
+    """
+    plainly = "" if other is None else f"To compare: two different pictures are about {html.similar(other)} similar"
+    if centered:
+        return (
+            f"{plainly}, and centered about 0. Centered is without the mean of all pictures, which every embedding of "
+            "this model shares."
+        )
+    lacks = f"{name} carries no mean embedding, so there is no centered similarity"
+    return f"{plainly}. {lacks}." if plainly else f"{lacks}, and two different pictures may be nearly as similar."
+
+
+def measure(encoder: Encoder, picture: Picture, sample: Sampler, cost: float) -> tuple[Points, Points | None]:
+    """Similarities of masked views to the full one, plain and centered (None: the model has no mean).
+
+    `cost`: milliseconds of a full view.
+    """
+    afford = int(MILLISECONDS / max(cost / 2, 0.1))  # a masked view costs about half a full one
+    ratios = RATIOS if afford >= len(RATIOS) else RATIOS[::2]
+    seeds = range(min(SEEDS, max(1, afford // len(ratios))))
+    picture = robustness.as_seen(encoder, picture)
+    full = encoder.embed(picture)
+    plain: Points = {}
+    centered: Points = {}
+    for ratio in ratios:
+        kept = np.stack([sample(ratio, seed) for seed in seeds])
+        masked = encoder.embed([picture] * len(seeds), keep_indices=kept)
+        plain[ratio] = robustness.cosine(full, masked).tolist()
+        around = robustness.centered(encoder, full, masked)
+        if around is not None:
+            centered[ratio] = around.tolist()
+    return plain, centered or None
+
+
+def others(encoder: Encoder, picture: Picture, cost: float) -> float | None:
+    """The plain similarity that other pictures have to this one: what a similarity is worth here.
+
+    From the model's feature mean; without one, the median over the examples, or None where that would cost too much.
+    """
+    if encoder.feature_mean is not None:
+        return robustness.others(encoder, encoder.embed(picture))
+    known = [example.picture for example in examples.photographs() if example.picture.digest != picture.digest]
+    if not known or cost * len(known) > MILLISECONDS:
+        return None
+    embedded = np.concatenate(
+        [encoder.embed(other) for other in known]
+    )  # one by one: each is remembered with its tokens
+    return float(np.median(robustness.cosine(encoder.embed(picture), embedded)))
+
+
+def chart(
+    points: Points,
+    mark: tuple[float, float],
+    views: str,
+    other: float | None,
+    centered: tuple[Points, float] | None = None,
+) -> str:
+    """The measured similarities as inline SVG, in the page's own colours.
+
+    Args:
+        mark: percent hidden and similarity of the view above.
+        views: what kind they are, in a word.
+        other: plain similarity of other pictures, or None.
+        centered: the same views, and the one above, around the model's mean; other pictures have 0 there.
+    """
+    lines = [("plain", points, mark[1])] + ([("centered", *centered)] if centered else [])
+    known = [value for _, line, here in lines for value in (here, *(one for some in line.values() for one in some))]
+    low, step = axis(min([*known, 1.0 if other is None else other, 0.0 if centered else 1.0]))
+    left, right, top, bottom = 48, 340 if centered else 376, 12, 168  # two lines have their names at their ends
+
+    def place(percent: float, value: float) -> tuple[float, float]:
+        return left + (right - left) * percent / 100, top + (bottom - top) * (1 - value) / (1 - low)
+
+    shapes = []
+    for number in range(round((1 - low) / step) + 1):
+        value = low + number * step
+        _, y = place(0, value)
+        shapes.append(
+            f'<path d="M{left} {y:.1f}H{right}"/><text x="{left - 8}" y="{y + 4:.1f}" class="end">{value:g}</text>'
+        )
+    for percent in (0, 25, 50, 75, 100):
+        x, y = place(percent, low)
+        shapes.append(
+            f'<text x="{x:.1f}" y="{y + 18:.1f}" class="middle">{percent}{" %" if percent == 100 else ""}</text>'
+        )
+    if other is not None:
+        end = place(max(points), 0)[0] if centered else right
+        shapes.append(f'<path class="other" d="M{left} {place(0, other)[1]:.1f}H{end:.1f}"/>')
+    told, floor = [], bottom - 2.0
+    for name, measured, here in lines[::-1]:  # the lower line first, so that the names of both find room at their ends
+        means = {0: 1.0} | {ratio: float(np.mean(values)) for ratio, values in measured.items()}
+        path = " ".join("{:.1f},{:.1f}".format(*place(ratio, mean)) for ratio, mean in means.items())
+        shapes.append(f'<polyline points="{path}"/>')
+        for ratio, values in measured.items():
+            shapes += ['<circle cx="{:.1f}" cy="{:.1f}" r="2.5"/>'.format(*place(ratio, value)) for value in values]
+        shapes.append('<circle class="here" cx="{:.1f}" cy="{:.1f}" r="7"/>'.format(*place(mark[0], here)))
+        row = "; ".join(f"{html.similar(mean)} at {ratio} %" for ratio, mean in means.items())
+        told.append(f"{row}; this view {html.similar(here)} at {mark[0]:.0f} %")
+        if centered:
+            x, y = place(*list(means.items())[-1])
+            floor = min(y + 4, floor)
+            shapes.append(f'<text x="{x + 8:.1f}" y="{floor:.1f}">{name}</text>')
+            told[-1], floor = f"{name}: {told[-1]}", floor - 14
+    label = "Similarity to the full view over the share of patches hidden: " + "; ".join(told[::-1])
+    said = f"Similarity to the full view over the patches hidden. Dots: {views} views, measured on this machine now; "
+    said += f"ring{'s' if centered else ''}: the view above"
+    if other is not None:
+        said += f"; dashes: how similar other pictures are, {html.similar(other)}{' plainly' if centered else ''}"
+        said += "; centered they are about 0" if centered else ""
+    return (
+        f'<figure class="msn-chart"><svg viewBox="0 0 400 196" role="img" aria-label="{label}">{"".join(shapes)}</svg>'
+        f"<figcaption>{said}.</figcaption></figure>"
+    )
+
+
+def axis(least: float) -> tuple[float, float]:
+    """Where an axis that ends at 1 begins to hold `least`, and the step of its marks (at most five)."""
+    steps = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+    step = next(step for step in steps if least >= 1 - 4 * step - 1e-9)
+    return round(1 - max(1, int(np.ceil((1 - least) / step - 1e-9))) * step, 4), step
+
+
+# --------------------------------------------------------------------------------------------------------- all curves
+
+
+def charts(points: list[robustness.CurvePoint]) -> str:
+    """Four small charts over the share hidden, from what is measured so far, as HTML: similarity, answers kept,
+    cross-entropy, milliseconds. Dots are draws, the line their mean."""
+    if not points:
+        return ""
+    shares = [100 * point.ratio for point in points]
+    draws = len(points[0].views.similarity)
+    similarity = [point.views.similarity for point in points]
+    other = points[0].views.others
+    least = min(1.0 if other is None else other, *(float(values.min()) for values in similarity))
+    title = "Similarity to the full view" if other is None else "Similarity (dashed: of other pictures)"
+    beside = None if other is None else [other] * len(points)
+    made = [_panel(title, shares, similarity, (axis(least)[0], 1.0), "{:.3f}", beside)]
+    centered = [point.views.centered for point in points if point.views.centered is not None]
+    if centered:
+        least = min(0.0, *(float(values.min()) for values in centered))
+        made.append(
+            _panel("Centered similarity (of others: about 0)", shares, centered, (axis(least)[0], 1.0), "{:.2f}")
+        )
+    kept = [point.views.same for point in points if point.views.same is not None]
+    if kept:
+        means = [np.array([100 * values.mean()]) for values in kept]
+        made.append(_panel(f"Draws of {draws} that keep the answer, %", shares, means, (0.0, 100.0), "{:.0f} %"))
+    surprise = [point.views.cross_entropy for point in points if point.views.cross_entropy is not None]
+    if surprise:
+        top = max(float(values.max()) for values in surprise)
+        made.append(_panel("Prototype cross-entropy, nats", shares, surprise, (0.0, top * 1.05), "{:.2f} nats"))
+    taken, ideal = [point.milliseconds for point in points], [point.ideal for point in points]
+    top = max(*taken, *ideal) * 1.05
+    times = [np.array([value]) for value in taken]
+    made.append(_panel("Milliseconds (dashed: as the tokens)", shares, times, (0.0, top), "{:.2g} ms", ideal))
+    return f'<section class="msn-depth"><div>{"".join(made)}</div></section>'
+
+
+def told(points: list[robustness.CurvePoint]) -> str:
+    """The curves in one sentence."""
+    last = points[-1]
+    half = min(points, key=lambda point: abs(point.ratio - 0.5))
+    said = f"With {100 * half.ratio:.0f} % hidden the embedding stays {alike(*mean(half.views))}"
+    if half.views.same is not None:
+        said += f" and {int(half.views.same.sum())} of {len(half.views.same)} draws keep the answer"
+    tokens = (1 + last.kept) / (1 + points[0].kept)
+    share = last.milliseconds / last.ideal * tokens
+    return (
+        f"{said}; with {100 * last.ratio:.0f} % hidden, {alike(*mean(last.views), '')}, in {100 * share:.0f} % of "
+        f"the time ({100 * tokens:.0f} % of the tokens)."
+    )
+
+
+def _panel(
+    title: str,
+    shares: list[float],
+    runs: list[np.ndarray],
+    ends: tuple[float, float],
+    form: str,
+    other: list[float] | None = None,
+) -> str:
+    left, right, high, low = 44, 312, 28, 168
+    bottom, top = ends
+
+    def place(share: float, value: float) -> str:
+        x = left + (right - left) * share / 100
+        return f"{x:.1f},{low - (low - high) * (value - bottom) / ((top - bottom) or 1.0):.1f}"
+
+    shapes = [f'<text x="{left}" y="16">{html.text(title)}</text>']
+    for share in (0.0, 0.5, 1.0):
+        value = bottom + share * (top - bottom)
+        y = low - (low - high) * share
+        shapes.append(f'<path d="M{left} {y:.1f}H{right}"/>')
+        shapes.append(f'<text x="{left - 6}" y="{y + 4:.1f}" class="end">{float(f"{value:.3g}"):g}</text>')
+    shapes += [
+        f'<text x="{place(at, 0).split(",")[0]}" y="{low + 18}" class="middle">{at}{" %" if at == 100 else ""}</text>'
+        for at in (0, 25, 50, 75, 100)
+    ]
+    if other is not None:
+        line = " ".join(place(share, value) for share, value in zip(shares, other, strict=True))
+        shapes.append(f'<polyline class="other" points="{line}"/>')
+    means = [float(values.mean()) for values in runs]
+    shapes.append(f'<polyline points="{" ".join(place(*pair) for pair in zip(shares, means, strict=True))}"/>')
+    dots = [place(share, float(value)) for share, values in zip(shares, runs, strict=True) for value in values]
+    shapes += ['<circle cx="{}" cy="{}" r="2.5"/>'.format(*dot.split(",")) for dot in dots]
+    rows = "; ".join(f"{form.format(mean)} at {share:.0f} %" for share, mean in zip(shares, means, strict=True))
+    label = f"{html.text(title)}, over the share of patches hidden: {rows}"
+    return (
+        f'<figure class="msn-chart"><svg viewBox="0 0 328 196" role="img" aria-label="{label}">{"".join(shapes)}</svg>'
+        "</figure>"
+    )

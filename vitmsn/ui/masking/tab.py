@@ -1,0 +1,364 @@
+"""Masking: hide patches, and see what is left of the embedding, the answer and the time."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, fields, replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from vitmsn import draw, masking, robustness
+from vitmsn.encoder import Encoder
+from vitmsn.errors import InputError
+from vitmsn.image import Picture
+from vitmsn.robustness import Comparison
+from vitmsn.ui.app import SKIP, App
+from vitmsn.ui.masking import before_after, similarity
+from vitmsn.ui.masking.controls import DRAWN, KINDS, MOST_RATIO, MOST_SEED, Ask, kept_grid, series
+from vitmsn.ui.masking.controls import draw as draw_mask
+from vitmsn.ui.masking.sections import Sections, stale
+from vitmsn.ui.shared import html, patch_grid
+from vitmsn.ui.shared.checks import whole
+from vitmsn.ui.shared.html import milliseconds
+from vitmsn.ui.shared.photo import Photo
+from vitmsn.ui.visits import Call
+
+SHOWN = 5  # answers compared
+PAINTING = Path(__file__).with_name("paint.js").read_text(encoding="utf-8")
+
+KIND = "Random: patches drawn one by one. Focal: all but one rectangle. Block: rectangles. Painted: click, or drag."
+RATIO = "Of the patches."
+SEED = "Names the draw."
+PAINT = "row.column, or row.column-row.column for a rectangle: 2.3, 4.1-5.8"
+
+
+# ------------------------------------------------------------------------------------------------------------- masking
+
+
+def compare(encoder: Encoder, picture: Picture, kept: np.ndarray, timed: bool = False) -> Comparison:
+    """The full view and the view that keeps `kept` (rows, columns) bool."""
+    return robustness.compare(encoder, picture, np.flatnonzero(kept), top_k=SHOWN, timed=timed)
+
+
+# ------------------------------------------------------------------------------------------------------------- saying
+
+
+def sentence(encoder: Encoder, found: Comparison, taken: tuple[float, float]) -> str:
+    """What hiding patches did, in one sentence with its numbers; `taken`: milliseconds of the full and masked view."""
+    if found.kept.all():
+        return "Nothing is hidden: click patches of the picture to hide them."
+    full, masked = (milliseconds(value) for value in taken)
+    return (
+        f"Keeping {found.count} of {found.total} patches, {_verdict(encoder, found)}the embedding stays "
+        f"{similarity.alike(found.similarity, found.centered)}; it took {masked} instead of {full}."
+    )
+
+
+def _verdict(encoder: Encoder, found: Comparison) -> str:
+    if not encoder.has_classifier:
+        return ""
+    before, after = encoder.classify_embeddings(np.concatenate([found.full, found.masked]), top_k=1)
+    doubt = "" if after.sure else " (not sure)"
+    if before.labels == after.labels:
+        return f"the model still says {after.labels[0]}{doubt} and "
+    return f"the answer changes from {before.labels[0]} to {after.labels[0]}{doubt} and "
+
+
+def pairs(encoder: Encoder, found: Comparison, name: str) -> str:
+    """The most probable classes of the full view, with their bars before and after."""
+    if not encoder.has_classifier:
+        return html.hint(f"{name} has no classifier, so there is no answer to compare, only the similarity.")
+    before, after = encoder.class_probabilities(np.concatenate([found.full, found.masked]))
+    order = [int(index) for index in np.argsort(-before, kind="stable")[:SHOWN]]
+    if (first := int(after.argmax())) not in order:
+        order.append(first)
+    rows = "".join(
+        before_after.pair(encoder.labels[index], float(before[index]), float(after[index])) for index in order
+    )
+    return (
+        '<section class="msn-pairs"><p class="msn-hint"><i class="msn-before"></i> full view '
+        f'<i class="msn-after"></i> masked view</p><ol>{rows}</ol></section>'
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------- answers
+
+
+def answer(call: Call, *controls: Any) -> list[Any]:
+    """Everything on the tab for the controls as they stand (in the order of `Ask`)."""
+    return _answer(call, Ask(*controls), Ask(*controls))
+
+
+def choose(call: Call, *controls: Any) -> list[Any]:
+    """A kind was chosen: a painted mask begins with the mask that was there."""
+    asked = wanted = Ask(*controls)
+    drawn = call.visit.shown.get("masking drawn")
+    if asked.kind == "painted" and not asked.paint.strip() and isinstance(drawn, Ask):
+        wanted = replace(asked, paint=masking.write_painted(~kept_grid(drawn, call.encoder.grid())))
+    return _answer(call, asked, wanted)
+
+
+def again(call: Call, *controls: Any) -> list[Any]:
+    """Another draw: the next seed."""
+    asked = Ask(*controls)
+    seed = whole(asked.seed or 0, "seed", 0, MOST_SEED)
+    return _answer(call, asked, replace(asked, seed=(seed + 1) % (MOST_SEED + 1)))
+
+
+def toggle(call: Call, *controls: Any, whole_picture: bool = False) -> list[Any]:
+    """A patch was clicked: hide it, or show it again. Whatever the mask was, it is a painted one from now on."""
+    asked, grid = Ask(*controls), call.encoder.grid()
+    hidden = ~kept_grid(asked, grid) if asked.kind != "painted" else masking.read_painted(asked.paint, grid)
+    hidden[patch_grid.clicked(call, grid, whole_picture=whole_picture)] ^= True
+    return _answer(call, asked, replace(asked, kind="painted", paint=masking.write_painted(hidden)))
+
+
+def toggle_in_whole(call: Call, *controls: Any) -> list[Any]:
+    """The same for a click on the visitor's picture itself."""
+    return toggle(call, *controls, whole_picture=True)
+
+
+def take(call: Call, *controls: Any) -> list[Any]:
+    """A mask of the filmstrip was chosen: its seed."""
+    asked = Ask(*controls)
+    seed = whole(call.chosen("seed"), "seed", 0, MOST_SEED)
+    return _answer(call, asked, replace(asked, kind=series(asked.kind), seed=seed))
+
+
+def stroke(call: Call, *controls: Any) -> list[Any]:
+    """Patches were painted over in one stroke: all hidden, or all shown where the first of them was hidden."""
+    asked, grid = Ask(*controls), call.encoder.grid()
+    hidden = ~kept_grid(asked, grid) if asked.kind != "painted" else masking.read_painted(asked.paint, grid)
+    cells = call.chosen("cells")
+    if not isinstance(cells, list) or not 0 < len(cells) <= hidden.size:
+        raise InputError("That stroke carried no patches; paint over the picture again.")
+    places = [_cell(cell, grid) for cell in cells]
+    value = not hidden[places[0]]
+    for place in places:
+        hidden[place] = value
+    return _answer(call, asked, replace(asked, kind="painted", paint=masking.write_painted(hidden)))
+
+
+def _cell(cell: Any, grid: tuple[int, int]) -> tuple[int, int]:
+    if not isinstance(cell, list) or len(cell) != 2:
+        raise InputError("That stroke carried no patches; paint over the picture again.")
+    return whole(cell[0], "row", 0, grid[0] - 1), whole(cell[1], "column", 0, grid[1] - 1)
+
+
+def leave(call: Call, *controls: Any) -> Any:
+    """The words of a painted mask were left. A click on the picture leaves them too, and its answer is the newer one:
+    there is no other unless the words say something new."""
+    return SKIP if call.visit.shown.get("masking answered") == _state(call, Ask(*controls)) else answer(call, *controls)
+
+
+def _state(call: Call, ask: Ask) -> tuple[object, ...]:
+    return call.visit.model, call.visit.picture.digest if call.visit.picture else "", ask
+
+
+def invert(call: Call, *controls: Any) -> list[Any]:
+    """Hide what is shown, show what is hidden."""
+    asked = Ask(*controls)
+    hidden = masking.read_painted(asked.paint, call.encoder.grid())
+    return _answer(call, asked, replace(asked, paint=masking.write_painted(~hidden)))
+
+
+def clear(call: Call, *controls: Any) -> list[Any]:
+    """Show every patch."""
+    return _answer(call, Ask(*controls), replace(Ask(*controls), paint=""))
+
+
+def _answer(call: Call, asked: Ask, ask: Ask) -> list[Any]:
+    """The answer to `ask`, where the page still has the controls at `asked`."""
+    encoder, picture = call.encoder, call.picture
+    ask = replace(ask, seed=0 if ask.seed is None else ask.seed, paint=ask.paint or "")
+    found = compare(encoder, picture, kept_grid(ask, encoder.grid()))
+    cost = encoder.time(picture, repeats=1)
+    points, centered = similarity.measure(
+        encoder, picture, lambda ratio, seed: draw_mask(encoder, ask.kind, ratio, seed), cost
+    )
+    elsewhere = similarity.others(encoder, picture, cost)
+    taken = robustness.times(encoder, picture, found.kept)  # last, so that the status line speaks of this view
+    hidden = 100 * (1 - found.count / found.total)
+    shown = draw.masked_picture(patch_grid.seen(encoder, picture), found.kept)
+    opened = "Encoder, masking" if found.centered is None else "Encoder, masking, robustness"
+    call.visit.shown["masking answered"] = _state(call, ask)
+    if ask.kind != "painted":
+        call.visit.shown["masking drawn"] = ask
+    return [
+        gr.update(value=shown, alt_text=f"{KINDS[ask.kind]} mask: {found.count} of {found.total} patches are left"),
+        html.sentence(sentence(encoder, found, taken)),
+        figures(found, taken) + html.hint(similarity.worth(call.name, elsewhere, found.centered is not None)),
+        pairs(encoder, found, call.name),
+        similarity.chart(
+            points,
+            (hidden, found.similarity),
+            KINDS[series(ask.kind)].lower(),
+            elsewhere,
+            None if centered is None or found.centered is None else (centered, found.centered),
+        ),
+        html.in_python("import torch", f"from vitmsn import {opened}", call.python, *_code(call, ask, found)),
+        before_after.prototypes(encoder, found.full, found.masked, call.name),
+        before_after.attention(encoder, picture, found.kept),
+        f'<span data-rows="{found.kept.shape[0]}" data-columns="{found.kept.shape[1]}"></span>',
+        *stale(call, ask),
+        *_controls(asked, ask),
+    ]
+
+
+def figures(found: Comparison, taken: tuple[float, float]) -> str:
+    """The numbers, large."""
+    full, masked = taken
+    rows = (
+        (html.similar(found.similarity), "cosine similarity to the full view"),
+        *(() if found.centered is None else [(html.similar(found.centered), "the same, centered")]),
+        (f"{found.count} of {found.total}", "patches are seen"),
+        (f"{full / masked:.1f} ×", f"as fast: {milliseconds(masked)} instead of {milliseconds(full)}"),
+    )
+    return (
+        '<dl class="msn-figures">'
+        + "".join(f"<div><dt>{what}</dt><dd>{value}</dd></div>" for value, what in rows)
+        + "</dl>"
+    )
+
+
+def _controls(asked: Ask, ask: Ask) -> list[Any]:
+    """Updates of [kind, ratio, seed, paint, again, invert, clear]: only what this kind of mask has is in sight."""
+    painted = ask.kind == "painted"
+    updates = []
+    for field, old, new in zip(fields(Ask), astuple(asked), astuple(ask), strict=True):
+        shown: dict[str, Any] = {} if field.name == "kind" else {"visible": painted == (field.name == "paint")}
+        updates.append(gr.update(value=new, **shown) if old != new else gr.update(**shown) if shown else gr.skip())
+    return [*updates, gr.update(visible=not painted), gr.update(visible=painted), gr.update(visible=painted)]
+
+
+def _code(call: Call, ask: Ask, found: Comparison) -> list[str]:
+    name = patch_grid.file_name(call)
+    grid = found.kept.shape
+    if ask.kind == "painted":
+        mask = f"masking.painted_mask(masking.read_painted({ask.paint!r}, {grid}))"
+    else:
+        drawn = f"{grid}, {ask.ratio / 100:g}, torch.Generator().manual_seed({ask.seed})"
+        mask = f"masking.{DRAWN[ask.kind].__name__}({drawn})"
+    return [
+        f"keep = {mask}",
+        f"full, masked = encoder.embed({name!r}), encoder.embed({name!r}, keep_indices=keep)",
+        "print(torch.cosine_similarity(torch.from_numpy(full), torch.from_numpy(masked)))",
+        *(() if found.centered is None else ["print(robustness.centered(encoder, full, masked))"]),
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------------ endpoint
+
+
+def mask(
+    call: Call, image: str, kind: str = "random", ratio: float = 0.7, seed: int = 0, hidden: str = ""
+) -> tuple[Any, dict[str, Any]]:
+    """Hide patches of a picture from the model and compare: the masked picture, how similar the embedding stays to that
+    of the full view (cosine), the time both took in milliseconds on this machine, the most probable classes before and
+    after (null where the model has no classifier), and the loss between the two views: the cross-entropy of the
+    masked view's prototypes against the full view's sharpened ones, in nats, with its least and its even value, and
+    the prototypes that matter (null where the model has none).
+
+    Compare `similarity` with `similarity_others`, what other pictures have on average, and `similarity_centered`, the
+    same without the mean of all embeddings, with 0 (both null where the model carries no mean).
+
+    kind is "random" (patches drawn one by one), "focal" (all but one rectangle), "block" (rectangles) or "painted" (the
+    patches that `hidden` lists: row.column from 1, or row.column-row.column for a rectangle, like "2.3, 4.1-5.8").
+    ratio is the share hidden, from 0 to 0.95; seed names the draw.
+    """
+    encoder, picture = call.encoder, patch_grid.sent(image)
+    number = isinstance(ratio, (int, float)) and not isinstance(ratio, bool)
+    if not number or not 0 <= ratio <= MOST_RATIO / 100:
+        raise InputError(f"ratio is {ratio!r}; it must be from 0 (hide nothing) to {MOST_RATIO / 100}.")
+    ask = Ask(kind, round(100 * ratio, 9), seed, hidden)
+    found = compare(encoder, picture, kept_grid(ask, encoder.grid()), timed=True)
+    return draw.masked_picture(patch_grid.seen(encoder, picture, least=0), found.kept), found.to_dict()
+
+
+# ----------------------------------------------------------------------------------------------------------------- tab
+
+
+def build(app: App) -> None:
+    with gr.Row(elem_classes=["msn-columns", "msn-bench"]):
+        with gr.Column(elem_classes="msn-left"):
+            picture = app.picture("masking")
+            with gr.Column(elem_classes="msn-controls"):
+                kind = gr.Radio(
+                    [(label, name) for name, label in KINDS.items()],
+                    value="random",
+                    label="Mask",
+                    info=KIND,
+                    elem_id="mask-kind",
+                )
+                with gr.Row():
+                    ratio = gr.Slider(0, MOST_RATIO, 70, step=5, label="Hidden, %", info=RATIO)
+                    seed = gr.Number(0, label="Seed", precision=0, info=SEED)
+                more = gr.Button("Again", elem_classes="msn-quiet-button")
+                paint = gr.Textbox("", label="Hidden patches", info=PAINT, visible=False, submit_btn=False)
+                with gr.Row():
+                    opposite = gr.Button("Invert", elem_classes="msn-quiet-button", visible=False)
+                    nothing = gr.Button("Show all", elem_classes="msn-quiet-button", visible=False)
+            drawn = gr.HTML(elem_classes="msn-late")
+        with gr.Column(elem_classes="msn-right"):
+            shown = app.shown("What the model sees", height=348, elem_id="masked-view", elem_classes="msn-map")
+            said = gr.HTML()
+            numbers = gr.HTML()
+            bars = gr.HTML()
+    with gr.Row(elem_classes=["msn-columns", "msn-late"]):
+        loss = gr.HTML(elem_id="masking-prototypes")
+        looks = gr.HTML(elem_id="masking-attention")
+    controls = [kind, ratio, seed, paint]
+    longer = Sections()
+    code = gr.HTML()
+    brush = gr.HTML(js_on_load=PAINTING, elem_classes="msn-brush")
+    outputs = [shown, said, numbers, bars, drawn, code, loss, looks, brush, *longer.results]
+    outputs += [*controls, more, opposite, nothing]
+    app.answer("masking", answer, controls, outputs, again=[ratio.input, seed.input, paint.submit])
+    notice = app.panels["masking"].notice
+    for event, fn in (
+        (kind.input, choose),
+        (more.click, again),
+        (paint.blur, leave),
+        (opposite.click, invert),
+        (nothing.click, clear),
+        (shown.select, toggle),
+        (picture.select, toggle_in_whole),
+    ):
+        app.on(event, fn, controls, outputs, notice=notice)
+    longer.connect(app, controls, notice)
+    app.on(brush.click, stroke, controls, outputs, notice=notice)
+    app.on(longer.film.click, take, controls, outputs, notice=notice)
+    app.link("mask", kind, _kind)
+    app.link("hidden", ratio, lambda text: _number(text, MOST_RATIO))
+    app.link("seed", seed, lambda text: _number(text, MOST_SEED))
+    app.link("paint", paint, _painted)
+    asked = [
+        Photo(visible=False),
+        gr.Textbox("random", visible=False),
+        gr.Number(0.7, visible=False),
+        gr.Number(0, visible=False, precision=0),
+        gr.Textbox("", visible=False),
+    ]
+    app.endpoint("mask", mask, asked, [gr.Image(visible=False), gr.JSON(visible=False)])
+
+
+def _kind(text: str) -> str:
+    if text not in KINDS:
+        raise ValueError(text)
+    return text
+
+
+def _painted(text: str) -> str:
+    """Hidden patches of a link; whether they are on the grid is the model's to say."""
+    if len(text) > masking.PAINT_LENGTH or set(text) - set("0123456789.,- "):
+        raise ValueError(text[:40])
+    return text
+
+
+def _number(text: str, most: int) -> int:
+    value = int(text)
+    if not 0 <= value <= most:
+        raise ValueError(text)
+    return value

@@ -1,0 +1,139 @@
+"""The menu of models: read once, shared by all visitors."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+from vitmsn import checkpoint, limits
+from vitmsn.encoder import Encoder
+from vitmsn.errors import InputError, ViTMSNError
+
+EMBEDDED = checkpoint.EMBEDDED
+TWIN = checkpoint.EMBEDDED_CLASSIFIER
+RANDOM = "random"
+GIVEN = "given"
+OFFICIAL = (
+    ("facebook/vit-msn-small", "ViT-S/16 · 224 px · 88 MB from the Hub"),
+    ("facebook/vit-msn-base", "ViT-B/16 · 224 px · 344 MB from the Hub"),
+    ("facebook/vit-msn-base-4", "ViT-B/4 · 224 px · 344 MB from the Hub"),
+    ("facebook/vit-msn-large", "ViT-L/16 · 224 px · 1.2 GB from the Hub"),
+    ("facebook/vit-msn-large-7", "ViT-L/7 · 224 px · 1.2 GB from the Hub"),
+)
+
+
+def open_model(key: str, source: str | None) -> Encoder:
+    """The encoder behind a menu entry: the embedded model has no source, random weights none either."""
+    return Encoder.random() if key == RANDOM else Encoder.from_pretrained(source)
+
+
+class Models:
+    """The menu of models, and at most `limits.MAX_MODELS` of them in memory, the least recently used leaves first.
+
+    The menu is an allow-list: a visitor chooses a key, never a path or a hub id of their own. `given` (a folder or hub
+    id from whoever started the app) comes first and is what visitors start with.
+    """
+
+    def __init__(self, given: str | None = None, *, opener: Callable[[str, str | None], Encoder] = open_model) -> None:
+        self._open = opener
+        self._loaded: OrderedDict[str, Encoder] = OrderedDict()
+        self._twin: Encoder | None = None  # small and asked beside the embedded model, so it is not counted
+        self._lock = threading.Lock()  # guards the table
+        self._opening = threading.Lock()  # one model is read at a time, so that memory has one peak
+        self._sources: dict[str, str | None] = {}
+        self._labels: dict[str, str] = {}
+        self.missing = ""  # why the embedded model is not there; "" when it is
+        if given:
+            self._add(GIVEN, f"{Path(given).name} · chosen at the start", given)
+        try:
+            checkpoint.embedded(EMBEDDED)
+            self._add(EMBEDDED, "tiny/8 · 64 px · embedded", None)
+            self._add(TWIN, "tiny/8 · 64 px · embedded, fine-tuned", TWIN)
+        except ViTMSNError as error:
+            self.missing = str(error)
+        for name, label in OFFICIAL:
+            self._add(name, label, name)
+        self._add(RANDOM, "random weights · untrained", None)
+        self.default = GIVEN if given else RANDOM if self.missing else EMBEDDED
+
+    def _add(self, key: str, label: str, source: str | None) -> None:
+        self._sources[key], self._labels[key] = source, label
+
+    @property
+    def choices(self) -> list[tuple[str, str]]:
+        """(label, key) pairs for the menu."""
+        return [(label, key) for key, label in self._labels.items()]
+
+    @property
+    def warning(self) -> str:
+        """What visitors should know before they read any result; "" when there is nothing to say."""
+        if self.default != RANDOM:
+            return ""
+        return (
+            f"{self.missing} Until then the page runs on random weights and its answers mean nothing; "
+            "whoever runs it can give another model with --model."
+        )
+
+    def label(self, key: str) -> str:
+        return self._labels[key]
+
+    def source(self, key: str) -> str | None:
+        """What `Encoder.from_pretrained` takes for this entry; None for the embedded model and for random weights."""
+        return self._sources[key]
+
+    def name(self, key: str) -> str:
+        """The model's name for people: never the folder it lies in."""
+        if key == RANDOM:
+            return "random weights"
+        return Path(str(self._sources[key])).name if key == GIVEN else key
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._sources
+
+    def get(self, key: str) -> Encoder:
+        """The encoder of a menu entry, read when it is not in memory. InputError for a key that is not offered."""
+        if key not in self._sources:
+            raise InputError("That model is not in the menu; choose one of its entries.")
+        with self._lock:
+            if key in self._loaded:
+                self._loaded.move_to_end(key)
+                return self._loaded[key]
+            if key == TWIN and self._twin is not None:  # nobody waits for it while another model is read
+                return self._twin
+        if key == TWIN:
+            with self._opening:
+                self._twin = self._twin or self._open(key, self._sources[key])
+                return self._twin
+        with self._opening:
+            with self._lock:  # another visitor may have read it while we waited
+                if key in self._loaded:
+                    return self._loaded[key]
+                while len(self._loaded) >= limits.MAX_MODELS:
+                    self._loaded.popitem(last=False)
+            encoder = self._open(key, self._sources[key])
+            with self._lock:
+                self._loaded[key] = encoder
+            return encoder
+
+    def loaded(self, key: str) -> Encoder | None:
+        """The encoder of `key` if it is in memory now; never reads one."""
+        with self._lock:
+            return self._twin if key == TWIN else self._loaded.get(key)
+
+    def start(self) -> Encoder:
+        """Read what visitors start with. An embedded model that cannot be read leaves the menu; a given one raises."""
+        try:
+            return self.get(self.default)
+        except ViTMSNError as error:
+            if self.default != EMBEDDED:
+                raise
+            self.missing, self.default = str(error), RANDOM
+            for key in (EMBEDDED, TWIN):
+                del self._sources[key], self._labels[key]
+            return self.get(RANDOM)
+
+    def in_memory(self) -> list[str]:
+        with self._lock:
+            return list(self._loaded)

@@ -1,0 +1,208 @@
+"""Example pictures and few-shot starter sets, read at run time from what scikit-image and scikit-learn install.
+
+Nothing is downloaded and nothing is copied into this project. Only files that are inside the
+wheels are listed; one that a future wheel leaves out is simply not offered.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vitmsn import image
+from vitmsn.errors import ImageError, InputError
+from vitmsn.image import Picture
+from vitmsn.ui.shared import html
+
+STRIP_SIDE = 96  # pixels of the thumbnails under a picture
+
+# name, package, file, title (also the alternative text), credit
+PHOTOGRAPHS = (
+    ("cat", "skimage", "data/chelsea.png", "A tabby cat", "Stéfan van der Walt, CC0, from scikit-image"),
+    ("coffee", "skimage", "data/coffee.png", "A cup of espresso", "Rachel Michetti, CC0, from scikit-image"),
+    ("flower", "sklearn", "datasets/images/flower.jpg", "A dahlia", "vultilion, CC BY 2.0, from scikit-learn"),
+    (
+        "temple",
+        "sklearn",
+        "datasets/images/china.jpg",
+        "A Chinese temple",
+        "danielbuechele, CC BY 2.0, from scikit-learn",
+    ),
+    ("rocket", "skimage", "data/rocket.jpg", "A rocket at launch", "SpaceX, public domain, from scikit-image"),
+    ("astronaut", "skimage", "data/astronaut.png", "An astronaut", "NASA, public domain, from scikit-image"),
+    ("photographer", "skimage", "data/camera.png", "A photographer", "Lav Varshney, CC0, from scikit-image"),
+    ("horse", "skimage", "data/horse.png", "A horse, drawn", "Andreas Preuss, CC0, from scikit-image"),
+)
+TEXTURES = (
+    ("brick", "data/brick.png"),
+    ("grass", "data/grass.png"),
+    ("gravel", "data/gravel.png"),
+)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One photograph: `name` is what travels in links, `title` says what it shows."""
+
+    name: str
+    title: str
+    credit: str
+    picture: Picture
+
+
+@dataclass(frozen=True)
+class StarterSet:
+    """A small labelled set to learn from, and pictures of the same classes to try it on."""
+
+    name: str
+    title: str
+    credit: str
+    support: dict[str, list[Picture]] = field(repr=False)
+    queries: list[tuple[str, Picture]] = field(repr=False)
+
+
+def _file(package: str, name: str) -> Path | None:
+    """The path of a file inside an installed package, without importing it; None when it is not there."""
+    spec = importlib.util.find_spec(package)
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        path = Path(folder, name)
+        if path.is_file():
+            return path
+    return None
+
+
+@lru_cache(maxsize=1)
+def photographs() -> tuple[Example, ...]:
+    """The example photographs that are installed, in the order of the strip; never empty."""
+    found = []
+    for name, package, file, title, credit in PHOTOGRAPHS:
+        path = _file(package, file)
+        try:
+            if path:
+                found.append(Example(name, title, credit, image.decode(path, name=path.name)))
+        except ImageError:
+            continue  # a damaged installation costs its picture, not the page
+    return tuple(found) or (Example("stripes", "Stripes", "drawn by this program", _stripes()),)
+
+
+def _stripes() -> Picture:
+    """Something to look at where no package brings a photograph."""
+    wave = np.sin(np.linspace(0, 24, 256))[None, :] + np.sin(np.linspace(0, 9, 256))[:, None]
+    grey = ((wave + 2) / 4 * 255).astype(np.uint8)
+    return image.decode(Image.fromarray(grey), name="stripes.png")
+
+
+def by_name(name: str) -> Example:
+    """The example of that name; InputError lists those there are."""
+    for example in photographs():
+        if example.name == name:
+            return example
+    known = ", ".join(example.name for example in photographs())
+    raise InputError(f"There is no example called {name[:32]!r}; choose one of {known}.")
+
+
+@lru_cache(maxsize=1)
+def strip() -> str:
+    """The row of thumbnails under a picture, as buttons that carry their own pixels, and the credits."""
+    buttons = "".join(
+        f'<button type="button" data-name="{html.text(e.name)}" title="{html.text(e.title)}">'
+        f"{html.img(_square(e.picture.rgb), 'Example: ' + e.title)}</button>"
+        for e in photographs()
+    )
+    credits = "; ".join(f"{e.title.lower()}: {e.credit}" for e in photographs())
+    return (
+        f'<div class="msn-strip-row" role="group" aria-label="Example pictures">{buttons}</div>'
+        f'<details class="msn-credits"><summary>Credits</summary><p>{html.text(credits, 2000)}.</p></details>'
+    )
+
+
+def _square(picture: Image.Image) -> Image.Image:
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    return picture.resize((STRIP_SIDE, STRIP_SIDE), Image.Resampling.LANCZOS, (left, top, left + side, top + side))
+
+
+# ------------------------------------------------------------------------------------------------------ starter sets
+
+
+@lru_cache(maxsize=1)
+def starter_sets() -> tuple[StarterSet, ...]:
+    """The few-shot starter sets that can be made here: textures, photographs, handwritten digits."""
+    return tuple(made for made in (_textures(), _crops(), _digits()) if made is not None)
+
+
+def starter_set(name: str) -> StarterSet:
+    """The set of that name; InputError lists those there are."""
+    for known in starter_sets():
+        if known.name == name:
+            return known
+    raise InputError(f"There is no starter set called {name[:32]!r}; choose one of {[s.name for s in starter_sets()]}.")
+
+
+def _split(label: str, tiles: list[Picture], seed: int, shots: int) -> tuple[list[Picture], list[tuple[str, Picture]]]:
+    order = np.random.default_rng(seed).permutation(len(tiles))
+    return [tiles[i] for i in order[:shots]], [(label, tiles[i]) for i in order[shots:]]
+
+
+def _tiles(picture: Image.Image, rows: int, columns: int, name: str) -> Iterator[Picture]:
+    """Crops side by side, so that no query shares a pixel with an example."""
+    height, width = picture.height // rows, picture.width // columns
+    for row in range(rows):
+        for column in range(columns):
+            box = (column * width, row * height, (column + 1) * width, (row + 1) * height)
+            yield image.decode(picture.crop(box), name=f"{name} {row + 1}.{column + 1}")
+
+
+def _textures() -> StarterSet | None:
+    support, queries = {}, []
+    for seed, (label, file) in enumerate(TEXTURES):
+        path = _file("skimage", file)
+        if path is None:
+            return None
+        tiles = list(_tiles(image.decode(path).rgb, 4, 4, label))
+        support[label], held_out = _split(label, tiles, seed, shots=8)
+        queries += held_out
+    credit = "CC0Textures (brick, gravel) and LinoLafett (grass), CC0, from scikit-image"
+    return StarterSet("textures", "Textures: brick, grass, gravel", credit, support, queries)
+
+
+def _crops() -> StarterSet | None:
+    support, queries, credits = {}, [], []
+    for seed, example in enumerate(e for e in photographs() if e.name in ("cat", "coffee", "flower", "temple")):
+        tiles = list(_tiles(example.picture.rgb, 3, 3, example.name))
+        support[example.name], held_out = _split(example.name, tiles, seed, shots=6)
+        queries += held_out
+        credits.append(f"{example.name}: {example.credit}")
+    if len(support) < 2:
+        return None
+    return StarterSet("photographs", "Pieces of photographs", "; ".join(credits), support, queries)
+
+
+def _digits(shots: int = 6, held_out: int = 2) -> StarterSet | None:
+    """scikit-learn's 8 x 8 handwritten digits, dark on light, enlarged eight times."""
+    try:
+        from sklearn.datasets import load_digits
+
+        data = load_digits()
+    except (ImportError, OSError):
+        return None
+    support: dict[str, list[Picture]] = {}
+    queries: list[tuple[str, Picture]] = []
+    for digit in range(10):
+        rows = np.flatnonzero(data.target == digit)[: shots + held_out]
+        pictures = [_digit(data.images[row], f"digit {digit} no. {number + 1}") for number, row in enumerate(rows)]
+        support[str(digit)] = pictures[:shots]
+        queries += [(str(digit), picture) for picture in pictures[shots:]]
+    credit = "E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, CC BY 4.0, from scikit-learn"
+    return StarterSet("digits", "Handwritten digits", credit, support, queries)
+
+
+def _digit(values: np.ndarray, name: str) -> Picture:
+    grey = (255 - values * (255 / 16)).round().astype(np.uint8)  # 0..16, ink high
+    return image.decode(Image.fromarray(grey).resize((64, 64), Image.Resampling.BICUBIC), name=name)

@@ -1,0 +1,104 @@
+"""What Attention and Masking share: the picture as the model sees it, its patches, and which of them was clicked."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from vitmsn import attention, draw, limits
+from vitmsn.encoder import Encoder
+from vitmsn.errors import InputError
+from vitmsn.image import Picture
+from vitmsn.ui.shared import html
+from vitmsn.ui.shared.photo import read_picture
+from vitmsn.ui.visits import Call
+
+Size = int | tuple[int, int]  # of an input in pixels: the side of a square, or (height, width); 0: the model's own
+
+
+LEAST = 256  # pixels of the longer side, where patches can be seen and clicked
+
+
+def seen(
+    encoder: Encoder, picture: Picture, size: Size = 0, side: int = limits.SHOWN_SIDE, least: int = LEAST
+) -> Image.Image:
+    """The part of the picture that the model sees, in its own proportions, its longer side at most `side`.
+
+    A small one is enlarged a whole number of times, to `least` or the next below `side`, its pixels as they are.
+    """
+    if encoder.processor.crop is None:
+        shown = picture.rgb.copy()
+    else:
+        height, width = input_size(encoder, size)
+        shown = encoder.processor.view(picture, (4 * height, 4 * width))
+    shown.thumbnail((side, side))
+    longer = max(shown.size)
+    times = min(-(-least // longer), side // longer)
+    return shown.resize((shown.width * times, shown.height * times), Image.Resampling.NEAREST) if times > 1 else shown
+
+
+def input_size(encoder: Encoder, size: Size = 0) -> tuple[int, int]:
+    """(height, width) of an input in pixels."""
+    if isinstance(size, tuple):
+        return size
+    return (size, size) if size else encoder.input_size
+
+
+def proportioned(encoder: Encoder, picture: Picture, size: int) -> tuple[int, int]:
+    """The input (height, width) in the picture's own proportions, with about the patches of `size`."""
+    side = size or round((encoder.input_size[0] * encoder.input_size[1]) ** 0.5)
+    return attention.fitting_size(picture.rgb.size, side, encoder.patch_size)
+
+
+def grid(encoder: Encoder, size: Size = 0) -> tuple[int, int]:
+    """(rows, columns) of the patches of an input."""
+    height, width = input_size(encoder, size)
+    return height // encoder.patch_size[0], width // encoder.patch_size[1]
+
+
+def clicked(call: Call, places: tuple[int, int], *, size: Size = 0, whole_picture: bool = False) -> tuple[int, int]:
+    """Row and column, from 0, of the patch of a grid (rows, columns) that was clicked.
+
+    `size`: of the input whose `seen` was clicked; `whole_picture`: the click was on the visitor's picture instead.
+    """
+    encoder, picture = call.encoder, call.picture
+    if whole_picture and encoder.processor.crop is not None:
+        raise InputError("This model sees only the middle of the picture; click on the map beside it.")
+    sides = seen(encoder, picture, size, least=0 if whole_picture else LEAST).size
+    try:
+        x, y = (float(value) / side for value, side in zip(call.chosen("index"), sides, strict=True))
+    except (TypeError, ValueError):
+        raise InputError("That click carried no place; click on the picture again.") from None
+    if not (0 <= x <= 1.01 and 0 <= y <= 1.01):  # the page rounds up
+        raise InputError("That click was outside the picture; click on it again.")
+    rows, columns = places
+    return min(int(y * rows), rows - 1), min(int(x * columns), columns - 1)
+
+
+def sent(path: str | None) -> Picture:
+    """The picture that came with a request."""
+    if path is None:
+        raise InputError("No picture came; send one as `image`.")
+    return read_picture(path)
+
+
+def file_name(call: Call) -> str:
+    """What to call the visitor's picture in code."""
+    return f"{call.visit.example}.png" if call.visit.example else call.picture.name
+
+
+def legend(scale: draw.Scale, what: str, palette: str = "magma", shares: bool = True) -> str:
+    """A colour scale as HTML, of shares (in percent) or of plain numbers, readable in light and dark."""
+    low, high = (draw.percent(end) if shares else f"{end:.2g}" for end in scale)
+    ramp = ", ".join(draw.ramp(palette=palette))
+    return (
+        f'<p class="msn-scale"><span>{low}</span><span class="msn-ramp" aria-hidden="true" '
+        f'style="background:linear-gradient(90deg, {ramp})"></span><span>{high}</span> '
+        f"<span>{html.text(what)}</span></p>"
+    )
+
+
+def peak(values: np.ndarray) -> tuple[int, int]:
+    """Row and column, from 1, of the largest value of a map; NaN is left out."""
+    row, column = np.unravel_index(int(np.nanargmax(values)), values.shape)
+    return int(row) + 1, int(column) + 1

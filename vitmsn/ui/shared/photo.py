@@ -1,0 +1,58 @@
+"""Pictures on the page: uploads come in as files for the one decoder, and go out inside the page."""
+
+from __future__ import annotations
+
+from abc import ABCMeta
+from pathlib import Path
+from typing import Any, cast
+
+import gradio as gr
+import PIL.Image
+from gradio.component_meta import ComponentMeta
+from gradio.data_classes import ImageData
+
+from vitmsn import image, limits
+from vitmsn.errors import ImageError
+from vitmsn.ui.shared import examples, html
+from vitmsn.ui.visits import Visit
+
+
+class _Files:
+    """Hand the uploaded file's path over untouched, and show pictures without writing files.
+
+    Gradio would open the file with every format Pillow knows and no cap on pixels; our decoder is the only one.
+    """
+
+    def preprocess(self, payload: Any) -> str | None:
+        if payload is None:
+            return None
+        if not payload.path or (payload.url or "").startswith("data:"):
+            raise gr.Error("Send the picture as a file upload; pictures inside the request are not accepted.")
+        return str(payload.path)
+
+    def postprocess(self, value: PIL.Image.Image | None) -> ImageData | None:
+        if value is None:
+            return None
+        shown = value.copy()
+        shown.thumbnail((limits.SHOWN_SIDE, limits.SHOWN_SIDE))
+        return ImageData(url=html.data_url(shown), orig_name="picture.webp", mime_type="image/webp")
+
+
+# `gr.Image` with the two methods above. A subclass, because Gradio makes the component anew from its class on updates;
+# made past Gradio's metaclass, because that writes a stub file beside the source.
+Photo = cast("type[gr.Image]", ABCMeta.__new__(ComponentMeta, "Image", (_Files, gr.Image), {"__module__": __name__}))
+
+
+def portrait(visit: Visit) -> dict[str, Any]:
+    """The update that shows the visitor's picture, or none, with the text that says so."""
+    if visit.picture is None:
+        return gr.update(value=None, alt_text="No picture")
+    title = examples.by_name(visit.example).title if visit.example else f"Your picture, {visit.picture.name}"
+    return gr.update(value=visit.picture.rgb, alt_text=title)
+
+
+def read_picture(path: str) -> image.Picture:
+    """Decode an upload, with a sentence of its own when the file is gone (a page that slept longer than its files)."""
+    if not Path(path).is_file():
+        raise ImageError("That upload is no longer here; drop the picture again.")
+    return image.decode(Path(path))

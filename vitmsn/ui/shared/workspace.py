@@ -1,0 +1,342 @@
+"""What a visit teaches: its examples, its queries, and the classifier that learned from them.
+
+Few-shot changes it, Explore looks at it. It lives in the visit's memory under "studio", counted in bytes like all that
+a visit keeps, and is embedded again when the visitor chooses another model. One lock per visit: a visitor's own changes
+wait for one another, other visitors' never do.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from vitmsn import fewshot, image, limits
+from vitmsn.archive import Entries, Skipped
+from vitmsn.encoder import Encoder
+from vitmsn.errors import GalleryError, InputError
+from vitmsn.fewshot import Lesson
+from vitmsn.gallery import Added, Example, Gallery
+from vitmsn.image import Picture
+from vitmsn.names import clean_name, name_key
+from vitmsn.ui.shared import examples, html
+from vitmsn.ui.visits import Call
+
+KEY = "studio"
+FIRST = "textures"  # what the tabs open with
+BLANK = ("Class 1", "Class 2")  # what a set of one's own begins with
+QUERIES = "queries"  # the one class of the gallery that holds them
+SIDE = 64  # pixels of the thumbnails on the page
+TOGETHER = 32  # pictures decoded and embedded together
+
+METHODS = {
+    "auto": "Automatic",
+    "knn": "k nearest examples",
+    "centroid": "Centroid",
+    "ridge": "Ridge",
+    "logistic": "Logistic",
+    "pixels": "Raw pixels",
+}
+
+
+# ------------------------------------------------------------------------------------------------------------ learning
+
+
+def learn(
+    gallery: Gallery,
+    feature_mean: np.ndarray | None,
+    method: str = "auto",
+    k: int = 5,
+    caution: float = 0.05,
+    temperature: float = 0.07,
+) -> Lesson:
+    """`fewshot.learn` on a gallery's examples, with their raw pixels to compare with."""
+    return fewshot.learn(
+        gallery.X,
+        gallery.y,
+        method,
+        feature_mean=feature_mean,
+        k=k,
+        temperature=temperature,
+        caution=caution,
+        pixels=gallery.pixels,
+        examples=gallery.enabled,
+    )
+
+
+def centre(gallery: Gallery, feature_mean: np.ndarray | None) -> np.ndarray | None:
+    """What the gallery's embeddings are centered on, see `fewshot.centre`."""
+    return feature_mean if fewshot.centre(gallery.shots, feature_mean) is not None else None
+
+
+def own_class(X: np.ndarray, y: Sequence[str], center: np.ndarray | None) -> tuple[int, int]:
+    """(how many of these examples have a most similar other example of their own class, of how many)."""
+    if len(X) < 2:
+        return 0, 0
+    _, index = fewshot.nearest(X, X, 2, center=center)
+    other = np.where(index[:, 0] == np.arange(len(X)), index[:, 1], index[:, 0])
+    labels = np.asarray(y)
+    return int((labels[other] == labels).sum()), len(X)
+
+
+# -------------------------------------------------------------------------------------------------------------- studio
+
+
+class Studio:
+    """One visitor's examples and queries. Use it inside `opened(call)`, which holds the lock.
+
+    Attributes: ``gallery``; ``queries``, a gallery of one class; ``truth``, the class of each query of a starter set by
+    id; ``starter``, the name of the starter set while it is untouched; ``own``, whether pictures are here that would be
+    missed; ``version``, which grows with every change; ``undo``, what the last change was, in words, while it can be
+    taken back.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.lock = threading.RLock()
+        self.gallery = Gallery(encoder)
+        self.queries = Gallery(encoder)
+        self.truth: dict[str, str] = {}
+        self.starter = ""
+        self.own = False
+        self.version = 0
+        self.begun = False
+        self.undo = ""
+        self._before: tuple[Gallery, Gallery, dict[str, str], str] | None = None
+        self.cell: tuple[str, str] | None = None  # of the confusion matrix, opened: (as labelled, as named)
+        self.unfolded: set[str] = set()  # classes that show all their pictures
+        self.order = ""  # of the answers: "" as they came, "up" or "down" by confidence
+        self._urls: dict[str, str] = {}  # digest -> thumbnail on the page
+        self._lesson: tuple[Any, Lesson] | None = None
+        self.kept: dict[Any, Any] = {}  # what took long and holds for this version: maps, curves, attention
+
+    @property
+    def nbytes(self) -> int:
+        before = self._before[0].nbytes + self._before[1].nbytes if self._before else 0
+        return self.gallery.nbytes + self.queries.nbytes + before + sum(map(len, self._urls.values()))
+
+    # Changes
+
+    def changed(self, words: str = "") -> None:
+        """After a change: answers are out of date."""
+        self.version += 1
+        self.starter, self.undo, self.cell = "", words, None
+        self.kept.clear()
+        held = {example.digest for example in (*self.gallery.examples, *self.queries.examples)}
+        self._urls = {digest: url for digest, url in self._urls.items() if digest in held}
+
+    @contextmanager
+    def change(self, words: str) -> Iterator[Gallery]:
+        """The gallery, to be changed; all of it or, when something raises, nothing. ``words`` say what Undo undoes."""
+        before = (self.gallery.copy(), self.queries, dict(self.truth), self.starter)
+        try:
+            yield self.gallery
+        except BaseException:
+            self.gallery, self.queries, self.truth, self.starter = before
+            raise
+        if _content(before[0]) != _content(self.gallery) or before[1] is not self.queries:
+            self._before = before
+            self.changed(words)
+
+    def take_back(self) -> str:
+        """Undo the last change of the examples; what it was, in words."""
+        if self._before is None:
+            raise GalleryError("There is nothing to undo.")
+        words = self.undo
+        self.gallery, self.queries, self.truth, starter = self._before
+        self._before = None
+        self.changed()
+        self.starter, self.own = starter, not starter and len(self.gallery) > 0
+        return words
+
+    def start(self, encoder: Encoder, name: str, progress: Any = None) -> None:
+        """Put a starter set, or with "" two empty classes, in place of everything."""
+        gallery, queries, truth = Gallery(encoder), Gallery(encoder), {}
+        if name:
+            made = examples.starter_set(name)
+            for label, pictures in made.support.items():
+                gallery.add(label, pictures, encoder.embed(pictures, progress=progress))
+            pictures = _mixed(made.queries)
+            added = queries.add(QUERIES, pictures, encoder.embed(pictures, progress=progress))
+            of_digest = {picture.digest: label for label, picture in made.queries}
+            truth = {id: of_digest[queries[id].digest] for id in added.ids}
+        else:
+            for label in BLANK:
+                gallery.add_class(label)
+        before = (self.gallery, self.queries, self.truth, self.starter)
+        self.gallery, self.queries, self.truth = gallery, queries, truth
+        self._before = before if self.begun and not before[3] and len(before[0]) else None
+        self.changed("started anew" if self._before else "")
+        self.starter, self.own = name, False
+
+    def reopen(self, encoder: Encoder, bundle: Gallery) -> None:
+        """Put a gallery that was saved in place of the examples."""
+        with self.change("opened a saved set"):
+            self.gallery, self.queries, self.truth = bundle, Gallery(encoder), {}
+        self.own = False  # it is in a file
+
+    def adopt(self, id: str, label: str) -> None:
+        """Make a query an example of a class, because somebody said what it is."""
+        query = self.queries[id]
+        with self.change(f"added {query.name} to {label}") as gallery:
+            gallery.adopt(query, gallery.label(label))
+        self.own = self.own or not self.truth
+
+    def name_class(self, name: str) -> None:
+        """Add a class; one that the page began with and nobody filled takes the name instead."""
+        label = clean_name(name)
+        words = f"added the class {label}"
+        if words == self.undo:
+            return  # said twice, by a double click
+        if any(name_key(label) == name_key(known) for known in self.gallery.classes):
+            raise GalleryError(f"There is a class {label} already: choose another name.")
+        blank = next((known for known in BLANK if self.gallery.counts.get(known) == 0), None)
+        with self.change(words) as gallery:
+            if blank:
+                gallery.rename(blank, label)
+            else:
+                gallery.add_class(label)
+
+    def add(self, encoder: Encoder, label: str, pictures: Iterable[Picture]) -> Added:
+        """Add pictures to a class."""
+        ids: list[str] = []
+        skipped: list[Skipped] = []
+        with self.change(f"added to {label}") as gallery:
+            members = [example for example in gallery.examples if example.label == label]
+            resting = bool(members) and not any(example.enabled for example in members)
+            for batch in _batches(pictures):
+                added = gallery.add(label, batch, encoder.embed(batch))
+                ids.extend(added.ids)
+                skipped.extend(added.skipped)
+            if resting:  # a class that does not count goes on not counting
+                gallery.enable(ids, False)
+        self.own = self.own or bool(ids)
+        return Added(tuple(ids), tuple(skipped))
+
+    def unpack(self, encoder: Encoder, entries: Entries, progress: Any = None) -> Added:
+        """Add a zip of folders. An untouched starter set, or empty classes nobody filled, make room for it."""
+        room = bool(self.starter) or not len(self.gallery)
+        held = 0 if room else len(self.gallery)
+        if entries.total + held > limits.MAX_EXAMPLES:
+            entries.close()
+            raise GalleryError(
+                f"The zip holds {entries.total} files, {held} examples are here, and {limits.MAX_EXAMPLES} are kept: "
+                "send fewer."
+            )
+        with self.change("added a zip"):
+            if room:
+                self.gallery, self.queries, self.truth = Gallery(encoder), Gallery(encoder), {}
+            added = self.gallery.extend(entries, encoder, progress)
+            if not added.ids and room:
+                raise GalleryError("No picture came out of the zip: put pictures into one folder for each class.")
+        self.own = self.own or bool(added.ids)
+        return added
+
+    def ask(self, encoder: Encoder, pictures: Iterable[Picture], count: int) -> int:
+        """Add up to ``count`` queries (those of a starter set make room); how many of them came twice."""
+        room = bool(self.truth)
+        held = 0 if room else len(self.queries)
+        if held + count > limits.MAX_QUERIES:
+            raise InputError(
+                f"{count} pictures came, {held} are here and {limits.MAX_QUERIES} are kept: clear them, or send fewer."
+            )
+        queries = Gallery(encoder) if room else self.queries.copy()
+        twice = 0
+        for batch in _batches(pictures):
+            twice += len(queries.add(QUERIES, batch, encoder.embed(batch)).skipped)
+        if len(queries):
+            self._asked(queries)
+        return twice
+
+    def _asked(self, queries: Gallery) -> None:
+        starter = self.starter
+        self.queries, self.truth = queries, {}
+        self.changed(self.undo)
+        self.starter = starter
+
+    def clear_queries(self, encoder: Encoder) -> None:
+        self._asked(Gallery(encoder))
+
+    def follow(self, encoder: Encoder, progress: Any = None) -> None:
+        """Embed everything again when the model is another one."""
+        galleries = [g for g in (self.gallery, self.queries) if g.fingerprint != encoder.fingerprint]
+        total, done = sum(map(len, galleries)), 0
+        for gallery in galleries:
+
+            def said(part: int, _: int, before: int = done) -> None:
+                if progress:
+                    progress(before + part, total)
+
+            gallery.re_embed(encoder, said)
+            done += len(gallery)
+        if galleries:
+            self.version += 1
+            self.kept.clear()
+
+    # Reading
+
+    def lesson(self, encoder: Encoder, method: str, k: int, caution: float, temperature: float = 0.07) -> Lesson:
+        """The classifier for these settings, learned once per version."""
+        voting = (k, temperature) if method == "knn" else ()
+        asked = (self.version, encoder.fingerprint, method, voting, caution)
+        if self._lesson is None or self._lesson[0] != asked:
+            self._lesson = (asked, learn(self.gallery, encoder.feature_mean, method, k, caution, temperature))
+        return self._lesson[1]
+
+    def url(self, example: Example, side: int = SIDE) -> str:
+        """A small picture of an example or query, as a data: URL; only the smallest are remembered."""
+        if side == SIDE and example.digest in self._urls:
+            return self._urls[example.digest]
+        picture = example.picture()
+        picture.thumbnail((side, side), Image.Resampling.BICUBIC)
+        url = html.data_url(picture, quality=75)
+        if side == SIDE:
+            self._urls[example.digest] = url
+        return url
+
+
+def _mixed(queries: Sequence[tuple[str, Picture]]) -> list[Picture]:
+    """One of each class, then the next of each: what is in sight shows them all."""
+    turn: dict[str, int] = {}
+    turns = []
+    for label, _ in queries:
+        turn[label] = turn.get(label, 0) + 1
+        turns.append(turn[label])
+    return [queries[i][1] for i in sorted(range(len(queries)), key=turns.__getitem__)]
+
+
+def _content(gallery: Gallery) -> tuple[list[str], list[tuple[str, str, bool]]]:
+    return gallery.classes, [(example.id, example.label, example.enabled) for example in gallery.examples]
+
+
+def _batches(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
+    """A few decoded pictures at a time, so that many large ones are never in memory together."""
+    return (batch.pictures for batch in image.batches(enumerate(pictures), size=TOGETHER))
+
+
+@contextmanager
+def opened(call: Call) -> Iterator[tuple[Studio, Encoder]]:
+    """The visitor's studio, locked, embedded by `call.tuned`; with a starter set when it is new."""
+    encoder = call.tuned
+    with call.visit.lock:
+        studio = call.visit.kept.get(KEY)
+        if not isinstance(studio, Studio):
+            studio = call.visit.kept[KEY] = Studio(encoder)
+    with studio.lock:
+        if not studio.begun:
+            offered = [known.name for known in examples.starter_sets()]
+            wished = call.query.get("set", FIRST)
+            first = next((name for name in (wished, FIRST) if name in offered), offered[0] if offered else "")
+            studio.start(encoder, first, call.progress)
+            studio.begun = True
+        studio.follow(encoder, call.progress)
+        yield studio, encoder
+
+
+def version(visit: Any) -> int:
+    """The stamp of what the tabs show."""
+    studio = visit.kept.get(KEY)
+    return studio.version if isinstance(studio, Studio) else 0

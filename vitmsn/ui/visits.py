@@ -1,0 +1,252 @@
+"""What the app remembers of its visitors: one short-lived visit each, and the call that every function gets.
+
+Nothing here is written to disk. A visit lives under Gradio's session hash in a store of our own, because Gradio's
+``gr.State`` is copied on every use, is evicted without telling anyone, and cannot be counted in bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from vitmsn import image, limits
+from vitmsn.encoder import Encoder
+from vitmsn.errors import InputError, ViTMSNError
+from vitmsn.image import Picture
+from vitmsn.ui.models import EMBEDDED, RANDOM, TWIN, Models
+
+REMEMBERED = 10_000  # keys of forgotten visits, so that a page that slept can be told
+
+
+class Stopped(ViTMSNError):
+    """The visitor asked for this job to end, or has left."""
+
+
+@dataclass
+class Visit:
+    """One visitor's page: their picture, their model, and what each tab keeps for them under its own name."""
+
+    key: str
+    model: str
+    tab: str = "classify"
+    picture: Picture | None = None
+    example: str = ""  # the name of the example that `picture` is, "" for the visitor's own
+    link: dict[str, str] = field(default_factory=dict)  # the query of the address that the page was opened with
+    kept: dict[str, Any] = field(default_factory=dict)  # {"gallery": Gallery, ...}; `nbytes` of a value is counted
+    shown: dict[str, Hashable] = field(default_factory=dict)  # what each tab was answered for
+    seen: float = 0.0
+    begun: bool = False  # a picture was chosen, dropped or cleared: the page shows what this visit says
+    again: bool = False  # an earlier visit of this page was forgotten: what the page shows is not here any more
+    left: bool = False  # the page was closed; it may come back (a phone that slept)
+    stopped: float = 0.0  # when the visitor last pressed Stop
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes this visit keeps alive. Examples are shared, so they cost nothing."""
+        own = self.picture is not None and not self.example
+        pixels = self.picture.rgb.width * self.picture.rgb.height * 3 if own and self.picture else 0
+        return pixels + sum(int(getattr(value, "nbytes", 0)) for value in self.kept.values())
+
+
+class Visitors:
+    """All visits: least recently seen leave when there are too many, too many bytes, or after the time limits."""
+
+    def __init__(self, default_model: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._default = default_model
+        self._clock = clock
+        self._visits: OrderedDict[str, Visit] = OrderedDict()
+        self._forgotten: OrderedDict[str, None] = OrderedDict()  # keys only, the last REMEMBERED
+        self._read: dict[Path, float] = {}  # uploads that were read -> wall time of the reading
+        self._lock = threading.Lock()
+
+    def of(self, key: str | None) -> Visit:
+        """The visit of a session hash, begun when it is new; a call without one gets a visit that nobody keeps."""
+        now = self._clock()
+        if not key:
+            return Visit("", self._default, seen=now)
+        with self._lock:
+            visit = self._visits.get(key)
+            if visit is None:
+                visit = self._visits[key] = Visit(key, self._default, again=key in self._forgotten)
+            visit.seen, visit.left = now, False
+            self._visits.move_to_end(key)
+        return visit
+
+    def leave(self, key: str | None) -> None:
+        """The page was closed: its pictures go after `limits.LEAVE_SECONDS`, unless it comes back."""
+        with self._lock:
+            visit = self._visits.get(key or "")
+            if visit:
+                visit.left, visit.seen = True, self._clock()
+
+    def forget(self, key: str | None) -> None:
+        """Drop everything of one visitor now."""
+        with self._lock:
+            self._drop(key or "")
+
+    def _drop(self, key: str) -> None:
+        visit = self._visits.pop(key, None)
+        if visit:
+            self._forgotten[key] = None
+            if len(self._forgotten) > REMEMBERED:
+                self._forgotten.popitem(last=False)
+            visit.left = True  # a job that still runs for them ends at its next step
+            visit.picture = None
+            visit.kept.clear()
+
+    def sweep(self) -> None:
+        """Apply every bound. Called after each event and by a clock, so that an idle server forgets too."""
+        now = self._clock()
+        with self._lock:
+            for key, visit in list(self._visits.items()):
+                patience = limits.LEAVE_SECONDS if visit.left else limits.VISIT_SECONDS
+                if now - visit.seen > patience:
+                    self._drop(key)
+            total = sum(visit.nbytes for visit in self._visits.values())
+            while self._visits and (len(self._visits) > limits.MAX_VISITORS or total > limits.VISITS_BYTES):
+                key, visit = next(iter(self._visits.items()))
+                if len(self._visits) == 1:
+                    break  # one visit alone is bounded by its own limits
+                total -= visit.nbytes
+                self._drop(key)
+
+    def read_upload(self, path: Path) -> None:
+        """An upload was read: its file goes `limits.UPLOAD_SECONDS` later (others may have sent the same bytes)."""
+        with self._lock:
+            self._read[path] = time.time()
+
+    def sweep_uploads(self, folder: Path, now: float | None = None) -> None:
+        """Delete uploads that were read, files of Gradio's that are older than a visit, and folders left empty."""
+        now = time.time() if now is None else now
+        for path in _files(folder):
+            try:
+                written = path.stat().st_mtime
+                read = self._read.get(path)
+                done = read is not None and read >= written and now - read > limits.UPLOAD_SECONDS
+                if done or now - written > limits.VISIT_SECONDS:
+                    path.unlink(missing_ok=True)
+                    with self._lock:
+                        self._read.pop(path, None)
+            except OSError:
+                continue  # gone meanwhile, or not ours to delete: the next sweep sees
+        for parent in sorted((p for p in folder.glob("*") if p.is_dir()), reverse=True):
+            try:
+                if now - parent.stat().st_mtime > limits.UPLOAD_SECONDS:
+                    parent.rmdir()  # refuses when it holds something
+            except OSError:
+                continue
+
+    def __len__(self) -> int:
+        return len(self._visits)
+
+    @property
+    def nbytes(self) -> int:
+        with self._lock:
+            return sum(visit.nbytes for visit in self._visits.values())
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for root, _, names in os.walk(folder):
+        for name in names:
+            yield Path(root, name)
+
+
+# -------------------------------------------------------------------------------------------------------------- call
+
+
+@dataclass
+class Call:
+    """One click of one visitor: what every tab's function gets as its first argument."""
+
+    models: Models
+    visit: Visit
+    event: gr.EventData | None = None  # of select and custom events: untrusted values
+    bar: gr.Progress | None = None
+    query: dict[str, str] = field(default_factory=dict)  # of the address that the page was opened with
+    message: str = ""  # shown beside the picture together with the outputs, for what is not an error
+    deadline: float = field(default_factory=lambda: time.monotonic() + limits.JOB_SECONDS)
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def encoder(self) -> Encoder:
+        """The model the visitor chose."""
+        return self.models.get(self.visit.model)
+
+    @property
+    def tuned(self) -> Encoder:
+        """What tells classes apart for that model, which Classify, Few-shot and Explore ask: the embedded one's twin,
+        which is better at it (its card has the figures); any other model itself."""
+        return self.models.get(self._tuned)
+
+    @property
+    def tuned_name(self) -> str:
+        """What to call that one on the page."""
+        return self.models.name(self._tuned)
+
+    @property
+    def _tuned(self) -> str:
+        return TWIN if self.visit.model == EMBEDDED else self.visit.model
+
+    @property
+    def name(self) -> str:
+        """What to call that model on the page."""
+        return self.models.name(self.visit.model)
+
+    @property
+    def picture(self) -> Picture:
+        """'Your picture'. Raises InputError when there is none."""
+        if self.visit.picture is None:
+            raise InputError("There is no picture yet: drop one, take one, or choose an example.")
+        return self.visit.picture
+
+    def chosen(self, name: str) -> Any:
+        """A value that a selection or custom event carries (`call.chosen("index")`), untrusted; None without one."""
+        data = getattr(self.event, "_data", None)
+        return data.get(name) if isinstance(data, dict) else None
+
+    @property
+    def python(self) -> str:
+        """The line that opens the visitor's model, for 'In Python'."""
+        return self._opens(self.visit.model)
+
+    @property
+    def tuned_python(self) -> str:
+        """The line that opens `tuned`."""
+        return self._opens(self._tuned)
+
+    def _opens(self, key: str) -> str:
+        if key == RANDOM:
+            return "encoder = Encoder.random()"
+        source = "" if key == EMBEDDED else repr(self.models.name(key))
+        return f"encoder = Encoder.from_pretrained({source})"
+
+    def progress(self, done: int, total: int, what: str = "pictures") -> None:
+        """Say how far a long job is; Stopped when the visitor pressed Stop or left, or when its time is up."""
+        now = time.monotonic()
+        if self.visit.left or self.visit.stopped > self.began:
+            raise Stopped("Stopped; what was there before is unchanged.")
+        if now > self.deadline:
+            raise Stopped(f"This took longer than {limits.JOB_SECONDS} s and was ended; try with fewer pictures.")
+        if self.bar is not None:
+            elapsed = now - self.began
+            left = f", about {elapsed / done * (total - done):.0f} s left" if 0 < done < total and elapsed > 1 else ""
+            self.bar((done, total), desc=f"{done} of {total} {what}{left}", unit=what)
+
+
+def keep_picture(visit: Visit, picture: Picture, example: str = "") -> None:
+    """Make `picture` the visitor's; reduced to `limits.PICTURE_SIDE` first, so that visits stay small."""
+    if max(picture.rgb.size) > limits.PICTURE_SIDE:
+        reduced = picture.rgb.copy()
+        reduced.thumbnail((limits.PICTURE_SIDE, limits.PICTURE_SIDE))
+        picture = image.decode(reduced, name=picture.name)
+    with visit.lock:
+        visit.picture, visit.example, visit.begun = picture, example, True
