@@ -123,8 +123,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def learning(seconds: float, seeds: int) -> None:
     from vitmsn.lowshot import knn_accuracy
     from vitmsn.training import digits
-    from vitmsn.training.pretrain import Trainer, embed
     from vitmsn.training.recipe import PRESETS
+    from vitmsn.training.trainer import Trainer, embed
 
     preset = PRESETS["digits"]
     (pictures, labels), (asked, wanted) = digits.load(preset.picture_size)

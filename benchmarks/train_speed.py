@@ -23,8 +23,8 @@ from vitmsn import masking
 from vitmsn.encoder import choose_dtype
 from vitmsn.model import MSNHead
 from vitmsn.training import augment
-from vitmsn.training.pretrain import Trainer
 from vitmsn.training.recipe import PRESETS, Stage
+from vitmsn.training.trainer import Trainer
 
 BATCH, SIDE, FOCAL = 64, 64, 32
 

@@ -94,6 +94,8 @@ ALLOWED: dict[str, set[str]] = {
     "training.log_figure": {"errors", "draw"},
     "training.teacher": {"errors", "encoder", "training.answers"},
     "training.live": {"errors", "lowshot"} | TRAINING,  # kNN while it learns
+    "training.pretrain": {"checkpoint", "data", "encoder", "lowshot"} | TRAINING,  # kNN while it learns
+    "training.head": {"checkpoint", "data", "encoder", "lowshot"} | TRAINING,
     "ui": set(),
     "ui.models": {"errors", "limits", "checkpoint", "encoder"},
     "ui.visits": {"errors", "limits", "image", "encoder", "ui.models"},

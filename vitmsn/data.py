@@ -129,7 +129,7 @@ def open_data(source: str | os.PathLike[str], split: str | None = None) -> DataS
 
 
 def to_uint8(
-    dataset: DataSet, side: int, progress: Callable[[int, int], None] | None = None
+    dataset: DataSet, side: int, progress: Callable[[int, int], object] | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The whole data set in memory, for training: (N, 3, side, side) uint8 and (N,) int64 labels, -1 without one.
 

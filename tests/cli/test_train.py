@@ -14,7 +14,6 @@ from PIL import Image
 from safetensors import safe_open
 
 from vitmsn import checkpoint, cli
-from vitmsn.cli import train
 from vitmsn.config import ViTMSNConfig
 from vitmsn.encoder import Encoder, choose_dtype
 from vitmsn.model import ViTMSNForImageClassification
@@ -192,18 +191,6 @@ def test_head_end_to_end(run: Run, model: str, pictures: Path, tmp_path: Path, p
     torch.testing.assert_close(checkpoint.load(out).tensors, after.tensors)
 
 
-def test_a_head_has_calibrated_logits(model: str) -> None:
-    generator = torch.Generator().manual_seed(0)
-    wanted = torch.arange(3).repeat(200)
-    logits = torch.randn(600, 3, generator=generator) + 2 * torch.nn.functional.one_hot(wanted, 3)
-    judged, sharper = train._judged(logits, wanted), train._judged(4 * logits, wanted)
-    assert sharper.temperature == pytest.approx(4 * judged.temperature, rel=1e-3)
-    assert sharper.sure == pytest.approx(judged.sure, abs=1e-3) and 1 / 3 < judged.sure < 1 and not judged.notes
-    best, guess = (logits / judged.temperature).softmax(1).max(1)
-    assert (guess == wanted)[best >= judged.sure].float().mean() > 0.6
-    assert judged.held_out["top1"] == pytest.approx(float((guess == wanted).float().mean()), abs=1e-4)
-
-
 def test_kinds_of_another_head_do_not_stay(capsys: Capture, model: str, pictures: Path, tmp_path: Path) -> None:
     loaded, start = checkpoint.load(model), tmp_path / "start"
     card = {"trained_on": "everything", "kinds": {"insect": ["ant", "bee"]}}
@@ -218,7 +205,7 @@ def test_kinds_of_another_head_do_not_stay(capsys: Capture, model: str, pictures
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('{"pet": ["cat"]}', "names what is none of the 2 classes: cat."),
+        ('{"pet": ["cat"]}', "name what is none of the 2 classes: cat;"),
         ('{"pet": "blue"}', "must hold one JSON object of kinds"),
         ('["blue"]', "must hold one JSON object of kinds"),
         ("{", "is not JSON"),

@@ -14,7 +14,7 @@ import torch
 from tests.support.pretraining import RECIPE, VARIED, noise
 from vitmsn.errors import ConfigError
 from vitmsn.training.distributed import Processes
-from vitmsn.training.pretrain import Trainer
+from vitmsn.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,7 +22,7 @@ SCRIPT = """
 import sys, torch
 from tests.support.pretraining import RECIPE, VARIED, noise
 from vitmsn.training.distributed import Processes
-from vitmsn.training.pretrain import Trainer
+from vitmsn.training.trainer import Trainer
 
 torch.set_num_threads(1)
 processes = Processes.from_environment("cpu")

@@ -16,11 +16,8 @@ from vitmsn.training.finetune import (
     Finetuner,
     FinetuneRecipe,
     Stretch,
-    calibrate,
-    fold_temperature,
     logits_of,
     standardise,
-    sure_threshold,
 )
 from vitmsn.training.loop import run
 
@@ -125,39 +122,6 @@ def test_bad_settings_are_named() -> None:
     state = Finetuner(RECIPE, model(), data, labels).state_dict()
     with pytest.raises(ConfigError, match="other settings"):
         Finetuner(replace(RECIPE, seed=3), model(), data, labels).load_state_dict(state)
-
-
-def test_calibration_finds_the_temperature_that_made_the_labels() -> None:
-    generator = torch.Generator().manual_seed(0)
-    honest = torch.randn(20_000, 5, generator=generator) * 1.5
-    labels = torch.multinomial(honest.softmax(1), 1, generator=generator).flatten()
-    assert calibrate(honest * 3, labels) == pytest.approx(3, rel=0.05)
-    assert calibrate(honest, labels) == pytest.approx(1, rel=0.05)
-
-
-def test_a_folded_temperature_divides_the_logits() -> None:
-    head = {"weight": torch.randn(3, 4), "bias": torch.randn(3)}
-    folded = fold_temperature(head, 2.0)
-    x = torch.randn(5, 4)
-    assert torch.allclose(x @ folded["weight"].T + folded["bias"], (x @ head["weight"].T + head["bias"]) / 2, atol=1e-6)
-
-
-def test_sure_answers_are_right_as_often_as_promised() -> None:
-    generator = torch.Generator().manual_seed(1)
-    probabilities = (torch.randn(20_000, 10, generator=generator) * 2).softmax(1)
-    labels = torch.multinomial(probabilities, 1, generator=generator).flatten()
-    threshold = sure_threshold(probabilities, labels, precision=0.8)
-    best, guess = probabilities.max(1)
-    sure = best >= threshold
-    assert (guess == labels)[sure].float().mean().item() == pytest.approx(0.8, abs=0.01)
-    assert 0.1 < sure.float().mean() < 0.9
-
-
-def test_a_classifier_that_knows_nothing_is_never_sure() -> None:
-    generator = torch.Generator().manual_seed(2)
-    probabilities = torch.randn(1000, 10, generator=generator).softmax(1)
-    with pytest.raises(DataError, match="cannot be sure"):
-        sure_threshold(probabilities, torch.randint(0, 10, (1000,), generator=generator))
 
 
 def _names(tuner: Finetuner, group: dict) -> list[str]:

@@ -13,8 +13,8 @@ import torch
 from vitmsn.errors import InputError
 from vitmsn.training import digits
 from vitmsn.training.live import aligned, plane, watch
-from vitmsn.training.pretrain import Trainer
 from vitmsn.training.recipe import PRESETS
+from vitmsn.training.trainer import Trainer
 
 Data = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 SMALL = replace(

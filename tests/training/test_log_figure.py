@@ -11,7 +11,7 @@ from tests.support.pretraining import RECIPE, noise
 from vitmsn.errors import DataError
 from vitmsn.training import log_figure
 from vitmsn.training.loop import run
-from vitmsn.training.pretrain import Trainer
+from vitmsn.training.trainer import Trainer
 
 
 def test_a_runs_log_becomes_a_figure(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from tests.support.pretraining import LONG, RECIPE, noise
 from vitmsn.training.loop import DivergedError, run
-from vitmsn.training.pretrain import PARTS, Trainer
+from vitmsn.training.trainer import PARTS, Trainer
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,7 +24,7 @@ import sys, time, torch
 from pathlib import Path
 from tests.support.pretraining import LONG, noise
 from vitmsn.training.loop import run
-from vitmsn.training.pretrain import Trainer
+from vitmsn.training.trainer import Trainer
 
 torch.set_num_threads(1)  # as in the tests: sums depend on how many share them
 last = int(sys.argv[2])

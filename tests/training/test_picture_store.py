@@ -15,7 +15,7 @@ from vitmsn.data import open_data
 from vitmsn.errors import DataError
 from vitmsn.training import picture_store as module
 from vitmsn.training.picture_store import Streamed, open_pictures
-from vitmsn.training.pretrain import Trainer
+from vitmsn.training.trainer import Trainer
 
 
 @pytest.fixture

@@ -47,8 +47,9 @@ class Bar:
             )
 
     def named(self, what: str, done: int, total: int) -> None:
-        """The same for who reports what it is doing."""
-        self.what = plain(what)
+        """The same for who says what is counted; each thing has its own time."""
+        if plain(what) != self.what:
+            self.what, self.began = plain(what), time.monotonic()
         self(done, total)
 
 

@@ -1,17 +1,20 @@
-"""Teach a backbone named classes: fine-tune all of it, then make its probabilities honest.
+"""Teach a backbone named classes: fine-tune all of it, then calibrate its probabilities (``calibration``).
+
+    finetune.run("FOLDERS", "runs/classifier", model="runs/mine/model")
 
 Fine-tuning follows common practice for ViTs: the rate falls with depth (layer-wise decay), labels can be smoothed and
 pictures mixed (mixup), and what is kept is a running average of the weights. Most of the run drops patches, as MSN's
 own masking does (on classifiers: PatchDropout, Liu et al. 2023): pictures keep their scale, unlike in small views, at
-a fraction of the cost. Calibration divides the logits by one temperature (Guo et al. 2017), folded into the classifier,
-so that whoever loads the folder gets calibrated softmax.
+a fraction of the cost.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +22,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitmsn import masking
-from vitmsn.config import pair
-from vitmsn.errors import ConfigError, DataError
+from vitmsn import checkpoint, masking
+from vitmsn.config import VARIANTS, pair
+from vitmsn.data import DataSet, open_data, to_uint8
+from vitmsn.encoder import choose_device
+from vitmsn.errors import ConfigError, DataError, InputError
+from vitmsn.image import ViTMSNImageProcessor
 from vitmsn.model import ViTMSNForImageClassification
-from vitmsn.training import augment, schedule
+from vitmsn.training import augment, calibration, card, loop, schedule
+from vitmsn.training.calibration import Calibration
 from vitmsn.training.distributed import Processes
+from vitmsn.training.trainer import feature_mean
 
 
 @dataclass(frozen=True)
@@ -264,48 +272,119 @@ def logits_of(model: ViTMSNForImageClassification, pictures: Tensor, batch_size:
     return torch.cat(out)
 
 
-def calibrate(logits: Tensor, labels: Tensor) -> float:
-    """The temperature T that makes softmax(logits / T) fit held-out ``labels`` best (least cross-entropy).
+# --- what the command does -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """A fine-tuned model, or how far it got. ``card`` is that of the model folder, ``model``."""
+
+    out: Path
+    model: Path
+    finished: bool
+    steps: int
+    total_steps: int
+    card: dict[str, Any]
+    calibration: Calibration
+
+    @property
+    def epochs(self) -> float:
+        return float(self.card["epochs"])
+
+    def to_dict(self) -> dict[str, Any]:
+        data = {"out": str(self.out), "model": str(self.model), "finished": self.finished, "steps": self.steps}
+        return data | self.card
+
+
+def run(
+    data: str | Path | DataSet,
+    out: str | Path,
+    *,
+    model: str | Path | None = None,
+    recipe: FinetuneRecipe | None = None,
+    kinds: Mapping[str, Sequence[str]] | None = None,
+    split: str | None = None,
+    held_out: float = 0.02,
+    device: str = "auto",
+    dtype: torch.dtype = torch.float32,
+    limit_minutes: float | None = None,
+    say: Callable[[str], None] = print,
+    progress: Callable[[str, int, int], object] | None = None,
+) -> FinetuneResult:
+    """Fine-tune a classifier on labelled pictures, and write it to ``out / "model"``; the same call again goes on.
 
     Args:
-        logits: (N, classes) of pictures not trained on.  labels: (N,) int64.
-    """
-    log_temperature = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    logits = logits.double()
-    optimiser = torch.optim.LBFGS([log_temperature], max_iter=100, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        optimiser.zero_grad()
-        value = F.cross_entropy(logits / log_temperature.exp(), labels)
-        value.backward()
-        return value
-
-    optimiser.step(loss)
-    return float(log_temperature.detach().exp())
-
-
-def fold_temperature(classifier: Mapping[str, Tensor], temperature: float) -> dict[str, Tensor]:
-    """A linear head whose plain softmax is calibrated: weight and bias divided by the temperature."""
-    return {name: tensor / temperature for name, tensor in classifier.items()}
-
-
-def sure_threshold(probabilities: Tensor, labels: Tensor, precision: float = 2 / 3, least: int = 50) -> float:
-    """The lowest top probability from which on answers are right at least ``precision`` of the time.
-
-    Args:
-        probabilities: (N, classes), calibrated, of pictures neither trained nor calibrated on.
-        least: answers that a threshold must rest on.
+        data: a data set, or what :func:`vitmsn.data.open_data` opens; its classes become the model's.
+        model: the backbone to start from, a folder, a file or a hub id; None: the embedded one; "random": new weights.
+        kinds: wider names for classes, for the model's card: {"pet": ["cat", "dog"]}.
+        held_out: share of each class that is not trained on, to measure and calibrate with.
+        dtype: of the weights in the file.
+        limit_minutes: stop after so long; what is written is what was reached.
+        progress: called with (what, done, total) while pictures are read.
 
     Raises:
-        DataError: no threshold reaches the precision on ``least`` answers.
+        DataError: fewer than two classes, kinds of other classes, or no picture that can be decoded.
+        InputError: several processes.
     """
-    best, guess = probabilities.max(1)
-    order = best.argsort(descending=True)
-    right = (guess == labels)[order].double().cumsum(0) / torch.arange(1, len(labels) + 1)
-    good = (right >= precision).nonzero().flatten()
-    good = good[good >= least - 1]
-    if not len(good):
-        raise DataError(
-            f"No {least} answers are right {precision:.0%} of the time; the classifier cannot be sure of any."
-        )
-    return float(best[order[good[-1]]])
+    if Processes.from_environment().count > 1:
+        raise InputError("finetune runs in one process; start it without accelerate launch.")
+    recipe, out, source = recipe or FinetuneRecipe(), Path(out), model or checkpoint.EMBEDDED
+    dataset = data if isinstance(data, DataSet) else open_data(data, split)
+    card.check_classes(dataset)
+    card.check_kinds(kinds or {}, dataset.classes)
+    network = starting_model(source, dict(enumerate(dataset.classes)), recipe.seed)
+    side = max(pair(network.config.image_size))
+    (pictures, labels), (queries, wanted) = (
+        to_uint8(part, side, None if progress is None else partial(progress, what))
+        for part, what in zip(dataset.split(held_out), ("reading pictures", "and those held out"), strict=True)
+    )
+    known, asked = labels >= 0, wanted >= 0
+    standardise(network, pictures[known])
+    tuner = Finetuner(recipe, network, pictures[known], labels[known], choose_device(device))
+    finished = loop.run(tuner, out, limit_minutes=limit_minutes, say=say)
+
+    measured = calibration.measure(logits_of(tuner.average, queries[asked]), wanted[asked])
+    about: dict[str, Any] = {
+        "trained_on": card.data_name(dataset),
+        "fine_tuned_from": str(source),
+        "epochs": round(tuner.step / tuner.steps_per_epoch, 3),
+        "held_out": measured.held_out,
+        "not_sure_below": measured.not_sure_below,
+    }
+    if kinds:
+        about["kinds"] = {kind: list(labels) for kind, labels in kinds.items()}
+    save(tuner.average, out / "model", feature_mean(tuner.average.vit, pictures), measured.temperature, about, dtype)
+    return FinetuneResult(out, out / "model", finished, tuner.step, tuner.steps, about, measured)
+
+
+def starting_model(source: str | Path, id2label: dict[int, str], seed: int = 0) -> ViTMSNForImageClassification:
+    """What fine-tuning starts from: the backbone of ``source`` ("random": new weights) under a new head.
+
+    A linear head that was fitted on frozen features has weights far too large to go on from: the loss diverges.
+    """
+    torch.manual_seed(seed)
+    if source == "random":
+        return ViTMSNForImageClassification(VARIANTS["tiny-8-64"].with_labels(id2label=id2label))
+    return ViTMSNForImageClassification.from_pretrained(source, id2label=id2label)
+
+
+def save(
+    model: ViTMSNForImageClassification,
+    folder: Path,
+    mean: Tensor,
+    temperature: float,
+    about: dict[str, Any],
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a classifier whose probabilities are calibrated as a model folder; ``mean``: of its embeddings, (D,)."""
+    height, width = pair(model.config.image_size)
+    checkpoint.save(
+        folder,
+        model.config,
+        model.vit.state_dict(),
+        classifier=calibration.fold_temperature(model.classifier.state_dict(), temperature),
+        feature_mean=mean,
+        processor=ViTMSNImageProcessor({"height": height, "width": width}).to_dict(),
+        card=about,
+        dtype=dtype,
+    )

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from vitmsn.errors import InputError
 from vitmsn.lowshot import knn_accuracy
-from vitmsn.training.pretrain import Trainer, embed
+from vitmsn.training.trainer import Trainer, embed
 
 MAPPED = 300  # held-out pictures on the map
 

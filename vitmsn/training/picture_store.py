@@ -80,7 +80,7 @@ class Streamed:
 
 
 def open_pictures(
-    dataset: DataSet, side: int, stream: bool | None = None, progress: Callable[[int, int], None] | None = None
+    dataset: DataSet, side: int, stream: bool | None = None, progress: Callable[[int, int], object] | None = None
 ) -> tuple[Tensor | Streamed, Tensor]:
     """Pictures to train on, and their labels (N,) int64, -1 without one.
 

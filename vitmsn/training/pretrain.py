@@ -1,358 +1,210 @@
-"""Pre-train a ViT-MSN: the networks, the optimiser and the step (arXiv 2204.07141, section 3).
+"""Pre-train a backbone on pictures without labels: what the command does, from data to model folder.
 
-A step: the target network (an average of past students) assigns the whole picture to prototypes; the student must
-assign a random view with patches dropped, and small focal crops, to the same prototypes. Only the student is trained;
-the target follows it by exponential moving average. All chance is keyed by the picture's index, so that a run is the
-same after a resume and with any number of processes.
+    pretrain.run(PRESETS["tiny-8-64"], "PICTURES", "runs/mine")
+
+The method is in ``trainer``, the loop in ``loop``, all settings in ``recipe``.
 """
 
 from __future__ import annotations
 
-import copy
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from vitmsn import checkpoint, masking
-from vitmsn.config import pair
-from vitmsn.errors import ConfigError, DataError
-from vitmsn.image import ViTMSNImageProcessor
-from vitmsn.model import MSNHead, ViTMSNModel, log_assignment
-from vitmsn.training import augment, loss, schedule
+from vitmsn import checkpoint
+from vitmsn.checkpoint import Checkpoint
+from vitmsn.data import DataSet, open_data
+from vitmsn.encoder import choose_device, choose_dtype
+from vitmsn.lowshot import knn_accuracy
+from vitmsn.training import digits, log_figure, loop
 from vitmsn.training.distributed import Processes
-from vitmsn.training.loop import DivergedError
-from vitmsn.training.picture_store import Pictures
-from vitmsn.training.recipe import Recipe, Stage
+from vitmsn.training.picture_store import Pictures, Streamed, on_device, open_pictures
+from vitmsn.training.recipe import Recipe
+from vitmsn.training.trainer import Trainer, embed, export
 
-PARTS = ("views", "target", "anchors", "loss", "backward", "update")  # of a step, whose cost is measured
+QUERIES, REFERENCE = 2000, 10_000  # pictures of the kNN that monitors a run: held out, and compared with
+DRAW_SECONDS = 60  # at least, between two figures of the log
+
+Progress = Callable[[str, int, int], object]  # (what, done, total)
 
 
-class Trainer:
-    """The networks, the optimiser and the step counter of one run.
+@dataclass
+class Prepared:
+    """A trainer at its first step, with its data: pictures to train on with labels (N,), and those held out."""
+
+    data: str
+    trainer: Trainer
+    pictures: Pictures
+    labels: Tensor
+    queries: Pictures
+    wanted: Tensor
+
+    def knn(self) -> dict[str, float]:
+        """kNN accuracy of held-out pictures, {"knn": share}; empty where nothing is labelled."""
+        known, asked = _spread(self.labels >= 0, REFERENCE), _spread(self.wanted >= 0, QUERIES)
+        if not len(known) or not len(asked):
+            return {}
+        model = self.trainer.target_model
+        X, T = (embed(model, *pair).numpy() for pair in ((self.pictures, known), (self.queries, asked)))
+        return {"knn": knn_accuracy(X, self.labels[known], T, self.wanted[asked])}
+
+
+@dataclass(frozen=True)
+class PretrainResult:
+    """A pre-trained model, or how far it got. ``card`` is that of the model folder, ``model``."""
+
+    out: Path
+    model: Path
+    finished: bool
+    steps: int
+    total_steps: int
+    card: dict[str, Any]
+    knn: float | None  # of held-out pictures; None where nothing is labelled
+    knn_at_the_start: float | None  # of the digits
+
+    @property
+    def epochs(self) -> float:
+        return float(self.card["epochs"])
+
+    def to_dict(self) -> dict[str, Any]:
+        data = {"out": str(self.out), "model": str(self.model), "finished": self.finished, "steps": self.steps}
+        return data | self.card
+
+
+def initial(source: str | Path | Checkpoint) -> Checkpoint:
+    """What of a checkpoint a run starts from: no mask token, no labels, and an MSN head only where it is whole."""
+    loaded = source if isinstance(source, Checkpoint) else checkpoint.load(source)
+    head = loaded.msn_head if {"prototypes", "projector.fc1.weight"} <= set(loaded.msn_head) else {}
+    tensors = {name: tensor for name, tensor in loaded.tensors.items() if name != "embeddings.mask_token"}
+    return replace(loaded, msn_head=head, tensors=tensors, config=loaded.config.with_labels(num_labels=2))
+
+
+def prepare(
+    recipe: Recipe,
+    data: str | Path | DataSet | None,
+    *,
+    init: Checkpoint | None = None,
+    split: str | None = None,
+    held_out: float = 0.02,
+    stream: bool | None = None,
+    device: str | torch.device = "auto",
+    dtype: str = "auto",
+    compiled: bool = False,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Read the data and build the trainer; the arguments are those of :func:`run`."""
+    processes = Processes.from_environment(choose_device(str(device)))
+    side = recipe.picture_size
+    pictures: Tensor | Streamed
+    queries: Tensor | Streamed
+    if data is None:
+        name, (pictures, labels), (queries, wanted) = digits.NAME, *digits.load(side)
+    else:
+        dataset = data if isinstance(data, DataSet) else open_data(data, split)
+        name = dataset.name
+        read = [
+            open_pictures(part, side, stream, partial(progress, what) if progress and processes.first else None)
+            for part, what in zip(dataset.split(held_out), ("reading pictures", "and those held out"), strict=True)
+        ]
+        (pictures, labels), (queries, wanted) = read
+    precision = choose_dtype(dtype, processes.device)
+    stored = on_device(pictures, processes.device)
+    trainer = Trainer(recipe, stored, init=init, processes=processes, precision=precision, compiled=compiled)
+    return Prepared(name, trainer, pictures, labels, queries, wanted)
+
+
+def run(
+    recipe: Recipe,
+    data: str | Path | DataSet | None,
+    out: str | Path,
+    *,
+    init: str | Path | Checkpoint | None = None,
+    split: str | None = None,
+    held_out: float = 0.02,
+    stream: bool | None = None,
+    device: str | torch.device = "auto",
+    dtype: str = "auto",
+    compiled: bool = False,
+    limit_minutes: float | None = None,
+    log_every: int = 50,
+    save_every: int = 200,
+    monitor_every: int | None = None,
+    say: Callable[[str], None] = print,
+    progress: Progress | None = None,
+) -> PretrainResult | None:
+    """Pre-train, and write state, log, figure and ``out / "model"``; the same call again goes on.
 
     Args:
-        recipe: what to do.
-        pictures: (N, 3, height, width) uint8 on any device, or what gives such batches by their indices.
-        device: where to train; views are made there too.
-        init: start the student and the target from this backbone's weights (continued pre-training).
-        processes: that share each batch; alone when ``None``.
-        precision: ``torch.bfloat16`` runs the backbone in it; the head and the loss are always float32.
-        compiled: let ``torch.compile`` write the backbone's kernels: minutes at the start of each resolution.
+        recipe: a preset, or what was made of one.
+        data: a data set, or what :func:`vitmsn.data.open_data` opens; labels are only measured with. None: the
+            handwritten digits of scikit-learn.
+        init: a checkpoint to start from; a path or hub id also gives the recipe its architecture and head.
+        held_out: share of the pictures that is not trained on, for kNN.
+        stream: leave pictures on disk; None: where they do not fit.
+        dtype: of the backbone's forward; "auto": what is fast on the device.
+        compiled: let ``torch.compile`` write the kernels.
+        limit_minutes: stop after so long.
+        log_every, save_every, monitor_every: steps between rows of the log, checkpoints, and kNN (None: 1000, or an
+            eighth of the run for the digits).
+        progress: called with (what, done, total) while pictures are read.
+
+    Returns:
+        The result; None in all processes but the first.
     """
+    source = None if init is None else init.source if isinstance(init, Checkpoint) else str(init)
+    if init is not None and not isinstance(init, Checkpoint):
+        init = initial(init)
+        recipe = recipe.starting_from(init)
+    prepared = prepare(
+        recipe, data, init=init, split=split, held_out=held_out, stream=stream, device=device, dtype=dtype,
+        compiled=compiled, progress=progress,
+    )  # fmt: skip
+    out, trainer = Path(out), prepared.trainer
+    processes, drawn = trainer.processes, time.monotonic()
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        pictures: Pictures,
-        device: str | torch.device = "cpu",
-        init: checkpoint.Checkpoint | None = None,
-        *,
-        processes: Processes | None = None,
-        precision: torch.dtype = torch.float32,
-        compiled: bool = False,
-    ) -> None:
-        if len(pictures) < recipe.batch_size:
-            raise DataError(f"{len(pictures)} pictures do not fill a batch of {recipe.batch_size}; lower --batch-size.")
-        self.processes = processes or Processes(device)
-        if recipe.batch_size % self.processes.count:
-            raise ConfigError(
-                f"A batch of {recipe.batch_size} cannot be shared by {self.processes.count} processes; use a multiple."
-            )
-        self.recipe, self.pictures, self.device = recipe, pictures, self.processes.device
-        self.precision = precision
-        torch.manual_seed(recipe.seed)
-        self.model = ViTMSNModel(recipe.model)
-        self.head = MSNHead(
-            recipe.model.hidden_size,
-            recipe.hidden,
-            recipe.output,
-            recipe.prototypes,
-            recipe.temperature,
-            recipe.sharpening,
-        )
-        if init is not None:
-            self.model.load_state_dict(init.tensors)
-            if init.msn_head:
-                self.head.load_state_dict(init.msn_head)
-        if recipe.freeze_backbone:
-            if init is None:
-                raise ConfigError("freeze_backbone keeps a backbone that was trained before; give it with --init.")
-            self.model.requires_grad_(False)
-        self.model.to(self.device).train()
-        self.head.to(self.device).train()
-        self.target_model = copy.deepcopy(self.model).requires_grad_(False)
-        self.target_head = copy.deepcopy(self.head).requires_grad_(False)
-        self.target_head.train(not recipe.running_target)
-        self._encoders = {
-            network: torch.compile(network) if compiled else network for network in (self.model, self.target_model)
-        }
-        self.optimiser = torch.optim.AdamW(
-            self._parameter_groups(), lr=recipe.start_rate, betas=(0.9, 0.999), fused=True
-        )
-        self.steps_per_epoch = len(pictures) // recipe.batch_size
-        self.steps = max(1, round(recipe.epochs * self.steps_per_epoch))
-        self.step = 0
-        self.measuring = False  # what the parts of a step cost on an accelerator, which must then wait for each
-        self.costs = dict.fromkeys(PARTS, 0.0)  # of the last step, milliseconds
-        self._order: tuple[int, Tensor] | None = None
-        self._target_cls = torch.empty(0)
+    def draw(row: dict[str, float]) -> None:
+        nonlocal drawn
+        if time.monotonic() - drawn > DRAW_SECONDS or row["step"] == trainer.steps:
+            log_figure.figure(out / "log.csv", out / "log.png")
+            drawn = time.monotonic()
 
-    def _parameter_groups(self) -> list[dict[str, Any]]:
-        """Matrices decay; biases, norms, tokens and (unless the recipe says so) prototypes do not."""
-        decay: list[nn.Parameter] = []
-        plain: list[nn.Parameter] = []
-        kept = ("cls_token", "position_embeddings", *(() if self.recipe.decay_prototypes else ("prototypes",)))
-        for name, parameter in [*self.model.named_parameters(), *self.head.named_parameters()]:
-            if not parameter.requires_grad:
-                continue
-            matrix = parameter.ndim >= 2 and not name.endswith(kept)
-            (decay if matrix else plain).append(parameter)
-        return [{"params": decay, "decays": True}, {"params": plain, "decays": False, "weight_decay": 0.0}]
-
-    @property
-    def pictures_per_step(self) -> int:
-        return self.recipe.batch_size
-
-    @property
-    def stage(self) -> Stage:
-        done, reached = self.step / self.steps, 0.0
-        for stage in self.recipe.stages:
-            reached += stage.share
-            if done < reached - 1e-9:
-                return stage
-        return self.recipe.stages[-1]
-
-    def batch_indices(self, step: int | None = None) -> Tensor:
-        """(batch,) int64: the pictures of this step (or another); every epoch is a permutation of its own."""
-        epoch, place = divmod(self.step if step is None else step, self.steps_per_epoch)
-        if self._order is None or self._order[0] != epoch:
-            generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + epoch)
-            self._order = epoch, torch.randperm(len(self.pictures), generator=generator)
-        return self._order[1][place * self.recipe.batch_size :][: self.recipe.batch_size]
-
-    def targets(self, view: Tensor) -> Tensor:
-        """This process's target views (b, 3, s, s) -> assignments of the whole batch (B, P), sharpened and balanced."""
-        recipe = self.recipe
-        with torch.no_grad():
-            cls = self._encode(self.target_model, view)
-            self._target_cls = self.processes.gather(cls.unsqueeze(0))[0]
-            assigned = log_assignment(self.target_head(self._target_cls), self.head.prototypes, recipe.temperature)
-            sharp = loss.sharpen(assigned, recipe.sharpening)
-            return loss.sinkhorn(sharp, recipe.sinkhorn_iterations) if recipe.sinkhorn_iterations else sharp
-
-    def train_step(self) -> dict[str, float]:
-        """One step on the next batch; gives the numbers that the log shows.
-
-        Raises:
-            DivergedError: the loss or its gradient is not finite; the weights are those of the step before.
-        """
-        recipe = self.recipe
-        self.costs = dict.fromkeys(PARTS, 0.0)
-        indices = self.batch_indices()
-        anchor_views, target_view = self._draw(self.processes.share(indices))
-        with self._part("target"):
-            targets = self.targets(target_view)
-        with self._part("anchors"):
-            # one batched pass for each kind of view
-            cls = torch.cat(
-                [
-                    self._encode(self.model, view, keep).unflatten(0, (-1, len(target_view)))
-                    for view, keep in anchor_views
-                ]
-            )
-        with self._part("loss"):
-            cls = self.processes.gather(cls)  # (views, pictures, D)
-            projected = self.head(cls.flatten(0, 1))  # one BatchNorm over all anchors
-            assigned = log_assignment(projected, self.head.prototypes, recipe.temperature)
-            parts = loss.msn_loss(
-                assigned.unflatten(0, cls.shape[:2]), targets, recipe.me_max_weight, recipe.entropy_weight
-            )
-        with self._part("backward"):
-            self.optimiser.zero_grad(set_to_none=True)
-            parts.total.backward()
-            backbone, head = list(self.model.parameters()), list(self.head.parameters())
-            self.processes.combine_gradients(_gradients(backbone), _gradients(head))
-        with self._part("update"):
-            self._set_schedules()
-            clipped = head if recipe.clip_prototypes else list(self.head.projector.parameters())
-            norm = nn.utils.clip_grad_norm_([*backbone, *clipped], recipe.clip)
-            if not (torch.isfinite(parts.total) and torch.isfinite(norm)):
-                numbers = f"The loss is {parts.total.item():g} and its gradient {float(norm):g}"
-                some = ", ".join(map(str, indices[:4].tolist()))
-                raise DivergedError(f"{numbers} at step {self.step} (pictures {some}, ...)")
-            self.optimiser.step()
-            self._follow()
-        self.step += 1
-        return {
-            "step": self.step,
-            "loss": parts.total.item(),
-            "cross_entropy": parts.cross_entropy.item(),
-            "mean_entropy": parts.mean_entropy.item(),
-            "anchor_entropy": parts.anchor_entropy.item(),
-            "prototypes_in_use": len(targets.argmax(1).unique()),
-            "gradient_norm": float(norm),
-            "rate": self.optimiser.param_groups[0]["lr"],
-        }
-
-    def _draw(self, indices: Tensor) -> tuple[list[tuple[Tensor, Tensor | None]], Tensor]:
-        """(anchors' views with the patches to keep, target's view) of these pictures, those of one size together."""
-        recipe, stage = self.recipe, self.stage
-        with self._part("views"):
-            where = indices.to(self.pictures.device) if isinstance(self.pictures, Tensor) else indices
-            pictures, keys = self.pictures[where].to(self.device), indices.to(self.device)
-            if prefetch := getattr(self.pictures, "prefetch", None):
-                prefetch(self.processes.share(self.batch_indices(self.step + 1)))
-            first = (self.step // self.steps_per_epoch) * (1 + recipe.random_views + recipe.focal_views)
-
-            def draw(kind: augment.ViewRecipe, size: int, number: int) -> Tensor:
-                return augment.draw_view(pictures, keys, replace(kind, size=size), recipe.seed, first + number)
-
-            target = draw(recipe.target_view, stage.target, 0)
-            anchors: list[tuple[Tensor, Tensor | None]] = []
-            numbers = range(1, 1 + recipe.random_views)
-            if recipe.random_views:
-                random = torch.cat([draw(recipe.target_view, stage.target, number) for number in numbers])
-                keep = [self._keep(keys, first + number) for number in numbers] if recipe.mask_ratio else None
-                anchors.append((random, torch.cat(keep) if keep else None))
-            if recipe.focal_views:
-                numbers = range(1 + recipe.random_views, 1 + recipe.random_views + recipe.focal_views)
-                anchors.append((torch.cat([draw(recipe.focal_view, stage.focal, number) for number in numbers]), None))
-        return anchors, target
-
-    def _keep(self, keys: Tensor, draw: int) -> Tensor:
-        """(b, K) patches that a random view keeps, keyed as the views are; focal views are never masked."""
-        rows, columns = (self.stage.target // side for side in pair(self.recipe.model.patch_size))
-        seed = self.recipe.seed + 1
-        if self.recipe.shared_mask:
-            scores = augment.keyed_uniform(seed, self.step, torch.full_like(keys[:1], -draw), rows * columns)
-            scores = scores.expand(len(keys), -1)
-        else:
-            scores = augment.keyed_uniform(seed, draw, keys, rows * columns)
-        return masking.keep_lowest(scores, self.recipe.mask_ratio)
-
-    def _encode(self, network: ViTMSNModel, view: Tensor, keep: Tensor | None = None) -> Tensor:
-        """(B, 3, s, s) -> CLS (B, D) float32."""
-        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            out = self._encoders[network](view, keep_indices=keep, interpolate_pos_encoding=True)
-        return out.last_hidden_state[:, 0].float()
-
-    @contextmanager
-    def _part(self, name: str) -> Iterator[None]:
-        """Add the time of a part of the step to its cost."""
-        begin = time.perf_counter()
-        yield
-        if self.measuring and self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        self.costs[name] += 1000 * (time.perf_counter() - begin)
-
-    def details(self) -> dict[str, float]:
-        """More of the last step: its feature rank, and what its parts cost in milliseconds."""
-        return {"feature_rank": self.feature_rank(), **{f"{part}_ms": cost for part, cost in self.costs.items()}}
-
-    def feature_rank(self) -> float:
-        """Effective rank of the target's CLS embeddings of the last batch, 1 to D: exp of the entropy of their
-        singular values' shares (RankMe, arXiv 2210.02885). One or two mean collapse."""
-        values = torch.linalg.svdvals(self._target_cls.double().cpu())
-        share = values / values.sum()
-        return float(torch.exp(-(share * share.clamp_min(1e-300).log()).sum()))
-
-    def _set_schedules(self) -> None:
-        recipe = self.recipe
-        steps = round(self.steps * recipe.schedule_stretch)
-        warmup = round(recipe.warmup_epochs * self.steps_per_epoch)
-        rate = schedule.warmup_cosine(self.step, steps, warmup, recipe.start_rate, recipe.peak_rate, recipe.end_rate)
-        decay = schedule.cosine(self.step, steps, *recipe.weight_decay)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-            if group["decays"]:
-                group["weight_decay"] = decay
-
-    @torch.no_grad()
-    def _follow(self) -> None:
-        """The target's weights move towards the student's; BatchNorm's running numbers only where they are used."""
-        steps = round(self.steps * self.recipe.schedule_stretch)
-        momentum = schedule.linear(self.step, steps, *self.recipe.ema)
-        pairs = ((self.target_model, self.model), (self.target_head, self.head))[int(self.recipe.freeze_backbone) :]
-        for target, student in pairs:
-            torch._foreach_lerp_(list(target.parameters()), list(student.parameters()), 1 - momentum)
-        if self.recipe.running_target:
-            for ours, new in zip(self.target_head.buffers(), self.head.buffers(), strict=True):
-                ours.copy_(torch.lerp(ours.double(), new.double(), 1 - momentum))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "step": self.step,
-            "recipe": asdict(self.recipe),
-            "model": self.model.state_dict(),
-            "head": self.head.state_dict(),
-            "target_model": self.target_model.state_dict(),
-            "target_head": self.target_head.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where :meth:`state_dict` was taken.
-
-        Raises:
-            ConfigError: the state belongs to another recipe; the differences are named.
-        """
-        ours = asdict(self.recipe)
-        other = [name for name in ours if ours[name] != state["recipe"].get(name)]
-        if other:
-            raise ConfigError(
-                f"The checkpoint was made with another {', '.join(other)}; resume with the same settings."
-            )
-        self.step = state["step"]
-        for name in ("model", "head", "target_model", "target_head", "optimiser"):
-            getattr(self, name).load_state_dict(state[name])
-
-
-def _gradients(parameters: list[nn.Parameter]) -> list[Tensor]:
-    """Those that take part: a mask token, and a bias that nothing reads, have none."""
-    return [parameter.grad for parameter in parameters if parameter.grad is not None]
-
-
-@torch.no_grad()
-def embed(model: ViTMSNModel, pictures: Pictures, indices: Tensor, batch_size: int = 250) -> Tensor:
-    """CLS embeddings (n, D) float32, on the CPU, of the pictures at ``indices`` (n,), whole, at the native size."""
-    training = model.training
-    model.eval()
-    size, device = pair(model.config.image_size)[0], model.embeddings.cls_token.device
-    parts = [
-        model(augment.resize(pictures[part].to(device), size), interpolate_pos_encoding=True).last_hidden_state[:, 0]
-        for part in indices.split(batch_size)
-    ]
-    model.train(training)
-    return torch.cat(parts).float().cpu()
-
-
-def feature_mean(model: ViTMSNModel, pictures: Pictures, most: int = 10_000) -> Tensor:
-    """Mean CLS embedding (D,) of the first ``most`` pictures at the native size."""
-    return embed(model, pictures, torch.arange(min(most, len(pictures)))).double().mean(0).float()
-
-
-def export(trainer: Trainer, folder: Path, card: dict[str, Any], dtype: torch.dtype = torch.float32) -> None:
-    """Write the target backbone, its projector and the prototypes as a model folder that this package loads.
-
-    The target is the better model (an average of students), and its projector is the one that the prototypes saw.
-    """
-    head = trainer.target_head.state_dict() | {"prototypes": trainer.head.prototypes.detach()}
-    size = pair(trainer.recipe.model.image_size)
-    checkpoint.save(
-        folder,
-        trainer.recipe.model,
-        trainer.target_model.state_dict(),
-        msn_head=head,
-        feature_mean=feature_mean(trainer.target_model, trainer.pictures),
-        processor=ViTMSNImageProcessor(size={"height": size[0], "width": size[1]}).to_dict(),
-        card=card,
-        dtype=dtype,
-        temperature=trainer.recipe.temperature,
-        sharpening=trainer.recipe.sharpening,
+    labelled = bool((prepared.labels >= 0).any() and (prepared.wanted >= 0).any())
+    start = prepared.knn()["knn"] if data is None and processes.first else None
+    finished = loop.run(
+        trainer,
+        out,
+        limit_minutes=limit_minutes,
+        log_every=log_every,
+        save_every=save_every,
+        monitor=prepared.knn if labelled else None,
+        monitor_every=monitor_every or (1000 if data is not None else max(1, trainer.steps // 8)),
+        logged=draw,
+        say=say,
     )
+    if not processes.first:
+        return None
+    last = prepared.knn().get("knn")
+    about: dict[str, Any] = {
+        "trained_on": prepared.data,
+        "pictures": len(prepared.pictures),
+        "epochs": round(trainer.step / trainer.steps_per_epoch, 3),
+        "initialised_from": source,
+        "processes": processes.count,
+        "precision": str(trainer.precision).removeprefix("torch."),
+    }
+    about |= {} if last is None else {"knn": round(last, 4)}
+    about |= {} if start is None else {"knn_at_the_start": round(start, 4)}
+    export(trainer, out / "model", about)
+    return PretrainResult(out, out / "model", finished, trainer.step, trainer.steps, about, last, start)
+
+
+def _spread(chosen: Tensor, most: int) -> Tensor:
+    """At most ``most`` of the places where ``chosen`` (N,) holds, evenly spread: files are often sorted by class."""
+    places = chosen.nonzero().flatten()
+    return places[:: max(1, -(-len(places) // most))]

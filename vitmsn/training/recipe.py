@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from vitmsn.checkpoint import Checkpoint
 from vitmsn.config import VARIANTS, ViTMSNConfig, pair
 from vitmsn.errors import ConfigError
 from vitmsn.training import augment
@@ -109,6 +110,18 @@ class Recipe:
     def as_original(self) -> Recipe:
         """The same run with the details of the original code (facebookresearch/msn)."""
         return replace(self, shared_mask=True, clip_prototypes=False, schedule_stretch=1.25)
+
+    def starting_from(self, init: Checkpoint) -> Recipe:
+        """The same run on the architecture of a checkpoint, and on its MSN head where it has one."""
+        parts = {"hidden": "projector.fc1.weight", "output": "projector.fc3.weight", "prototypes": "prototypes"}
+        sizes: dict[str, Any] = {name: len(init.msn_head[part]) for name, part in parts.items() if init.msn_head}
+        return replace(self, model=init.config, **sizes)
+
+    def with_rate(self, peak_rate: float) -> Recipe:
+        """Another peak rate; start and end keep their proportion to it."""
+        rates = {name: getattr(self, name) for name in ("start_rate", "peak_rate", "end_rate")}
+        changes: dict[str, Any] = {name: rate * peak_rate / self.peak_rate for name, rate in rates.items()}
+        return replace(self, **changes)
 
     def with_settings(self, settings: dict[str, str]) -> Recipe:
         """A copy with fields set by name from text, as the command line gives them ("ema": "0.99,0.996").

@@ -1,0 +1,100 @@
+"""Make a classifier's probabilities honest, on pictures that it was not trained on.
+
+Calibration divides the logits by one temperature (Guo et al. 2017), which is folded into the classifier, so that
+whoever loads the model gets calibrated probabilities from its plain softmax. A second half of the held-out pictures
+then chooses the probability below which an answer counts as "not sure".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vitmsn.errors import DataError
+
+NEVER = 1.1  # above every probability: no answer is sure
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A classifier on held-out pictures.
+
+    Attributes:
+        held_out: pictures, and the share of them whose class is the first (top1) or among the first five (top5).
+        temperature: what to divide its logits by, see :func:`fold_temperature`.
+        not_sure_below: probability from which on an answer is sure; :data:`NEVER` where no answer can be.
+        notes: what should be said of it, in sentences.
+    """
+
+    held_out: dict[str, Any]
+    temperature: float
+    not_sure_below: float
+    notes: tuple[str, ...] = ()
+
+
+def measure(logits: Tensor, labels: Tensor) -> Calibration:
+    """Accuracy, temperature and threshold from logits (N, classes) of held-out pictures and their labels (N,).
+
+    Every second picture chooses the temperature, the others the threshold.
+    """
+    temperature = calibrate(logits[::2], labels[::2])
+    notes: tuple[str, ...] = ()
+    try:
+        sure = sure_threshold((logits[1::2] / temperature).softmax(1), labels[1::2])
+    except DataError as error:
+        sure, notes = NEVER, (f"{error} It will always say that it is not sure.",)
+    right = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
+    top1, top5 = (round(float(right[:, :k].any(1).float().mean()), 4) for k in (1, 5))
+    return Calibration({"pictures": len(labels), "top1": top1, "top5": top5}, temperature, round(sure, 4), notes)
+
+
+def calibrate(logits: Tensor, labels: Tensor) -> float:
+    """The temperature T that makes softmax(logits / T) fit held-out ``labels`` best (least cross-entropy).
+
+    Args:
+        logits: (N, classes) of pictures not trained on.  labels: (N,) int64.
+    """
+    log_temperature = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    logits = logits.double()
+    optimizer = torch.optim.LBFGS([log_temperature], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = F.cross_entropy(logits / log_temperature.exp(), labels)
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    return float(log_temperature.detach().exp())
+
+
+def fold_temperature(classifier: Mapping[str, Tensor], temperature: float) -> dict[str, Tensor]:
+    """A linear head whose plain softmax is calibrated: weight and bias divided by the temperature."""
+    return {name: tensor / temperature for name, tensor in classifier.items()}
+
+
+def sure_threshold(probabilities: Tensor, labels: Tensor, precision: float = 2 / 3, least: int = 50) -> float:
+    """The lowest top probability from which on answers are right at least ``precision`` of the time.
+
+    Args:
+        probabilities: (N, classes), calibrated, of pictures neither trained nor calibrated on.
+        least: answers that a threshold must rest on.
+
+    Raises:
+        DataError: no threshold reaches the precision on ``least`` answers.
+    """
+    best, guess = probabilities.max(1)
+    order = best.argsort(descending=True)
+    right = (guess == labels)[order].double().cumsum(0) / torch.arange(1, len(labels) + 1)
+    good = (right >= precision).nonzero().flatten()
+    good = good[good >= least - 1]
+    if not len(good):
+        raise DataError(
+            f"No {least} answers are right {precision:.0%} of the time; the classifier cannot be sure of any."
+        )
+    return float(best[order[good[-1]]])
