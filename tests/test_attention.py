@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vitmsn import ViTMSNConfig, ViTMSNModel, attention
 from vitmsn.errors import InputError
-from vitmsn.model import ViTMSNOutput
+from vitmsn.outputs import ViTMSNOutput
 
 CONFIG = ViTMSNConfig(
     hidden_size=24,

@@ -68,7 +68,10 @@ def test_other_labels_replace_all_three() -> None:
     assert config.with_labels() is config
     assert config.with_labels(id2label={0: "x"}).num_labels == 1
     assert config.with_labels(id2label={0: "x"}).label2id == {"x": 0}
+    assert config.with_labels(label2id={"x": 0}).id2label == {0: "x"}
     assert config.with_labels(3).id2label[2] == "LABEL_2"
+    named = config.with_labels(id2label={0: "x", 1: "y"})
+    assert named.with_labels(2) is named  # as many as there are: they keep their names
     assert replace(config, image_size=32).num_labels == 5
 
 

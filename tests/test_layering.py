@@ -19,8 +19,8 @@ BELOW_TRAINING = {"config", "checkpoint", "model", "image", "masking", "data", "
 OWN_TRAINING = {"training.loss", "training.schedule", "training.log_figure", "training.teacher"}  # need less
 TRAINING = {f"training.{path.stem}" for path in (PACKAGE / "training").glob("[!_]*.py")}
 LIBRARY = {
-    *("errors", "limits", "config", "checkpoint", "model", "image", "data", "masking", "encoder", "attention"),
-    *("relevance", "robustness", "look"),
+    *("errors", "limits", "config", "checkpoint", "outputs", "model", "image", "data", "masking", "encoder"),
+    *("attention", "relevance", "robustness", "look"),
     *("names", "archive", "fewshot", "gallery", "bundle", "projection", "lowshot", "export", "parquet", "draw"),
 }
 CLI = {f"cli.{path.stem}" for path in (PACKAGE / "cli").glob("[!_]*.py")}
@@ -64,22 +64,23 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoint.layouts": {"errors", "config", "checkpoint.safe"},
     "checkpoint.hub": {"errors", "limits"},
     "checkpoint": {"errors", "config", "checkpoint.safe", "checkpoint.layouts", "checkpoint.hub"},
-    "model": {"errors", "config", "checkpoint"},
+    "outputs": set(),
+    "model": {"errors", "config", "checkpoint", "outputs"},
     "image.decode": {"errors", "limits"},
     "image.processor": {"errors", "checkpoint", "image.decode"},
     "image.batches": {"errors", "limits", "image.decode"},
     "image": {"image.decode", "image.processor", "image.batches"},
     "data": {"errors", "limits", "image", "names"},
-    "attention": {"errors", "model"},
-    "relevance": {"errors", "attention", "model"},
+    "attention": {"errors", "model", "outputs"},
+    "relevance": {"errors", "attention", "model", "outputs"},
     "robustness.prediction": {"errors", "encoder"},
     "robustness.masked_views": {"image", "encoder", "robustness.prediction"},
     "robustness.deciding_patches": {
         *("errors", "image", "encoder", "attention", "robustness.prediction", "robustness.masked_views"),
     },
     "robustness": {"robustness.prediction", "robustness.masked_views", "robustness.deciding_patches"},
-    "look": {"errors", "image", "model", "encoder", "attention", "relevance", "robustness"},
-    "encoder": {"errors", "limits", "config", "checkpoint", "model", "image", "masking"},
+    "look": {"errors", "image", "model", "outputs", "encoder", "attention", "relevance", "robustness"},
+    "encoder": {"errors", "limits", "config", "checkpoint", "model", "outputs", "image", "masking"},
     "archive": {"errors", "limits", "names"},
     "gallery": {"errors", "limits", "archive", "image", "encoder", "names"},
     "bundle": {"errors", "limits", "archive", "image", "encoder", "gallery", "names"},

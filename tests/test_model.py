@@ -283,9 +283,22 @@ def test_a_trained_classifier_comes_back_and_may_be_replaced(tmp_path: Path) -> 
     assert loaded.has_trained_head and not loaded.training and loaded.config == model.config
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor), name
-    fresh = ViTMSNForImageClassification.from_pretrained(tmp_path, num_labels=3)
-    assert not fresh.has_trained_head
-    assert not torch.equal(fresh.classifier.weight, model.classifier.weight)
+    fresh = ViTMSNForImageClassification.from_pretrained(tmp_path, num_labels=5)
+    assert not fresh.has_trained_head and fresh.classifier.weight.shape == (5, 32)
+    with pytest.raises(CheckpointError, match="of 3 labels and 5 are asked for; pass ignore_mismatched_sizes=True"):
+        ViTMSNForImageClassification.from_pretrained(tmp_path, num_labels=5, ignore_mismatched_sizes=False)
+    for asked in (
+        {"num_labels": 3},
+        {"label2id": {"x": 0, "y": 1, "z": 2}},
+        {"id2label": {"0": "x", "1": "y", "2": "z"}},
+    ):
+        kept = ViTMSNForImageClassification.from_pretrained(tmp_path, **asked)
+        assert kept.has_trained_head and torch.equal(kept.classifier.weight, model.classifier.weight)
+        assert kept.config.label2id == (
+            {"cat": 0, "dog": 1, "owl": 2} if "num_labels" in asked else {"x": 0, "y": 1, "z": 2}
+        )
+    several = ViTMSNForImageClassification.from_pretrained(tmp_path, problem_type="multi_label_classification")
+    assert several.has_trained_head and several.config.problem_type == "multi_label_classification"
     assert torch.equal(ViTMSNModel.from_pretrained(tmp_path).layernorm.weight, model.vit.layernorm.weight)
 
 
@@ -307,6 +320,54 @@ def test_models_of_one_checkpoint_share_nothing(tmp_path: Path) -> None:
             parameter.zero_()
     for name, parameter in other.named_parameters():
         assert torch.equal(parameter, loaded.tensors[name]) and parameter.any(), name
+
+
+@pytest.mark.parametrize("kind", [ViTMSNModel, ViTMSNForImageClassification])
+def test_precision_and_attention_by_transformers_names(tmp_path: Path, kind: Any) -> None:
+    model = ViTMSNForImageClassification(CONFIG)
+    model.save_pretrained(tmp_path)
+    assert kind.from_pretrained(tmp_path).dtype == torch.float32
+    for asked in ({"dtype": "float16"}, {"dtype": torch.float16}, {"torch_dtype": torch.float16}):
+        half = kind.from_pretrained(tmp_path, **asked)
+        assert {part.dtype for part in half.parameters()} == {torch.float16} and half.dtype == torch.float16
+    half.save_pretrained(tmp_path / "half")
+    assert (tmp_path / "half" / "model.safetensors").stat().st_size < 2.5 * half.num_parameters()
+    for attention in ("eager", "sdpa", None):
+        loaded = kind.from_pretrained(tmp_path, attn_implementation=attention)
+        assert {layer.attention.eager for layer in getattr(loaded, "vit", loaded).layers} == {attention == "eager"}
+    for asked, said in (
+        ({"dtype": "auto"}, "dtype is 'auto'; name a precision"),
+        ({"torch_dtype": torch.int8}, "dtype is torch.int8; name a precision"),
+        ({"attn_implementation": "flash_attention_2"}, "'flash_attention_2'; choose eager or sdpa"),
+    ):
+        with pytest.raises(InputError, match=said):
+            kind.from_pretrained(tmp_path, **asked)
+
+
+def test_eager_attention_writes_every_product_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    network().save_pretrained(tmp_path)
+    pixels = pictures()
+    fused = ViTMSNModel.from_pretrained(tmp_path)(pixels)[0]
+    eager = ViTMSNModel.from_pretrained(tmp_path, attn_implementation="eager")
+    monkeypatch.delattr(torch.nn.functional, "scaled_dot_product_attention")
+    near(eager(pixels)[0], fused)
+
+
+def test_device_and_number_of_parameters() -> None:
+    model = ViTMSNForImageClassification(CONFIG.with_labels(3))
+    assert model.device == model.vit.device == torch.device("cpu") and model.to("meta").device.type == "meta"
+    assert model.num_parameters() - model.vit.num_parameters() == 3 * 32 + 3
+    model.vit.requires_grad_(False)
+    assert model.num_parameters(only_trainable=True) == 3 * 32 + 3
+
+
+def test_no_pictures_give_no_rows() -> None:
+    model, none = network(), pictures(0)
+    out = model(none, output_attentions=True)
+    assert out.last_hidden_state.shape == (0, 37, 32) and out.attentions[0].shape == (0, 2, 37, 37)
+    assert model(none, keep_indices=kept(1)[:0]).last_hidden_state.shape == (0, 11, 32)
+    with pytest.raises(InputError, match="pixel_values is missing"):
+        model()
 
 
 def test_loading_says_what_is_wrong(tmp_path: Path) -> None:

@@ -112,6 +112,7 @@ def test_forward_and_backward(seed: int, kind: str, dtype: torch.dtype) -> None:
     case = draw(seed, kind, dtype)
     ours = case.ours(**case.inputs, output_hidden_states=True, output_attentions=True)
     theirs = case.theirs(**case.inputs, output_hidden_states=True, output_attentions=True)
+    assert list(ours) == list(theirs) and len(ours[0]) == len(theirs[0])  # the same fields in the same places
     close(result(ours), result(theirs), "the output")
     for name in ("hidden_states", "attentions"):
         mine, reference = getattr(ours, name), getattr(theirs, name)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from vitmsn import ViTMSNConfig, ViTMSNModel, relevance
 from vitmsn.errors import InputError
-from vitmsn.model import MSNHead, ViTMSNOutput
+from vitmsn.model import MSNHead
+from vitmsn.outputs import ViTMSNOutput
 
 CONFIG = ViTMSNConfig(
     hidden_size=24,

@@ -159,11 +159,19 @@ class ViTMSNConfig:
                     shapes[f"layers.{layer}.{module}.bias"] = (rows,)
         return shapes | {"layernorm.weight": (dim,), "layernorm.bias": (dim,)}
 
-    def with_labels(self, num_labels: int | None = None, id2label: Mapping[int, str] | None = None) -> ViTMSNConfig:
-        """A copy with other classes: named by ``id2label``, or ``LABEL_0 ... LABEL_{num_labels - 1}``."""
-        if num_labels is None and id2label is None:
+    def with_labels(
+        self,
+        num_labels: int | None = None,
+        id2label: Mapping[int, str] | None = None,
+        label2id: Mapping[str, int] | None = None,
+    ) -> ViTMSNConfig:
+        """A copy with other classes: named by ``id2label`` or ``label2id``, or ``LABEL_0 ... LABEL_{num_labels - 1}``.
+
+        As many as before keep their names where only ``num_labels`` is given.
+        """
+        if id2label is None and label2id is None and num_labels in (None, self.num_labels):
             return self
-        unset: dict[str, Any] = {"num_labels": num_labels, "id2label": id2label, "label2id": None}
+        unset: dict[str, Any] = {"num_labels": num_labels, "id2label": id2label, "label2id": label2id}
         return replace(self, **unset)
 
     def to_dict(self) -> dict[str, Any]:

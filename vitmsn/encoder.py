@@ -30,7 +30,8 @@ from vitmsn import checkpoint, limits
 from vitmsn.config import VARIANTS, ViTMSNConfig, pair
 from vitmsn.errors import InputError, MissingHeadError
 from vitmsn.image import ImageSource, Picture, ViTMSNImageProcessor, batches, decode
-from vitmsn.model import MSNHead, ViTMSNModel, ViTMSNOutput, log_assignment
+from vitmsn.model import MSNHead, ViTMSNModel, log_assignment
+from vitmsn.outputs import ViTMSNOutput
 
 Progress = Callable[[int, int], None]
 Keep = Tensor | np.ndarray | Sequence[int] | None

@@ -8,6 +8,7 @@ import json
 import tempfile
 import zipfile
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,7 @@ def save_checkpoint(folder: str | Path, encoder: Encoder, classifier: FewShotCla
     }
     checkpoint.save(
         folder,
-        encoder.config.with_labels(id2label=labels),
+        replace(encoder.config.with_labels(id2label=labels), problem_type=None),
         {key: tensor.float() for key, tensor in encoder.model.state_dict().items()},
         classifier={
             "weight": torch.from_numpy(np.asarray(weight, np.float32)),

@@ -19,7 +19,7 @@ from vitmsn import attention, relevance, robustness
 from vitmsn.encoder import Encoder, Keep
 from vitmsn.errors import InputError, MissingHeadError
 from vitmsn.image import ImageSource
-from vitmsn.model import ViTMSNOutput
+from vitmsn.outputs import ViTMSNOutput
 
 # kind -> what its numbers are
 KINDS = {

@@ -10,9 +10,10 @@ instead, as transformers does; it saves nothing and is here for compatibility.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,8 @@ from torch.utils.checkpoint import checkpoint as recompute
 
 from vitmsn import checkpoint
 from vitmsn.config import ViTMSNConfig, pair
-from vitmsn.errors import InputError, MissingHeadError
+from vitmsn.errors import CheckpointError, InputError, MissingHeadError
+from vitmsn.outputs import ClassifierOutput, ViTMSNOutput
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
@@ -34,36 +36,6 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@dataclass
-class ViTMSNOutput:
-    """What a backbone gives.
-
-    Attributes:
-        last_hidden_state: (B, 1 + K, D), after the final LayerNorm; row 0 is CLS.
-        grid: (rows, columns) of the patches before any was dropped.
-        keep_indices: (B, K) int64 row-major positions of the patches kept, or None when all were.
-        hidden_states: layers + 1 tensors (B, 1 + K, D): the embeddings, then each layer's output (before the final
-            LayerNorm), or None.
-        attentions: one tensor (B, H, 1 + K, 1 + K) a layer, rows sum to 1, or None.
-    """
-
-    last_hidden_state: Tensor
-    grid: tuple[int, int]
-    keep_indices: Tensor | None = None
-    hidden_states: tuple[Tensor, ...] | None = None
-    attentions: tuple[Tensor, ...] | None = None
-
-
-@dataclass
-class ClassifierOutput:
-    """What a classifier gives: ``logits`` (B, labels), ``loss`` (scalar) where labels came in, and the backbone's."""
-
-    logits: Tensor
-    loss: Tensor | None = None
-    hidden_states: tuple[Tensor, ...] | None = None
-    attentions: tuple[Tensor, ...] | None = None
-
-
 class PatchEmbeddings(nn.Module):
     """One linear map of the pixels of a patch; its weight has the shape of a convolution, as checkpoints have it."""
 
@@ -73,7 +45,7 @@ class PatchEmbeddings(nn.Module):
         self.projection = nn.Conv2d(config.num_channels, config.hidden_size, kernel_size=patch, stride=patch)
 
     def forward(self, pixel_values: Tensor, chosen: Tensor | None) -> Tensor:
-        """Pictures (B, C, height, width) -> (B, N, D), or (B, K, D) for the rows ``chosen`` of all B x N patches.
+        """Pictures (B, C, height, width) -> (B N, D), or (B K, D) for the rows ``chosen`` of all B x N patches.
 
         A product over the chosen patches only is faster than the convolution, which knows no other way than all.
         """
@@ -84,8 +56,7 @@ class PatchEmbeddings(nn.Module):
         pixels = pixels.permute(0, 2, 4, 1, 3, 5).flatten(0, 2).flatten(1)  # (B N, C patch_height patch_width)
         if chosen is not None:
             pixels = pixels.index_select(0, chosen)  # (B K, ...)
-        tokens = F.linear(pixels, self.projection.weight.flatten(1), self.projection.bias)
-        return tokens.unflatten(0, (len(pixel_values), -1))
+        return F.linear(pixels, self.projection.weight.flatten(1), self.projection.bias)
 
 
 class Embeddings(nn.Module):
@@ -116,13 +87,13 @@ class Embeddings(nn.Module):
         bool_masked_pos: Tensor | None = None,
         keep_indices: Tensor | None = None,
     ) -> Tensor:
-        batch, patches = len(pixel_values), grid[0] * grid[1]
+        batch, patches = pixel_values.shape[0], grid[0] * grid[1]  # not len(), which an exported batch has not
         positions = self.positions(grid)  # (1, N, D)
         chosen = None
         if keep_indices is not None:
             chosen = (keep_indices + patches * torch.arange(batch, device=keep_indices.device)[:, None]).flatten()
-            positions = positions[0].index_select(0, keep_indices.flatten()).unflatten(0, (batch, -1))  # (B, K, D)
-        tokens = self.patch_embeddings(pixel_values, chosen)  # (B, K, D)
+            positions = positions[0].index_select(0, keep_indices.flatten()).unflatten(0, keep_indices.shape)
+        tokens = self.patch_embeddings(pixel_values, chosen).unflatten(0, (batch, positions.shape[1]))  # (B, K, D)
         if bool_masked_pos is not None:
             if self.mask_token is None:
                 raise InputError(
@@ -145,6 +116,7 @@ class Attention(nn.Module):
         self.heads, self.head_dim = config.num_attention_heads, config.head_dim
         self.scale = self.head_dim**-0.5
         self.dropout = config.attention_probs_dropout_prob
+        self.eager = False  # always write the products out
         self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=config.qkv_bias)
         self.output = nn.Linear(config.hidden_size, config.hidden_size)
 
@@ -158,7 +130,7 @@ class Attention(nn.Module):
         query, key, value = self.split(x)
         dropout = self.dropout if self.training else 0.0
         weights: Tensor | None = None
-        if want_weights or self.plain(query):
+        if want_weights or self.eager or self.plain(query):
             # transformers' eager attention takes every softmax in float32, float64 models included
             scores = (query * self.scale) @ key.transpose(-2, -1)  # (B, H, T, T)
             weights = F.softmax(scores, dim=-1, dtype=torch.float32).to(scores.dtype)
@@ -175,6 +147,15 @@ class Attention(nn.Module):
         return query.device.type == "cpu" and query.shape[2] <= PLAIN_TOKENS
 
 
+def traced() -> bool:
+    """Whether a graph is being recorded that has to hold for other inputs, too."""
+    return torch.compiler.is_compiling() or _tracing()
+
+
+def _tracing() -> bool:
+    return torch.jit.is_tracing()  # type: ignore[attr-defined]
+
+
 PIECE = 256  # tokens whose activations are computed at a time
 
 
@@ -187,7 +168,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.fc1(x)  # (B, T, intermediate)
-        if hidden.requires_grad or hidden.numel() < 2 * PIECE * hidden.shape[-1]:
+        if hidden.requires_grad or traced() or hidden.numel() < 2 * PIECE * hidden.shape[-1]:
             return self.fc2(self.activation(hidden))
         # The largest tensor of the network: a second one of its size would cost more in fresh pages than the activation
         for piece in hidden.flatten(0, -2).split(PIECE):
@@ -210,7 +191,44 @@ class Layer(nn.Module):
         return x + self.dropout(self.mlp(self.layernorm_after(x))), weights
 
 
-class ViTMSNModel(nn.Module):
+class Network(nn.Module):
+    """What transformers' users ask of any model."""
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype
+
+    def num_parameters(self, only_trainable: bool = False) -> int:
+        return sum(part.numel() for part in self.parameters() if part.requires_grad or not only_trainable)
+
+
+AnyNetwork = TypeVar("AnyNetwork", bound=Network)
+
+
+def _prepared(
+    model: AnyNetwork,
+    dtype: str | torch.dtype | None,
+    torch_dtype: str | torch.dtype | None,
+    attn_implementation: str | None,
+) -> AnyNetwork:
+    """In eval mode, in the precision and with the attention that ``from_pretrained`` was asked for."""
+    asked = torch_dtype if dtype is None else dtype
+    precision = getattr(torch, asked, asked) if isinstance(asked, str) else asked or torch.float32
+    if not (isinstance(precision, torch.dtype) and precision.is_floating_point):
+        raise InputError(f"dtype is {asked!r}; name a precision: float32, bfloat16, float16 or float64.")
+    if attn_implementation not in (None, "eager", "sdpa"):
+        raise InputError(f"attn_implementation is {attn_implementation!r}; choose eager or sdpa.")
+    for part in model.modules():
+        if isinstance(part, Attention):
+            part.eager = attn_implementation == "eager"
+    return model.to(precision).eval()
+
+
+class ViTMSNModel(Network):
     """The backbone, with transformers' call and ``keep_indices`` beside it.
 
     Args:
@@ -233,9 +251,27 @@ class ViTMSNModel(nn.Module):
             nn.init.trunc_normal_(token, std=config.initializer_range)
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | Path) -> ViTMSNModel:
-        """Load a hub id, a folder or a file, in eval mode. Every format is read strictly (see ``checkpoint.load``)."""
-        return cls.from_checkpoint(checkpoint.load(name_or_path))
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path,
+        *,
+        dtype: str | torch.dtype | None = None,
+        torch_dtype: str | torch.dtype | None = None,
+        attn_implementation: str | None = None,
+    ) -> ViTMSNModel:
+        """Load a hub id, a folder or a file, in eval mode. Every format is read strictly (see ``checkpoint.load``).
+
+        Args:
+            dtype: the precision, by name or as torch has it; float32 where it is not given, whatever the file has.
+            torch_dtype: its older name.
+            attn_implementation: "eager" writes every product out, "sdpa" (the default) takes PyTorch's fused kernel
+                wherever that is faster and no attention map is wanted.
+
+        Raises:
+            CheckpointError: it cannot be loaded faithfully.
+            InputError: a precision or an attention that there is not, by name.
+        """
+        return _prepared(cls.from_checkpoint(checkpoint.load(name_or_path)), dtype, torch_dtype, attn_implementation)
 
     @classmethod
     def from_checkpoint(cls, loaded: checkpoint.Checkpoint) -> ViTMSNModel:
@@ -247,7 +283,7 @@ class ViTMSNModel(nn.Module):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors``; transformers 4.x and 5.x load the folder."""
-        checkpoint.save(folder, self.config, self.state_dict())
+        checkpoint.save(folder, self.config, self.state_dict(), dtype=self.dtype)
 
     def gradient_checkpointing_enable(self) -> None:
         """Recompute each layer's activations in the backward pass instead of keeping them."""
@@ -255,13 +291,14 @@ class ViTMSNModel(nn.Module):
 
     def forward(
         self,
-        pixel_values: Tensor,
+        pixel_values: Tensor | None = None,
         bool_masked_pos: Tensor | None = None,
         keep_indices: Tensor | None = None,
         interpolate_pos_encoding: bool = False,
         output_attentions: bool = False,
         output_hidden_states: bool = False,
-    ) -> ViTMSNOutput:
+        return_dict: bool | None = None,
+    ) -> ViTMSNOutput | tuple[Any, ...]:
         """Run the backbone.
 
         Args:
@@ -271,10 +308,13 @@ class ViTMSNModel(nn.Module):
             interpolate_pos_encoding: accept sizes other than the configured one.
             output_attentions: also give every attention map; this takes the slower attention.
             output_hidden_states: also give every layer's tokens.
+            return_dict: False gives a plain tuple, as ``torch.jit.trace`` needs it and gets it unasked.
 
         Raises:
             InputError: shapes or indices that do not fit, named.
         """
+        if pixel_values is None:
+            raise InputError("pixel_values is missing; give what ViTMSNImageProcessor makes of pictures.")
         pixel_values = pixel_values.to(self.embeddings.cls_token.dtype)
         grid = self._check(pixel_values, bool_masked_pos, keep_indices, interpolate_pos_encoding)
         x = self.embeddings(pixel_values, grid, bool_masked_pos, keep_indices)  # (B, 1 + K, D)
@@ -296,13 +336,14 @@ class ViTMSNModel(nn.Module):
                 hidden_states.append(x)
             if weights is not None:
                 attentions.append(weights)
-        return ViTMSNOutput(
+        out = ViTMSNOutput(
             last_hidden_state=self.layernorm(x),
             grid=grid,
             keep_indices=keep_indices,
             hidden_states=tuple(hidden_states) if output_hidden_states else None,
             attentions=tuple(attentions) if output_attentions else None,
         )
+        return out if _as_dict(return_dict) else out.to_tuple()
 
     def _check(self, pixels: Tensor, masked: Tensor | None, keep: Tensor | None, interpolate: bool) -> tuple[int, int]:
         config = self.config
@@ -326,16 +367,16 @@ class ViTMSNModel(nn.Module):
             )
         grid = height // patch_height, width // patch_width
         patches = grid[0] * grid[1]
-        if masked is not None and (masked.is_floating_point() or masked.shape != (len(pixels), patches)):
+        if masked is not None and (masked.is_floating_point() or masked.shape != (pixels.shape[0], patches)):
             raise InputError(
                 f"bool_masked_pos is {masked.dtype} {tuple(masked.shape)}; bool ({len(pixels)}, {patches}) is needed."
             )
         if keep is not None:
-            if keep.ndim != 2 or len(keep) != len(pixels) or keep.shape[1] < 1 or keep.dtype != torch.int64:
+            if keep.ndim != 2 or keep.shape[0] != pixels.shape[0] or keep.shape[1] < 1 or keep.dtype != torch.int64:
                 raise InputError(
                     f"keep_indices is {keep.dtype} {tuple(keep.shape)}; int64 ({len(pixels)}, at least 1) is needed."
                 )
-            looked_at = keep.device.type == "cpu" and not torch.compiler.is_compiling()  # else it would stop the device
+            looked_at = keep.device.type == "cpu" and not traced() and keep.numel() > 0  # else it would stop the device
             if looked_at and (int(keep.min()) < 0 or int(keep.max()) >= patches):
                 raise InputError(
                     f"keep_indices runs from {int(keep.min())} to {int(keep.max())}; the grid has patches 0 to "
@@ -344,7 +385,11 @@ class ViTMSNModel(nn.Module):
         return grid
 
 
-class ViTMSNForImageClassification(nn.Module):
+def _as_dict(return_dict: bool | None) -> bool:
+    return not _tracing() if return_dict is None else return_dict
+
+
+class ViTMSNForImageClassification(Network):
     """A backbone and a linear classifier on its CLS token (after the final LayerNorm), as in transformers.
 
     Args:
@@ -365,42 +410,69 @@ class ViTMSNForImageClassification(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | Path, num_labels: int | None = None, id2label: dict[int, str] | None = None
+        cls,
+        name_or_path: str | Path,
+        num_labels: int | None = None,
+        id2label: Mapping[int, str] | None = None,
+        label2id: Mapping[str, int] | None = None,
+        *,
+        problem_type: str | None = None,
+        ignore_mismatched_sizes: bool = True,
+        dtype: str | torch.dtype | None = None,
+        torch_dtype: str | torch.dtype | None = None,
+        attn_implementation: str | None = None,
     ) -> ViTMSNForImageClassification:
-        """Load a classifier; or, when ``num_labels`` or ``id2label`` ask for it, a backbone under a new head to train.
+        """Load a classifier; or a backbone under a new head to train, where labels are given that it has no head for.
+
+        Args:
+            num_labels, id2label, label2id: the labels, in any of these ways. As many as the checkpoint's classifier
+                has leave it and name its rows; otherwise the head is new.
+            problem_type: "regression", "single_label_classification" or "multi_label_classification".
+            ignore_mismatched_sizes: False refuses a checkpoint whose classifier has another number of labels.
+            dtype, torch_dtype, attn_implementation: as in the backbone.
 
         Raises:
-            MissingHeadError: the checkpoint is a backbone only and no new head was asked for. A random head is no
+            MissingHeadError: the checkpoint is a backbone only and no labels were given. A random head is no
                 classifier.
+            CheckpointError, ConfigError, InputError: what does not fit, by name.
         """
         loaded = checkpoint.load(name_or_path)
-        new_head = num_labels is not None or id2label is not None
-        if not loaded.classifier and not new_head:
+        config = loaded.config.with_labels(num_labels, id2label, label2id)
+        if problem_type is not None:
+            config = replace(config, problem_type=problem_type)
+        if not loaded.classifier and all(labels is None for labels in (num_labels, id2label, label2id)):
             raise MissingHeadError(
                 f"{loaded.source} is a backbone without a classifier, so it has no class to name; pass num_labels= or "
                 "id2label= for a new head to train, or use its embeddings (few-shot)."
             )
-        backbone = ViTMSNModel.from_checkpoint(replace(loaded, config=loaded.config.with_labels(num_labels, id2label)))
-        model = cls(backbone.config, backbone=backbone)
-        if not new_head:
+        kept = bool(loaded.classifier) and config.num_labels == loaded.config.num_labels
+        if loaded.classifier and not kept and not ignore_mismatched_sizes:
+            raise CheckpointError(
+                f"{loaded.source} has a classifier of {loaded.config.num_labels} labels and {config.num_labels} are "
+                "asked for; pass ignore_mismatched_sizes=True for a new head to train."
+            )
+        model = cls(config, backbone=ViTMSNModel.from_checkpoint(replace(loaded, config=config)))
+        if kept:
             model.classifier.load_state_dict(loaded.classifier, strict=True)
             model.has_trained_head = True
-        return model.eval()
+        return _prepared(model, dtype, torch_dtype, attn_implementation)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a folder that transformers' ``ViTMSNForImageClassification`` and its pipeline load."""
-        checkpoint.save(folder, self.config, self.vit.state_dict(), classifier=self.classifier.state_dict())
+        head = self.classifier.state_dict()
+        checkpoint.save(folder, self.config, self.vit.state_dict(), classifier=head, dtype=self.dtype)
 
     def forward(
         self,
-        pixel_values: Tensor,
+        pixel_values: Tensor | None = None,
         labels: Tensor | None = None,
         bool_masked_pos: Tensor | None = None,
         keep_indices: Tensor | None = None,
         interpolate_pos_encoding: bool = False,
         output_attentions: bool = False,
         output_hidden_states: bool = False,
-    ) -> ClassifierOutput:
+        return_dict: bool | None = None,
+    ) -> ClassifierOutput | tuple[Any, ...]:
         """As the backbone's forward, to ``logits`` (B, labels); ``labels`` give the loss that transformers chooses.
 
         ``config.problem_type`` decides; where it is None: squared error for a single label, cross-entropy for whole
@@ -413,10 +485,12 @@ class ViTMSNForImageClassification(nn.Module):
             interpolate_pos_encoding,
             output_attentions,
             output_hidden_states,
+            return_dict=True,
         )
         logits = self.classifier(out.last_hidden_state[:, 0])
         loss = None if labels is None else self._loss(logits, labels)
-        return ClassifierOutput(logits, loss, out.hidden_states, out.attentions)
+        found = ClassifierOutput(logits, loss, out.hidden_states, out.attentions)
+        return found if _as_dict(return_dict) else found.to_tuple()
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         kind = self.config.problem_type

@@ -19,7 +19,8 @@ from torch.nn import functional
 
 from vitmsn.attention import PIECE, check_layer, layer_states
 from vitmsn.errors import InputError
-from vitmsn.model import Layer, MSNHead, ViTMSNModel, ViTMSNOutput
+from vitmsn.model import Layer, MSNHead, ViTMSNModel
+from vitmsn.outputs import ViTMSNOutput
 
 Score = Callable[
     [Tensor], Tensor

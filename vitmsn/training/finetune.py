@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from vitmsn.data import DataSet, open_data, to_uint8
 from vitmsn.encoder import choose_device
 from vitmsn.errors import ConfigError, DataError, InputError
 from vitmsn.image import ViTMSNImageProcessor
-from vitmsn.model import ViTMSNForImageClassification
+from vitmsn.model import ViTMSNForImageClassification, ViTMSNModel
 from vitmsn.training import augment, calibration, card, loop, schedule
 from vitmsn.training.calibration import Calibration
 from vitmsn.training.distributed import Processes
@@ -365,7 +365,11 @@ def starting_model(source: str | Path, id2label: dict[int, str], seed: int = 0) 
     torch.manual_seed(seed)
     if source == "random":
         return ViTMSNForImageClassification(VARIANTS["tiny-8-64"].with_labels(id2label=id2label))
-    return ViTMSNForImageClassification.from_pretrained(source, id2label=id2label)
+    loaded = checkpoint.load(source)
+    config = replace(loaded.config.with_labels(id2label=id2label), problem_type=None)  # one class each, whatever it was
+    return ViTMSNForImageClassification(
+        config, backbone=ViTMSNModel.from_checkpoint(replace(loaded, config=config))
+    ).eval()
 
 
 def save(

@@ -6,7 +6,7 @@ head.run("FOLDERS", "runs/taught", model="runs/mine/model")
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,7 @@ def run(
         say(f"the kinds of {loaded.source} are of other classes and are left out; give some with --kinds")
     checkpoint.save(
         Path(out),
-        loaded.config.with_labels(id2label=dict(enumerate(classes))),
+        replace(loaded.config.with_labels(id2label=dict(enumerate(classes))), problem_type=None),
         loaded.tensors,
         classifier=calibration.fold_temperature(linear, measured.temperature),
         msn_head=loaded.msn_head,

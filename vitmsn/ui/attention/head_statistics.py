@@ -9,7 +9,7 @@ import numpy as np
 from vitmsn import attention
 from vitmsn.encoder import Encoder
 from vitmsn.image import Picture
-from vitmsn.model import ViTMSNOutput
+from vitmsn.outputs import ViTMSNOutput
 from vitmsn.ui.shared import html
 from vitmsn.ui.visits import Call
 

@@ -12,7 +12,7 @@ from vitmsn.encoder import Encoder, Keep
 from vitmsn.errors import InputError
 from vitmsn.image import Picture
 from vitmsn.look import OF_A_PATCH, Look, look
-from vitmsn.model import ViTMSNOutput
+from vitmsn.outputs import ViTMSNOutput
 from vitmsn.ui.shared import patch_grid
 from vitmsn.ui.shared.checks import whole
 from vitmsn.ui.shared.html import similar
