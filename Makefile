@@ -22,16 +22,18 @@ test: $(VENV)/.test  ## install the test extras and a browser, then run the whol
 	bash tests/browser/install.sh $(BIN)/python
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: $(VENV)/.test  ## ruff (rules and format) and mypy
+lint: $(VENV)/.test  ## ruff (rules and format) and mypy, and biome for the page's JavaScript where there is Node.js
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@if command -v npm >/dev/null; then npm ci --silent --no-audit --no-fund && npm run --silent lint; \
+		else echo "There is no Node.js, so the page's JavaScript was not linted; install version 20 or newer."; fi
 
 bench: $(VENV)/.test  ## one table, one row per claim
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:  ## remove .venv and everything else that make and the tools left
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .gradio tests/browser/screenshots
+	rm -rf $(VENV) node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .gradio tests/browser/screenshots
 	find app.py vitmsn tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # Each stamp is newer than what it stands for, so a second start installs nothing.

@@ -288,7 +288,7 @@ def test_every_error_is_drawn_in_the_tree_of_its_header() -> None:
 
 def test_tests_mirror_the_package() -> None:
     # A file of tests is about one module, but for these, which are about the whole.
-    whole = {"test_embedded", "test_endpoints", "test_layering", "test_parity", "test_project"}
+    whole = {"test_embedded", "test_endpoints", "test_javascript", "test_layering", "test_parity", "test_project"}
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         parts = path.relative_to(ROOT / "tests").with_suffix("").parts
         if parts[0] == "browser" or parts[-1] in whole:

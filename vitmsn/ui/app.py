@@ -27,6 +27,7 @@ from vitmsn.errors import ViTMSNError
 from vitmsn.ui.models import Models
 from vitmsn.ui.shared import examples, html
 from vitmsn.ui.shared.photo import Photo, portrait, read_picture
+from vitmsn.ui.shared.scripts import run, script
 from vitmsn.ui.visits import Call, Visit, Visitors, keep_picture
 
 log = logging.getLogger("vitmsn.ui")
@@ -40,38 +41,11 @@ SHORT: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 8}
 LONG: dict[str, Any] = {"concurrency_id": "long", "concurrency_limit": 1}
 OPEN: dict[str, Any] = {"concurrency_id": "open", "concurrency_limit": 2}
 
-# Keeps the address in step with a control, so that the page can be linked to as it stands.
-LINK = """(value) => {{
-  const url = new URL(window.location);
-  url.searchParams.set("{name}", value);
-  window.history.replaceState(null, "", url);
-}}"""
-# A tab was selected. Gradio also selects the first one when the page opens, where a link may ask for another: until the
-# page has loaded nothing follows.
-OPENED = """() => {{
-  if (!window.msnTab || window.msnTab === "{tab}") return;
-  window.msnTab = "{tab}";
-  ({link})("{tab}");
-  document.getElementById("fill-{tab}").click();
-}}"""
-LOADED = """(tab) => {
-  window.msnTab = tab;
-  document.getElementById(`fill-${tab}`).click();
-}"""
+KEEP_IN_ADDRESS = script(__file__, "keep_in_address.js")
+OPEN_TAB = script(__file__, "open_tab.js")
+PAGE_LOADED = script(__file__, "page_loaded.js")
+FORGET_EXAMPLE = script(__file__, "forget_example.js")
 REFILL = "() => document.getElementById(`fill-${window.msnTab}`).click()"
-STRIP = """element.addEventListener("click", (event) => {
-  const button = event.target.closest("button[data-name]");
-  if (!button) return;
-  const url = new URL(window.location);
-  url.searchParams.set("example", button.dataset.name);
-  window.history.replaceState(null, "", url);
-  trigger("click", {name: button.dataset.name});
-});"""
-UNLINK = """() => {
-  const url = new URL(window.location);
-  url.searchParams.delete("example");
-  window.history.replaceState(null, "", url);
-}"""
 
 Function = Callable[..., Any]
 
@@ -138,7 +112,7 @@ class App:
             alt_text=first.title,
         )
         notice = self.notice()
-        strip = gr.HTML(examples.strip(), js_on_load=STRIP, elem_classes="msn-strip")
+        strip = gr.HTML(examples.strip(), js_on_load=examples.SCRIPT, elem_classes="msn-strip")
         self.panels[tab] = Panel(shown, strip, notice)
         return shown
 
@@ -243,18 +217,18 @@ class App:
         """
         self.links[name] = Link(component, check)
         changed: Any = getattr(component, "change")  # noqa: B009 (every control has it, the base class does not say so)
-        changed(None, [component], None, js=LINK.format(name=name), api_visibility="private")
+        changed(None, [component], None, js=run(KEEP_IN_ADDRESS, name), api_visibility="private")
 
     # -- the wiring ---------------------------------------------------------------------------------------------------
 
     def connect(self) -> None:
         """Join the tabs: your picture, opening a tab. Called once, after all tabs were built."""
         for tab, panel in self.panels.items():
-            panel.image.input(None, js=UNLINK, api_visibility="private")
+            panel.image.input(None, js=FORGET_EXAMPLE, api_visibility="private")
             self.fill(panel.image.input, tab, before=self._receive, given=[panel.image])
             self.fill(panel.strip.click, tab, before=self._choose)
         for tab, item in self.items.items():
-            item.select(None, js=OPENED.format(tab=tab, link=LINK.format(name="tab")), api_visibility="private")
+            item.select(None, js=run(OPEN_TAB, tab), api_visibility="private")
             door = gr.Button(visible="hidden", elem_id=f"fill-{tab}")
             if tab in self.answers:
                 self.fill(door.click, tab, when_due=True)

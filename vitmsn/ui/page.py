@@ -10,7 +10,7 @@ from gradio.themes import Base
 from vitmsn import limits
 from vitmsn.encoder import Encoder
 from vitmsn.errors import ViTMSNError
-from vitmsn.ui.app import LINK, LOADED, OPEN, App
+from vitmsn.ui.app import KEEP_IN_ADDRESS, OPEN, PAGE_LOADED, App
 from vitmsn.ui.attention import tab as attention
 from vitmsn.ui.classify import tab as classify
 from vitmsn.ui.explore import tab as explore
@@ -19,6 +19,7 @@ from vitmsn.ui.learn import tab as learn
 from vitmsn.ui.masking import tab as masking
 from vitmsn.ui.models import Models
 from vitmsn.ui.shared import examples, html
+from vitmsn.ui.shared.scripts import run
 from vitmsn.ui.visits import Call, Visitors, keep_picture
 
 LONGEST_LINK = 2000  # characters of an address that are read
@@ -121,7 +122,7 @@ def _wire_model(app: App, top: gr.HTML, about: gr.HTML) -> None:
     outputs = [app.model, about]
     chosen = app.on(app.model.input, choose, [app.model], outputs, notice=top, show_progress="full", **OPEN)
     app.refill(chosen.then)
-    app.model.change(None, [app.model], js=LINK.format(name="model"), api_visibility="private")
+    app.model.change(None, [app.model], js=run(KEEP_IN_ADDRESS, "model"), api_visibility="private")
 
 
 def _wire_load(page: gr.Blocks, app: App, top: gr.HTML) -> None:
@@ -157,7 +158,7 @@ def _wire_load(page: gr.Blocks, app: App, top: gr.HTML) -> None:
     # outside of the queue: a class that opens the page at once must not be turned away
     search = "() => window.location.search"
     opened = app.on(page.load, load, [tab], outputs, notice=top, show_progress="hidden", queue=False, js=search)
-    opened.then(None, [tab], js=LOADED, api_visibility="private")
+    opened.then(None, [tab], js=PAGE_LOADED, api_visibility="private")
 
 
 def _about(models: Models, key: str) -> str:

@@ -363,7 +363,7 @@ def build(app: App) -> None:
                     info=head_grid.ORDER,
                     elem_classes="msn-pills",
                 )
-                maps = gr.HTML(js_on_load=head_grid.MAPS)
+                maps = gr.HTML(js_on_load=head_grid.SCRIPT)
     with gr.Accordion("Every head across depth", open=False):
         plotted = gr.HTML()
         ask = gr.Button("Measure every head", visible=False, elem_classes="msn-quiet-button")

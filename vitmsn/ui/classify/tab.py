@@ -16,6 +16,7 @@ from vitmsn.ui.app import App
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.checks import whole
 from vitmsn.ui.shared.photo import Photo, read_picture
+from vitmsn.ui.shared.scripts import script
 from vitmsn.ui.visits import Call
 
 SHOWN = 5  # answers on the page, and in each row of the table
@@ -26,17 +27,7 @@ STILL = (
     "It still turns pictures into embeddings, and those are enough to teach it classes of your own from a few examples."
 )
 
-# One listener on the component, which outlives its contents: what is typed hides the classes that do not contain it.
-SEARCH = """element.addEventListener("input", (event) => {
-  const wanted = event.target.value.trim().toLowerCase();
-  let found = 0;
-  for (const item of element.querySelectorAll("li")) {
-    item.hidden = !item.dataset.words.includes(wanted);
-    found += item.hidden ? 0 : 1;
-  }
-  const said = element.querySelector("[role=status]");
-  said.textContent = found ? `${found} of ${said.dataset.total} classes` : "Nothing like that; teach it in Few-shot.";
-});"""
+SEARCH = script(__file__, "class_filter.js", "class_list.js")
 
 
 # ------------------------------------------------------------------------------------------------------ one picture

@@ -117,7 +117,7 @@ function prepared(canvas, width, height) {
 
 function draw() {
   const canvas = part(".msn-map canvas");
-  if (!canvas || !canvas.clientWidth) return;
+  if (!canvas?.clientWidth) return;
   const width = canvas.clientWidth, height = canvas.clientHeight, ink = getComputedStyle(canvas).color;
   const moving = performance.now() - began < 500;
   if (!ground || moving || ground.shown !== `${width} ${height} ${ink}`) {
@@ -220,15 +220,6 @@ function letGo() {
   part("[data-new]").value = "";
 }
 
-function inside(x, y) {
-  let odd = false;
-  for (let i = 0, j = loop.length - 1; i < loop.length; j = i++) {
-    const [ax, ay] = loop[i], [bx, by] = loop[j];
-    if (ay > y !== by > y && x < ((bx - ax) * (y - ay)) / (by - ay) + ax) odd = !odd;
-  }
-  return odd;
-}
-
 element.addEventListener("pointerdown", (event) => {
   moved = false;
   if (!event.target.matches(".msn-map canvas") || event.button !== 0) return;
@@ -255,7 +246,7 @@ for (const end of ["pointerup", "pointercancel"]) {
       const canvas = part(".msn-map canvas");
       if (!event.shiftKey) picked = new Set();
       for (const point of points) {
-        if (inside(...onScreen(point, canvas.clientWidth, canvas.clientHeight))) picked.add(point.id);
+        if (inside(loop, ...onScreen(point, canvas.clientWidth, canvas.clientHeight))) picked.add(point.id);
       }
       chosen = null;
     }

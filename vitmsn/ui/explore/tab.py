@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -20,10 +19,11 @@ from vitmsn.names import clean_name
 from vitmsn.ui.app import App
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.checks import whole
+from vitmsn.ui.shared.scripts import script
 from vitmsn.ui.shared.workspace import SIDE, Studio, centre, opened, own_class, version
 from vitmsn.ui.visits import Call
 
-SCRIPT = Path(__file__).with_name("explore.js").read_text(encoding="utf-8")
+SCRIPT = script(__file__, "lasso.js", "explore.js")
 METHODS = {"pca": "PCA", "umap": "UMAP"}
 COLOURS = {"class": "Class", "confidence": "Confidence", "doubt": "Mislabelled?"}
 PICTURES = 400  # in the list beside the map; the others come when they are pointed at

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -14,10 +13,11 @@ from vitmsn.errors import FewShotError, InputError
 from vitmsn.gallery import raw_pixels
 from vitmsn.ui.app import App
 from vitmsn.ui.shared import html
+from vitmsn.ui.shared.scripts import script
 from vitmsn.ui.shared.workspace import opened
 from vitmsn.ui.visits import Call
 
-SCRIPT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
+SCRIPT = script(__file__, "camera.js")
 MOST = 200_000  # letters of one frame
 START = "data:image/jpeg;base64,"
 PANEL = (

@@ -17,6 +17,7 @@ from vitmsn.errors import FewShotError
 from vitmsn.ui.app import App
 from vitmsn.ui.models import TWIN
 from vitmsn.ui.shared import html
+from vitmsn.ui.shared.scripts import run, script
 from vitmsn.ui.shared.workspace import learn, opened
 from vitmsn.ui.visits import Call
 
@@ -35,6 +36,7 @@ PYTHON = (
     "from transformers import pipeline",
     'print(pipeline("image-classification", model="checkpoint")("query.jpg"))',
 )
+FETCH = script(__file__, "downloads.js")
 KINDS = ("bundle", "checkpoint", "embeddings")
 ABOUT = (
     "**Set**: examples, embeddings and settings in one zip, which opens again here, in Python and on the command line. "
@@ -82,14 +84,4 @@ def build(app: App, settings: list[Any], checked: Any) -> None:
             return gr.update(value=str(path))
 
         made = app.on(button.click, prepare, settings, [file], notice=line, show_progress_on=[button])
-        made.success(None, js=FETCH.format(saved=SAVED if kind == "bundle" else ""), api_visibility="private")
-
-
-SAVED = 'window.msnSaved = document.querySelector(".msn-cards")?.dataset.version;'
-# A click on the button that carries the file, once it does.
-FETCH = """() => {{
-  {saved}
-  const host = document.getElementById("fewshot-file");
-  const link = host?.matches("a") ? host : (host?.closest("a") ?? host?.querySelector("a"));
-  (link ?? host)?.click();
-}}"""
+        made.success(None, js=run(FETCH, kind), api_visibility="private")

@@ -16,15 +16,16 @@ from vitmsn.errors import FewShotError, ImageError, InputError
 from vitmsn.fewshot import ENOUGH, Lesson, Prediction
 from vitmsn.gallery import Added, raw_pixels
 from vitmsn.image import Picture
-from vitmsn.ui.app import LINK, App
+from vitmsn.ui.app import KEEP_IN_ADDRESS, App
 from vitmsn.ui.fewshot import actions, answers, camera, cards, downloads, report
 from vitmsn.ui.shared import examples, html
 from vitmsn.ui.shared.checks import whole
 from vitmsn.ui.shared.photo import read_picture
+from vitmsn.ui.shared.scripts import run, script
 from vitmsn.ui.shared.workspace import METHODS, Studio, learn, opened, version
 from vitmsn.ui.visits import Call
 
-SCRIPT = Path(__file__).with_name("fewshot.js").read_text(encoding="utf-8")
+SCRIPT = script(__file__, "fewshot.js")
 NEAREST = 3  # examples shown beside each answer
 MAX_K = 50
 MAX_CAUTION = 30  # percent
@@ -404,7 +405,7 @@ def build(app: App) -> None:
     app.answer("fewshot", answer, settings, page, notice=line, stamp=version, **here)
     for key, button in sets:
         app.on(button.click, functools.partial(_start, key), settings, page, notice=line, **teach)
-        button.click(None, js=f"() => ({LINK.format(name='set')})('{key}')", api_visibility="private")
+        button.click(None, js=run(KEEP_IN_ADDRESS, "set", key), api_visibility="private")
     app.on([name.submit, add.click], add_class, [name, *settings], [name, *page], notice=line, **teach)
     app.on(zipped.upload, unzip, [zipped, *settings], [*settings, *page], notice=line, long=True, **here)
     app.on(shown.files, uploads(receive), settings, page, notice=line, **here, **teach)

@@ -31,7 +31,7 @@ function place(i) {
 
 function draw() {
   const canvas = element.querySelector("canvas");
-  if (!now || !canvas || !canvas.clientWidth) return;
+  if (!now || !canvas?.clientWidth) return;
   const ratio = devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
   canvas.width = width * ratio;
   canvas.height = height * ratio;

@@ -15,11 +15,12 @@ from vitmsn.ui.app import SKIP, App
 from vitmsn.ui.learn.training_process import Desk, Run, Switches
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.charts import Line, chart
+from vitmsn.ui.shared.scripts import script
 from vitmsn.ui.visits import Call, Visit
 
 RECORDED = Path(__file__).with_name("recorded.json")  # of `pretrain digits --watch --log-every 18`, as it came
 SECONDS_BETWEEN_LOOKS = 1.0
-MAP = Path(__file__).with_name("live_training.js").read_text(encoding="utf-8")
+MAP = script(__file__, "live_training.js")
 
 MASKING = "Hide 30 % of the patches of each random view. Off: the student sees them all."
 SINKHORN = "Share the targets of a batch out evenly among the prototypes."

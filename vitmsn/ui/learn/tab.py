@@ -17,10 +17,11 @@ from vitmsn.ui.learn import live_training, steps
 from vitmsn.ui.learn.walkthrough import MOST_DRAW, MOST_RATIO, Ask, study
 from vitmsn.ui.shared import examples, html
 from vitmsn.ui.shared.checks import whole
+from vitmsn.ui.shared.scripts import script
 from vitmsn.ui.visits import Call
 
 STYLE = Path(__file__).with_name("learn.css").read_text(encoding="utf-8")
-SCRIPT = Path(__file__).with_name("learn.js").read_text(encoding="utf-8")
+SCRIPT = script(__file__, "learn.js")
 NAMES = ("Picture", "Views", "Patches", "Tokens", "Embeddings", "Prototypes", "Sharpening", "Loss")
 LAST = len(steps.STEPS)
 GO = "(step) => Math.min({last}, Math.max(1, Number(step) + {by}))"

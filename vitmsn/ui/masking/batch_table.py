@@ -16,27 +16,12 @@ from vitmsn.image import Picture
 from vitmsn.ui.masking import similarity
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.photo import read_picture
+from vitmsn.ui.shared.scripts import script
 
 DRAWS = 8
 HEADER = ("File", "Answer", "Similarity", "Worst", "Centered", "Worst centered", "Answer kept", "Cross-entropy")
 
-# A heading sorts by its column, again the other way round.
-SORT = """element.addEventListener("click", (event) => {
-  const button = event.target.closest("th button");
-  if (!button) return;
-  const head = button.closest("th"), body = element.querySelector("tbody");
-  const place = [...head.parentNode.children].indexOf(head);
-  const up = head.getAttribute("aria-sort") !== "ascending";
-  for (const other of head.parentNode.children) other.removeAttribute("aria-sort");
-  head.setAttribute("aria-sort", up ? "ascending" : "descending");
-  const value = (row) => row.children[place]?.dataset.value ?? "";
-  const order = (a, b) => {
-    const [x, y] = [value(a), value(b)];
-    const less = x !== "" && y !== "" && !isNaN(x) && !isNaN(y) ? x - y : x.localeCompare(y);
-    return up ? less : -less;
-  };
-  body.append(...[...body.children].sort(order));
-});"""
+SCRIPT = script(__file__, "table_order.js", "batch_table.js")
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
 let timer = 0;
 
-const bits = (hex) => [...hex].flatMap((digit) => [8, 4, 2, 1].map((bit) => (parseInt(digit, 16) & bit) > 0));
-
 function show(part) {
   const steps = JSON.parse(part.dataset.steps), range = part.querySelector("input");
   const step = steps[Number(range.value)];

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from html import escape, unescape
-from pathlib import Path
 
 import numpy as np
 
@@ -14,8 +13,9 @@ from vitmsn.encoder import Encoder, Progress
 from vitmsn.errors import InputError
 from vitmsn.image import Picture
 from vitmsn.ui.shared import html, patch_grid
+from vitmsn.ui.shared.scripts import script
 
-SCRIPT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
+SCRIPT = script(__file__, "mask_bits.js", "deciding_patches.js")
 BY = {"attention": "CLS's attention", "relevance": "relevance for the answer"}
 SIDE = 400
 

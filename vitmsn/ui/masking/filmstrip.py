@@ -11,15 +11,12 @@ from vitmsn.encoder import Encoder
 from vitmsn.image import Picture
 from vitmsn.ui.masking import similarity
 from vitmsn.ui.shared import html, patch_grid
+from vitmsn.ui.shared.scripts import script
 
 MANY = 16
 SIDE = 160
 
-# A click (or Enter) takes that draw up.
-PICK = """element.addEventListener("click", (event) => {
-  const one = event.target.closest("button[data-seed]");
-  if (one) trigger("click", {seed: Number(one.dataset.seed)});
-});"""
+SCRIPT = script(__file__, "filmstrip.js")
 
 
 def strip(encoder: Encoder, name: str, picture: Picture, sample: Callable[[int], np.ndarray], first: int) -> str:

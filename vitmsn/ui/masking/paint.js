@@ -6,19 +6,6 @@ let stroke = null;
 const grid = () => element.querySelector("[data-rows]")?.dataset;
 const painting = () => document.querySelector("#mask-kind input[value=painted]")?.checked;
 
-function patch(event, image) {
-  const box = image.getBoundingClientRect(), {rows, columns} = grid();
-  const place = (at, start, size, count) => Math.min(count - 1, Math.max(0, Math.floor((count * (at - start)) / size)));
-  return [place(event.clientY, box.top, box.height, rows), place(event.clientX, box.left, box.width, columns)];
-}
-
-function along(x, y, image) {
-  const box = image.getBoundingClientRect(), {rows, columns} = grid();
-  const patches = Math.max((Math.abs(x) * columns) / box.width, (Math.abs(y) * rows) / box.height);
-  const steps = Math.max(1, Math.ceil(2 * patches));
-  return Array.from({length: steps}, (_, step) => (step + 1) / steps);
-}
-
 function mark(image, [row, column]) {
   const box = image.getBoundingClientRect(), {rows, columns} = grid(), cell = document.createElement("i");
   cell.className = "msn-stroke";
@@ -36,14 +23,15 @@ document.addEventListener("pointerdown", (event) => {
   const image = picture(event);
   if (!image || event.button !== 0 || !grid()) return;
   if (event.pointerType !== "mouse" && !painting()) return;
-  stroke = {image, at: event, cells: [patch(event, image)]};
+  stroke = {image, at: event, cells: [patchAt(event.clientX, event.clientY, image.getBoundingClientRect(), grid())]};
 });
 document.addEventListener("pointermove", (event) => {
   if (!stroke) return;
-  const from = stroke.at, [x, y] = [event.clientX - from.clientX, event.clientY - from.clientY];
+  const from = stroke.at;
   stroke.at = event;
-  for (const share of along(x, y, stroke.image)) {  // a fast hand is heard of at few places: all between them count
-    const here = patch({clientX: from.clientX + share * x, clientY: from.clientY + share * y}, stroke.image);
+  // a fast hand is heard of at few places: all between them count
+  const box = stroke.image.getBoundingClientRect();
+  for (const here of crossed([from.clientX, from.clientY], [event.clientX, event.clientY], box, grid())) {
     if (stroke.cells.some(([row, column]) => row === here[0] && column === here[1])) continue;
     if (stroke.cells.length === 1) mark(stroke.image, stroke.cells[0]);
     stroke.cells.push(here);

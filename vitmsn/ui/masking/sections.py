@@ -244,7 +244,7 @@ class Sections:
         with gr.Accordion("Many masks at once", open=False):
             self.draw = gr.Button("Draw 16 masks", elem_classes="msn-quiet-button")
             self.film_line = _line()
-            self.film = gr.HTML(js_on_load=filmstrip.PICK, elem_id="masking-film")
+            self.film = gr.HTML(js_on_load=filmstrip.SCRIPT, elem_id="masking-film")
         with gr.Accordion("Curves over the ratio", open=False):
             self.measure = gr.Button("Measure the curves", elem_classes="msn-quiet-button")
             self.curve_line, self.stop_curve = _line(), _stop()
@@ -260,7 +260,7 @@ class Sections:
             )
             self.examples = gr.Button("Take the example photographs", elem_classes="msn-quiet-button")
             self.batch_line, self.stop_batch = _line(), _stop()
-            self.batch = gr.HTML(js_on_load=batch_table.SORT, elem_id="masking-batch")
+            self.batch = gr.HTML(js_on_load=batch_table.SCRIPT, elem_id="masking-batch")
         self.results = [self.film, self.curves, self.found, self.batch]  # in the order of NAMES
 
     def connect(self, app: App, controls: list[Any], notice: gr.HTML) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import astuple, fields, replace
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -23,10 +22,11 @@ from vitmsn.ui.shared import html, patch_grid
 from vitmsn.ui.shared.checks import whole
 from vitmsn.ui.shared.html import milliseconds
 from vitmsn.ui.shared.photo import Photo
+from vitmsn.ui.shared.scripts import script
 from vitmsn.ui.visits import Call
 
 SHOWN = 5  # answers compared
-PAINTING = Path(__file__).with_name("paint.js").read_text(encoding="utf-8")
+PAINTING = script(__file__, "stroke.js", "paint.js")
 
 KIND = "Random: patches drawn one by one. Focal: all but one rectangle. Block: rectangles. Painted: click, or drag."
 RATIO = "Of the patches."

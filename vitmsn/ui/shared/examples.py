@@ -19,7 +19,9 @@ from vitmsn import image
 from vitmsn.errors import ImageError, InputError
 from vitmsn.image import Picture
 from vitmsn.ui.shared import html
+from vitmsn.ui.shared.scripts import script
 
+SCRIPT = script(__file__, "examples.js")
 STRIP_SIDE = 96  # pixels of the thumbnails under a picture
 
 # name, package, file, title (also the alternative text), credit

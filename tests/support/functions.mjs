@@ -1,0 +1,7 @@
+// Functions of a script of the page, for node: such a file declares them and exports nothing.
+import { readFileSync } from "node:fs";
+
+export function functions(path, ...names) {
+  const source = readFileSync(new URL(`../../vitmsn/ui/${path}`, import.meta.url), "utf8");
+  return new Function(`${source}\nreturn { ${names.join(", ")} };`)();
+}

@@ -1,0 +1,5 @@
+// A click (or Enter) takes that draw up.
+element.addEventListener("click", (event) => {
+  const one = event.target.closest("button[data-seed]");
+  if (one) trigger("click", {seed: Number(one.dataset.seed)});
+});
