@@ -147,7 +147,6 @@ class Encoder:
         self._classifier = classifier.to(self.device).eval().requires_grad_(False) if classifier is not None else None
         self._msn_head = msn_head.to(self.device).eval().requires_grad_(False) if msn_head is not None else None
         self.labels = list(self.config.id2label.values()) if classifier is not None else []
-        self.last: Timing | None = None
         self._lock = threading.RLock()
         self._cache: LRUCache[_Key, np.ndarray | ViTMSNOutput] = LRUCache(limits.CACHE_BYTES, getsizeof=_bytes)
 
@@ -474,9 +473,9 @@ class Encoder:
             milliseconds = 1000 * (time.perf_counter() - started)
         height, width = pixels.shape[-2:]
         patches = out.last_hidden_state.shape[1] - 1
-        self.last = Timing(self.name, milliseconds, len(pixels), patches, (height, width))
+        timing = Timing(self.name, milliseconds, len(pixels), patches, (height, width))
         for forwards in _RECORDINGS.get():
-            forwards.append(self.last)
+            forwards.append(timing)
         return out
 
     def _size(self, size: int | tuple[int, int] | None) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from sklearn.preprocessing import normalize
 from sklearn.utils import check_random_state
 
 from vitmsn.errors import InputError
@@ -138,9 +139,7 @@ def _rows(X: ArrayLike, fewest: int, method: str) -> NDArray[np.float32]:
 
 def _neighbors(rows: NDArray[np.float32], k: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """(indices, cosine distances around the mean), both (N, k + 1), nearest first, each row its own first neighbour."""
-    Z = rows - rows.mean(axis=0)
-    length = np.linalg.norm(Z, axis=1, keepdims=True)
-    Z = np.divide(Z, length, out=np.zeros_like(Z), where=length > 0)
+    Z = normalize(rows - rows.mean(axis=0))
     indices = np.empty((len(Z), k + 1), np.intp)
     distances = np.empty((len(Z), k + 1), np.float32)
     step = max(1, BLOCK // len(Z))

@@ -88,6 +88,31 @@ def test_a_function_gets_the_visit_and_its_answer_is_framed(app: App) -> None:
     assert app.visitors.of("a").kept == {"seen": 4} and app.visitors.of("b").kept == {}
 
 
+def test_the_status_line_is_of_the_visitors_own_forwards(app: App) -> None:
+    """Another visitor's forward, and what the cache remembers, change nothing on it."""
+    picture = Image.new("RGB", (30, 20), (12, 34, 56))
+
+    def fn(call: Call, side: int) -> str:
+        call.encoder.embed(picture, size=side)
+        return "done"
+
+    def stream(call: Call) -> Iterator[str]:
+        for side in (8, 12):
+            yield fn(call, side)
+
+    one, many = app._shown(fn, 1), app._shown(stream, 1)
+    first = one(request("a"), gr.EventData(None, None), gr.Progress(), 8)[-1]
+    assert "last forward" in first and "4 patches" in first
+    assert "9 patches" in one(request("b"), gr.EventData(None, None), gr.Progress(), 12)[-1]
+    again = one(request("a"), gr.EventData(None, None), gr.Progress(), 8)[-1]
+    assert again == first, "the same answer, from the cache"
+    remembered = one(request("c"), gr.EventData(None, None), gr.Progress(), 8)[-1]
+    assert "answer from cache" in remembered and "last forward" not in remembered
+    app.visitors.of("d").model = RANDOM
+    lines = [shown[-1] for shown in many(request("d"), gr.EventData(None, None), gr.Progress())]
+    assert "4 patches" in lines[0] and "9 patches" in lines[1]
+
+
 def test_our_errors_are_said_beside_and_leave_the_rest(app: App) -> None:
     def fn(call: Call) -> str:
         raise InputError("The ratio is 2; it must be below 1.")

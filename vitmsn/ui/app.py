@@ -331,7 +331,7 @@ class App:
         def handler(request: gr.Request, event: gr.EventData, bar: gr.Progress = gr.Progress(), *values: Any) -> Any:  # noqa: B008
             call = begun(request, event, bar)
             try:
-                return told(call, fn(call, *values))
+                return told(call, call.timed(lambda: fn(call, *values)))
             except Exception as error:
                 return failed(error)
             finally:
@@ -340,7 +340,7 @@ class App:
         def streaming(request: gr.Request, event: gr.EventData, bar: gr.Progress = gr.Progress(), *values: Any) -> Any:  # noqa: B008
             call = begun(request, event, bar)
             try:
-                for result in fn(call, *values):
+                for result in call.each_timed(fn(call, *values)):
                     yield told(call, result)
             except Exception as error:
                 yield failed(error)
@@ -389,7 +389,7 @@ class App:
         self.visitors.sweep()
 
     def status_line(self, call: Call) -> str:
-        """Model · input size · device and precision · milliseconds of the last forward · patches, as HTML."""
+        """Model · input size · device and precision · milliseconds of the visit's last forward · patches, as HTML."""
         # a tab that asks another model than the menu's says so here
         telling = call.visit.tab in TELLING and self.models.loaded(call.visit.model) is not None
         encoder = call.tuned if telling else self.models.loaded(call.visit.model)
@@ -401,8 +401,10 @@ class App:
             f"{height} × {width} px",
             f"{encoder.device} · {str(encoder.dtype).removeprefix('torch.')}",
         ]
-        if encoder.last is not None:
-            words += [f"last forward {html.milliseconds(encoder.last.milliseconds)}", f"{encoder.last.patches} patches"]
+        if (forward := call.visit.forward) is not None and forward.model == encoder.name:
+            words += [f"last forward {html.milliseconds(forward.milliseconds)}", f"{forward.patches} patches"]
+        else:
+            words.append("answer from cache")
         return html.status(words)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import gradio as gr
 
 from vitmsn import image, limits
-from vitmsn.encoder import Encoder
+from vitmsn.encoder import Encoder, Timing, timings
 from vitmsn.errors import InputError, ViTMSNError
 from vitmsn.image import Picture
 from vitmsn.ui.models import EMBEDDED, RANDOM, TWIN, Models
@@ -47,6 +47,7 @@ class Visit:
     again: bool = False  # an earlier visit of this page was forgotten: what the page shows is not here any more
     left: bool = False  # the page was closed; it may come back (a phone that slept)
     stopped: float = 0.0  # when the visitor last pressed Stop
+    forward: Timing | None = None  # the last one that this visit asked for; None: all was remembered
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @property
@@ -228,6 +229,21 @@ class Call:
             return "encoder = Encoder.random()"
         source = "" if key == EMBEDDED else repr(self.models.name(key))
         return f"encoder = Encoder.from_pretrained({source})"
+
+    def timed(self, step: Callable[[], Any]) -> Any:
+        """What `step` gives; the last forward that it took is the visit's."""
+        with timings() as forwards:
+            try:
+                return step()
+            finally:
+                if forwards:
+                    self.visit.forward = forwards[-1]
+
+    def each_timed(self, results: Iterator[Any]) -> Iterator[Any]:
+        """The same for a stream of results, whose steps may run in different threads."""
+        end = object()
+        while (result := self.timed(lambda: next(results, end))) is not end:
+            yield result
 
     def progress(self, done: int, total: int, what: str = "pictures") -> None:
         """Say how far a long job is; Stopped when the visitor pressed Stop or left, or when its time is up."""

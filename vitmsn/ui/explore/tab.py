@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 from PIL import Image
+from sklearn.preprocessing import normalize
 
 from vitmsn import archive, draw, image, limits, projection
 from vitmsn.encoder import Encoder
@@ -102,9 +103,8 @@ def _rows(shown: Sequence[Example], center: np.ndarray | None) -> np.ndarray:
 
 
 def _unit(X: np.ndarray, center: np.ndarray | None) -> np.ndarray:
-    Z = X - (X.mean(axis=0) if center is None else center)
-    length = np.linalg.norm(Z, axis=1, keepdims=True)
-    return np.divide(Z, length, out=np.zeros_like(Z), where=length > 0)
+    unit: np.ndarray = normalize(X - (X.mean(axis=0) if center is None else center))
+    return unit
 
 
 def _words(studio: Studio, shown: Sequence[Example], center: np.ndarray | None) -> str:

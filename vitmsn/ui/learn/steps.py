@@ -41,7 +41,7 @@ def picture(encoder: Encoder, lesson: Lesson) -> str:
         max(1, round(side * length / patch)) * patch
         for length, patch in zip(encoder.input_size, encoder.patch_size, strict=True)
     )
-    rows, columns = height // encoder.patch_size[0], width // encoder.patch_size[1]
+    rows, columns = encoder.grid((height, width))
     seen = encoder.processor.view(lesson.picture, (height, width))
     large = _large(seen, 2 * SIDE)
     pen = ImageDraw.Draw(large)

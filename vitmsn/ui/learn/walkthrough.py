@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image, ImageEnhance
 
-from vitmsn import image, masking
+from vitmsn import image, masking, robustness
 from vitmsn.encoder import Encoder
 from vitmsn.errors import InputError
 from vitmsn.image import Picture
-from vitmsn.model import log_assignment
 from vitmsn.robustness import Assignment
 from vitmsn.ui.shared import examples
 from vitmsn.ui.shared.checks import whole
@@ -28,7 +26,7 @@ FOCAL_VIEWS = 4
 RATIO = (3 / 4, 4 / 3)  # width / height of a crop
 JITTER = {"Brightness": 0.4, "Contrast": 0.4, "Color": 0.2}
 MOST_RATIO, MOST_DRAW = 90, 99
-TIMED = 400  # milliseconds of a forward above which the examples are not encoded beside the views
+WORK = 10e9  # weights times tokens of a forward above which the examples are not encoded beside the views
 
 
 @dataclass(frozen=True)
@@ -185,9 +183,8 @@ def study(encoder: Encoder, picture: Picture, ask: Ask) -> Lesson:
     size = encoder.input_size
     small = focal_side(encoder)
     cut = views(picture, ask.draw, size, (small, small))
-    grid = size[0] // encoder.patch_size[0], size[1] // encoder.patch_size[1]
-    generator = torch.Generator().manual_seed(ask.draw)
-    kept = masking.random_mask(grid, ask.ratio / 100, generator)[0].numpy()
+    grid = encoder.grid()
+    kept = masking.draw_mask("random", grid, ask.ratio / 100, ask.draw)[0].numpy()
     target, random, *focal = cut
     tokens = encoder.tokens(random.picture, keep_indices=kept)
     assert tokens.hidden_states is not None
@@ -201,14 +198,14 @@ def study(encoder: Encoder, picture: Picture, ask: Ask) -> Lesson:
     other = encoder.embed(examples.by_name(ask.other).picture)
     around = embedded - encoder.feature_mean if encoder.feature_mean is not None else embedded
     beside = other - encoder.feature_mean if encoder.feature_mean is not None else other
-    cosines = _unit(np.concatenate([around[1:], beside])) @ _unit(around[:1])[0]
+    cosines = robustness.cosine(around[:1], np.concatenate([around[1:], beside]))
     lesson: dict[str, Any] = {}
     if encoder.msn_head is not None:
         rows = _examples(encoder, picture)
-        shares = _assign(encoder, np.concatenate([embedded, *rows]), ask.temperature)
+        shares = encoder.assign_embeddings(np.concatenate([embedded, *rows]), temperature=ask.temperature)
         lesson = {
             "assigned": shares[: len(cut)],
-            "sharp": _assign(encoder, embedded[:1], ask.temperature * ask.sharpening)[0],
+            "sharp": encoder.assign_embeddings(embedded[:1], temperature=ask.temperature * ask.sharpening)[0],
             "mean": shares[1:].mean(0),
             "pictures": len(shares) - 1,
         }
@@ -217,23 +214,8 @@ def study(encoder: Encoder, picture: Picture, ask: Ask) -> Lesson:
 
 
 def _examples(encoder: Encoder, picture: Picture) -> list[np.ndarray]:
-    """Embeddings of the example pictures, for a mean over more than one picture; none where that would take long."""
-    if encoder.last is not None and encoder.last.milliseconds > TIMED:
+    """Embeddings of the example pictures, for a mean over more than one picture; none where the model is large."""
+    weights = sum(parameter.numel() for parameter in encoder.model.parameters())
+    if weights * (1 + math.prod(encoder.grid())) > WORK:
         return []
     return [encoder.embed(known.picture) for known in examples.photographs() if known.picture.digest != picture.digest]
-
-
-def _assign(encoder: Encoder, embeddings: np.ndarray, temperature: float) -> np.ndarray:
-    """Embeddings (N, D) -> probabilities over the prototypes (N, P), at any temperature."""
-    head = encoder.msn_head
-    assert head is not None
-    with torch.inference_mode():
-        projected = head(torch.from_numpy(embeddings).to(head.prototypes.device))
-        shares: np.ndarray = log_assignment(projected, head.prototypes, temperature).exp().cpu().numpy()
-        return shares
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    length: np.ndarray = np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    unit: np.ndarray = rows / length
-    return unit

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from vitmsn import masking
 from vitmsn.encoder import Encoder
@@ -15,7 +14,6 @@ from vitmsn.ui.shared import patch_grid
 from vitmsn.ui.shared.checks import whole
 
 KINDS = {"random": "Random", "focal": "Focal", "block": "Block", "painted": "Painted"}
-DRAWN = {"random": masking.random_mask, "focal": masking.focal_mask, "block": masking.block_mask}
 MOST_RATIO = 95  # percent
 MOST_SEED = 2**31 - 1
 
@@ -34,11 +32,10 @@ def kept_grid(ask: Ask, grid: tuple[int, int]) -> np.ndarray:
     """The mask that was asked for, (rows, columns) bool, True where a patch stays."""
     if ask.kind == "painted":
         return masking.to_grid(masking.painted_mask(masking.read_painted(ask.paint, grid)), grid)[0].numpy()
-    if ask.kind not in DRAWN:
+    if ask.kind not in masking.MASKS:
         raise InputError(f"kind is {str(ask.kind)[:32]!r}; choose one of {', '.join(KINDS)}.")
     seed = whole(ask.seed, "seed", 0, MOST_SEED)
-    generator = torch.Generator().manual_seed(seed)
-    return masking.to_grid(DRAWN[ask.kind](grid, _share(ask.ratio), generator), grid)[0].numpy()
+    return masking.to_grid(masking.draw_mask(ask.kind, grid, _share(ask.ratio), seed), grid)[0].numpy()
 
 
 def _share(ratio: Any) -> float:

@@ -15,7 +15,7 @@ from vitmsn.image import Picture
 from vitmsn.robustness import Comparison
 from vitmsn.ui.app import SKIP, App
 from vitmsn.ui.masking import before_after, similarity
-from vitmsn.ui.masking.controls import DRAWN, KINDS, MOST_RATIO, MOST_SEED, Ask, kept_grid, series
+from vitmsn.ui.masking.controls import KINDS, MOST_RATIO, MOST_SEED, Ask, kept_grid, series
 from vitmsn.ui.masking.controls import draw as draw_mask
 from vitmsn.ui.masking.sections import Sections, stale
 from vitmsn.ui.shared import html, patch_grid
@@ -240,7 +240,7 @@ def _code(call: Call, ask: Ask, found: Comparison) -> list[str]:
         mask = f"masking.painted_mask(masking.read_painted({ask.paint!r}, {grid}))"
     else:
         drawn = f"{grid}, {ask.ratio / 100:g}, torch.Generator().manual_seed({ask.seed})"
-        mask = f"masking.{DRAWN[ask.kind].__name__}({drawn})"
+        mask = f"masking.{masking.MASKS[ask.kind].__name__}({drawn})"
     return [
         f"keep = {mask}",
         f"full, masked = encoder.embed({name!r}), encoder.embed({name!r}, keep_indices=keep)",

@@ -52,8 +52,7 @@ def proportioned(encoder: Encoder, picture: Picture, size: int) -> tuple[int, in
 
 def grid(encoder: Encoder, size: Size = 0) -> tuple[int, int]:
     """(rows, columns) of the patches of an input."""
-    height, width = input_size(encoder, size)
-    return height // encoder.patch_size[0], width // encoder.patch_size[1]
+    return encoder.grid(input_size(encoder, size))
 
 
 def clicked(call: Call, places: tuple[int, int], *, size: Size = 0, whole_picture: bool = False) -> tuple[int, int]:
