@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -121,3 +122,30 @@ def test_heads_together(encoder: Encoder, picture: Picture) -> None:
 def test_what_is_not_there_is_named(encoder: Encoder, picture: Picture, more: dict[str, object], why: str) -> None:
     with pytest.raises(InputError, match=why):
         look(encoder, picture, **more)  # type: ignore[arg-type]
+
+
+def test_json_of_a_look_counts_from_one(encoder: Encoder, picture: Picture) -> None:
+    told = look(encoder, picture, layer=1, heads=[1]).to_dict()
+    assert json.loads(json.dumps(told)) == told
+    assert (told["kind"], told["layer"], told["head"], told["heads"], told["grid"]) == ("cls", 2, 2, None, [4, 4])
+    assert 1 <= told["half"] <= 16 and told["entropy"] > 0
+    both = look(encoder, picture, layer=0, heads=[0, 1], how="max").to_dict()
+    assert (both["layer"], both["head"], both["heads"]) == (1, -1, [1, 2])
+    assert look(encoder, picture).to_dict()["head"] == 0
+
+
+def test_json_of_relevance_has_shares_and_of_tokens_no_entropy(encoder: Encoder, picture: Picture) -> None:
+    found = look(encoder, picture, "relevance", label="bee")
+    told = found.to_dict()
+    assert (told["layer"], told["head"], told["label"]) == (None, None, "bee")
+    np.testing.assert_allclose(told["map"], found.values / found.values.sum(), atol=1e-6)
+    for kind in ("similar", "colours"):
+        told = look(encoder, picture, kind).to_dict()
+        assert told["half"] is None and told["entropy"] is None and told["head"] is None
+    assert np.shape(told["map"]) == (4, 4, 3)
+
+
+def test_json_of_a_masked_view_has_null_for_dropped_patches(encoder: Encoder, picture: Picture) -> None:
+    told = look(encoder, picture, keep_indices=[0, 5, 6]).to_dict()
+    known = [value for row in told["map"] for value in row if value is not None]
+    assert len(known) == 3 and told["half"] <= 3 and json.loads(json.dumps(told)) == told

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,6 +47,7 @@ class Look:
         maps: (layers, heads, rows, columns): what CLS, or the patch, attends to everywhere; of ``to`` who attends.
         label: of ``relevance``: the class or prototype explained.
         patch: the patch that looks, or is looked at.
+        heads, how: the heads that ``values`` are of (None: all), and whether their mean or their max.
     """
 
     kind: str
@@ -57,6 +59,8 @@ class Look:
     colours: np.ndarray | None = None
     explained: np.ndarray | None = None
     label: str | None = None
+    heads: tuple[int, ...] | None = None
+    how: str = "mean"
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -66,6 +70,47 @@ class Look:
     def signed(self) -> bool:
         """Whether values may be below 0."""
         return self.kind in ("similar", "colours")
+
+    @property
+    def shares(self) -> np.ndarray:
+        """``values`` as they are shown: relevance as shares of the whole, because its own unit says nothing."""
+        total = float(np.nansum(self.values))
+        return self.values / total if self.kind == "relevance" and total else self.values
+
+    @property
+    def head(self) -> int | None:
+        """Counted from 1; 0 is the mean of several heads and -1 their max; None where no head is chosen."""
+        if self.kind in HEADLESS:
+            return None
+        if self.heads is not None and len(self.heads) == 1:
+            return self.heads[0] + 1
+        return -1 if self.how == "max" else 0
+
+    def brightest(self, mass: float) -> np.ndarray:
+        """The fewest patches that hold this share of the map: (rows, columns) bool."""
+        known = torch.from_numpy(np.nan_to_num(self.shares, nan=0.0)).flatten()
+        return attention.mass_threshold(known, mass).view(self.grid).numpy()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON, the same on the page, over the API and on the command line; layers and heads from 1.
+
+        ``half``: patches that hold half of the map, and ``entropy`` in nats; null where values may be below 0.
+        """
+        several = None if self.heads is None or self.head not in (0, -1) else [head + 1 for head in self.heads]
+        shown = (self.shares if self.colours is None else self.colours).astype(float).round(6).astype(object)
+        shown[np.isnan(shown.astype(float))] = None  # dropped patches
+        flat = torch.from_numpy(np.nan_to_num(self.shares, nan=0.0)).flatten()
+        return {
+            "kind": self.kind,
+            "layer": None if self.kind in THROUGH else self.layer + 1,
+            "head": self.head,
+            "heads": several,
+            "grid": list(self.grid),
+            "map": shown.tolist(),
+            "label": self.label,
+            "half": None if self.signed else int(self.brightest(0.5).sum()),
+            "entropy": None if self.signed else round(float(attention.entropy(flat)), 6),
+        }
 
 
 def look(
@@ -134,6 +179,8 @@ def look(
         None if colours is None else attention.to_grid(colours, tokens)[0].permute(1, 2, 0).numpy(),
         None if found is None else found[1][0].numpy(),
         named,
+        None if heads is None else tuple(heads),
+        how,
     )
 
 

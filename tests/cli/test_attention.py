@@ -27,7 +27,7 @@ def test_attention(run: Run, model: str, pictures: Path, tmp_path: Path, kind: s
     where = ["--layer", 1, "--head", 2, "--row", 2, "--column", 3, "--size", 24]
     found = run.json("attention", file, "--model", model, "--kind", kind, *where, "--out", out)
     [first] = found["pictures"]
-    assert first.keys() == {"file", "kind", "layer", "head", "grid", "map", "entropy", "label", "out"}
+    assert list(first) == ["file", "kind", "layer", "head", "heads", "grid", "map", "label", "half", "entropy", "out"]
     assert first["grid"] == [6, 6] and np.shape(first["map"])[:2] == (6, 6)
     assert first["layer"] == (None if kind in ("rollout", "relevance") else 1)
     assert first["head"] == (2 if kind in ("cls", "patch", "to") else None)

@@ -63,7 +63,7 @@ def attention(options: Options) -> Answer:
                 f"{name} ({model.name})" if options.against else name, model, picture, _look(options, model, picture)
             )
             out = None if together or numbers_only else files.save(_drawn(options, one), name)
-            found.append(_numbers(options, one) | {"out": out})
+            found.append({"file": one.name, **one.look.to_dict(), "out": out})
             rows.append(_row(one))
             if together or numbers_only:
                 looks.append(one)
@@ -116,44 +116,13 @@ def _look(options: Options, encoder: Encoder, picture: Picture) -> Look:
     )
 
 
-def _shown_values(found: Look) -> np.ndarray:
-    """Relevance as shares of the whole; everything else as it is."""
-    import numpy as np
-
-    total = float(np.nansum(found.values))
-    return found.values / total if found.kind == "relevance" and total else found.values
-
-
-def _numbers(options: Options, one: Seen) -> dict[str, Any]:
-    import torch
-
-    from vitmsn import attention as rows
-    from vitmsn import look
-
-    found = one.look
-    values = _shown_values(found)
-    through, headless = found.kind in look.THROUGH, found.kind in look.HEADLESS
-    entropy = None if found.signed else round(float(rows.entropy(torch.from_numpy(values).flatten())), 4)
-    shown = found.colours if found.colours is not None else values
-    return {
-        "file": one.name,
-        "kind": found.kind,
-        "layer": None if through else found.layer + 1,
-        "head": None if headless else options.head,
-        "grid": list(found.grid),
-        "map": shown.astype(float).round(6).tolist(),
-        "entropy": entropy,
-        "label": found.label,
-    }
-
-
 def _row(one: Seen) -> tuple[str, ...]:
     import torch
 
     from vitmsn import attention as rows
 
     name, found = one.name, one.look
-    values = _shown_values(found)
+    values = found.shares
     peak = divmod(int(values.argmax()), values.shape[1])
     strongest = f"{peak[0] + 1}.{peak[1] + 1}"
     if found.signed:
@@ -183,7 +152,7 @@ def _drawn(options: Options, one: Seen, scale: Any = None) -> Image.Image:
     from vitmsn import draw, look
 
     found, patch = one.look, one.encoder.patch_size
-    values = _shown_values(found)
+    values = found.shares
     photo = seen(one.encoder, one.picture, (found.grid[0] * patch[0], found.grid[1] * patch[1]))
     kept = None
     if not found.signed and (options.keep < 100 or options.contour):
@@ -213,7 +182,7 @@ def _side_by_side(options: Options, looks: list[Seen]) -> str:
     from vitmsn import draw
     from vitmsn.cli.output import save_picture
 
-    values = [_shown_values(one.look) for one in looks]
+    values = [one.look.shares for one in looks]
     low = min(float(each.min()) for each in values) if looks[0].look.signed else 0.0
     scale = low, max(float(each.max()) for each in values)
     return save_picture(
@@ -227,7 +196,7 @@ def _save_numbers(out: str, looks: list[Seen]) -> str:
 
     arrays: dict[str, np.ndarray] = {"files": np.array([one.name for one in looks])}
     for number, one in enumerate(looks):
-        arrays |= {f"map_{number}": _shown_values(one.look), f"heads_{number}": one.look.maps}
+        arrays |= {f"map_{number}": one.look.shares, f"heads_{number}": one.look.maps}
         if one.look.colours is not None:
             arrays[f"colours_{number}"] = one.look.colours
     np.savez_compressed(write(out), **arrays)  # type: ignore[arg-type]  # its stub takes the names for options

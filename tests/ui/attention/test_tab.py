@@ -324,7 +324,7 @@ def file(tmp_path: Path) -> str:
 def test_the_endpoint_gives_a_picture_and_plain_numbers(call: Callable[..., Call], file: str) -> None:
     shown, found = tab.attend(call(), file, layer=1, head=2)
     assert shown.width == 300 and shown.height > 200
-    assert list(found) == ["layer", "head", "grid", "map", "label", "half"]
+    assert list(found) == ["kind", "layer", "head", "heads", "grid", "map", "label", "half", "entropy"]
     assert (found["layer"], found["head"], found["grid"]) == (1, 2, [4, 4])
     assert all(type(value) is float for line in found["map"] for value in line)
     assert 0 < sum(map(sum, found["map"])) < 1

@@ -73,6 +73,7 @@ class Sight:
     colours: np.ndarray | None = None
     explained: np.ndarray | None = None
     label: str | None = None
+    look: Look | None = None  # where the values come from, for programs
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -168,11 +169,8 @@ def see(encoder: Encoder, picture: Picture, ask: Ask, keep_indices: Keep = None)
         size=pixels or None,
         keep_indices=keep_indices,
     )
-    values = found.values
-    if ask.kind == "relevance":  # as shares: its own unit says nothing
-        values = values / (float(np.nansum(values)) or 1.0)
     ask = replace(ask, row=row, column=column)
-    return Sight(ask, values, found.maps, found.tokens, found.colours, found.explained, found.label)
+    return Sight(ask, found.shares, found.maps, found.tokens, found.colours, found.explained, found.label, found)
 
 
 def sizes(encoder: Encoder) -> list[tuple[str, int]]:

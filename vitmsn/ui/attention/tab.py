@@ -300,16 +300,8 @@ def attend(
     shown = drawn(found, patch_grid.seen(call.encoder, picture, found.ask.input_size(call.encoder, picture), least=0))
     if found.colours is None and shape == "overlay":
         shown = draw.with_legend(shown, found.scale, found.what, palette)
-    headless = found.ask.kind in HEADLESS
-    values = found.values if found.colours is None else found.colours
-    return shown, {
-        "layer": None if found.ask.kind in THROUGH else found.ask.layer,
-        "head": None if headless else found.ask.head,
-        "grid": list(found.grid),
-        "map": values.astype(float).round(6).tolist(),
-        "label": found.label,
-        "half": None if found.signed else int(brightest(found.values, 0.5).sum()),
-    }
+    assert found.look is not None
+    return shown, found.look.to_dict()
 
 
 # ----------------------------------------------------------------------------------------------------------------- tab
