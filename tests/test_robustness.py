@@ -70,13 +70,13 @@ def sample(ratio: float, seed: int) -> np.ndarray:
 
 def test_an_answer_is_a_class_or_else_the_nearest_prototype(encoder: Encoder, picture: Picture, tmp_path: Path) -> None:
     embedded = encoder.embed(picture)
-    told = robustness.answers(encoder, embedded)
+    told = robustness.predict(encoder, embedded)
     assert told.kind == "class" and told.name(0) == encoder.classify(picture)[0].labels[0]
     bare = make(tmp_path / "bare", classifier=False)
-    told = robustness.answers(bare, bare.embed(picture))
+    told = robustness.predict(bare, bare.embed(picture))
     assert told.kind == "prototype" and told.name(0) == f"prototype {bare.assign(picture)[0].argmax() + 1}"
     with pytest.raises(MissingHeadError, match="neither a classifier nor prototypes"):
-        robustness.answers(make(tmp_path / "none", False, False), embedded)
+        robustness.predict(make(tmp_path / "none", False, False), embedded)
 
 
 def test_the_assignment_is_the_training_loss(encoder: Encoder, picture: Picture) -> None:
@@ -227,11 +227,11 @@ def test_results_are_plain_json(encoder: Encoder, picture: Picture) -> None:
 
 def smallest(encoder: Encoder, picture: Picture) -> tuple[int | None, int]:
     """By trying all masks of 9 patches: the fewest hidden that flip the answer, the fewest kept that hold it."""
-    first = robustness.answers(encoder, encoder.embed(picture)).index[0]
+    first = robustness.predict(encoder, encoder.embed(picture)).index[0]
     flips, keeps = [], []
     for count in range(1, 10):
         rows = np.array(list(itertools.combinations(range(9), count)))
-        told = robustness.answers(encoder, encoder.embed([picture] * len(rows), keep_indices=rows))
+        told = robustness.predict(encoder, encoder.embed([picture] * len(rows), keep_indices=rows))
         flips += [9 - count] if (told.index != first).any() else []
         keeps += [count] if (told.index == first).any() else []
     return min(flips, default=None), min(keeps)
@@ -242,10 +242,10 @@ def test_a_search_finds_sets_that_work_and_nothing_in_them_is_spare(
     tmp_path: Path, picture: Picture, seed: int
 ) -> None:
     encoder = make(tmp_path / "model", classifier=seed % 2 == 0, seed=seed)
-    first = robustness.answers(encoder, encoder.embed(picture)).index[0]
+    first = robustness.predict(encoder, encoder.embed(picture)).index[0]
 
     def same(kept: np.ndarray) -> bool:
-        return bool(robustness.answers(encoder, encoder.embed(picture, keep_indices=kept)).index[0] == first)
+        return bool(robustness.predict(encoder, encoder.embed(picture, keep_indices=kept)).index[0] == first)
 
     found = robustness.search(encoder, picture)
     least, fewest = smallest(encoder, picture)

@@ -1,6 +1,6 @@
 """Folders and zips of pictures from anyone, read safely: folders are classes, files come one at a time.
 
-    read_zip | read_folder -> Entries: (label, name, bytes), and a Report of what was left out
+    read_zip | read_folder -> Entries: (label, name, bytes), and an ArchiveReport of what was left out
 
 Nothing that comes in is trusted. An archive is judged on its table of contents before anything is unpacked, is never
 unpacked to disk, and is counted while it is read. The zips people make and the bundles we make go through the same
@@ -51,7 +51,7 @@ class Entry(NamedTuple):
 
 
 @dataclass
-class Report:
+class ArchiveReport:
     """What there is to say about a folder or an archive; complete when its last entry was read."""
 
     skipped: list[Skipped] = field(default_factory=list)
@@ -80,7 +80,7 @@ class Entries(Iterator[Entry]):
         ignored: Iterable[str] = (),
         split: str | None = None,
     ) -> None:
-        self.report = Report()
+        self.report = ArchiveReport()
         self._archive = archive
         try:
             self._depth, files = _below_split(files, _wrappers([file.parts for file in files]), split, self.report)
@@ -138,7 +138,7 @@ class Entries(Iterator[Entry]):
 class _Labels:
     """Folders to classes: folders whose names people would take for the same one become one class, and it is said."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: ArchiveReport) -> None:
         self._report = report
         self._of_folder: dict[str, str] = {}
         self._of_key: dict[str, str] = {}
@@ -180,7 +180,9 @@ def _wrappers(paths: Sequence[tuple[str, ...]]) -> int:
         depth += 1
 
 
-def _below_split(files: Sequence[_File], depth: int, wanted: str | None, report: Report) -> tuple[int, Sequence[_File]]:
+def _below_split(
+    files: Sequence[_File], depth: int, wanted: str | None, report: ArchiveReport
+) -> tuple[int, Sequence[_File]]:
     """(how many folders are above the classes, the files to read): of a data set in splits, those of one split."""
     inside = [file for file in files if len(file.parts) > depth + 1]
     folders = names.split_folders({file.parts[depth] for file in inside})

@@ -192,10 +192,10 @@ def target(encoder: Encoder, tokens: ViTMSNOutput, label: int | str | None = Non
     """
     cls = tokens.last_hidden_state[:, 0].numpy()
     if encoder.classifier is not None:
-        number = int(robustness.answers(encoder, cls).index[0]) if label is None else _class(encoder, label)
+        number = int(robustness.predict(encoder, cls).index[0]) if label is None else _class(encoder, label)
         return relevance.class_score(encoder.classifier, number), encoder.labels[number]
     if encoder.msn_head is not None:
-        number = int(robustness.answers(encoder, cls).index[0]) if label is None else _number(label)
+        number = int(robustness.predict(encoder, cls).index[0]) if label is None else _number(label)
         return relevance.prototype_score(encoder.msn_head, number), f"prototype {number + 1}"
     raise MissingHeadError(
         f"{encoder.name} has neither a classifier nor prototypes, so there is no answer to explain; look at its "

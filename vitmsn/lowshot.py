@@ -365,7 +365,7 @@ def draw_shots(labels: ArrayLike, shots: int | float, seed: int = 0, split: int 
 
 
 @dataclass(frozen=True)
-class Row:
+class ReportRow:
     """One line of a report: ``accuracy`` is the mean of ``splits``, ``spread`` their standard deviation."""
 
     features: str
@@ -395,7 +395,7 @@ def low_shot(
     penalty: float = PENALTY,
     centering: str = "row",
     features: str = "",
-) -> Row:
+) -> ReportRow:
     """The paper's protocol at ``shots`` labels a class (or, below 1, that share of the labels), on seeded splits.
 
     Args:
@@ -412,7 +412,7 @@ def low_shot(
         weight = _logistic(support, codes[chosen], len(classes), penalty / len(chosen))
         right = sum(_right(tested[block] @ weight.T, wanted[block], 1) for block in _blocks(len(tested)))
         accuracies.append(right / len(tested))
-    return Row(features, shots_name(shots), len(chosen), tuple(accuracies))
+    return ReportRow(features, shots_name(shots), len(chosen), tuple(accuracies))
 
 
 def shots_name(shots: int | float) -> str:
@@ -433,7 +433,7 @@ class Report:
     train: int
     test: int
     classes: int
-    rows: list[Row] = field(default_factory=list)
+    rows: list[ReportRow] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
@@ -504,10 +504,10 @@ def evaluate(
             if progress is not None:
                 progress("low-shot", number, len(possible))
         if knn:
-            report.rows.append(Row(name, f"kNN, k = {k}", len(train_y), (knn_accuracy(*data, k=k),)))
+            report.rows.append(ReportRow(name, f"kNN, k = {k}", len(train_y), (knn_accuracy(*data, k=k),)))
         if probe:
             fitted = linear_probe(*data, seed=seed, progress=progress)
-            report.rows.append(Row(name, "linear, all labels", len(train_y), (fitted.top1,), fitted.top5))
+            report.rows.append(ReportRow(name, "linear, all labels", len(train_y), (fitted.top1,), fitted.top5))
     if report is None:
         raise InputError(f"No features were asked for; choose some of {', '.join(FEATURES)}.")
     return report

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from vitmsn.checkpoint.hub import CARD, CONFIG, EXTRAS, FEATURE_MEAN, MSN_HEAD, PROCESSOR, WEIGHTS, fetch, preferred
 from vitmsn.checkpoint.layouts import CANONICAL, HUGGING_FACE_4, Layout, depth, gather, infer_config
-from vitmsn.checkpoint.safe import FLOATS, Entry, compare_names, read_json, read_safetensors, read_tensor
+from vitmsn.checkpoint.safe import FLOATS, StoredTensor, compare_names, read_json, read_safetensors, read_tensor
 from vitmsn.config import ViTMSNConfig, msn_head_shapes
 from vitmsn.errors import CheckpointError, ConfigError
 
@@ -119,7 +119,7 @@ def load(name_or_path: str | Path) -> Checkpoint:
 
 
 def _check(
-    source: str, entries: Mapping[str, Entry], shapes: Mapping[str, tuple[int, ...]], layout: Layout = CANONICAL
+    source: str, entries: Mapping[str, StoredTensor], shapes: Mapping[str, tuple[int, ...]], layout: Layout = CANONICAL
 ) -> None:
     """Every name there, no other, each of its shape and of a type that widens faithfully."""
     compare_names(source, set(entries), {name for key in shapes for name in layout.names(key)})

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vitmsn.checkpoint.safe import Entry, open_shards, open_weights, tensor_entries
+from vitmsn.checkpoint.safe import StoredTensor, open_shards, open_weights, tensor_entries
 from vitmsn.config import ViTMSNConfig
 from vitmsn.errors import CheckpointError
 
@@ -78,7 +78,7 @@ LAYOUTS = (HUGGING_FACE_4, HUGGING_FACE_5, META, CANONICAL)
 class Weights:
     """All tensors of one model, by the names of its layout (wrapping prefixes removed)."""
 
-    entries: dict[str, Entry]
+    entries: dict[str, StoredTensor]
     layout: Layout
     temperature: Any = None  # what a Meta dictionary says
     self_contained: bool = False  # a Meta dictionary tells its own architecture, whatever lies beside it
@@ -86,7 +86,7 @@ class Weights:
 
 def gather(path: Path) -> Weights:
     entries, rest = (open_shards(path), {}) if path.suffix == ".json" else open_weights(path)
-    plain: dict[str, Entry] = {}
+    plain: dict[str, StoredTensor] = {}
     for key, entry in entries.items():
         name = key
         for wrapper in ("module.", "vit."):

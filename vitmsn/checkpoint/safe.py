@@ -1,6 +1,7 @@
 """Files of strangers -> tensors, without running anything in them.
 
-Names, shapes and types come first (:class:`Entry`), the data when asked for. Sizes are checked before anything is read.
+Names, shapes and types come first (:class:`StoredTensor`), the data when asked for. Sizes are checked before anything
+is read.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ PICKLES = (".bin", ".pt", ".pth", ".tar")
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoredTensor:
     """One tensor of a file, not yet read."""
 
     file: str
@@ -79,7 +80,7 @@ def _once(file: Path, names: Iterable[str]) -> None:
         seen.add(name)
 
 
-def read_safetensors(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
+def read_safetensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     """Header of a .safetensors file. The library checks lengths, holes and overlaps; duplicate keys we must find."""
     size = sized(path)
 
@@ -102,7 +103,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
     for key in handle.keys():  # noqa: SIM118 (a handle is not a dictionary)
         part = handle.get_slice(key)
         read = _reader(handle, key)
-        entries[key] = Entry(str(path), key, tuple(part.get_shape()), part.get_dtype(), read)
+        entries[key] = StoredTensor(str(path), key, tuple(part.get_shape()), part.get_dtype(), read)
     return entries, handle.metadata() or {}
 
 
@@ -159,7 +160,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
     return loaded
 
 
-def tensor_entries(path: Path, values: Mapping[Any, Any]) -> dict[str, Entry]:
+def tensor_entries(path: Path, values: Mapping[Any, Any]) -> dict[str, StoredTensor]:
     """Entries of a dictionary that must hold dense tensors under text keys."""
     entries = {}
     for key, value in values.items():
@@ -172,11 +173,11 @@ def tensor_entries(path: Path, values: Mapping[Any, Any]) -> dict[str, Entry]:
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
             raise CheckpointError(f"{path} has {key!r} spread over less data than its shape needs; save a plain copy.")
         dtype = TORCH_NAMES.get(value.dtype, str(value.dtype))
-        entries[key] = Entry(str(path), key, tuple(value.shape), dtype, value.detach)
+        entries[key] = StoredTensor(str(path), key, tuple(value.shape), dtype, value.detach)
     return entries
 
 
-def open_weights(path: Path) -> tuple[dict[str, Entry], dict[str, Any]]:
+def open_weights(path: Path) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
     """A weights file -> its entries, and the rest of a Meta dictionary."""
     if path.suffix == ".safetensors":
         return read_safetensors(path)[0], {}
@@ -191,12 +192,12 @@ def open_weights(path: Path) -> tuple[dict[str, Entry], dict[str, Any]]:
     return tensor_entries(path, loaded), {}
 
 
-def open_shards(index: Path) -> dict[str, Entry]:
+def open_shards(index: Path) -> dict[str, StoredTensor]:
     """The entries of all the files that an index names, each where the index says."""
     places = read_json(index).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise CheckpointError(f"{index} has no weight_map; fetch it again.")
-    merged: dict[str, Entry] = {}
+    merged: dict[str, StoredTensor] = {}
     total = 0
     for file in sorted({str(place) for place in places.values()}):
         if Path(file).name != file:
@@ -219,7 +220,7 @@ def compare_names(source: str, present: set[str], wanted: set[str]) -> None:
         raise CheckpointError(f"{source} {' and '.join(faults)}; a checkpoint of exactly this network is needed.")
 
 
-def read_tensor(entries: list[Entry]) -> Tensor:
+def read_tensor(entries: list[StoredTensor]) -> Tensor:
     """Read, widen and check the parts of one tensor, into memory of its own (files may change later)."""
     parts = []
     for entry in entries:

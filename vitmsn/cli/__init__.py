@@ -1,6 +1,6 @@
 """The command line: ``python -m vitmsn COMMAND ...``; whatever the page shows is one call away.
 
-Each command is a function from its options to an :class:`Answer`, which ``main`` prints as a table or as JSON. What a
+Each command is a function from its options to a :class:`Result`, which ``main`` prints as a table or as JSON. What a
 command needs is imported inside it, so that ``--help`` is quick. As on the page, layers, heads, rows and columns count
 from 1.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vitmsn.cli.inputs import Inputs, Options, load_encoder
-from vitmsn.cli.output import Answer, PictureFiles, percent, write
+from vitmsn.cli.output import PictureFiles, Result, percent, write
 from vitmsn.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def counted(value: int, name: str, most: int, least: int = 1) -> int:
 # --- attention -----------------------------------------------------------------------------------------------------
 
 
-def attention(options: Options) -> Answer:
+def attention(options: Options) -> Result:
     """A map of each picture; all heads with ``--all``; all on one scale with ``--compare`` or ``--against``."""
     encoder, inputs = load_encoder(options), Inputs(options.inputs)
     if options.all:
@@ -71,7 +71,7 @@ def attention(options: Options) -> Answer:
     if options.out and looks:
         out = _save_numbers(options.out, looks) if numbers_only else _side_by_side(options, looks)
         found = [entry | {"out": out} for entry in found]
-    return Answer(
+    return Result(
         {"model": encoder.name, "pictures": found, "skipped": inputs.skipped},
         ("file", "strongest patch", "its value", "half on", "entropy"),
         rows,
@@ -203,7 +203,7 @@ def _save_numbers(out: str, looks: list[Seen]) -> str:
     return out
 
 
-def _all_heads(options: Options, encoder: Encoder, inputs: Inputs) -> Answer:
+def _all_heads(options: Options, encoder: Encoder, inputs: Inputs) -> Result:
     """Every layer and head of each picture: its CLS map, and how far and how evenly it looks."""
     import torch
 
@@ -229,7 +229,7 @@ def _all_heads(options: Options, encoder: Encoder, inputs: Inputs) -> Answer:
                 words = (f"{numbers[0]:.2f}", f"{numbers[1]:.2f}", percent(numbers[2]), why)
                 table.append((name, layer + 1, head + 1, *words))
         found.append({"file": name, "heads": heads, "out": files.save(sheet, name)})
-    return Answer(
+    return Result(
         {"model": encoder.name, "pictures": found, "skipped": inputs.skipped},
         ("file", "layer", "head", "distance", "entropy", "agreement", "worth a look"),
         table,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from vitmsn.cli import parquet
 from vitmsn.cli.inputs import Inputs, Options, load_encoder
-from vitmsn.cli.output import Answer, percent, write, write_table
+from vitmsn.cli.output import Result, percent, write, write_table
 
 # --- classify, embed -----------------------------------------------------------------------------------------------
 
 
-def classify(options: Options) -> Answer | int:
+def classify(options: Options) -> Result | int:
     parquet.take_device(options)
     encoder, inputs = load_encoder(options, tuned=True), Inputs(options.inputs)
     if parquet.wanted(options):
@@ -22,13 +22,13 @@ def classify(options: Options) -> Answer | int:
             sure = "yes" if answer.sure else f"some {answer.kind}" if answer.kind else "no"
             rows.append((name, *first, sure, ", ".join(" ".join(other) for other in others[:2])))
     data = {"model": encoder.name, "pictures": found, "skipped": inputs.skipped}
-    result = Answer(data, ("file", "answer", "probability", "sure", "next"), rows, worked=bool(found))
+    result = Result(data, ("file", "answer", "probability", "sure", "next"), rows, worked=bool(found))
     if options.out:
         write_table(result, options.out)
     return result
 
 
-def embed(options: Options) -> Answer | int:
+def embed(options: Options) -> Result | int:
     import numpy as np
 
     parquet.take_device(options)
@@ -43,7 +43,7 @@ def embed(options: Options) -> Answer | int:
     embeddings = np.concatenate(chunks) if chunks else np.zeros((0, dim), np.float32)
     numbers = [[round(float(value), 6) for value in row] for row in embeddings]
     data = {"model": encoder.name, "dim": dim, "files": names, "embeddings": numbers, "skipped": inputs.skipped}
-    result = Answer(data, worked=bool(names), lines=[f"{len(names)} embeddings of {dim} numbers"])
+    result = Result(data, worked=bool(names), lines=[f"{len(names)} embeddings of {dim} numbers"])
     if options.out and options.out.endswith(".npz"):
         np.savez_compressed(write(options.out), files=np.array(names), embeddings=embeddings)
     elif options.out:

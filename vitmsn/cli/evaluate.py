@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from vitmsn.cli.inputs import Options, load_encoder
-from vitmsn.cli.output import Answer, Bar, save_picture, say, write_table
+from vitmsn.cli.output import Bar, Result, save_picture, say, write_table
 from vitmsn.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vitmsn.encoder import Encoder
 
 
-def map_(options: Options) -> Answer:
+def map_(options: Options) -> Result:
     import numpy as np
 
     from vitmsn import draw, projection
@@ -29,7 +29,7 @@ def map_(options: Options) -> Answer:
     files, labels, X, skipped = _embedded(encoder, dataset)
     data = {"model": encoder.name, "method": options.method, "points": [], "skipped": skipped}
     if not files:
-        return Answer(data, worked=False)
+        return Result(data, worked=False)
     if options.method == "pca":
         places = projection.pca(X, options.seed)
     else:
@@ -38,7 +38,7 @@ def map_(options: Options) -> Answer:
         {"file": file, "label": label, "x": round(float(x), 5), "y": round(float(y), 5)}
         for file, label, (x, y) in zip(files, labels, places, strict=True)
     ]
-    result = Answer(data, ("file", "label", "x", "y"), [tuple(point.values()) for point in points])
+    result = Result(data, ("file", "label", "x", "y"), [tuple(point.values()) for point in points])
     if options.out and options.out.endswith(".png"):
         title = f"{options.method.upper()}, {len(points)} pictures, {encoder.name}"
         save_picture(draw.scatter(places, labels, title=title), options.out)
@@ -78,7 +78,7 @@ def _embedded(encoder: Encoder, dataset: DataSet) -> tuple[list[str], list[str],
     return files, labels, np.concatenate(rows) if rows else np.zeros((0, 0), np.float32), skipped
 
 
-def lowshot(options: Options) -> Answer:
+def lowshot(options: Options) -> Result:
     from vitmsn import lowshot as protocols
     from vitmsn.data import open_data
     from vitmsn.encoder import Encoder
@@ -104,7 +104,7 @@ def lowshot(options: Options) -> Answer:
     for note in dict.fromkeys([*skipped, *(note for report in reports for note in report.notes)]):
         say(note)
     first = reports[0]
-    result = Answer(
+    result = Result(
         {"reports": [report.to_dict() for report in reports]},
         ("model", *first.header()),
         [(report.model, *row) for report in reports for row in report.cells()],

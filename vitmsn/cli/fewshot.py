@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitmsn.cli.inputs import Inputs, Options, load_encoder
-from vitmsn.cli.output import Answer, Bar, percent, say, write, write_table
+from vitmsn.cli.output import Bar, Result, percent, say, write, write_table
 from vitmsn.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def _lesson(gallery: Gallery, encoder: Encoder, caution: float) -> Lesson:
     )
 
 
-def fewshot_train(options: Options) -> Answer:
+def fewshot_train(options: Options) -> Result:
     from vitmsn import bundle, export
     from vitmsn.archive import read_folder, read_zip
     from vitmsn.errors import FewShotError
@@ -82,10 +82,10 @@ def fewshot_train(options: Options) -> Answer:
     data |= {"skipped": [{"file": one.name, "reason": one.reason} for one in added.skipped], "notes": [*added.notes]}
     right = ["" if share is None else percent(share) for share in shares]
     rows = list(zip(judged.classes, counts, right, strict=True))
-    return Answer(data, ("class", "examples", "right when left out"), rows, lines)
+    return Result(data, ("class", "examples", "right when left out"), rows, lines)
 
 
-def fewshot_predict(options: Options) -> Answer:
+def fewshot_predict(options: Options) -> Result:
     from vitmsn import bundle
     from vitmsn.gallery import raw_pixels
 
@@ -108,7 +108,7 @@ def fewshot_predict(options: Options) -> Answer:
             rows.append((name, one.label or "none of these", percent(one.confidence), *beside))
     data = {"model": encoder.name, "method": lesson.method, "classes": lesson.classes, "predictions": found}
     header = ("file", "answer", "confidence", "most similar example", "similarity")
-    result = Answer({**data, "skipped": inputs.skipped}, header, rows, worked=bool(found))
+    result = Result({**data, "skipped": inputs.skipped}, header, rows, worked=bool(found))
     if options.out:
         write_table(result, options.out)
     return result

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitmsn.cli.attention import counted, seen
 from vitmsn.cli.inputs import Inputs, Options, load_encoder
-from vitmsn.cli.output import Answer, PictureFiles, percent
+from vitmsn.cli.output import PictureFiles, Result, percent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vitmsn.encoder import Encoder
 
 
-def mask(options: Options) -> Answer:
+def mask(options: Options) -> Result:
     """One mask of each picture, or its curves (``--curve``), or the patches that decide (``--search``)."""
     encoder, inputs = load_encoder(options), Inputs(options.inputs)
     if options.curve:
@@ -32,7 +32,7 @@ def _sampler(options: Options, grid: tuple[int, int]) -> Callable[[float, int], 
     return lambda ratio, seed: masking.draw_mask(options.kind, grid, ratio, seed)[0].numpy()
 
 
-def _mask(options: Options, encoder: Encoder, inputs: Inputs) -> Answer:
+def _mask(options: Options, encoder: Encoder, inputs: Inputs) -> Result:
     import numpy as np
 
     from vitmsn import draw, masking, robustness
@@ -53,7 +53,7 @@ def _mask(options: Options, encoder: Encoder, inputs: Inputs) -> Answer:
         rows.append(_row(name, one, views))
     columns = ("similarity", "centered", "ms full", "ms masked", "before", "after", "cross-entropy", "answer kept")
     data = {"model": encoder.name, "pictures": found, "skipped": inputs.skipped}
-    return Answer(data, ("file", "kept", *columns), rows, _compared(encoder, found), worked=bool(found))
+    return Result(data, ("file", "kept", *columns), rows, _compared(encoder, found), worked=bool(found))
 
 
 def _row(name: str, one: robustness.Comparison, views: robustness.Views) -> tuple[str, ...]:
@@ -80,7 +80,7 @@ def _compared(encoder: Encoder, found: list[dict[str, Any]]) -> list[str]:
     return [f"two different pictures have a similarity of about {plain:.2f}, and centered on the feature mean about 0"]
 
 
-def _curve(options: Options, encoder: Encoder, inputs: Inputs) -> Answer:
+def _curve(options: Options, encoder: Encoder, inputs: Inputs) -> Result:
     """Similarity, answers and time at every mask ratio, over ``--draws`` masks each."""
     from vitmsn import draw, robustness
 
@@ -99,7 +99,7 @@ def _curve(options: Options, encoder: Encoder, inputs: Inputs) -> Answer:
         found.append({"file": name, **robustness.MaskCurve(points).to_dict(), "out": files.save(chart, name)})
     columns = ("kept", "similarity", "worst", "centered", "answer kept", "cross-entropy", "ms", "ms ideal")
     data = {"model": encoder.name, "pictures": found, "skipped": inputs.skipped}
-    return Answer(data, ("file", "mask ratio", *columns), rows, _compared(encoder, found), worked=bool(found))
+    return Result(data, ("file", "mask ratio", *columns), rows, _compared(encoder, found), worked=bool(found))
 
 
 def _curve_row(name: str, point: robustness.CurvePoint) -> tuple[object, ...]:
@@ -127,7 +127,7 @@ def _lines(points: list[robustness.CurvePoint]) -> dict[str, np.ndarray]:
     return lines | ({"centered": np.stack(around, axis=1)} if around else {})
 
 
-def _search(options: Options, encoder: Encoder, inputs: Inputs) -> Answer:
+def _search(options: Options, encoder: Encoder, inputs: Inputs) -> Result:
     """The patches that change the answer when hidden, and those that alone keep it."""
     import numpy as np
 
@@ -149,4 +149,4 @@ def _search(options: Options, encoder: Encoder, inputs: Inputs) -> Answer:
     header = ("file", "answer", "hide", "at random", "to get", "keep", "at random")
     line = "hide: patches whose hiding changes the answer; keep: patches that alone keep it; the fewest found"
     data = {"model": encoder.name, "pictures": found, "skipped": inputs.skipped}
-    return Answer(data, header, rows, [line], bool(found))
+    return Result(data, header, rows, [line], bool(found))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Answer:
+class Result:
     """What a command found: ``data`` for programs, a table and a few lines for people."""
 
     data: dict[str, Any]
@@ -92,7 +92,7 @@ def write(target: str | Path) -> Path:
     return path
 
 
-def write_table(answer: Answer, out: str) -> None:
+def write_table(answer: Result, out: str) -> None:
     """``--out`` of a table: JSON, or CSV."""
     from vitmsn.export import csv_text
 

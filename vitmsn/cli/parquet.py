@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from vitmsn.cli.inputs import Inputs, Options
-from vitmsn.cli.output import Answer, Bar, say
+from vitmsn.cli.output import Bar, Result, say
 from vitmsn.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def _several() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def embed(options: Options, encoder: Encoder, inputs: Inputs) -> Answer | int:
+def embed(options: Options, encoder: Encoder, inputs: Inputs) -> Result | int:
     from vitmsn import parquet
 
     def run(files: list[str], index: int, count: int) -> None:
@@ -48,7 +48,7 @@ def embed(options: Options, encoder: Encoder, inputs: Inputs) -> Answer | int:
     return _shared(options, encoder, inputs, run)
 
 
-def classify(options: Options, encoder: Encoder, inputs: Inputs) -> Answer | int:
+def classify(options: Options, encoder: Encoder, inputs: Inputs) -> Result | int:
     from vitmsn import parquet
 
     def run(files: list[str], index: int, count: int) -> None:
@@ -59,7 +59,7 @@ def classify(options: Options, encoder: Encoder, inputs: Inputs) -> Answer | int
     return _shared(options, encoder, inputs, run)
 
 
-def _shared(options: Options, encoder: Encoder, inputs: Inputs, run: Run) -> Answer | int:
+def _shared(options: Options, encoder: Encoder, inputs: Inputs, run: Run) -> Result | int:
     """Let every process do its parts; the first one answers for all."""
     from vitmsn import parquet
     from vitmsn.training.distributed import Processes
@@ -77,4 +77,4 @@ def _shared(options: Options, encoder: Encoder, inputs: Inputs, run: Run) -> Ans
     skipped = [{"file": file, "reason": reason} for file, reason in found.skipped]
     data = {"model": encoder.name, "pictures": found.pictures, "parts": found.parts, "out": options.out}
     line = f"{found.pictures} pictures in {found.parts} parts of {options.out}; {len(skipped)} files skipped"
-    return Answer({**data, "skipped": skipped}, lines=[line], worked=bool(found.pictures))
+    return Result({**data, "skipped": skipped}, lines=[line], worked=bool(found.pictures))

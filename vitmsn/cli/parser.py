@@ -9,7 +9,7 @@ from typing import Any
 
 from vitmsn.cli import attention, classify, evaluate, fewshot, mask, serve, train
 from vitmsn.cli.inputs import Options
-from vitmsn.cli.output import Answer
+from vitmsn.cli.output import Result
 
 FEWSHOT = ("auto", "knn", "centroid", "ridge", "logistic", "pixels")
 DTYPES = ("float32", "float16", "bfloat16")
@@ -78,7 +78,7 @@ def make_parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m vitmsn", description="ViT-MSN: use it, look into it, train it.")
     commands: Any = top.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, run: Callable[[Options], Answer | int], about: str, among: Any = commands) -> Any:
+    def command(name: str, run: Callable[[Options], Result | int], about: str, among: Any = commands) -> Any:
         made = among.add_parser(name, help=about, description=about)
         made.set_defaults(run=run)
         return made.add_argument

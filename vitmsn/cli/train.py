@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitmsn.cli.inputs import Options
-from vitmsn.cli.output import Answer, Bar, percent, say
+from vitmsn.cli.output import Bar, Result, percent, say
 from vitmsn.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ JUDGED = ("held-out pictures", "top-1", "top-5", "sure from")
 # --- pretrain ------------------------------------------------------------------------------------------------------
 
 
-def pretrain(options: Options) -> Answer | int:
+def pretrain(options: Options) -> Result | int:
     from vitmsn.training import pretrain as training
 
     if not (options.out or options.watch):
@@ -67,7 +67,7 @@ def pretrain(options: Options) -> Answer | int:
         f"{found.model} is a model for --model; the log is {found.out / 'log.csv'}, and a figure beside it",
         *([] if found.finished else [GO_ON]),
     ]
-    return Answer(found.to_dict(), ("steps", "of", "epochs", "kNN of held-out pictures"), [row], lines)
+    return Result(found.to_dict(), ("steps", "of", "epochs", "kNN of held-out pictures"), [row], lines)
 
 
 def _watch(options: Options, prepared: Any) -> int:
@@ -125,7 +125,7 @@ def _recipe(options: Options, init: Checkpoint | None) -> Recipe:
 # --- finetune, head ------------------------------------------------------------------------------------------------
 
 
-def finetune(options: Options) -> Answer:
+def finetune(options: Options) -> Result:
     import torch
 
     from vitmsn.training import finetune as training
@@ -148,7 +148,7 @@ def finetune(options: Options) -> Answer:
     notes = found.calibration.notes
     lines = [*([] if found.finished else [GO_ON]), *notes, f"{found.model} loads here and in transformers"]
     row = (found.steps, found.total_steps, found.epochs, *_cells(found.calibration))
-    return Answer(found.to_dict(), ("steps", "of", "epochs", *JUDGED), [row], lines)
+    return Result(found.to_dict(), ("steps", "of", "epochs", *JUDGED), [row], lines)
 
 
 def _finetune_recipe(options: Options) -> FinetuneRecipe:
@@ -164,7 +164,7 @@ def _finetune_recipe(options: Options) -> FinetuneRecipe:
     return recipe
 
 
-def head(options: Options) -> Answer:
+def head(options: Options) -> Result:
     import torch
 
     from vitmsn.training import head as training
@@ -184,7 +184,7 @@ def head(options: Options) -> Answer:
         progress=Bar().named,
     )
     lines = [*found.calibration.notes, f"{found.model} loads here and in transformers"]
-    return Answer(found.to_dict(), JUDGED, [_cells(found.calibration)], lines)
+    return Result(found.to_dict(), JUDGED, [_cells(found.calibration)], lines)
 
 
 def _kinds(options: Options) -> Kinds | None:
@@ -201,7 +201,7 @@ def _cells(found: Calibration) -> tuple[object, ...]:
 # --- convert ---------------------------------------------------------------------------------------------------------
 
 
-def convert(options: Options) -> Answer:
+def convert(options: Options) -> Result:
     import torch
 
     from vitmsn import checkpoint
@@ -217,4 +217,4 @@ def convert(options: Options) -> Answer:
     shape = ("hidden_size", "num_hidden_layers", "num_attention_heads", "patch_size", "image_size")
     row = (*(getattr(config, name) for name in shape), ", ".join(parts), f"{size / 1e6:.1f}")
     header = ("width", "layers", "heads", "patch", "size", "parts", "MB")
-    return Answer({**data, "config": config.to_dict()}, header, [row], [f"{target} loads here and in transformers"])
+    return Result({**data, "config": config.to_dict()}, header, [row], [f"{target} loads here and in transformers"])

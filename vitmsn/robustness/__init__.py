@@ -34,22 +34,21 @@ from vitmsn.robustness.masked_views import (
     times,
     views,
 )
-from vitmsn.robustness.prediction import Answers, Assignment, answers, assignment
+from vitmsn.robustness.prediction import Assignment, Predictions, assignment, predict
 
 __all__ = [
     "ORDERS",
     "QUICK",
     "RATIOS",
-    "Answers",
     "Assignment",
     "Comparison",
     "CurvePoint",
     "MaskCurve",
+    "Predictions",
     "Sampler",
     "Search",
     "SearchStep",
     "Views",
-    "answers",
     "as_seen",
     "assignment",
     "centered",
@@ -57,6 +56,7 @@ __all__ = [
     "cosine",
     "curve",
     "others",
+    "predict",
     "search",
     "times",
     "views",

@@ -14,7 +14,7 @@ from vitmsn.encoder import Encoder, Progress
 from vitmsn.errors import InputError
 from vitmsn.image import ImageSource
 from vitmsn.robustness.masked_views import as_seen
-from vitmsn.robustness.prediction import Answers, answers
+from vitmsn.robustness.prediction import Predictions, predict
 
 ORDERS = 3  # random orders that a search is measured against
 STEPS = 64  # sizes of mask that a search looks at before it goes on one by one
@@ -101,7 +101,7 @@ def search(
     Raises:
         MissingHeadError: the model gives no answer.
     """
-    full = answers(encoder, encoder.embed(picture))
+    full = predict(encoder, encoder.embed(picture))
     if scores is None:
         scores = attention.cls_attention(encoder.model, encoder.tokens(picture))[0, -1].mean(0).numpy()
     look = _Look(encoder, as_seen(encoder, picture), full)
@@ -150,14 +150,14 @@ def search(
 class _Look:
     """Masks of one picture -> steps: equally many patches hidden in each, one forward."""
 
-    def __init__(self, encoder: Encoder, picture: image.Picture, full: Answers) -> None:
+    def __init__(self, encoder: Encoder, picture: image.Picture, full: Predictions) -> None:
         self._encoder, self._picture = encoder, picture
         self._first = int(full.index[0])
         self.all = np.arange(math.prod(encoder.grid()))
 
     def __call__(self, hidden: Sequence[np.ndarray]) -> list[SearchStep]:
         kept = np.stack([np.setdiff1d(self.all, one) for one in hidden])
-        told = answers(self._encoder, self._encoder.embed([self._picture] * len(kept), keep_indices=kept))
+        told = predict(self._encoder, self._encoder.embed([self._picture] * len(kept), keep_indices=kept))
         return [
             SearchStep(one, told.name(n), float(told.probability[n]), float(told.probabilities[n, self._first]), same)
             for n, (one, same) in enumerate(zip(hidden, (told.index == self._first).tolist(), strict=True))

@@ -12,7 +12,7 @@ import numpy as np
 from vitmsn import image
 from vitmsn.encoder import Classification, Encoder, Keep
 from vitmsn.image import ImageSource
-from vitmsn.robustness.prediction import Answers, Assignment, answers, assignment, cross_entropies
+from vitmsn.robustness.prediction import Assignment, Predictions, assignment, cross_entropies, predict
 
 RATIOS = tuple(round(0.05 * step, 2) for step in range(20))  # 0 to 0.95
 QUICK = 50  # milliseconds of a full view that is measured again and again
@@ -172,11 +172,11 @@ def times(encoder: Encoder, picture: ImageSource, kept: np.ndarray) -> tuple[flo
 
 @dataclass(frozen=True)
 class Views:
-    """S masked views of a picture beside the full one. ``answers``: of [full, *views], None without any head;
+    """S masked views of a picture beside the full one. ``predictions``: of [full, *views], None without any head;
     ``cross_entropy``: (S,) nats, None without prototypes."""
 
     similarity: np.ndarray  # (S,) cosine to the full view
-    answers: Answers | None
+    predictions: Predictions | None
     cross_entropy: np.ndarray | None
     centered: np.ndarray | None = None  # (S,) the same around the model's feature mean; None where it has none
     others: float | None = None  # the similarity that other pictures have, to compare with, see `others`
@@ -184,7 +184,7 @@ class Views:
     @property
     def same(self) -> np.ndarray | None:
         """(S,) bool: the answer is that of the full view."""
-        return None if self.answers is None else self.answers.index[1:] == self.answers.index[0]
+        return None if self.predictions is None else self.predictions.index[1:] == self.predictions.index[0]
 
     def to_dict(self) -> dict[str, Any]:
         """Over the masks: mean and least similarity, and the share that keeps the answer; null where unknown."""
@@ -203,7 +203,7 @@ def views(encoder: Encoder, picture: ImageSource, kept: np.ndarray) -> Views:
     """Look at S masked views (S, K) of a picture; what each model can say of them."""
     full = encoder.embed(picture)
     masked = encoder.embed([as_seen(encoder, picture)] * len(kept), keep_indices=kept)
-    told = answers(encoder, np.concatenate([full, masked])) if encoder.has_classifier or encoder.has_msn_head else None
+    told = predict(encoder, np.concatenate([full, masked])) if encoder.has_classifier or encoder.has_msn_head else None
     surprise = None
     if encoder.has_msn_head:
         surprise = cross_entropies(encoder.assign_embeddings(full, sharpen=True), encoder.assign_embeddings(masked))

@@ -16,7 +16,7 @@ PROMINENT = 5  # prototypes of the target that are listed, and of the anchor as 
 
 
 @dataclass(frozen=True)
-class Answers:
+class Predictions:
     """What a model says of N embeddings: ``kind`` is class or prototype, ``index`` (N,) the most probable of
     ``names``, ``probabilities`` (N, names)."""
 
@@ -38,17 +38,17 @@ class Answers:
         return self.names[int(self.index[place])]
 
 
-def answers(encoder: Encoder, embeddings: np.ndarray) -> Answers:
+def predict(encoder: Encoder, embeddings: np.ndarray) -> Predictions:
     """The most probable class of each embedding (N, D), or the nearest prototype where there is no classifier.
 
     Raises:
         MissingHeadError: the model has neither, so there is no answer that could change.
     """
     if encoder.has_classifier:
-        return Answers("class", encoder.labels, encoder.class_probabilities(embeddings))
+        return Predictions("class", encoder.labels, encoder.class_probabilities(embeddings))
     if encoder.has_msn_head:
         shares = encoder.assign_embeddings(embeddings)
-        return Answers("prototype", [f"prototype {number + 1}" for number in range(shares.shape[1])], shares)
+        return Predictions("prototype", [f"prototype {number + 1}" for number in range(shares.shape[1])], shares)
     raise MissingHeadError(
         f"{encoder.name} has neither a classifier nor prototypes, so it gives no answer that could change; choose a "
         "model that has, like the embedded one."

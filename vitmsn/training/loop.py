@@ -19,7 +19,7 @@ class DivergedError(ViTMSNError):
     """The loss is no longer a number."""
 
 
-class Run(Protocol):
+class Trainable(Protocol):
     """What the loop needs of a trainer; ``trainer.Trainer`` and ``finetune.Finetuner`` are such."""
 
     step: int
@@ -40,7 +40,7 @@ class Run(Protocol):
 
 
 def run(
-    trainer: Run,
+    trainer: Trainable,
     folder: Path,
     *,
     limit_minutes: float | None = None,

@@ -119,7 +119,7 @@ def _values(row: Row) -> list[str | float]:
     views = row.views
     return [
         row.name,
-        "" if views.answers is None else views.answers.name(0),
+        "" if views.predictions is None else views.predictions.name(0),
         round(float(views.similarity.mean()), 6),
         round(float(views.similarity.min()), 6),
         "" if views.centered is None else round(float(views.centered.mean()), 6),

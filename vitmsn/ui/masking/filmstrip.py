@@ -35,8 +35,8 @@ def strip(encoder: Encoder, name: str, picture: Picture, sample: Callable[[int],
     for place, (seed, one) in enumerate(zip(seeds, kept, strict=True)):
         centered = None if seen.centered is None else float(seen.centered[place])
         words = [similarity.alike(float(seen.similarity[place]), centered, "")]
-        if seen.answers is not None and seen.same is not None:
-            words.append(("still " if seen.same[place] else "now ") + seen.answers.name(place + 1))
+        if seen.predictions is not None and seen.same is not None:
+            words.append(("still " if seen.same[place] else "now ") + seen.predictions.name(place + 1))
         said = ", ".join(words)
         items += (
             f'<li><button type="button" data-seed="{seed}" aria-label="Take seed {seed}: {html.text(said)}">'
@@ -54,7 +54,7 @@ def sentence(seen: robustness.Views) -> str:
     if seen.centered is not None:
         low, high = (html.similar(float(value)) for value in (seen.centered.min(), seen.centered.max()))
         said += f" (centered {low} to {high})"
-    if seen.answers is None or seen.same is None:
+    if seen.predictions is None or seen.same is None:
         return f"{said}."
     same = int(seen.same.sum())
-    return f"{said}, and {same} of them keep the answer, {seen.answers.name(0)}."
+    return f"{said}, and {same} of them keep the answer, {seen.predictions.name(0)}."
