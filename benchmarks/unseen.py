@@ -1,6 +1,6 @@
-"""Few-shot accuracy on classes that no training showed: which of the embedded models Few-shot should ask.
+"""Few-shot accuracy on classes that no training showed: what labels add to MSN.
 
-    python -m benchmarks.unseen [MODEL ...]        the embedded model and its twin, or others; two minutes on one core
+    python -m benchmarks.unseen [MODEL ...]        the embedded model and MSN alone, or others; two minutes on one core
 
 Digits: 700 of scikit-learn's handwritten ones. Textures: 180 random crops of scikit-image's brick, grass and gravel.
 Photographs: 40 random crops each of some of its photographs, to be told apart by what is on them. The classifier is the
@@ -66,7 +66,7 @@ def accuracy(encoder: Encoder, X: NDArray[np.float32], y: NDArray[np.str_], shot
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", default=[checkpoint.EMBEDDED, checkpoint.EMBEDDED_CLASSIFIER])
+    parser.add_argument("models", nargs="*", default=[checkpoint.EMBEDDED, checkpoint.MSN_ONLY])
     models = parser.parse_args().models
     print("| right, %, by examples of each class | " + " | ".join(str(shots) for shots in SHOTS) + " |")
     print("|---" * (1 + len(SHOTS)) + "|")

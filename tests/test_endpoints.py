@@ -16,7 +16,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from tests.support.app import Served
-from vitmsn import checkpoint, limits
+from vitmsn import limits
 from vitmsn.encoder import Encoder
 from vitmsn.look import look
 from vitmsn.ui.shared import examples
@@ -32,12 +32,6 @@ def client(served: Served) -> Iterator[Client]:
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
     return Encoder.from_pretrained()
-
-
-@pytest.fixture(scope="module")
-def classifier() -> Encoder:
-    """What Classify asks: the embedded model's fine-tuned twin."""
-    return Encoder.from_pretrained(checkpoint.EMBEDDED_CLASSIFIER)
 
 
 @pytest.fixture(scope="module")
@@ -110,10 +104,10 @@ def test_the_endpoints_describe_themselves(client: Client) -> None:
     assert all(len(endpoint["description"]) > 40 for endpoint in named.values())
 
 
-def test_classify_is_the_library(client: Client, classifier: Encoder, photographs: list[str]) -> None:
+def test_classify_is_the_library(client: Client, encoder: Encoder, photographs: list[str]) -> None:
     for path in photographs:
         answer = client.predict(image=handle_file(path), top_k=3, api_name="/classify")
-        [result] = classifier.classify([path], top_k=3)
+        [result] = encoder.classify([path], top_k=3)
         assert answer["label"] == result.labels[0]
         assert [entry["label"] for entry in answer["confidences"]] == result.labels
         given = [entry["confidence"] for entry in answer["confidences"]]
@@ -167,10 +161,10 @@ def test_thirty_hostile_files_get_a_message_each_and_the_app_goes_on(
     assert "Traceback" not in served.said()
 
 
-def test_visitors_do_not_wait_for_each_others_answers_nor_get_them(served: Served, classifier: Encoder) -> None:
+def test_visitors_do_not_wait_for_each_others_answers_nor_get_them(served: Served, encoder: Encoder) -> None:
     """Eight clients at once, each with a picture of its own."""
     pictures = [Image.effect_mandelbrot((64, 64), (-2 + n / 8, -1, 1, 1), 50 + n) for n in range(8)]
-    wanted = [result.labels for result in classifier.classify(pictures)]
+    wanted = [result.labels for result in encoder.classify(pictures)]
 
     def ask(picture: Image.Image, folder: Path) -> list[str]:
         folder.mkdir(exist_ok=True)

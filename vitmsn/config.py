@@ -251,7 +251,7 @@ VARIANTS: dict[str, ViTMSNConfig] = {
     "base-4": _vit(768, 12, 12, 4),
     "large-16": _vit(1024, 24, 16, 16),
     "large-7": _vit(1024, 24, 16, 7),
-    "tiny-8-64": _vit(192, 6, 3, 8, 64),
+    "tiny-8-64": _vit(192, 9, 3, 8, 64),
 }
 
 # where the official weights of a variant live on the hub: backbones only, Apache-2.0 by their cards

@@ -738,9 +738,10 @@ def test_loaded_tensors_do_not_depend_on_the_file(folder: Path) -> None:
 
 
 def test_embedded_models_open_by_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (checkpoint.EMBEDDED, checkpoint.EMBEDDED_CLASSIFIER):
+    for name in (checkpoint.EMBEDDED, checkpoint.MSN_ONLY):
         loaded = checkpoint.load(name)
-        assert len(loaded.classifier["bias"]) == 200 and loaded.source == name
+        assert loaded.msn_head and loaded.source == name
+        assert bool(loaded.classifier) == (name == checkpoint.EMBEDDED)  # no labels, no classifier
         assert checkpoint.read_processor(name) == checkpoint.read_processor(checkpoint.embedded(name))
     monkeypatch.chdir(tmp_path)
     (tmp_path / checkpoint.EMBEDDED).mkdir()  # what is here comes first

@@ -16,7 +16,7 @@ from vitmsn import checkpoint, image
 from vitmsn.encoder import Encoder
 from vitmsn.image import Picture, ViTMSNImageProcessor
 from vitmsn.model import ViTMSNModel
-from vitmsn.ui.models import EMBEDDED, TWIN, Models
+from vitmsn.ui.models import EMBEDDED, Models
 from vitmsn.ui.visits import Call, Visit
 
 
@@ -57,7 +57,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
 def models(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> Models:
     """The menu with the tiny classifier as the embedded model; random weights have no classifier."""
     monkeypatch.setattr(checkpoint, "embedded", lambda name=EMBEDDED: Path(name))
-    return Models(opener=lambda key, source: tiny if key in (EMBEDDED, TWIN) else Encoder.random(CONFIG, device="cpu"))
+    return Models(opener=lambda key, source: tiny if key == EMBEDDED else Encoder.random(CONFIG, device="cpu"))
 
 
 @pytest.fixture

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from vitmsn import checkpoint, limits
-from vitmsn.config import ViTMSNConfig
 from vitmsn.encoder import Encoder
 from vitmsn.errors import CheckpointError, InputError
-from vitmsn.ui.models import EMBEDDED, GIVEN, RANDOM, TWIN, Models
+from vitmsn.ui.models import EMBEDDED, GIVEN, MSN_ONLY, RANDOM, Models
 from vitmsn.ui.visits import Call, Visit
 
 
@@ -25,51 +24,21 @@ def test_only_what_is_in_the_menu_opens(models: Models) -> None:
             models.get(key)
 
 
-def test_classify_asks_the_embedded_models_twin(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_tab_asks_the_model_that_is_chosen(tiny: Encoder) -> None:
     opened: list[str | None] = []
 
     def opener(key: str, source: str | None) -> Encoder:
         opened.append(source)
-        return Encoder.random()
+        return tiny
 
     models = Models(opener=opener)
     call = Call(models, Visit("a", EMBEDDED))
-    assert call.tuned is call.tuned
-    assert call.tuned is not call.encoder
-    assert opened == [checkpoint.EMBEDDED_CLASSIFIER, None]
-    assert models.in_memory() == [EMBEDDED]  # the twin is beside those that are counted
-    chosen = Call(models, Visit("c", checkpoint.EMBEDDED_CLASSIFIER))  # who wants to look into it can
-    assert chosen.encoder is chosen.tuned is call.tuned is models.loaded(checkpoint.EMBEDDED_CLASSIFIER)
+    assert call.encoder is models.loaded(EMBEDDED) and opened == [None]
     assert call.python == "encoder = Encoder.from_pretrained()" and call.name == EMBEDDED
-    assert call.tuned_python == "encoder = Encoder.from_pretrained('vit-msn-tiny-8-64-classifier')"
-    assert call.tuned_name == checkpoint.EMBEDDED_CLASSIFIER
-    other = Call(models, Visit("b", RANDOM))
-    assert other.tuned is other.encoder and other.tuned_python == other.python
-
-
-def test_the_twin_does_not_wait_while_another_model_is_read() -> None:
-    begun, go_on = threading.Event(), threading.Event()
-
-    def opener(key: str, source: str | None) -> Encoder:
-        if key == RANDOM:
-            begun.set()
-            assert go_on.wait(60)
-        return Encoder.random(ViTMSNConfig(image_size=8, patch_size=4, hidden_size=8, num_attention_heads=1))
-
-    models = Models(opener=opener)
-    twin = models.get(TWIN)
-    reading = threading.Thread(target=models.get, args=(RANDOM,))
-    reading.start()
-    assert begun.wait(60)
-    asked: list[Encoder] = []
-    visitor = threading.Thread(target=lambda: asked.append(models.get(TWIN)), daemon=True)
-    visitor.start()
-    visitor.join(5)
-    answered = list(asked)  # while the other one is still being read
-    go_on.set()
-    reading.join(60)
-    visitor.join(60)
-    assert answered == [twin]
+    chosen = Call(models, Visit("b", MSN_ONLY))
+    assert chosen.encoder is tiny and opened == [None, MSN_ONLY] == [None, checkpoint.MSN_ONLY]
+    assert chosen.python == f"encoder = Encoder.from_pretrained({MSN_ONLY!r})"
+    assert "MSN only, no labels" in models.label(MSN_ONLY)
 
 
 def test_a_model_is_read_once_and_two_stay(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,7 +153,7 @@ def _positive(source: str, metadata: Mapping[str, str], name: str, default: Any)
 # --- Places ----------------------------------------------------------------------------------------------------------
 
 EMBEDDED = "vit-msn-tiny-8-64"
-EMBEDDED_CLASSIFIER = "vit-msn-tiny-8-64-classifier"  # the same backbone, fine-tuned on the labels
+MSN_ONLY = "vit-msn-tiny-8-64-msn-only"  # what masked pre-training alone made, without labels
 
 
 def embedded(name: str = EMBEDDED) -> Path:
@@ -183,7 +183,7 @@ def read_processor(name_or_path: str | Path) -> dict[str, Any] | None:
 def _place(name_or_path: str | Path) -> str:
     """A path; that of an embedded model for its name, unless something here is called so."""
     place = os.path.expanduser(str(name_or_path))
-    if place in (EMBEDDED, EMBEDDED_CLASSIFIER) and not os.path.exists(place):
+    if place in (EMBEDDED, MSN_ONLY) and not os.path.exists(place):
         return str(embedded(place))
     return place
 

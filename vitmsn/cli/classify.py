@@ -11,7 +11,7 @@ from vitmsn.cli.output import Result, percent, write, write_table
 
 def classify(options: Options) -> Result | int:
     parquet.take_device(options)
-    encoder, inputs = load_encoder(options, tuned=True), Inputs(options.inputs)
+    encoder, inputs = load_encoder(options), Inputs(options.inputs)
     if parquet.wanted(options):
         return parquet.classify(options, encoder, inputs)
     found, rows = [], []

@@ -22,7 +22,7 @@ def map_(options: Options) -> Result:
     from vitmsn import draw, projection
     from vitmsn.data import open_data
 
-    encoder, dataset = load_encoder(options, tuned=True), open_data(options.data, options.split)
+    encoder, dataset = load_encoder(options), open_data(options.data, options.split)
     if options.limit and len(dataset) > options.limit:
         chosen = np.random.default_rng(options.seed).choice(len(dataset), options.limit, replace=False)
         dataset = dataset.subset(chosen)

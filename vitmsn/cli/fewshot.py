@@ -46,7 +46,7 @@ def fewshot_train(options: Options) -> Result:
     from vitmsn.errors import FewShotError
     from vitmsn.gallery import Gallery
 
-    encoder = load_encoder(options, tuned=True)
+    encoder = load_encoder(options)
     gallery = Gallery(encoder)
     gallery.settings = {name: getattr(options, name) for name in ("method", "k", "temperature", "caution")}
     read = read_folder if Path(options.examples).is_dir() else read_zip
@@ -89,7 +89,7 @@ def fewshot_predict(options: Options) -> Result:
     from vitmsn import bundle
     from vitmsn.gallery import raw_pixels
 
-    encoder, inputs = load_encoder(options, tuned=True), Inputs(options.inputs)
+    encoder, inputs = load_encoder(options), Inputs(options.inputs)
     gallery = bundle.load(options.bundle, encoder, re_embed=options.re_embed, progress=Bar("embedding again"))
     kept = gallery.settings.get("caution", 0.05)
     caution = options.caution if options.caution is not None else kept if isinstance(kept, float) else 0.05

@@ -20,15 +20,13 @@ Options = argparse.Namespace
 RANDOM = "random"  # as --model: random weights of the embedded architecture
 
 
-def load_encoder(options: Options, tuned: bool = False) -> Encoder:
-    """What ``--model`` asks for; without it the embedded model, or ``tuned`` its twin, to tell classes apart."""
-    from vitmsn.checkpoint import EMBEDDED_CLASSIFIER
+def load_encoder(options: Options) -> Encoder:
+    """What ``--model`` asks for; without it the embedded model."""
     from vitmsn.encoder import Encoder
 
     if options.model == RANDOM:
         return Encoder.random(device=options.device)
-    source = options.model or (EMBEDDED_CLASSIFIER if tuned else None)
-    return Encoder.from_pretrained(source, device=options.device, dtype=options.dtype)
+    return Encoder.from_pretrained(options.model, device=options.device, dtype=options.dtype)
 
 
 class Inputs:

@@ -244,7 +244,7 @@ def _data(add: Any) -> None:
 
 
 def _usual(add: Any, out: str, *endings: str) -> None:
-    about = "a folder, a file, a hub id, or 'random'; else VITMSN_MODEL, else the embedded one (or its twin)"
+    about = "a folder, a file, a hub id, or 'random'; else VITMSN_MODEL, else the embedded one"
     add("--model", default=os.environ.get("VITMSN_MODEL") or None, help=about)
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     add("--dtype", default="auto", help="auto, float32, bfloat16 or float16")

@@ -32,7 +32,6 @@ from vitmsn.ui.visits import Call, Visit, Visitors, keep_picture
 
 log = logging.getLogger("vitmsn.ui")
 
-TELLING = ("classify", "fewshot", "explore")  # tabs that tell classes apart: see `Call.tuned`
 BROKEN = "Something went wrong on this side, and it was written to the log; try again, or try another picture."
 
 # Short jobs interleave (the encoder has its own lock); long ones (a zip, a batch, UMAP) wait for one another, and never
@@ -390,9 +389,7 @@ class App:
 
     def status_line(self, call: Call) -> str:
         """Model · input size · device and precision · milliseconds of the visit's last forward · patches, as HTML."""
-        # a tab that asks another model than the menu's says so here
-        telling = call.visit.tab in TELLING and self.models.loaded(call.visit.model) is not None
-        encoder = call.tuned if telling else self.models.loaded(call.visit.model)
+        encoder = self.models.loaded(call.visit.model)
         if encoder is None:
             return html.status([call.name, "not read yet"])
         height, width = encoder.input_size

@@ -12,7 +12,7 @@ from vitmsn.encoder import Encoder
 from vitmsn.errors import InputError, ViTMSNError
 
 EMBEDDED = checkpoint.EMBEDDED
-TWIN = checkpoint.EMBEDDED_CLASSIFIER
+MSN_ONLY = checkpoint.MSN_ONLY
 RANDOM = "random"
 GIVEN = "given"
 OFFICIAL = (
@@ -39,7 +39,6 @@ class Models:
     def __init__(self, given: str | None = None, *, opener: Callable[[str, str | None], Encoder] = open_model) -> None:
         self._open = opener
         self._loaded: OrderedDict[str, Encoder] = OrderedDict()
-        self._twin: Encoder | None = None  # small and asked beside the embedded model, so it is not counted
         self._lock = threading.Lock()  # guards the table
         self._opening = threading.Lock()  # one model is read at a time, so that memory has one peak
         self._sources: dict[str, str | None] = {}
@@ -50,7 +49,7 @@ class Models:
         try:
             checkpoint.embedded(EMBEDDED)
             self._add(EMBEDDED, "tiny/8 · 64 px · embedded", None)
-            self._add(TWIN, "tiny/8 · 64 px · embedded, fine-tuned", TWIN)
+            self._add(MSN_ONLY, "tiny/8 · 64 px · MSN only, no labels", MSN_ONLY)
         except ViTMSNError as error:
             self.missing = str(error)
         for name, label in OFFICIAL:
@@ -100,12 +99,6 @@ class Models:
             if key in self._loaded:
                 self._loaded.move_to_end(key)
                 return self._loaded[key]
-            if key == TWIN and self._twin is not None:  # nobody waits for it while another model is read
-                return self._twin
-        if key == TWIN:
-            with self._opening:
-                self._twin = self._twin or self._open(key, self._sources[key])
-                return self._twin
         with self._opening:
             with self._lock:  # another visitor may have read it while we waited
                 if key in self._loaded:
@@ -120,7 +113,7 @@ class Models:
     def loaded(self, key: str) -> Encoder | None:
         """The encoder of `key` if it is in memory now; never reads one."""
         with self._lock:
-            return self._twin if key == TWIN else self._loaded.get(key)
+            return self._loaded.get(key)
 
     def start(self) -> Encoder:
         """Read what visitors start with. An embedded model that cannot be read leaves the menu; a given one raises."""
@@ -130,8 +123,7 @@ class Models:
             if self.default != EMBEDDED:
                 raise
             self.missing, self.default = str(error), RANDOM
-            for key in (EMBEDDED, TWIN):
-                del self._sources[key], self._labels[key]
+            del self._sources[EMBEDDED], self._labels[EMBEDDED]
             return self.get(RANDOM)
 
     def in_memory(self) -> list[str]:

@@ -21,7 +21,7 @@ from vitmsn import image, limits
 from vitmsn.encoder import Encoder, Timing, timings
 from vitmsn.errors import InputError, ViTMSNError
 from vitmsn.image import Picture
-from vitmsn.ui.models import EMBEDDED, RANDOM, TWIN, Models
+from vitmsn.ui.models import EMBEDDED, RANDOM, Models
 
 REMEMBERED = 10_000  # keys of forgotten visits, so that a page that slept can be told
 
@@ -183,21 +183,6 @@ class Call:
         return self.models.get(self.visit.model)
 
     @property
-    def tuned(self) -> Encoder:
-        """What tells classes apart for that model, which Classify, Few-shot and Explore ask: the embedded one's twin,
-        which is better at it (its card has the figures); any other model itself."""
-        return self.models.get(self._tuned)
-
-    @property
-    def tuned_name(self) -> str:
-        """What to call that one on the page."""
-        return self.models.name(self._tuned)
-
-    @property
-    def _tuned(self) -> str:
-        return TWIN if self.visit.model == EMBEDDED else self.visit.model
-
-    @property
     def name(self) -> str:
         """What to call that model on the page."""
         return self.models.name(self.visit.model)
@@ -217,14 +202,7 @@ class Call:
     @property
     def python(self) -> str:
         """The line that opens the visitor's model, for 'In Python'."""
-        return self._opens(self.visit.model)
-
-    @property
-    def tuned_python(self) -> str:
-        """The line that opens `tuned`."""
-        return self._opens(self._tuned)
-
-    def _opens(self, key: str) -> str:
+        key = self.visit.model
         if key == RANDOM:
             return "encoder = Encoder.random()"
         source = "" if key == EMBEDDED else repr(self.models.name(key))

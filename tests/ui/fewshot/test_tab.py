@@ -19,7 +19,7 @@ from tests.support.ui import event, pictures, png, studio_of, zipped
 from vitmsn import bundle, limits
 from vitmsn.errors import ArchiveError, FewShotError, GalleryError, InputError, ViTMSNError
 from vitmsn.ui.fewshot import tab
-from vitmsn.ui.models import RANDOM, Models
+from vitmsn.ui.models import Models
 from vitmsn.ui.shared import workspace
 from vitmsn.ui.visits import Call, Stopped
 
@@ -58,12 +58,6 @@ def test_it_opens_answered(call: Calls) -> None:
     assert " right (" in trust and "between" in trust and "Confusion matrix" in trust
     assert "pictures it had never seen named rightly" in tried and "Download as CSV" in tried
     assert "fewshot.automatic(examples.shots).fit(" in code
-
-
-def test_it_says_whose_embeddings_they_are_where_the_menu_does_not(call: Calls) -> None:
-    said = tab.answer(call())[1]
-    assert "Embeddings are those of vit-msn-tiny-8-64-classifier" in said
-    assert "Embeddings are" not in tab.answer(call(RANDOM))[1]
 
 
 def test_from_two_names_to_predictions(own: Call, sent: Callable[..., list[str]]) -> None:

@@ -13,7 +13,7 @@ from vitmsn import archive, limits
 from vitmsn.encoder import Encoder
 from vitmsn.errors import FewShotError, GalleryError, InputError, ViTMSNError
 from vitmsn.gallery import Gallery
-from vitmsn.ui.models import EMBEDDED, RANDOM, TWIN, Models
+from vitmsn.ui.models import EMBEDDED, RANDOM, Models
 from vitmsn.ui.shared import examples, workspace
 from vitmsn.ui.shared.workspace import Studio, learn, opened, own_class
 from vitmsn.ui.visits import Call, Stopped
@@ -158,7 +158,7 @@ def test_a_visit_keeps_one_studio_and_it_is_counted(call: Calls) -> None:
 def test_another_model_embeds_everything_again_or_nothing(call: Calls, tiny: Encoder) -> None:
     one = call()
     other = Encoder.random(tiny.config, seed=1, device="cpu")
-    one.models = Models(opener=lambda key, source: tiny if key == TWIN else other)
+    one.models = Models(opener=lambda key, source: tiny if key == EMBEDDED else other)
     with opened(one) as (shown, encoder):
         before, number = shown.gallery.X, shown.version
     one.visit.model = RANDOM

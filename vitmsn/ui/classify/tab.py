@@ -35,8 +35,8 @@ SEARCH = script(__file__, "class_filter.js", "class_list.js")
 
 def answer(call: Call) -> tuple[str, str, str, str, Any]:
     """Sentence, bars, what the model is, 'In Python', and the classes (only when the model changed) for one picture."""
-    encoder, picture = call.tuned, call.picture
-    code = html.in_python("from vitmsn import Encoder", call.tuned_python, _call(picture, call.visit.example))
+    encoder, picture = call.encoder, call.picture
+    code = html.in_python("from vitmsn import Encoder", call.python, _call(picture, call.visit.example))
     known = _once(call)
     if not encoder.has_classifier:
         return html.sentence(NO_HEAD.format(name=call.name)), "", html.hint(STILL), "", known
@@ -51,17 +51,13 @@ def _call(picture: Picture, example: str) -> str:
 
 
 def modesty(call: Call) -> str:
-    """What this model is and cannot do, in a line; that it is not the one of the other tabs, where that is so."""
-    encoder = call.tuned
+    """What this model is and cannot do, in a line."""
+    encoder = call.encoder
     trained = encoder.card.get("trained_on", "")
     height, width = encoder.input_size
     small = f"a small model trained on {height}-pixel pictures" if height <= 64 else f"reads {height} × {width} pixels"
     said = f"{small}{f', {trained}' if trained else ''}; {len(encoder.labels)} classes."
-    if encoder is call.encoder:
-        return html.hint(f"{call.name}: {said}")
-    return html.hint(
-        f"{call.tuned_name}: {said} It was fine-tuned on those; Attention, Masking and Learn look into {call.name}."
-    )
+    return html.hint(f"{call.name}: {said}")
 
 
 def _once(call: Call) -> Any:
@@ -69,7 +65,7 @@ def _once(call: Call) -> Any:
     if call.visit.shown.get("classes") == call.visit.model:
         return gr.skip()
     call.visit.shown["classes"] = call.visit.model
-    return classes(call.tuned, call.name)
+    return classes(call.encoder, call.name)
 
 
 def classes(encoder: Encoder, name: str) -> str:
@@ -107,7 +103,7 @@ def many(call: Call, paths: list[str] | None) -> str:
         return ""
     if len(paths) > limits.MAX_QUERIES:
         raise InputError(f"These are {len(paths)} files and {limits.MAX_QUERIES} go at once; send fewer.")
-    encoder = call.tuned
+    encoder = call.encoder
     if not encoder.has_classifier:
         raise MissingHeadError(f"{NO_HEAD.format(name=call.name)} {STILL}")
     rows: list[tuple[str, Picture | None, Classification | None, str]] = []
@@ -172,7 +168,7 @@ def classify(call: Call, image: str, top_k: int = 5) -> dict[str, float]:
     confidences between 0 and 1; `top_k` of them, or all there are. It has no class for people; a low first confidence
     means that it is not sure.
     """
-    encoder = call.tuned
+    encoder = call.encoder
     if not encoder.has_classifier:
         raise MissingHeadError(f"{call.name} has no classifier; send examples of your own classes to /few_shot.")
     top_k = min(whole(top_k, "top_k", 1, 1000), len(encoder.labels))

@@ -325,7 +325,7 @@ def map(call: Call, images_zip: str, method: str = "pca") -> tuple[Image.Image, 
         raise InputError("No zip came; send one as `images_zip`.")
     if method not in METHODS:
         raise InputError(f"There is no method {str(method)[:32]!r}; choose one of {', '.join(METHODS)}.")
-    encoder = call.tuned
+    encoder = call.encoder
     names: list[tuple[str, str | None]] = []
     rows: list[np.ndarray] = []
     refused: list[dict[str, str]] = []
@@ -352,12 +352,12 @@ def map(call: Call, images_zip: str, method: str = "pca") -> tuple[Image.Image, 
     else:
         points = projection.pca(X)
     labels = [label or "no class" for _, label in names]
-    drawn = draw.scatter(points, labels, title=f"{METHODS[method]} of {len(names)} pictures, {call.tuned_name}")
+    drawn = draw.scatter(points, labels, title=f"{METHODS[method]} of {len(names)} pictures, {call.name}")
     found = [
         {"file": name, "label": label, "x": float(x), "y": float(y)}
         for (name, label), (x, y) in zip(names, points.tolist(), strict=True)
     ]
-    return drawn, {"model": call.tuned_name, "method": method, "points": found, "refused": refused, "notes": notes}
+    return drawn, {"model": call.name, "method": method, "points": found, "refused": refused, "notes": notes}
 
 
 # ----------------------------------------------------------------------------------------------------------------- tab

@@ -15,7 +15,6 @@ from gradio.utils import get_upload_folder
 from vitmsn import bundle, export
 from vitmsn.errors import FewShotError
 from vitmsn.ui.app import App
-from vitmsn.ui.models import TWIN
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.scripts import run, script
 from vitmsn.ui.shared.workspace import learn, opened
@@ -23,7 +22,7 @@ from vitmsn.ui.visits import Call
 
 PYTHON = (
     "from vitmsn import Encoder, bundle, fewshot, gallery, image",
-    f"encoder = Encoder.from_pretrained({TWIN!r})  # or the model that is chosen above",
+    "encoder = Encoder.from_pretrained()  # or the model that is chosen above",
     'examples = bundle.load("few-shot.zip", encoder)',
     "lesson = fewshot.learn(examples.X, examples.y, feature_mean=encoder.feature_mean, pixels=examples.pixels)",
     'query = image.decode("query.jpg")',

@@ -51,13 +51,6 @@ def trust(studio: Studio, lesson: Lesson, asked: bool) -> str:
     )
 
 
-def embedded_by(model: str, chosen: str) -> str:
-    """Which model describes the pictures, where it is not the one chosen in the menu."""
-    if model == chosen:
-        return ""
-    return html.hint(f"Embeddings are those of {model}, which tells new classes apart better than {chosen}.")
-
-
 def verdict(lesson: Lesson) -> str:
     """How good it is on examples it had not seen, in one sentence; too few examples are no ground for one."""
     if lesson.few:

@@ -49,7 +49,7 @@ def answer(call: Call, method: str = "auto", k: float = 5, caution: float = 5, t
         queries = studio.queries.examples
         said = lesson.answer(studio.queries.X, studio.queries.pixels, NEAREST)
         answered = answers.answers(studio, lesson, queries, said) if queries else ""
-        trusted = report.trust(studio, lesson, settings[0] != "auto") + report.embedded_by(call.tuned_name, call.name)
+        trusted = report.trust(studio, lesson, settings[0] != "auto")
         return shown, trusted, ask + answered, code
 
 
@@ -249,7 +249,7 @@ def _python(call: Call, studio: Studio, settings: tuple[str, int, float, float])
         X, asked = "examples.pixels", 'gallery.raw_pixels([image.decode("query.jpg")])'
     return html.in_python(
         f"from vitmsn import Encoder, archive, fewshot, gallery{', image' if method == 'pixels' else ''}",
-        call.tuned_python,
+        call.python,
         "examples = gallery.Gallery(encoder)",
         'examples.extend(archive.read_folder("folder of folders"), encoder)',
         f"classifier = {made}.fit({X}, examples.y)",
@@ -278,7 +278,7 @@ def few_shot(
     paths = queries or []
     if len(paths) > limits.MAX_QUERIES:
         raise InputError(f"These are {len(paths)} queries and {limits.MAX_QUERIES} go at once; send fewer.")
-    encoder = call.tuned
+    encoder = call.encoder
     if bundle.is_bundle(support_zip):
         support, added = bundle.load(support_zip, encoder, re_embed=True, progress=call.progress), Added()
     else:
@@ -299,7 +299,7 @@ def few_shot(
     said = lesson.answer(encoder.embed(pictures, progress=call.progress), raw_pixels(pictures), k)
     judged = lesson.judged
     return {
-        "model": call.tuned_name,
+        "model": call.name,
         "method": lesson.method,
         "classes": lesson.classes,
         "examples": lesson.counts,

@@ -319,8 +319,8 @@ def _batches(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
 
 @contextmanager
 def opened(call: Call) -> Iterator[tuple[Studio, Encoder]]:
-    """The visitor's studio, locked, embedded by `call.tuned`; with a starter set when it is new."""
-    encoder = call.tuned
+    """The visitor's studio, locked, embedded by `call.encoder`; with a starter set when it is new."""
+    encoder = call.encoder
     with call.visit.lock:
         studio = call.visit.kept.get(KEY)
         if not isinstance(studio, Studio):
