@@ -13,7 +13,7 @@ from vitmsn import cli
 from vitmsn.cli.parser import make_parser
 
 LOOKING = ["classify", "embed", "attention", "mask"]
-COMMANDS = [*LOOKING, "fewshot", "map", "lowshot", "pretrain", "finetune", "head", "convert", "serve"]
+COMMANDS = [*LOOKING, "fewshot", "map", "lowshot", "pretrain", "finetune", "distil", "head", "convert", "serve"]
 Capture = pytest.CaptureFixture[str]
 
 

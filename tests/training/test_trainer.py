@@ -13,7 +13,8 @@ from tests.support.pretraining import MODEL, RECIPE, noise
 from vitmsn import checkpoint
 from vitmsn.encoder import Encoder
 from vitmsn.errors import ConfigError, DataError
-from vitmsn.model import ViTMSNModel
+from vitmsn.model import ViTMSNForImageClassification, ViTMSNModel
+from vitmsn.training import pretrain
 from vitmsn.training.loop import DivergedError, run
 from vitmsn.training.recipe import Stage
 from vitmsn.training.trainer import Trainer, export
@@ -237,3 +238,33 @@ def test_views_of_a_picture_come_to_share_prototypes() -> None:
 
 def _pil(picture: torch.Tensor) -> Image.Image:
     return Image.fromarray(picture.permute(1, 2, 0).numpy())
+
+
+def test_a_frozen_backbone_keeps_its_weights_its_classes_and_its_card(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    classifier = ViTMSNForImageClassification(MODEL.with_labels(id2label={0: "cat", 1: "dog", 2: "owl"}))
+    tensors, head = classifier.vit.state_dict(), classifier.classifier.state_dict()
+    checkpoint.save(tmp_path / "start", classifier.config, tensors, head, card={"not_sure_below": 0.4})
+    recipe = replace(RECIPE, freeze_backbone=True)
+    found = pretrain.run(
+        recipe, _folder(tmp_path), tmp_path / "run", init=tmp_path / "start", say=lambda _: None, device="cpu"
+    )
+    assert found is not None
+    made = checkpoint.load(found.model)
+    assert made.tensors.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert torch.equal(made.tensors[name], tensor), name
+    assert torch.equal(made.classifier["weight"], head["weight"])
+    assert list(made.config.id2label.values()) == ["cat", "dog", "owl"]
+    assert made.card["not_sure_below"] == 0.4 and "prototypes" in made.msn_head
+    with pytest.raises(ConfigError, match="keeps a backbone"):
+        Trainer(recipe, noise())
+
+
+def _folder(root: Path) -> Path:
+    """Twenty-four pictures as files."""
+    folder = root / "pictures"
+    folder.mkdir()
+    for number, pixels in enumerate(noise()):
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(folder / f"{number:02}.png")
+    return folder

@@ -284,6 +284,20 @@ def _fits(what: str, tensors: Mapping[str, Tensor], wanted: Mapping[str, tuple[i
             )
 
 
+def save_tensors(file: str | Path, tensors: Mapping[str, Tensor], dtype: torch.dtype = torch.float32) -> None:
+    """Write tensors by name as one .safetensors file; ``dtype``: of the stored floats."""
+    _write_tensors(Path(file), tensors, dtype, {})
+
+
+def load_tensors(file: str | Path) -> dict[str, Tensor]:
+    """The tensors of one .safetensors file by name, floats as float32.
+
+    Raises:
+        CheckpointError: it is no such file, or holds NaN.
+    """
+    return {key: read_tensor([entry]) for key, entry in read_safetensors(Path(file))[0].items()}
+
+
 def _write_tensors(file: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype, metadata: dict[str, str]) -> None:
     stored = {}
     for key, tensor in tensors.items():

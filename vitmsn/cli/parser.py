@@ -12,6 +12,10 @@ from vitmsn.cli.inputs import Options
 from vitmsn.cli.output import Result
 
 FEWSHOT = ("auto", "knn", "centroid", "ridge", "logistic", "pixels")
+TEACHER = (
+    "a folder, a file or a hub id of a ViT-MSN; transformers:NAME for a classifier of that package; FILE.py:FUNCTION; "
+    "or a .npy file of probabilities, a row for each picture"
+)
 DTYPES = ("float32", "float16", "bfloat16")
 KINDS = 'JSON file of wider names for classes: {"pet": ["cat", "dog"]}'
 
@@ -191,6 +195,7 @@ def make_parser() -> argparse.ArgumentParser:
     about = "any other setting of vitmsn.training.recipe.Recipe: me_max_weight=5 ema=0.996,1 shared_mask=true"
     add("--set", type=_setting, nargs="+", metavar="NAME=VALUE", help=about)
     add("--as-original", action="store_true", help="details of the original code that the paper does not tell")
+    add("--freeze-backbone", action="store_true", help="train projector and prototypes alone, on the model of --init")
     add("--stream", action="store_true", help="leave pictures on disk (done by itself when they do not fit)")
     choices = ("auto", "float32", "bfloat16")
     add("--dtype", choices=choices, default="auto", help="of the backbone's forward (default: what is fast here)")
@@ -210,6 +215,29 @@ def make_parser() -> argparse.ArgumentParser:
     add("--views", type=_stretch, nargs="+", metavar="SIDE:SHARE[:DROPPED]", help=about)
     add("--kinds", help=KINDS)
     add("--dtype", choices=DTYPES, default="float32", help="of the weights in the file (default: float32)")
+
+    add = command("distil", train.distil, "teach a backbone what another model says of the whole picture")
+    add("--teacher", required=True, help=TEACHER)
+    about = "a folder, a file or a hub id; 'random' for new weights; without it the embedded model"
+    add("--model", help=f"the student to start from: {about}")
+    _training(add)
+    add("--layers", type=_count, help="grow the student to so many; its function does not change at first")
+    about = "crops of each picture that the teacher answers and the student is shown (default: 0, the whole picture)"
+    add("--teacher-views", type=int, default=0, help=about)
+    add("--teacher-side", type=_count, default=160, help="of what the teacher is shown, in pixels (default: 160)")
+    add("--answers", help="folder for the teacher's answers, to share among runs (default: in --out)")
+    about = "any other setting of vitmsn.training.distil.DistilRecipe: teacher_share=0.8 decay_share=0.2 average=0.9995"
+    add("--set", type=_setting, nargs="+", metavar="NAME=VALUE", help=about)
+    about = (
+        "side of the views in pixels, its share of the run, share of the patches dropped: 64:0.6:0.7 64:0.3:0.5 64:0.1"
+    )
+    add("--views", type=_stretch, nargs="+", metavar="SIDE:SHARE[:DROPPED]", help=about)
+    add("--kinds", help=KINDS)
+    add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="of the backbone's forward")
+    add("--dtype", choices=DTYPES, default="float32", help="of the weights in the file (default: float32)")
+    add("--log-every", type=_count, default=50, help="steps between rows of the log (default: 50)")
+    add("--save-every", type=_count, default=200, help="steps between checkpoints (default: 200)")
+    add("--monitor-every", type=_count, default=1000, help="steps between measuring held-out pictures (default: 1000)")
 
     add = command("head", train.head, "fit a linear classifier on a frozen backbone")
     add("--model", help="the backbone: a folder, a file or a hub id; without it the embedded model")

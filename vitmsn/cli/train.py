@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vitmsn.cli.inputs import Options
 from vitmsn.cli.output import Bar, Result, percent, say
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from vitmsn.training.card import Kinds
     from vitmsn.training.finetune import FinetuneRecipe
     from vitmsn.training.recipe import Recipe
+
+    T = TypeVar("T", bound=FinetuneRecipe)
 
 GO_ON = "not finished: give the same command again to go on"
 JUDGED = ("held-out pictures", "top-1", "top-5", "sure from")
@@ -117,6 +119,8 @@ def _recipe(options: Options, init: Checkpoint | None) -> Recipe:
             raise InputError(f"{init.source} has {recipe.prototypes} prototypes; leave --prototypes out.")
     if options.rate is not None:
         recipe = recipe.with_rate(options.rate)
+    if options.freeze_backbone:
+        recipe = replace(recipe, freeze_backbone=True)
     if options.as_original:
         recipe = recipe.as_original()
     return recipe.with_settings(dict(options.set or ()))
@@ -135,7 +139,7 @@ def finetune(options: Options) -> Result:
         options.data,
         options.out,
         model=options.model,
-        recipe=_finetune_recipe(options),
+        recipe=_finetune_recipe(options, training.FinetuneRecipe),
         kinds=_kinds(options),
         split=options.split,
         held_out=options.held_out,
@@ -151,8 +155,47 @@ def finetune(options: Options) -> Result:
     return Result(found.to_dict(), ("steps", "of", "epochs", *JUDGED), [row], lines)
 
 
-def _finetune_recipe(options: Options) -> FinetuneRecipe:
-    from vitmsn.training.finetune import FinetuneRecipe, Stretch
+def distil(options: Options) -> Answer | int:
+    import torch
+
+    from vitmsn.training import distil as training
+    from vitmsn.training.answers import TeacherViews
+
+    _use_threads(options)
+    recipe = _finetune_recipe(options, training.DistilRecipe)
+    found = training.run(
+        options.data,
+        options.out,
+        options.teacher,
+        model=options.model,
+        layers=options.layers,
+        recipe=recipe,
+        views=TeacherViews(options.teacher_views, options.teacher_side, recipe.scale),
+        answers=options.answers,
+        kinds=_kinds(options),
+        split=options.split,
+        held_out=options.held_out,
+        device=options.device,
+        precision=options.precision,
+        dtype=getattr(torch, options.dtype),
+        limit_minutes=options.limit_minutes,
+        log_every=options.log_every,
+        save_every=options.save_every,
+        monitor_every=options.monitor_every,
+        say=say,
+        progress=Bar().named,
+    )
+    if found is None:  # the first process answers for all
+        return 0
+    notes = found.calibration.notes if found.calibration else ()
+    lines = [*([] if found.finished else [GO_ON]), *notes, f"{found.model} loads here and in transformers"]
+    right = "no labels" if found.accuracy is None else percent(found.accuracy)
+    row = (found.steps, found.total_steps, found.epochs, right, percent(found.agreement))
+    return Answer(found.to_dict(), ("steps", "of", "epochs", "right", "as the teacher says"), [row], lines)
+
+
+def _finetune_recipe(options: Options, kind: type[T]) -> T:
+    from vitmsn.training.finetune import Stretch
     from vitmsn.training.recipe import with_settings
 
     given = {"epochs": options.epochs, "batch_size": options.batch_size, "peak_rate": options.rate}
@@ -160,7 +203,7 @@ def _finetune_recipe(options: Options) -> FinetuneRecipe:
     if options.views:
         total = sum(share for share, _, _ in options.views)
         changes["stretches"] = tuple(Stretch(share / total, side, ratio) for share, side, ratio in options.views)
-    recipe: FinetuneRecipe = with_settings(FinetuneRecipe(seed=options.seed, **changes), dict(options.set or ()))
+    recipe: T = with_settings(kind(seed=options.seed, **changes), dict(options.set or ()))
     return recipe
 
 

@@ -127,16 +127,17 @@ def fingerprint(pictures: Tensor) -> str:
 
 
 def ask(
-    teacher: Answerer,
+    teacher: Answerer | np.ndarray,
     pictures: Tensor,
     folder: Path,
     views: TeacherViews,
     checksum: str,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Answers:
     """All answers, from disk as far as they are there; interrupted, it goes on where it was.
 
     Args:
+        teacher: a function, or its answers to whole pictures, (N, classes).
         pictures: (N, 3, h, w) uint8.
         folder: where answers are kept, each teacher's to each data set in a folder of its own.
         checksum: of the teacher; another teacher's answers are never taken for its.
@@ -156,7 +157,11 @@ def ask(
     while done < total:
         view, first = divmod(done, len(pictures))
         indices = torch.arange(first, min(first + BATCH, len(pictures)))
-        found = _checked(teacher(views.draw(pictures[indices], indices, view)), len(indices))
+        if isinstance(teacher, np.ndarray):
+            said = torch.from_numpy(np.array(teacher[indices.numpy()]))
+        else:
+            said = teacher(views.draw(pictures[indices], indices, view))
+        found = _checked(said, len(indices))
         top = found.topk(min(KEPT, found.shape[1]), dim=1)
         if stores is None:
             facts["classes"] = found.shape[1]

@@ -1,5 +1,7 @@
 """Distil a teacher into a ViT-MSN: masked views of a picture learn to give what the teacher says of the whole one.
 
+    distil.run("PICTURES", "runs/student", "facebook/vit-msn-small", model="runs/mine/model")
+
 It is MSN's idea with a fixed target. Anchors with dropped patches are matched to a target from the picture, so that
 masking and meaning are learned together, and the patches dropped make it cheap. The loss is
 
@@ -11,17 +13,29 @@ CLS token.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitmsn import checkpoint
+from vitmsn.config import VARIANTS, pair
+from vitmsn.data import DataSet, open_data, to_uint8
+from vitmsn.encoder import choose_device, choose_dtype
 from vitmsn.errors import ConfigError, DataError
-from vitmsn.model import ViTMSNForImageClassification
-from vitmsn.training.answers import Answers
+from vitmsn.image import ViTMSNImageProcessor
+from vitmsn.model import ViTMSNForImageClassification, ViTMSNModel
+from vitmsn.training import calibration, card, log_figure, loop
+from vitmsn.training.answers import Answers, TeacherViews, ask
+from vitmsn.training.calibration import Calibration
 from vitmsn.training.distributed import Processes
-from vitmsn.training.finetune import Finetuner, FinetuneRecipe, Stretch
+from vitmsn.training.finetune import Finetuner, FinetuneRecipe, Stretch, logits_of, standardise
 
 
 @dataclass(frozen=True)
@@ -31,6 +45,14 @@ class DistilRecipe(FinetuneRecipe):
     teacher_share: float = 0.8  # a: of the loss; where there are no labels it is 1
     stretches: tuple[Stretch, ...] = (Stretch(0.6, mask_ratio=0.7), Stretch(0.3, mask_ratio=0.5), Stretch(0.1))
     layer_decay: float = 0.9
+
+
+class Student(ViTMSNForImageClassification):
+    """A classifier with a second head, for the teacher's classes; ``model``'s parts are taken, not copied."""
+
+    def __init__(self, model: ViTMSNForImageClassification, teacher_head: nn.Linear) -> None:
+        super().__init__(model.config, backbone=model.vit)
+        self.classifier, self.teacher_head = model.classifier, teacher_head
 
 
 class Distiller(Finetuner):
@@ -73,12 +95,13 @@ class Distiller(Finetuner):
                 f"The head for the teacher is {tuple(head.weight.shape)}; a model of width {width} and a teacher of "
                 f"{classes} classes need {(classes, width)}."
             )
-        # part of the model, so that it is averaged, saved and given its rate with everything else
-        model.teacher_head = head
-        self.teacher_head = head
         self.answers = answers
-        super().__init__(recipe, model, pictures, labels, device, processes=processes, precision=precision)
-        self.recipe: DistilRecipe = recipe
+        super().__init__(
+            recipe, Student(model, head), pictures, labels, device, processes=processes, precision=precision
+        )
+        self.recipe: DistilRecipe
+        self.model: Student
+        self.average: Student
 
     def _crop(self, epoch: int) -> tuple[int, int] | None:
         views = self.answers.views
@@ -90,7 +113,7 @@ class Distiller(Finetuner):
         labels = self.labels[indices].to(self.device)
         told = self.answers.take(indices, epoch % self.answers.views.stored).to(self.device)
         cls = self._encode(pixels, keep)
-        divergence = told.divergence(self.teacher_head(cls))
+        divergence = told.divergence(self.model.teacher_head(cls))
         labelled = labels >= 0
         if not labelled.any():
             return divergence, {"divergence": divergence.item()}
@@ -128,3 +151,264 @@ def grow(model: ViTMSNForImageClassification, layers: int) -> ViTMSNForImageClas
     grown.vit.layernorm.load_state_dict(model.vit.layernorm.state_dict())
     grown.classifier.load_state_dict(model.classifier.state_dict())
     return grown.train(model.training)
+
+
+# --- what the command does -------------------------------------------------------------------------------------------
+
+TEACHER_HEAD = "teacher_head.safetensors"  # beside a model: where another run may go on from
+DRAW_SECONDS = 60  # at least, between two figures of the log
+
+
+@dataclass(frozen=True)
+class DistilResult:
+    """A student, or how far it got. ``card`` is that of the model folder, ``model``.
+
+    Attributes:
+        accuracy: share of held-out pictures whose class it names; None without labels.
+        agreement: share of held-out pictures of which it says what the teacher says.
+    """
+
+    out: Path
+    model: Path
+    finished: bool
+    steps: int
+    total_steps: int
+    card: dict[str, Any]
+    calibration: Calibration | None
+    accuracy: float | None
+    agreement: float
+
+    @property
+    def epochs(self) -> float:
+        return float(self.card["epochs"])
+
+    def to_dict(self) -> dict[str, Any]:
+        data = {"out": str(self.out), "model": str(self.model), "finished": self.finished, "steps": self.steps}
+        return data | self.card
+
+
+def run(
+    data: str | Path | DataSet,
+    out: str | Path,
+    teacher: str,
+    *,
+    model: str | Path | None = None,
+    layers: int | None = None,
+    recipe: DistilRecipe | None = None,
+    views: TeacherViews | None = None,
+    answers: str | Path | None = None,
+    kinds: Mapping[str, Sequence[str]] | None = None,
+    split: str | None = None,
+    held_out: float = 0.02,
+    device: str = "auto",
+    precision: str = "auto",
+    dtype: torch.dtype = torch.float32,
+    limit_minutes: float | None = None,
+    log_every: int = 50,
+    save_every: int = 200,
+    monitor_every: int = 1000,
+    say: Callable[[str], None] = print,
+    progress: Callable[[str, int, int], object] | None = None,
+) -> DistilResult | None:
+    """Distil a teacher on pictures, and write state, log, figure and ``out / "model"``; the same call again goes on.
+
+    Args:
+        data: a data set, or what :func:`vitmsn.data.open_data` opens. Without labels the teacher alone teaches.
+        teacher: what :func:`vitmsn.training.teacher.open_teacher` opens.
+        model: the student to start from, a folder, a file or a hub id; None: the embedded one; "random": new weights.
+            A classifier for the same classes, and a head for the same teacher beside it, are gone on with.
+        layers: grow the student to so many.
+        views: what of each picture the teacher is shown; None: the whole of it, at 160 pixels.
+        answers: folder for the teacher's answers, to share among runs; None: ``out / "answers"``.
+        kinds: wider names for classes, for the model's card.
+        held_out: share of each class that is not trained on, to measure and calibrate with.
+        precision: of the backbone's forward pass; "auto": what is fast on the device.
+        dtype: of the weights in the file.
+        limit_minutes: stop after so long; what is written is what was reached.
+        progress: called with (what, done, total) while pictures are read and the teacher is asked.
+
+    Returns:
+        The result; None in all processes but the first.
+
+    Raises:
+        DataError: kinds of other classes, no picture that can be decoded, or answers for other pictures.
+        ConfigError: a teacher or a number of layers that does not fit.
+    """
+    from vitmsn.training.teacher import open_teacher
+
+    recipe, out, source = recipe or DistilRecipe(), Path(out), model or checkpoint.EMBEDDED
+    views = views or TeacherViews(0)
+    dataset = data if isinstance(data, DataSet) else open_data(data, split)
+    card.check_kinds(kinds or {}, dataset.classes)
+    processes = Processes.from_environment(choose_device(device))
+    told = progress if processes.first else None
+
+    def bar(what: str) -> Callable[[int, int], object] | None:
+        return None if told is None else partial(told, what)
+
+    start = None if source == "random" else checkpoint.load(source)
+    side = max(pair((start.config if start else VARIANTS["tiny-8-64"]).image_size))
+    parts = dataset.split(held_out)
+    (pictures, labels), (queries, wanted) = (
+        to_uint8(part, side, bar(what))
+        for part, what in zip(parts, ("reading pictures", "and those held out"), strict=True)
+    )
+    opened = open_teacher(teacher, pictures, device)
+    place = Path(answers) if answers is not None else out / "answers"
+    said, expected = (
+        _ask(opened, part, rows.rows, place, views, processes, bar(what))
+        for part, rows, what in (
+            (pictures, parts[0], "asking the teacher"),
+            (queries, parts[1], "and of those held out"),
+        )
+    )
+    classes = dataset.classes or opened.classes or tuple(map(str, range(said.num_classes)))
+    student = _student(start, classes, recipe.seed)
+    if start is None or not _goes_on(start, classes):
+        standardise(student, pictures)
+    if layers is not None:
+        student = grow(student, layers)
+    head = _teacher_head(source, (said.num_classes, student.config.hidden_size))
+    distiller = Distiller(
+        recipe, student, pictures, labels, said,
+        teacher_head=head, processes=processes, precision=choose_dtype(precision, processes.device),
+    )  # fmt: skip
+    asked, drawn = wanted >= 0, time.monotonic()
+
+    def measure() -> dict[str, float]:
+        embedded, heads = _features(distiller.average, queries), distiller.average
+        with torch.no_grad():
+            same = heads.teacher_head(embedded).argmax(1) == expected.take(torch.arange(len(queries))).classes[:, 0]
+            found = {"agreement": same.float().mean().item()}
+            if asked.any():
+                right = heads.classifier(embedded[asked]).argmax(1) == wanted[asked]
+                found["accuracy"] = right.float().mean().item()
+        return found
+
+    def draw(row: dict[str, float]) -> None:
+        nonlocal drawn
+        if time.monotonic() - drawn > DRAW_SECONDS or row["step"] == distiller.steps:
+            log_figure.figure(out / "log.csv", out / "log.png")
+            drawn = time.monotonic()
+
+    finished = loop.run(
+        distiller, out, limit_minutes=limit_minutes, log_every=log_every, save_every=save_every,
+        monitor=measure, monitor_every=monitor_every, logged=draw, say=say,
+    )  # fmt: skip
+    if not processes.first:
+        return None
+    last = measure()
+    about: dict[str, Any] = {
+        "trained_on": card.data_name(dataset),
+        "pictures": len(pictures),
+        "distilled_from": opened.name,
+        "initialised_from": str(source),
+        "epochs": round(distiller.step / distiller.steps_per_epoch, 3),
+        "agreement": round(last["agreement"], 4),
+    }
+    measured = None
+    if asked.any():
+        measured = calibration.measure(logits_of(distiller.average, queries[asked]), wanted[asked])
+        about |= {"held_out": measured.held_out, "not_sure_below": measured.not_sure_below}
+    if kinds:
+        about["kinds"] = {kind: list(members) for kind, members in kinds.items()}
+    _save(distiller.average, out / "model", pictures, bool(dataset.classes or opened.classes), measured, about, dtype)
+    return DistilResult(
+        out, out / "model", finished, distiller.step, distiller.steps, about, measured, last.get("accuracy"),
+        last["agreement"],
+    )  # fmt: skip
+
+
+def _ask(
+    teacher: Any,
+    pictures: Tensor,
+    rows: Any,
+    place: Path,
+    views: TeacherViews,
+    processes: Processes,
+    progress: Callable[[int, int], object] | None,
+) -> Answers:
+    """The first process asks, the others read what it was told."""
+    answerer = teacher.answer
+    if teacher.rows is not None:
+        if views.count or len(rows) != len(pictures) or rows.max() >= len(teacher.rows):
+            raise DataError(
+                f"{teacher.name} has {len(teacher.rows)} answers; a file needs one for each whole picture of the data, "
+                f"in its order, and every picture must be readable ({len(pictures)} of {len(rows)} are)."
+            )
+        answerer = teacher.rows[rows]
+    if processes.first:
+        ask(answerer, pictures, place, views, teacher.checksum, progress)
+    processes.wait()
+    return ask(answerer, pictures, place, views, teacher.checksum)
+
+
+def _goes_on(start: checkpoint.Checkpoint, classes: Sequence[str]) -> bool:
+    """Whether the classifier that is there is one for these classes."""
+    return bool(start.classifier) and tuple(start.config.id2label.values()) == tuple(classes)
+
+
+def _student(start: checkpoint.Checkpoint | None, classes: Sequence[str], seed: int) -> ViTMSNForImageClassification:
+    """The network to train: what ``start`` has, under its classifier where that is one for these classes."""
+    torch.manual_seed(seed)
+    labels = dict(enumerate(classes))
+    if start is None:
+        return ViTMSNForImageClassification(VARIANTS["tiny-8-64"].with_labels(id2label=labels))
+    config = replace(start.config.with_labels(id2label=labels), problem_type=None)
+    tensors = {name: tensor for name, tensor in start.tensors.items() if name != "embeddings.mask_token"}
+    backbone = ViTMSNModel.from_checkpoint(replace(start, config=config, tensors=tensors))
+    student = ViTMSNForImageClassification(config, backbone=backbone)
+    if _goes_on(start, classes):
+        student.classifier.load_state_dict(start.classifier)
+    return student
+
+
+def _teacher_head(source: str | Path, shape: tuple[int, int]) -> nn.Linear | None:
+    """The head beside a student, if it is one for a teacher of so many classes."""
+    file = Path(source) / TEACHER_HEAD
+    if not file.is_file():
+        return None
+    tensors = {key.removeprefix("teacher_head."): tensor for key, tensor in checkpoint.load_tensors(file).items()}
+    if tuple(tensors["weight"].shape) != shape:
+        return None
+    head = nn.Linear(shape[1], shape[0])
+    head.load_state_dict(tensors)
+    return head
+
+
+def _features(model: ViTMSNForImageClassification, pictures: Tensor) -> Tensor:
+    """CLS (N, D) of whole pictures, on the CPU's memory or the model's device as :func:`logits_of` gives it."""
+    classifier, model.classifier = model.classifier, nn.Identity()
+    try:
+        return logits_of(model, pictures).to(next(classifier.parameters()).device)
+    finally:
+        model.classifier = classifier
+
+
+def _save(
+    model: Student,
+    folder: Path,
+    pictures: Tensor,
+    named: bool,
+    measured: Calibration | None,
+    about: dict[str, Any],
+    dtype: torch.dtype,
+) -> None:
+    """Write the student; where there were no labels, with the teacher's classes, if those have names."""
+    head = model.teacher_head
+    classifier: dict[str, Tensor] | None = head.state_dict() if named else None
+    if measured is not None:
+        classifier = calibration.fold_temperature(model.classifier.state_dict(), measured.temperature)
+    height, width = pair(model.config.image_size)
+    checkpoint.save(
+        folder,
+        model.config,
+        model.vit.state_dict(),
+        classifier=classifier,
+        feature_mean=_features(model, pictures[:10_000]).double().mean(0).float().cpu(),
+        processor=ViTMSNImageProcessor({"height": height, "width": width}).to_dict(),
+        card=about,
+        dtype=dtype,
+    )
+    tensors = {f"teacher_head.{name}": tensor for name, tensor in head.state_dict().items()}
+    checkpoint.save_tensors(folder / TEACHER_HEAD, tensors, dtype)

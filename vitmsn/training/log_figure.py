@@ -18,10 +18,13 @@ PANELS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("Loss", "nats", {"loss": "loss"}),
     ("Its parts", "nats", {
         "cross_entropy": "cross-entropy",
+        "divergence": "KL to the teacher",
         "mean_entropy": "entropy of the mean",
         "anchor_entropy": "mean entropy",
     }),
-    ("Does it learn?", "kNN accuracy, held out", {"knn": "kNN"}),
+    ("Does it learn?", "share of held-out pictures", {
+        "knn": "kNN", "accuracy": "class", "agreement": "as the teacher",
+    }),
     ("Prototypes in use", "of a batch's targets", {"prototypes_in_use": "in use"}),
     ("Feature rank", "effective dimensions", {"feature_rank": "rank"}),
     ("Speed", "pictures / s", {"pictures_per_second": "pictures / s"}),

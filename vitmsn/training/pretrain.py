@@ -78,11 +78,11 @@ class PretrainResult:
 
 
 def initial(source: str | Path | Checkpoint) -> Checkpoint:
-    """What of a checkpoint a run starts from: no mask token, no labels, and an MSN head only where it is whole."""
+    """What of a checkpoint a run starts from: no mask token, and an MSN head only where it is whole."""
     loaded = source if isinstance(source, Checkpoint) else checkpoint.load(source)
     head = loaded.msn_head if {"prototypes", "projector.fc1.weight"} <= set(loaded.msn_head) else {}
     tensors = {name: tensor for name, tensor in loaded.tensors.items() if name != "embeddings.mask_token"}
-    return replace(loaded, msn_head=head, tensors=tensors, config=loaded.config.with_labels(num_labels=2))
+    return replace(loaded, msn_head=head, tensors=tensors)
 
 
 def prepare(

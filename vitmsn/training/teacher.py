@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from vitmsn.errors import DataError, InputError
@@ -99,7 +100,7 @@ def _of_encoder(source: str, pictures: Tensor, device: str) -> Teacher:
     encoder = Encoder.from_pretrained(source, device)
 
     def embed(pixels: Tensor) -> np.ndarray:
-        return encoder.embed(list(pixels.permute(0, 2, 3, 1).cpu().numpy()))
+        return encoder.embed([Image.fromarray(one) for one in pixels.permute(0, 2, 3, 1).cpu().numpy()])
 
     answer: Callable[[np.ndarray], np.ndarray]
     if encoder.labels:

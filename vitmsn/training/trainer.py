@@ -84,6 +84,7 @@ class Trainer:
             if init is None:
                 raise ConfigError("freeze_backbone keeps a backbone that was trained before; give it with --init.")
             self.model.requires_grad_(False)
+        self.frozen = init if recipe.freeze_backbone else None
         self.model.to(self.device).train()
         self.head.to(self.device).train()
         self.target_model = copy.deepcopy(self.model).requires_grad_(False)
@@ -340,18 +341,23 @@ def feature_mean(model: ViTMSNModel, pictures: Pictures, most: int = 10_000) -> 
 def export(trainer: Trainer, folder: Path, card: dict[str, Any], dtype: torch.dtype = torch.float32) -> None:
     """Write the target backbone, its projector and the prototypes as a model folder that this package loads.
 
-    The target is the better model (an average of students), and its projector is the one that the prototypes saw.
+    The target is the better model (an average of students), and its projector is the one that the prototypes saw. A
+    frozen backbone keeps its classifier and what its card says of it.
     """
     head = trainer.target_head.state_dict() | {"prototypes": trainer.head.prototypes.detach()}
-    size = pair(trainer.recipe.model.image_size)
+    height, width = pair(trainer.recipe.model.image_size)
+    kept = trainer.frozen
+    mean = None if kept is None else kept.feature_mean
+    processor = None if kept is None else kept.processor
     checkpoint.save(
         folder,
-        trainer.recipe.model,
+        trainer.recipe.model.with_labels(num_labels=2) if kept is None else kept.config,
         trainer.target_model.state_dict(),
+        classifier=None if kept is None else kept.classifier,
         msn_head=head,
-        feature_mean=feature_mean(trainer.target_model, trainer.pictures),
-        processor=ViTMSNImageProcessor(size={"height": size[0], "width": size[1]}).to_dict(),
-        card=card,
+        feature_mean=feature_mean(trainer.target_model, trainer.pictures) if mean is None else mean,
+        processor=processor or ViTMSNImageProcessor(size={"height": height, "width": width}).to_dict(),
+        card=card if kept is None else {**card, **kept.card},
         dtype=dtype,
         temperature=trainer.recipe.temperature,
         sharpening=trainer.recipe.sharpening,
