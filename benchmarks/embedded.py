@@ -76,9 +76,13 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("--split")
     parser.add_argument("--model", nargs="+", default=[None], help="folders or hub ids; without it the embedded model")
+    about = "share of the pictures that calibrated the model, as `calibrate --share` chose them; they are left out"
+    parser.add_argument("--calibrated", type=float, default=0.0, help=about)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     dataset = open_data(options.data, options.split)
+    if options.calibrated:
+        dataset = dataset.split(options.calibrated)[0]
     found = {}
     for source in options.model:
         encoder = Encoder.from_pretrained(source, "cpu", "float32")

@@ -13,7 +13,19 @@ from vitmsn import cli
 from vitmsn.cli.parser import make_parser
 
 LOOKING = ["classify", "embed", "attention", "mask"]
-COMMANDS = [*LOOKING, "fewshot", "map", "lowshot", "pretrain", "finetune", "distil", "head", "convert", "serve"]
+COMMANDS = [
+    *LOOKING,
+    "fewshot",
+    "map",
+    "lowshot",
+    "pretrain",
+    "finetune",
+    "distil",
+    "head",
+    "calibrate",
+    "convert",
+    "serve",
+]
 Capture = pytest.CaptureFixture[str]
 
 

@@ -191,6 +191,27 @@ def test_head_end_to_end(run: Run, model: str, pictures: Path, tmp_path: Path, p
     torch.testing.assert_close(checkpoint.load(out).tensors, after.tensors)
 
 
+def test_a_classifier_that_overstates_is_calibrated(
+    run: Run, capsys: Capture, model: str, pictures: Path, tmp_path: Path, picture: Picture
+) -> None:
+    for name, color in COLOURS.items():
+        for number in range(5, 40):  # some are labelled wrongly, so that nobody can be sure
+            shown = color if number % 5 else COLOURS["blue" if name == "red" else "red"]
+            picture(shown, number).save(pictures / name / f"{number}.png")
+    taught, out = tmp_path / "taught", tmp_path / "calibrated"
+    run("head", "--model", model, "--data", pictures, "--held-out", 0.25, "--device", "cpu", "--out", taught)
+    loaded = checkpoint.load(taught)
+    loud = {name: 30 * tensor for name, tensor in loaded.classifier.items()}
+    checkpoint.save(taught, loaded.config, loaded.tensors, loud, loaded.msn_head, processor=loaded.processor)
+    found = run.json("calibrate", taught, "--data", pictures, "--share", 0.5, "--out", out)
+    assert found["temperature"] > 10 and found["held_out"]["pictures"] in range(30, 45)
+    made = checkpoint.load(out)
+    assert torch.allclose(made.classifier["weight"], loud["weight"] / found["temperature"], rtol=1e-3)
+    assert made.card["held_out"] == found["held_out"] and made.msn_head.keys() == loaded.msn_head.keys()
+    assert cli.main(["calibrate", str(taught), "--data", str(tmp_path), "--out", str(out)]) == 2
+    assert "None of the classes of" in capsys.readouterr().err
+
+
 def test_kinds_of_another_head_do_not_stay(capsys: Capture, model: str, pictures: Path, tmp_path: Path) -> None:
     loaded, start = checkpoint.load(model), tmp_path / "start"
     card = {"trained_on": "everything", "kinds": {"insect": ["ant", "bee"]}}

@@ -247,6 +247,18 @@ def make_parser() -> argparse.ArgumentParser:
     add("--out", required=True, help="the model folder to write; it may be that of --model")
     _machine(add)
 
+    add = command("calibrate", train.calibrate, "make a classifier's probabilities honest on pictures it has not seen")
+    add("source", help="the classifier: a folder, a file or a hub id")
+    add("--data", required=True, help="labelled pictures of its classes: a folder, parquet files, or a hub data set")
+    add("--split", help="train, validation or test, where there are several")
+    about = "of the pictures that is used; the rest stays unseen, to measure with (default: 1)"
+    add("--share", type=float, default=1.0, help=about)
+    add("--kinds", help=KINDS)
+    add("--dtype", choices=DTYPES, default="float32", help="of the weights in the file (default: float32)")
+    add("--out", required=True, help="the model folder to write; it may be that of the classifier")
+    add("--threads", type=int, help="of the processor")
+    add("--json", action="store_true", help="print JSON instead of a table")
+
     add = command(
         "convert", train.convert, "read any checkpoint, write a folder that this package and transformers read"
     )

@@ -155,7 +155,7 @@ def finetune(options: Options) -> Result:
     return Result(found.to_dict(), ("steps", "of", "epochs", *JUDGED), [row], lines)
 
 
-def distil(options: Options) -> Answer | int:
+def distil(options: Options) -> Result | int:
     import torch
 
     from vitmsn.training import distil as training
@@ -191,7 +191,7 @@ def distil(options: Options) -> Answer | int:
     lines = [*([] if found.finished else [GO_ON]), *notes, f"{found.model} loads here and in transformers"]
     right = "no labels" if found.accuracy is None else percent(found.accuracy)
     row = (found.steps, found.total_steps, found.epochs, right, percent(found.agreement))
-    return Answer(found.to_dict(), ("steps", "of", "epochs", "right", "as the teacher says"), [row], lines)
+    return Result(found.to_dict(), ("steps", "of", "epochs", "right", "as the teacher says"), [row], lines)
 
 
 def _finetune_recipe(options: Options, kind: type[T]) -> T:
@@ -239,6 +239,27 @@ def _kinds(options: Options) -> Kinds | None:
 def _cells(found: Calibration) -> tuple[object, ...]:
     sure = percent(found.not_sure_below) if found.not_sure_below <= 1 else "never"
     return found.held_out["pictures"], percent(found.held_out["top1"]), percent(found.held_out["top5"]), sure
+
+
+def calibrate(options: Options) -> Result:
+    import torch
+
+    from vitmsn.training import calibration
+
+    _use_threads(options)
+    found = calibration.run(
+        options.source,
+        options.data,
+        options.out,
+        split=options.split,
+        share=options.share,
+        kinds=_kinds(options),
+        dtype=getattr(torch, options.dtype),
+        progress=Bar().named,
+    )
+    data = {"model": options.out, "temperature": round(found.temperature, 4), "not_sure_below": found.not_sure_below}
+    lines = [*found.notes, f"{options.out} loads here and in transformers"]
+    return Result({**data, "held_out": found.held_out}, JUDGED, [_cells(found)], lines)
 
 
 # --- convert ---------------------------------------------------------------------------------------------------------

@@ -7,15 +7,20 @@ then chooses the probability below which an answer counts as "not sure".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vitmsn import checkpoint, lowshot
+from vitmsn.data import DataSet, open_data
+from vitmsn.encoder import Encoder
 from vitmsn.errors import DataError
+from vitmsn.training import card
 
 NEVER = 1.1  # above every probability: no answer is sure
 
@@ -51,6 +56,61 @@ def measure(logits: Tensor, labels: Tensor) -> Calibration:
     right = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
     top1, top5 = (round(float(right[:, :k].any(1).float().mean()), 4) for k in (1, 5))
     return Calibration({"pictures": len(labels), "top1": top1, "top5": top5}, temperature, round(sure, 4), notes)
+
+
+def run(
+    source: str | Path,
+    data: str | Path | DataSet,
+    out: str | Path,
+    *,
+    split: str | None = None,
+    share: float = 1.0,
+    kinds: Mapping[str, Sequence[str]] | None = None,
+    dtype: torch.dtype = torch.float32,
+    progress: Callable[[str, int, int], object] | None = None,
+) -> Calibration:
+    """Calibrate a classifier on pictures that it was not trained on, and write it to ``out``.
+
+    Args:
+        source: a folder, a file or a hub id.
+        data: labelled pictures of the model's classes, by their names.
+        share: of every class that is used; the rest stays unseen, to measure with.
+        kinds: wider names for classes, for the model's card; None: those that it has.
+        dtype: of the weights in the file.
+
+    Raises:
+        MissingHeadError: the model has no classifier.
+        DataError: no picture of its classes.
+    """
+    encoder, loaded = Encoder.from_pretrained(source, dtype="float32"), checkpoint.load(source)
+    dataset = data if isinstance(data, DataSet) else open_data(data, split)
+    if share < 1:
+        dataset = dataset.split(share)[1]
+    card.check_kinds(kinds or {}, encoder.labels)
+    rows = lowshot.extract(encoder, dataset, progress=progress)
+    places = {label: place for place, label in enumerate(encoder.labels)}
+    truth = torch.tensor([places.get(dataset.classes[label], -1) for label in rows.y.tolist()], dtype=torch.long)
+    known = truth >= 0
+    if not known.any():
+        raise DataError(
+            f"None of the classes of {dataset.name} is one of {encoder.name}'s; pictures of its classes are needed."
+        )
+    logits = torch.from_numpy(encoder.class_probabilities(rows.X)).clamp_min(1e-30).log()  # but for a constant
+    measured = measure(logits[known], truth[known])
+    about = {**loaded.card, "held_out": measured.held_out, "not_sure_below": measured.not_sure_below}
+    if kinds:
+        about["kinds"] = {kind: list(labels) for kind, labels in kinds.items()}
+    kept = ("msn_head", "feature_mean", "processor", "temperature", "sharpening")
+    checkpoint.save(
+        out,
+        loaded.config,
+        loaded.tensors,
+        classifier=fold_temperature(loaded.classifier, measured.temperature),
+        card=about,
+        dtype=dtype,
+        **{name: getattr(loaded, name) for name in kept},
+    )
+    return measured
 
 
 def calibrate(logits: Tensor, labels: Tensor) -> float:
