@@ -14,8 +14,7 @@ from vitmsn import image
 from vitmsn.config import ViTMSNConfig
 from vitmsn.encoder import Encoder
 from vitmsn.image import Picture
-from vitmsn.ui.shared import workspace
-from vitmsn.ui.shared.workspace import Studio
+from vitmsn.ui.shared.workspace import Studio, WorkspaceState
 from vitmsn.ui.visits import Call
 
 LABELS = ("tabby", "Egyptian cat", "goldfish", "<b>shark</b>", "teapot", "alp")
@@ -54,7 +53,8 @@ def png(picture: Picture) -> bytes:
 
 
 def studio_of(call: Call) -> Studio:
-    made: Studio = call.visit.kept[workspace.KEY]
+    made = call.visit.state(WorkspaceState).studio
+    assert made is not None
     return made
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,13 @@ def app(models: Models) -> App:
                 with gr.Tab(name) as made.items[name]:
                     made.picture(name)
     return made
+
+
+@dataclass
+class Seen:
+    """What the tab keeps of a visitor."""
+
+    value: int = 0
 
 
 class Recorder:
@@ -78,14 +86,14 @@ def begin(app: App, tab: str = "one", key: str = "a") -> None:
 def test_a_function_gets_the_visit_and_its_answer_is_framed(app: App) -> None:
     def fn(call: Call, value: int) -> tuple[str, int]:
         call.message = "Look <here>."
-        call.visit.kept["seen"] = value
+        call.visit.state(Seen).value = value
         return call.query["tab"], value + 1
 
     app.visitors.of("a").link = {"tab": "one"}
     handler = app._shown(fn, 2)
     notice, tab, more, status = handler(request(), gr.EventData(None, None), gr.Progress(), 4)
     assert "Look &lt;here&gt;." in notice and (tab, more) == ("one", 5) and EMBEDDED in status
-    assert app.visitors.of("a").kept == {"seen": 4} and app.visitors.of("b").kept == {}
+    assert app.visitors.of("a").state(Seen).value == 4 and app.visitors.of("b").state(Seen).value == 0
 
 
 def test_the_status_line_is_of_the_visitors_own_forwards(app: App) -> None:

@@ -29,7 +29,7 @@ class Clock:
 
 @dataclass
 class Heavy:
-    nbytes: int
+    nbytes: int = 0
 
 
 @pytest.fixture
@@ -44,8 +44,9 @@ def visitors(clock: Clock) -> Visitors:
 
 def test_each_key_has_its_own_visit(visitors: Visitors, picture: Picture) -> None:
     keep_picture(visitors.of("a"), picture)
-    visitors.of("b").kept["gallery"] = "mine"
-    assert visitors.of("a").picture is picture and visitors.of("a").kept == {}
+    visitors.of("b").state(Heavy).nbytes = 7
+    assert visitors.of("a").picture is picture and visitors.of("a").state(Heavy).nbytes == 0
+    assert visitors.of("b").state(Heavy) is visitors.of("b").state(Heavy)
     assert visitors.of("b").picture is None
     assert len(visitors) == 2
 
@@ -88,12 +89,12 @@ def test_too_many_visitors_or_bytes_drop_the_longest_unseen(
     monkeypatch.setattr(limits, "MAX_VISITORS", 3)
     monkeypatch.setattr(limits, "VISITS_BYTES", 100)
     for key in "abcd":
-        visitors.of(key).kept["gallery"] = Heavy(30)
+        visitors.of(key).state(Heavy).nbytes = 30
     visitors.of("b")
     visitors.sweep()
     assert visitors.nbytes == 90 and visitors.of("a").again
     visitors.forget("a")
-    visitors.of("b").kept["gallery"] = Heavy(60)
+    visitors.of("b").state(Heavy).nbytes = 60
     visitors.sweep()
     assert visitors.nbytes == 90 and visitors.of("c").again  # c was unseen the longest
 
@@ -101,7 +102,7 @@ def test_too_many_visitors_or_bytes_drop_the_longest_unseen(
 def test_forgetting_empties_what_others_may_still_hold(visitors: Visitors, picture: Picture) -> None:
     visit = visitors.of("a")
     keep_picture(visit, picture)
-    visit.kept["gallery"] = Heavy(1)
+    visit.state(Heavy).nbytes = 1
     visitors.forget("a")
     visitors.forget("a")
     assert visit.picture is None and visit.kept == {} and len(visitors) == 0

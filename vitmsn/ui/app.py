@@ -13,7 +13,7 @@ import inspect
 import logging
 import time
 import typing
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from gradio.utils import get_upload_folder
 from vitmsn.errors import ViTMSNError
 from vitmsn.ui.models import Models
 from vitmsn.ui.shared import examples, html
+from vitmsn.ui.shared.controls import Controls, Inputs, by_name, components
 from vitmsn.ui.shared.photo import Photo, portrait, read_picture
 from vitmsn.ui.shared.scripts import run, script
 from vitmsn.ui.visits import Call, Visit, Visitors, keep_picture
@@ -63,10 +64,11 @@ class Answer:
     """How one tab fills itself, for load, for opening the tab, and for a new picture or model."""
 
     fn: Function
-    inputs: list[Component]
-    outputs: list[Component]
+    inputs: list[Any]
+    outputs: list[Any]
     notice: gr.HTML
     stamp: Callable[[Visit], Hashable]
+    controls: Controls[Any] | None  # the tab's own, where it has some
     more: dict[str, Any] = field(default_factory=dict)
 
 
@@ -127,8 +129,8 @@ class App:
         self,
         tab: str,
         fn: Function,
-        inputs: Sequence[Component] = (),
-        outputs: Sequence[Component] = (),
+        inputs: Inputs = (),
+        outputs: Sequence[Block] | Mapping[str, Block] = (),
         *,
         again: Sequence[Any] = (),
         notice: gr.HTML | None = None,
@@ -141,7 +143,9 @@ class App:
         picture, on a new model, and on each event listed in `again`. `more` goes to `on`.
         """
         line = notice or self.panels[tab].notice
-        entry = Answer(fn, list(inputs), list(outputs), line, stamp, more)
+        controls = next((thing for thing in inputs if isinstance(thing, Controls)), None)
+        wired = by_name(fn, inputs, outputs)
+        entry = Answer(wired, components(inputs), components(outputs), line, stamp, controls, more)
         self.answers[tab] = entry
         if again:
             self.on(again, fn, inputs, outputs, notice=line, **more)
@@ -150,8 +154,8 @@ class App:
         self,
         events: Any,
         fn: Function,
-        inputs: Sequence[Component] = (),
-        outputs: Sequence[Block] = (),
+        inputs: Inputs = (),
+        outputs: Sequence[Block] | Mapping[str, Block] = (),
         *,
         notice: gr.HTML,
         long: bool = False,
@@ -160,19 +164,21 @@ class App:
     ) -> Any:
         """Wire `fn(call, *inputs)` to one event or a list of them; returns Gradio's dependency (for `.then`).
 
-        A generator shows each thing it yields as it comes; an error ends it and leaves what was shown.
+        Inputs may be controls, which `fn` gets as their dataclass; where outputs have names, `fn` answers by name (see
+        `shared/controls`). A generator shows each thing it yields as it comes; an error ends it and leaves what was
+        shown.
         """
-        outputs = [notice, *outputs, self.status]
+        fn, placed = by_name(fn, inputs, outputs), [notice, *components(outputs), self.status]
         listen = functools.partial(gr.on, list(events)) if isinstance(events, (list, tuple)) else events
         return listen(
-            self._shown(fn, len(outputs) - 2),
-            list(inputs),
-            outputs,
+            self._shown(fn, len(placed) - 2),
+            components(inputs),
+            placed,
             api_visibility="private",
             show_progress=show_progress,
             **{
                 "trigger_mode": "always_last",
-                "show_progress_on": outputs[1:-1] or None,
+                "show_progress_on": placed[1:-1] or None,
                 **(LONG if long else SHORT),
                 **more,
             },

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import gradio as gr
 
@@ -24,6 +24,9 @@ from vitmsn.image import Picture
 from vitmsn.ui.models import EMBEDDED, RANDOM, Models
 
 REMEMBERED = 10_000  # keys of forgotten visits, so that a page that slept can be told
+
+
+State = TypeVar("State")
 
 
 class Stopped(ViTMSNError):
@@ -40,8 +43,8 @@ class Visit:
     picture: Picture | None = None
     example: str = ""  # the name of the example that `picture` is, "" for the visitor's own
     link: dict[str, str] = field(default_factory=dict)  # the query of the address that the page was opened with
-    kept: dict[str, Any] = field(default_factory=dict)  # {"gallery": Gallery, ...}; `nbytes` of a value is counted
-    shown: dict[str, Hashable] = field(default_factory=dict)  # what each tab was answered for
+    kept: dict[type[Any], Any] = field(default_factory=dict)  # what tabs keep, see `state`
+    shown: dict[str, Hashable] = field(default_factory=dict)  # what each tab was answered for, by its name
     seen: float = 0.0
     begun: bool = False  # a picture was chosen, dropped or cleared: the page shows what this visit says
     again: bool = False  # an earlier visit of this page was forgotten: what the page shows is not here any more
@@ -49,6 +52,14 @@ class Visit:
     stopped: float = 0.0  # when the visitor last pressed Stop
     forward: Timing | None = None  # the last one that this visit asked for; None: all was remembered
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+
+    def state(self, kind: type[State]) -> State:
+        """What is kept of this visitor in a dataclass of the tab's own, made when it is first asked for.
+
+        Its `nbytes`, where it has one, counts among the visit's.
+        """
+        with self.lock:
+            return cast(State, self.kept.setdefault(kind, kind()))
 
     @property
     def nbytes(self) -> int:

@@ -14,15 +14,20 @@ from PIL import Image
 
 from vitmsn import image
 from vitmsn.ui.attention import map_view, tab
-from vitmsn.ui.attention.map_view import Ask
+from vitmsn.ui.attention.map_view import AttentionControls
 from vitmsn.ui.visits import Call
 
 
-@pytest.mark.parametrize("ask", [Ask(layer=2), Ask("colours", 1), Ask("relevance", 2, shape="contour")])
-def test_three_files(call: Callable[..., Call], ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "ask",
+    [AttentionControls(layer=2), AttentionControls("colours", 1), AttentionControls("relevance", 2, shape="contour")],
+)
+def test_three_files(
+    call: Callable[..., Call], ask: AttentionControls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     large = image.decode(Image.radial_gradient("L").convert("RGB").resize((1500, 900)), name="<b>my photo.png")
     visit = call(picture=large)
-    html = tab.files(visit, *vars(ask).values())
+    html = tab.files(visit, ask)
     found = dict(re.findall(r'download="([^"]*)" href="data:[^;]*;base64,([^"]*)"', html))
     assert [name.rsplit(".", 1)[1] for name in found] == ["png", "npz", "py"] and "<b>" not in html
     picture, numbers, program = (base64.b64decode(data) for data in found.values())

@@ -12,7 +12,7 @@ import pytest
 from vitmsn import attention
 from vitmsn.ui.attention import head_statistics
 from vitmsn.ui.attention import tab as tab
-from vitmsn.ui.attention.map_view import Ask
+from vitmsn.ui.attention.map_view import AttentionControls
 from vitmsn.ui.visits import Call
 
 
@@ -33,12 +33,12 @@ def test_what_takes_long_waits_until_it_is_asked_for(
     call: Callable[..., Call], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(head_statistics, "NUMBERS", 10)
-    visit, ask = call(), Ask(layer=2, order="distance")
-    out = tab.answer(visit, *vars(ask).values())
-    assert out[5]["visible"] and "<svg" not in out[4] and "press 'Measure every head'" in visit.message
-    assert "looks farthest" not in out[3] and "msn-sorted" not in out[3]
-    out = tab.measure(visit, *vars(ask).values())
-    assert not out[5]["visible"] and out[4].count("<svg") == 2 and "msn-sorted" in out[3]
+    visit, ask = call(), AttentionControls(layer=2, order="distance")
+    out = tab.answer(visit, ask)
+    assert out["measure"]["visible"] and "<svg" not in out["depth"] and "press 'Measure every head'" in visit.message
+    assert "looks farthest" not in out["heads"] and "msn-sorted" not in out["heads"]
+    out = tab.measure(visit, ask)
+    assert not out["measure"]["visible"] and out["depth"].count("<svg") == 2 and "msn-sorted" in out["heads"]
 
 
 def test_a_dot_for_every_head_to_scale(call: Callable[..., Call]) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from vitmsn import image, look
 from vitmsn.ui.attention import map_view, tab
-from vitmsn.ui.attention.map_view import Ask
+from vitmsn.ui.attention.map_view import AttentionControls
 from vitmsn.ui.shared import patch_grid
 from vitmsn.ui.visits import Call
 
@@ -19,7 +19,7 @@ from vitmsn.ui.visits import Call
 @pytest.mark.parametrize("kind", map_view.KINDS)
 def test_the_page_shows_what_the_library_gives(call: Callable[..., Call], kind: str) -> None:
     encoder, picture = call().encoder, call().picture
-    found = map_view.see(encoder, picture, Ask(kind, 1, 2, row=2, column=3, start=2))
+    found = map_view.see(encoder, picture, AttentionControls(kind, 1, 2, row=2, column=3, start=2))
     expected = look.look(encoder, picture, kind, layer=0, heads=[1], patch=6, start_layer=1)
     values = expected.values / expected.values.sum() if kind == "relevance" else expected.values
     np.testing.assert_allclose(found.values, values, rtol=1e-5)
@@ -32,36 +32,36 @@ def test_every_kind_of_the_library_is_on_the_page() -> None:
 
 def test_heads_together_are_named(call: Callable[..., Call]) -> None:
     encoder, picture = call().encoder, call().picture
-    assert map_view.see(encoder, picture, Ask(head=-1)).subject == "layer 2, largest of heads"
-    assert map_view.see(encoder, picture, Ask(some=[1, 2])).subject == "layer 2, mean of heads 1 and 2"
-    assert map_view.see(encoder, picture, Ask(head=1, some=[2])).subject == "layer 2, head 1"
+    assert map_view.see(encoder, picture, AttentionControls(head=-1)).subject == "layer 2, largest of heads"
+    assert map_view.see(encoder, picture, AttentionControls(some=[1, 2])).subject == "layer 2, mean of heads 1 and 2"
+    assert map_view.see(encoder, picture, AttentionControls(head=1, some=[2])).subject == "layer 2, head 1"
 
 
 def test_proportions_are_kept_when_asked(call: Callable[..., Call]) -> None:
     encoder = call().encoder
     wide = image.decode(Image.radial_gradient("L").convert("RGB").resize((400, 100)))
-    assert map_view.see(encoder, wide, Ask()).grid == (4, 4)
-    assert map_view.see(encoder, wide, Ask(aspect=True)).grid == (2, 8)
-    assert map_view.see(encoder, wide, Ask(aspect=True, size=32)).grid == (4, 16)
+    assert map_view.see(encoder, wide, AttentionControls()).grid == (4, 4)
+    assert map_view.see(encoder, wide, AttentionControls(aspect=True)).grid == (2, 8)
+    assert map_view.see(encoder, wide, AttentionControls(aspect=True, size=32)).grid == (4, 16)
     visit = call(picture=wide)
     visit.event = None
-    out = tab.answer(visit, *vars(Ask("patch", 2, aspect=True, row=4, column=9)).values())
-    assert "row 2, column 8" in out[2], "the patch nearest to the one asked for"
+    out = tab.answer(visit, AttentionControls("patch", 2, aspect=True, row=4, column=9))
+    assert "row 2, column 8" in out["sentence"], "the patch nearest to the one asked for"
     assert patch_grid.proportioned(encoder, wide, 0) == (8, 32)
 
 
 def test_relevance_says_when_the_model_is_not_sure(call: Callable[..., Call]) -> None:
     encoder, picture = call().encoder, call().picture
-    found = map_view.see(encoder, picture, Ask("relevance"))
+    found = map_view.see(encoder, picture, AttentionControls("relevance"))
     [result] = encoder.classify(picture)
     said = tab.doubt(encoder, found)
     assert f"{result.labels[0]} is its first answer" in said or "&lt;" in said
     assert ("not sure" in said) == (not result.sure)
-    assert tab.doubt(encoder, map_view.see(encoder, picture, Ask("relevance", label="teapot"))) == ""
+    assert tab.doubt(encoder, map_view.see(encoder, picture, AttentionControls("relevance", label="teapot"))) == ""
 
 
 def test_likeness_is_said_with_its_mean_and_the_digits_that_tell_it_from_one(call: Callable[..., Call]) -> None:
-    found = map_view.see(call().encoder, call().picture, Ask("similar", 1))
+    found = map_view.see(call().encoder, call().picture, AttentionControls("similar", 1))
     values = np.full((4, 4), 0.98)
     values[0, 0], values[1, 2], values[3, 3] = 1, 0.9991, 0.96
     said = map_view.sentence(replace(found, values=values), 1.0)
@@ -70,9 +70,9 @@ def test_likeness_is_said_with_its_mean_and_the_digits_that_tell_it_from_one(cal
 
 
 def test_a_contour_without_a_mass_holds_half(call: Callable[..., Call]) -> None:
-    found = map_view.see(call().encoder, call().picture, Ask(shape="contour"))
+    found = map_view.see(call().encoder, call().picture, AttentionControls(shape="contour"))
     held = found.values[map_view.inside(found)].sum() / found.values.sum()
     assert held >= 0.5
     assert "hold 50 % of it" in tab.legend(found)
-    alike = map_view.see(call().encoder, call().picture, Ask("similar", shape="contour"))
+    alike = map_view.see(call().encoder, call().picture, AttentionControls("similar", shape="contour"))
     assert map_view.inside(alike)[0, 0] and "similarity above" in tab.legend(alike)

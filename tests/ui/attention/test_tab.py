@@ -16,21 +16,19 @@ from vitmsn import attention as rows
 from vitmsn import draw
 from vitmsn.config import VARIANTS, ViTMSNConfig
 from vitmsn.encoder import Encoder
-from vitmsn.errors import ImageError, InputError
+from vitmsn.errors import InputError
 from vitmsn.ui.attention import map_view, tab
-from vitmsn.ui.attention.map_view import Ask
+from vitmsn.ui.attention.map_view import AttentionControls
 from vitmsn.ui.models import EMBEDDED, RANDOM, Models
 from vitmsn.ui.visits import Call
 
-START = Ask(layer=2)  # what the page sends first: the last of the tiny model's two layers
-NAMES = (
-    *("overlay", "legend", "sentence", "heads", "depth", "measure", "compare", "files", "code"),
-    *Ask.__dataclass_fields__,
-)
+START = AttentionControls(layer=2)  # what the page sends first: the last of the tiny model's two layers
 
 
-def answered(call: Call, ask: Ask = START, fn: Callable[..., list[Any]] = tab.answer) -> dict[str, Any]:
-    return dict(zip(NAMES, fn(call, *vars(ask).values()), strict=True))
+def answered(
+    call: Call, ask: AttentionControls = START, fn: Callable[..., dict[str, Any]] = tab.answer
+) -> dict[str, Any]:
+    return fn(call, ask)
 
 
 def click(call: Call, **values: Any) -> Call:
@@ -40,7 +38,7 @@ def click(call: Call, **values: Any) -> Call:
 
 def changes(out: dict[str, Any]) -> dict[str, Any]:
     """The values that the controls are given; what is skipped is left out."""
-    return {name: out[name]["value"] for name in Ask.__dataclass_fields__ if "value" in out[name]}
+    return {name: out[name]["value"] for name in AttentionControls.__dataclass_fields__ if "value" in out.get(name, {})}
 
 
 # What is looked at
@@ -49,7 +47,7 @@ def changes(out: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(("layer", "head"), [(0, 0), (1, 0), (1, 2), (2, 1)])
 def test_the_map_is_the_layer_and_head_that_were_asked_for(call: Callable[..., Call], layer: int, head: int) -> None:
     encoder, picture = call().encoder, call().picture
-    found = map_view.see(encoder, picture, Ask(layer=layer, head=head))
+    found = map_view.see(encoder, picture, AttentionControls(layer=layer, head=head))
     maps = rows.cls_attention(encoder.model, encoder.tokens(picture))[0].numpy()
     expected = maps[layer - 1].mean(0) if head == 0 else maps[layer - 1, head - 1]
     np.testing.assert_allclose(found.values.ravel(), expected, rtol=1e-5)
@@ -60,32 +58,35 @@ def test_the_map_is_the_layer_and_head_that_were_asked_for(call: Callable[..., C
 def test_the_map_of_a_patch_and_of_rollout(call: Callable[..., Call]) -> None:
     encoder, picture = call().encoder, call().picture
     tokens = encoder.tokens(picture)
-    found = map_view.see(encoder, picture, Ask("patch", 1, 2, row=2, column=3))
+    found = map_view.see(encoder, picture, AttentionControls("patch", 1, 2, row=2, column=3))
     np.testing.assert_allclose(found.values.ravel(), rows.patch_attention(encoder.model, tokens, 6, 0)[0, 1], rtol=1e-5)
-    found = map_view.see(encoder, picture, Ask("rollout", start=2))
+    found = map_view.see(encoder, picture, AttentionControls("rollout", start=2))
     np.testing.assert_allclose(found.values.ravel(), rows.rollout(encoder.model, tokens, 1)[0], rtol=1e-5)
 
 
 def test_more_pixels_are_more_patches(call: Callable[..., Call]) -> None:
-    assert map_view.see(call().encoder, call().picture, Ask(size=32)).grid == (8, 8)
+    assert map_view.see(call().encoder, call().picture, AttentionControls(size=32)).grid == (8, 8)
 
 
 @pytest.mark.parametrize(
     ("ask", "why"),
     [
-        (Ask("eyes"), "kind is 'eyes'; choose one of cls, rollout, relevance, patch, to, similar, colours"),
-        (Ask(layer=3), "layer is 3; it must be from 0 to 2"),
-        (Ask(layer=-1), "layer is -1"),
-        (Ask(head=3), "head is 3"),
-        (Ask(head=float("nan")), "head is nan"),  # type: ignore[arg-type]
-        (Ask(row=5), "row is 5; it must be from 1 to 4"),
-        (Ask(column=0), "column is 0"),
-        (Ask(size=18), "whole patches of 4 x 4"),
-        (Ask(size=4096), "at most"),
-        (Ask(start=0), "start is 0"),
+        (
+            AttentionControls("eyes"),
+            "kind is 'eyes'; choose one of cls, rollout, relevance, patch, to, similar, colours",
+        ),
+        (AttentionControls(layer=3), "layer is 3; it must be from 0 to 2"),
+        (AttentionControls(layer=-1), "layer is -1"),
+        (AttentionControls(head=3), "head is 3"),
+        (AttentionControls(head=float("nan")), "head is nan"),  # type: ignore[arg-type]
+        (AttentionControls(row=5), "row is 5; it must be from 1 to 4"),
+        (AttentionControls(column=0), "column is 0"),
+        (AttentionControls(size=18), "whole patches of 4 x 4"),
+        (AttentionControls(size=4096), "at most"),
+        (AttentionControls(start=0), "start is 0"),
     ],
 )
-def test_what_is_not_there_is_named(call: Callable[..., Call], ask: Ask, why: str) -> None:
+def test_what_is_not_there_is_named(call: Callable[..., Call], ask: AttentionControls, why: str) -> None:
     with pytest.raises(InputError, match=why):
         map_view.see(call().encoder, call().picture, ask)
 
@@ -119,14 +120,14 @@ def test_the_sentence_has_its_numbers(call: Callable[..., Call]) -> None:
     tokens = call().encoder.tokens(call().picture)
     values = np.full((4, 4), 0.02, dtype=np.float32)
     values[2, 1] = 0.25
-    found = map_view.Sight(Ask("cls", 2, 1), values, np.stack([[values], [values]]), tokens)
+    found = map_view.Sight(AttentionControls("cls", 2, 1), values, np.stack([[values], [values]]), tokens)
     assert map_view.sentence(found, 1.0) == (
         "In layer 2, head 1, CLS looks most at row 3, column 2: 25 % of its attention, 4 times an even share."
     )
     assert map_view.sentence(found, 0.4).endswith("; 1 of 16 patches hold 40 % of what goes to patches.")
-    patch = replace(found, ask=Ask("patch", 1, 0, row=4, column=2))
+    patch = replace(found, ask=AttentionControls("patch", 1, 0, row=4, column=2))
     assert "In layer 1, mean of heads, the patch at row 4, column 2 looks most" in map_view.sentence(patch, 1.0)
-    rollout = replace(found, ask=Ask("rollout", start=1))
+    rollout = replace(found, ask=AttentionControls("rollout", start=1))
     assert map_view.sentence(rollout, 1.0).startswith(
         "Through layers 1 to 2, most reaches CLS from row 3, column 2: 25 %"
     )
@@ -134,7 +135,7 @@ def test_the_sentence_has_its_numbers(call: Callable[..., Call]) -> None:
 
 def test_the_overlay_says_what_it_shows(call: Callable[..., Call]) -> None:
     out = answered(call(), replace(START, layer=1, head=2))
-    found = map_view.see(call().encoder, call().picture, Ask(layer=1, head=2))
+    found = map_view.see(call().encoder, call().picture, AttentionControls(layer=1, head=2))
     row, column = np.argwhere(found.values == found.values.max())[0] + 1
     assert out["overlay"]["alt_text"] == f"Attention of layer 1, head 2, peak at row {row}, column {column}"
     assert isinstance(out["overlay"]["value"], Image.Image) and out["overlay"]["value"].size == (256, 256)
@@ -156,17 +157,17 @@ def test_strength_and_mass_change_the_picture(call: Callable[..., Call]) -> None
         START,
         replace(START, head=1, size=32),
         replace(START, head=-1, some=[2], aspect=True),
-        Ask("rollout", 2, start=2),
-        Ask("patch", 1, row=4),
-        Ask("to", 1, some=[1, 2], row=2, column=3),
-        Ask("similar", 1, row=2),
-        Ask("relevance", start=2, label="teapot"),
-        Ask("colours", 2),
+        AttentionControls("rollout", 2, start=2),
+        AttentionControls("patch", 1, row=4),
+        AttentionControls("to", 1, some=[1, 2], row=2, column=3),
+        AttentionControls("similar", 1, row=2),
+        AttentionControls("relevance", start=2, label="teapot"),
+        AttentionControls("colours", 2),
     ],
 )
 def test_the_python_lines_give_the_same_map(
     call: Callable[..., Call],
-    ask: Ask,
+    ask: AttentionControls,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -245,7 +246,7 @@ def test_an_emptied_number_is_the_first(call: Callable[..., Call], empty: Any) -
         replace(START, kind=None),  # type: ignore[arg-type]
     ],
 )
-def test_a_control_that_was_tampered_with_is_refused(call: Callable[..., Call], ask: Ask) -> None:
+def test_a_control_that_was_tampered_with_is_refused(call: Callable[..., Call], ask: AttentionControls) -> None:
     with pytest.raises(InputError):
         answered(call(), ask)
 
@@ -309,44 +310,3 @@ def test_links_name_layers_and_heads_of_any_model() -> None:
             tab._some(text)
     with pytest.raises(ValueError, match="eyes"):
         tab._one_of("eyes", map_view.KINDS)
-
-
-# The endpoint
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> str:
-    path = tmp_path / "photo.png"
-    Image.radial_gradient("L").convert("RGB").resize((300, 200)).save(path)
-    return str(path)
-
-
-def test_the_endpoint_gives_a_picture_and_plain_numbers(call: Callable[..., Call], file: str) -> None:
-    shown, found = tab.attend(call(), file, layer=1, head=2)
-    assert shown.width == 300 and shown.height > 200
-    assert list(found) == ["kind", "layer", "head", "heads", "grid", "map", "label", "half", "entropy"]
-    assert (found["layer"], found["head"], found["grid"]) == (1, 2, [4, 4])
-    assert all(type(value) is float for line in found["map"] for value in line)
-    assert 0 < sum(map(sum, found["map"])) < 1
-    _, last = tab.attend(call(), file)
-    assert (last["layer"], last["head"]) == (2, 0)
-
-
-def test_the_endpoint_takes_every_kind_and_size(call: Callable[..., Call], file: str) -> None:
-    _, patch = tab.attend(call(), file, kind="patch", row=4, column=1, size=24)
-    assert patch["grid"] == [6, 6]
-    _, rollout = tab.attend(call(), file, kind="rollout")
-    assert rollout["layer"] is None and rollout["head"] is None
-
-
-def test_the_endpoint_refuses_what_it_cannot_do(call: Callable[..., Call], file: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="`image`"):
-        tab.attend(call(), None)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="row is 9"):
-        tab.attend(call(), file, kind="patch", row=9)
-    for heads in ("1,two", "1;2", "1,,2", "-1"):
-        with pytest.raises(InputError, match="write their numbers, like 1,3"):
-            tab.attend(call(), file, heads=heads)
-    (tmp_path / "no.png").write_bytes(b"nothing")
-    with pytest.raises(ImageError, match=r"no\.png"):
-        tab.attend(call(), str(tmp_path / "no.png"))

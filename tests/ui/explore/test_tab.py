@@ -19,12 +19,12 @@ from tests.support.ui import event, pictures, png, zipped
 from vitmsn import limits, projection
 from vitmsn.errors import ArchiveError, GalleryError, InputError, ViTMSNError
 from vitmsn.ui.explore import tab
-from vitmsn.ui.shared import workspace
-from vitmsn.ui.shared.workspace import opened
+from vitmsn.ui.explore.tab import ExploreControls
+from vitmsn.ui.shared.workspace import WorkspaceState, opened
 from vitmsn.ui.visits import Call, Stopped
 
 Calls = Callable[..., Call]
-UMAP = ("umap", True, 15, 0)
+UMAP = ExploreControls("umap")
 
 
 def attribute(page: str, name: str) -> Any:
@@ -75,7 +75,7 @@ def test_it_opens_with_the_examples_and_queries_on_a_pca_map(call: Calls) -> Non
 
 def test_the_map_is_the_projection_of_what_the_classifiers_see(call: Calls) -> None:
     one = call()
-    _, page = tab.answer(one, asked=False)
+    _, page = tab.answer(one, ExploreControls(queries=False))
     with opened(one) as (shown, _):
         points = projection.pca(tab._unit(shown.gallery.X, None))
     drawn = np.array([[point["x"], point["y"]] for point in attribute(page, "points")])
@@ -86,23 +86,23 @@ def test_the_map_is_the_projection_of_what_the_classifiers_see(call: Calls) -> N
 
 def test_umap_comes_when_it_is_ready_and_is_kept(call: Calls, quick: list[tuple[int, ...]]) -> None:
     one = call()
-    words, page = tab.answer(one, *UMAP)
+    words, page = tab.answer(one, UMAP)
     assert "PCA" in words and wanted(page)  # at once, and asking for more
-    tab.lay_out(one, *UMAP)
-    words, page = tab.answer(one, *UMAP)
+    tab.lay_out(one, UMAP)
+    words, page = tab.answer(one, UMAP)
     assert "15 neighbours, least distance 0.1, seed 0" in words and not wanted(page)
     assert quick == [(48, 16, 0, 15)]
-    _, page = tab.answer(one, "umap", True, 15, 1)
+    _, page = tab.answer(one, ExploreControls("umap", seed=1))
     assert wanted(page)  # another seed is another map
     with opened(one) as (shown, encoder):
         shown.start(encoder, "digits")
-    _, page = tab.answer(one, *UMAP)
+    _, page = tab.answer(one, UMAP)
     assert wanted(page)  # and so are other examples
 
 
 def test_a_map_of_examples_that_changed_meanwhile_is_dropped(call: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
     one = call()
-    tab.answer(one, *UMAP)
+    tab.answer(one, UMAP)
 
     def umap(X: np.ndarray, *_: Any, **__: Any) -> Any:
         with opened(one) as (shown, encoder):
@@ -110,17 +110,17 @@ def test_a_map_of_examples_that_changed_meanwhile_is_dropped(call: Calls, monkey
         return np.zeros((len(X), 2), np.float32)
 
     monkeypatch.setattr(projection, "umap", umap)
-    tab.lay_out(one, *UMAP)
-    _, page = tab.answer(one, *UMAP)
+    tab.lay_out(one, UMAP)
+    _, page = tab.answer(one, UMAP)
     assert wanted(page) and len(attribute(page, "points")) == 80
 
 
 def test_stop_ends_a_map(call: Calls, quick: list[tuple[int, ...]]) -> None:
     one = call()
-    tab.answer(one, *UMAP)
+    tab.answer(one, UMAP)
     one.visit.stopped = one.began + 1
     with pytest.raises(Stopped):
-        tab.lay_out(one, *UMAP)
+        tab.lay_out(one, UMAP)
 
 
 def test_names_are_text(call: Calls) -> None:
@@ -147,9 +147,9 @@ def test_too_few_pictures_are_said(call: Calls) -> None:
         shown.add(encoder, "Class 1", pictures("red", 2))
     words, page = tab.answer(one)
     assert "2 pictures on the map" in words and len(attribute(page, "points")) == 2
-    tab.answer(one, *UMAP)
+    tab.answer(one, UMAP)
     with pytest.raises(InputError, match="at least 4"):
-        tab.lay_out(one, *UMAP)
+        tab.lay_out(one, UMAP)
 
 
 def test_chosen_points_are_moved_named_removed_and_brought_back(call: Calls) -> None:
@@ -205,23 +205,23 @@ def test_colour_by_confidence_and_by_doubt(call: Calls) -> None:
         shown.gallery.move([wrong.id], "gravel")
     with opened(one) as (shown, encoder):
         lesson = shown.lesson(encoder, "auto", 5, 0.05)
-    _, page = tab.answer(one, colour="confidence")
+    _, page = tab.answer(one, ExploreControls(colour="confidence"))
     points = {point["id"]: point for point in attribute(page, "points")}
     sure = lesson.judged.probabilities[0].max()
     assert points[wrong.id]["l"] == str(int(10 * sure)) and points[wrong.id]["n"].endswith("% sure")
-    _, page = tab.answer(one, colour="doubt", faces=True)
+    _, page = tab.answer(one, ExploreControls(colour="doubt", faces=True))
     points = {point["id"]: point for point in attribute(page, "points")}
     named = lesson.judged.predictions != lesson.judged.labels
     assert [points[e.id]["l"] == "!" for e in lesson.examples] == named.tolist()
     assert f"{named.sum()} example" in page and 'data-faces="yes"' in page
     assert f"looks like {lesson.judged.predictions[0]}" in points[wrong.id]["n"]
     with pytest.raises(InputError, match="no colour by 'mood'"):
-        tab.answer(one, colour="mood")
+        tab.answer(one, ExploreControls(colour="mood"))
     with opened(one) as (shown, encoder):
         shown.gallery.remove_class("brick")
         shown.gallery.remove_class("grass")
         shown.changed()
-    assert "there is something to judge" in tab.answer(one, colour="doubt")[1]
+    assert "there is something to judge" in tab.answer(one, ExploreControls(colour="doubt"))[1]
 
 
 def test_the_picture_of_a_point_comes_when_it_is_asked_for(call: Calls) -> None:
@@ -263,7 +263,7 @@ def test_the_list_is_bounded_and_says_so(call: Calls, monkeypatch: pytest.Monkey
 def test_settings_from_outside_are_checked(call: Calls, settings: tuple[Any, ...], words: str) -> None:
     for function in (tab.answer, tab.lay_out):
         with pytest.raises(InputError, match=words):
-            function(call(), *settings)
+            function(call(), ExploreControls(*settings))
 
 
 # The endpoint
@@ -287,7 +287,7 @@ def test_the_endpoint_draws_and_lists_every_file(call: Calls, tmp_path: Path) ->
     assert len(points) == 7 and points["red-0.png"]["label"] == "red" and points["lime-0.png"]["label"] is None
     assert all(np.isfinite([point["x"], point["y"]]).all() for point in answer["points"])
     assert [refused["file"] for refused in answer["refused"]] == ["notes.txt"]
-    assert workspace.KEY not in one.visit.kept
+    assert one.visit.state(WorkspaceState).studio is None
 
 
 def test_the_endpoint_knows_umap(call: Calls, tmp_path: Path, quick: list[tuple[int, ...]]) -> None:

@@ -15,6 +15,7 @@ from vitmsn import bundle
 from vitmsn.encoder import Encoder
 from vitmsn.errors import FewShotError
 from vitmsn.ui.fewshot import downloads, tab
+from vitmsn.ui.fewshot.controls import FewShotControls
 from vitmsn.ui.visits import Call
 
 
@@ -35,14 +36,15 @@ def test_a_set_opens_again_here_and_in_python(taught: Call, call: Callable[..., 
     controls, page = opened_again(other, path)
     assert studio_of(other).gallery.counts == {"red": 4, "blue": 4} and not len(studio_of(other).queries)
     assert studio_of(other).undo == "opened a saved set" and not other.message
-    assert controls == ["knn", 3, 10, 0.07]
-    assert "KNNClassifier(3" in page[3] and page == list(tab.answer(other, "knn", 3, 10, 0.07))
+    assert controls == FewShotControls("knn", 3, 10, 0.07)
+    assert "KNNClassifier(3" in page[3] and page == list(tab.answer(other, controls))
 
 
-def opened_again(call: Call, path: Path) -> tuple[list[Any], list[str]]:
+def opened_again(call: Call, path: Path) -> tuple[FewShotControls, list[str]]:
     """What opening a saved set puts into the four controls, and on the page."""
-    shown = tab.unzip(call, str(path), "ridge", 7, 20, 0.5)
-    return list(shown[:4]), list(shown[4:])
+    shown = tab.unzip(call, str(path), FewShotControls("ridge", 7, 20, 0.5))
+    page = [shown.pop(name) for name in tab.PAGE]
+    return FewShotControls(**shown), page
 
 
 @pytest.mark.parametrize(
@@ -64,7 +66,7 @@ def test_settings_that_the_page_does_not_have_are_said_and_left(
     path = bundle.save(studio_of(taught).gallery, tmp_path / "few-shot.zip")
     other = call()
     controls, _ = opened_again(other, path)
-    assert controls == ["ridge", 7, 20, 0.5] and len(studio_of(other).gallery) == 8
+    assert controls == FewShotControls("ridge", 7, 20, 0.5) and len(studio_of(other).gallery) == 8
     assert words in other.message and "your own settings" in other.message
 
 
@@ -74,7 +76,7 @@ def test_a_set_of_another_model_is_embedded_again(taught: Call, call: Callable[.
     path, other = bundle.save(studio_of(taught).gallery, tmp_path / "few-shot.zip"), call()
     controls, page = opened_again(other, path)
     assert studio_of(other).gallery.fingerprint == other.encoder.fingerprint
-    assert controls[0] == "ridge" and "of 8)" in page[1]  # nothing was saved but the examples
+    assert controls.method == "ridge" and "of 8)" in page[1]  # nothing was saved but the examples
     assert other.message == "This set was saved with another model; its pictures were embedded again with this one."
 
 

@@ -19,8 +19,10 @@ from tests.support.ui import event, pictures, png, studio_of, zipped
 from vitmsn import bundle, limits
 from vitmsn.errors import ArchiveError, FewShotError, GalleryError, InputError, ViTMSNError
 from vitmsn.ui.fewshot import tab
+from vitmsn.ui.fewshot.controls import FewShotControls
 from vitmsn.ui.models import Models
 from vitmsn.ui.shared import workspace
+from vitmsn.ui.shared.workspace import WorkspaceState
 from vitmsn.ui.visits import Call, Stopped
 
 Calls = Callable[..., Call]
@@ -191,8 +193,8 @@ def test_a_zip_of_folders(call: Calls, tmp_path: Path) -> None:
     path = tmp_path / "set.zip"
     files = {f"{c}/{name}": data for c in ("red", "blue") for name, data in files_of(c, 3).items()}
     path.write_bytes(zipped({**files, "red/notes.txt": b"hello"}))
-    cards, trust, *_ = tab.unzip(made, str(path))
-    assert "6 of 6" in trust and 'value="red"' in cards
+    shown = tab.unzip(made, str(path))
+    assert "6 of 6" in shown["trust"] and 'value="red"' in shown["cards"]
     assert made.message.startswith("notes.txt is ")
     path.write_bytes(b"PK\x03\x04 no zip at all")
     with pytest.raises(ArchiveError, match=r"set.zip is damaged"):
@@ -233,13 +235,13 @@ def test_stop_leaves_what_was_there(own: Call, sent: Callable[..., list[str]]) -
 )
 def test_settings_from_outside_are_checked(call: Calls, settings: tuple[Any, ...], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        tab.answer(call(), *settings)
+        tab.answer(call(), FewShotControls(*settings))
 
 
 def test_every_classifier_answers_and_its_python_is_python(call: Calls) -> None:
     made = call()
     for method in workspace.METHODS:
-        _, trust, tried, code = tab.answer(made, method, 3, 5)
+        _, trust, tried, code = tab.answer(made, FewShotControls(method, 3, 5))
         assert " right (" in trust and "msn-answers" in tried
         source = code.split("<code>")[1].split("</code>")[0].replace("&quot;", '"').replace("&#x27;", "'")
         compile(source, method, "exec")
@@ -247,7 +249,9 @@ def test_every_classifier_answers_and_its_python_is_python(call: Calls) -> None:
 
 def test_caution_turns_more_away(call: Calls) -> None:
     made = call()
-    counts = [tab.answer(made, "auto", 5, caution)[2].count("<strong>none of these") for caution in (0, 5, 90)]
+    counts = [
+        tab.answer(made, FewShotControls(caution=caution))[2].count("<strong>none of these") for caution in (0, 5, 90)
+    ]
     assert counts == sorted(counts) and counts[-1] > counts[0]
 
 
@@ -313,7 +317,7 @@ def test_the_endpoint_refuses_in_words(call: Calls, tmp_path: Path) -> None:
 def test_the_endpoint_leaves_the_visit_alone(call: Calls, tmp_path: Path) -> None:
     made = call()
     tab.few_shot(made, folder_of_zips(tmp_path, support()))
-    assert workspace.KEY not in made.visit.kept
+    assert made.visit.state(WorkspaceState).studio is None
 
 
 # The endpoint on the running app

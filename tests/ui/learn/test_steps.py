@@ -11,12 +11,12 @@ import pytest
 from vitmsn.encoder import Encoder
 from vitmsn.image import Picture
 from vitmsn.ui.learn import steps
-from vitmsn.ui.learn.walkthrough import Ask, Lesson, entropy, study
+from vitmsn.ui.learn.walkthrough import LearnControls, Walk, entropy, study
 
 
 @pytest.fixture
-def studied(headed: Encoder, picture: Picture) -> Lesson:
-    return study(headed, picture, Ask(layer=1))
+def studied(headed: Encoder, picture: Picture) -> Walk:
+    return study(headed, picture, LearnControls(layer=1))
 
 
 def sentence(page: str) -> str:
@@ -25,7 +25,7 @@ def sentence(page: str) -> str:
     return html.unescape(found[1]).replace("\N{NO-BREAK SPACE}", " ")
 
 
-def test_every_step_says_its_numbers(headed: Encoder, studied: Lesson) -> None:
+def test_every_step_says_its_numbers(headed: Encoder, studied: Walk) -> None:
     told = [sentence(steps.answer(place, headed, studied, "headed")) for place in range(8)]
     assert "256 × 256 pixels; the network gets 16 × 16" in told[0] and "4 × 4 = 16 patches of 4 × 4" in told[0]
     assert "becomes 6 views" in told[1] and "4 small focal anchors" in told[1]
@@ -38,7 +38,7 @@ def test_every_step_says_its_numbers(headed: Encoder, studied: Lesson) -> None:
     assert f"= {studied.loss:.2f} nats" in told[7] and "1 × " in told[7]
 
 
-def test_every_picture_has_words_for_who_cannot_see_it(headed: Encoder, studied: Lesson) -> None:
+def test_every_picture_has_words_for_who_cannot_see_it(headed: Encoder, studied: Walk) -> None:
     for place in range(8):
         page = steps.answer(place, headed, studied, "headed")
         assert f"{place + 1} of 8" in page
@@ -48,7 +48,7 @@ def test_every_picture_has_words_for_who_cannot_see_it(headed: Encoder, studied:
 
 
 def test_without_a_head_the_last_steps_say_so(tiny: Encoder, picture: Picture) -> None:
-    studied = study(tiny, picture, Ask())
+    studied = study(tiny, picture, LearnControls())
     for place, step in enumerate(steps.STEPS):
         page = steps.answer(place, tiny, studied, "<b>mine</b>")
         assert ("carries no projector and prototypes" in page) == step.head
@@ -57,10 +57,10 @@ def test_without_a_head_the_last_steps_say_so(tiny: Encoder, picture: Picture) -
 
 
 def test_nothing_dropped_is_said(headed: Encoder, picture: Picture) -> None:
-    page = steps.answer(2, headed, study(headed, picture, Ask(ratio=0)), "headed")
+    page = steps.answer(2, headed, study(headed, picture, LearnControls(ratio=0)), "headed")
     assert sentence(page).startswith("Nothing is dropped: all 16 patches")
 
 
 def test_another_size_is_cut_into_more_patches(headed: Encoder, picture: Picture) -> None:
-    page = steps.answer(0, headed, study(headed, picture, Ask(size="double")), "headed")
+    page = steps.answer(0, headed, study(headed, picture, LearnControls(size="double")), "headed")
     assert "32 × 32 of them, another size than this model's own, cut into 8 × 8 = 64" in sentence(page)

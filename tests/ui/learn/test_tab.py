@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import astuple
 
 import pytest
 
 from vitmsn.errors import InputError
 from vitmsn.ui.learn import steps, tab
-from vitmsn.ui.learn.walkthrough import Ask
+from vitmsn.ui.learn.walkthrough import LearnControls
 from vitmsn.ui.models import RANDOM, Models
 from vitmsn.ui.page import build
 from vitmsn.ui.visits import Call
@@ -18,19 +17,23 @@ Calls = Callable[..., Call]
 
 
 def test_one_answer_fills_all_eight_steps(call: Calls) -> None:
-    *shown, layer, temperature, sharpening, weight, code = tab.answer(call(), *astuple(Ask()))
+    out = tab.answer(call(), LearnControls())
+    shown = [out[f"step {number}"] for number in range(1, 9)]
+    layer, code = out["layer"], out["code"]
     assert len(shown) == len(tab.NAMES) == len(steps.STEPS) == 8
     for number, page in enumerate(shown, start=1):
         assert f"{number} of 8" in page and page.count("msn-sentence") == 1
     assert layer["maximum"] == 2 and layer["value"] == 2
-    assert not any(control["interactive"] for control in (temperature, sharpening, weight))  # this model has no head
+    assert not any(
+        out[name]["interactive"] for name in ("temperature", "sharpening", "weight")
+    )  # this model has no head
     assert "masking.random_mask(encoder.config.grid, 0.3" in code and "gradient.png" in code
 
 
 def test_the_model_is_named_and_the_picture_needed(call: Calls) -> None:
-    assert "random weights carries no projector" in tab.answer(call(model=RANDOM), *astuple(Ask()))[5]
+    assert "random weights carries no projector" in tab.answer(call(model=RANDOM), LearnControls())["step 6"]
     with pytest.raises(InputError, match="no picture yet"):
-        tab.answer(call(picture=None), *astuple(Ask()))
+        tab.answer(call(picture=None), LearnControls())
 
 
 @pytest.mark.parametrize("text", ["0", "9", "one", "1.5", "nan", "inf"])

@@ -16,7 +16,7 @@ import pytest
 from vitmsn import limits
 from vitmsn.errors import InputError
 from vitmsn.ui.learn import training_process
-from vitmsn.ui.learn.training_process import Desk, Run, Switches
+from vitmsn.ui.learn.training_process import Desk, Run, Switches, TrainingState
 from vitmsn.ui.visits import Visit
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -53,7 +53,7 @@ def visitor(name: str) -> Visit:
 
 
 def run_of(visit: Visit) -> Run:
-    run = visit.kept["live"]
+    run = visit.state(TrainingState).run
     assert isinstance(run, Run)
     return run
 
@@ -94,12 +94,12 @@ def test_one_trains_at_a_time_and_the_next_begins_by_itself(desk: Callable[[str]
     assert one.waiting(first) is None
 
     one.stop(first)
-    until(lambda: "live" in second.kept)
+    until(lambda: second.state(TrainingState).run is not None)
     assert run_of(first).ended == "stopped" and gone(run_of(first)) and one.waiting(second) is None
     third.left = True  # who left the page loses the place
     one.stop(second)
     until(lambda: not one.busy())
-    assert "live" not in third.kept and one.waiting(third) is None
+    assert third.state(TrainingState).run is None and one.waiting(third) is None
 
 
 def test_who_stops_before_the_process_began_makes_room_at_once(
@@ -113,7 +113,7 @@ def test_who_stops_before_the_process_began_makes_room_at_once(
         assert run_of(first).process is None
         second.left = True
         one.stop(first)
-        assert run_of(first).ended == "stopped" and "live" not in second.kept
+        assert run_of(first).ended == "stopped" and second.state(TrainingState).run is None
         assert run_of(third).ended == "" and one.waiting(second) is None
         one.stop(third)
         assert not one.busy()
@@ -125,7 +125,7 @@ def test_a_second_press_begins_anew(desk: Callable[[str], Desk]) -> None:
     until(lambda: run_of(visit).frames)
     first = run_of(visit)
     one.ask(visit, Switches(sinkhorn=False))
-    until(lambda: "live" in visit.kept and run_of(visit) is not first)
+    until(lambda: visit.state(TrainingState).run is not None and run_of(visit) is not first)
     assert first.ended == "stopped" and run_of(visit).switches == Switches(sinkhorn=False)
 
 
@@ -166,7 +166,7 @@ def test_what_goes_wrong_is_logged_and_the_next_one_begins(
         until(lambda: not one.busy())
     assert run_of(first).ended == "failed" and "no digits here" in caplog.text
     one.ask(first, Switches())
-    until(lambda: "live" in first.kept and run_of(first).ended == "failed")
+    until(lambda: first.state(TrainingState).run is not None and run_of(first).ended == "failed")
 
 
 def test_the_line_is_bounded(desk: Callable[[str], Desk], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,13 +180,13 @@ def test_the_line_is_bounded(desk: Callable[[str], Desk], monkeypatch: pytest.Mo
 
 def test_the_process_ends_with_the_server_even_with_one_that_is_killed(tmp_path: Path) -> None:
     server = (
-        "import sys, time\nfrom vitmsn.ui.learn.training_process import Desk, Switches\n"
+        "import sys, time\nfrom vitmsn.ui.learn.training_process import Desk, Switches, TrainingState\n"
         "from vitmsn.ui.visits import Visit\n"
         f"script = {TELL + FOREVER!r}\n"
         "visit = Visit('a', 'm')\ndesk = Desk(lambda switches: [sys.executable, '-c', script])\n"
         "desk.ask(visit, Switches())\n"
-        "while not (visit.kept.get('live') and visit.kept['live'].frames): time.sleep(0.01)\n"
-        "print(visit.kept['live'].process.pid, flush=True)\n"
+        "while not visit.state(TrainingState).run or not visit.state(TrainingState).run.frames: time.sleep(0.01)\n"
+        "print(visit.state(TrainingState).run.process.pid, flush=True)\n"
         "sys.stdin.readline()\n"
     )
     environment = {**os.environ, "TMPDIR": str(tmp_path)}

@@ -17,13 +17,13 @@ from vitmsn.image import Picture
 from vitmsn.training import loss
 from vitmsn.training.recipe import PRESETS
 from vitmsn.ui.learn import walkthrough
-from vitmsn.ui.learn.walkthrough import Ask, Lesson, entropy, focal_side, study, views
+from vitmsn.ui.learn.walkthrough import LearnControls, Walk, entropy, focal_side, study, views
 from vitmsn.ui.shared import examples
 
 
 @pytest.fixture
-def studied(headed: Encoder, picture: Picture) -> Lesson:
-    return study(headed, picture, Ask(layer=1))
+def studied(headed: Encoder, picture: Picture) -> Walk:
+    return study(headed, picture, LearnControls(layer=1))
 
 
 def test_views_are_those_of_the_recipe(picture: Picture) -> None:
@@ -53,7 +53,7 @@ def test_views_are_those_of_the_recipe(picture: Picture) -> None:
     assert same == again != another
 
 
-def test_the_loss_is_the_trainer_s_own(studied: Lesson) -> None:
+def test_the_loss_is_the_trainer_s_own(studied: Walk) -> None:
     assert studied.assigned is not None and studied.sharp is not None and studied.mean is not None
     anchors = torch.from_numpy(studied.assigned[1:])
     parts = loss.msn_loss(anchors.log()[:, None], torch.from_numpy(studied.sharp)[None])
@@ -72,24 +72,24 @@ def test_entropy_runs_from_certain_to_even() -> None:
 
 
 def test_each_control_changes_what_it_names_and_nothing_else(headed: Encoder, picture: Picture) -> None:
-    start = study(headed, picture, Ask())
+    start = study(headed, picture, LearnControls())
     assert start.assigned is not None and start.sharp is not None
-    half = study(headed, picture, Ask(ratio=50))
+    half = study(headed, picture, LearnControls(ratio=50))
     assert len(start.kept) == 11 and len(half.kept) == 8 and half.states.shape == (9, 16)
-    warm = study(headed, picture, Ask(temperature=1))
+    warm = study(headed, picture, LearnControls(temperature=1))
     assert warm.assigned is not None and warm.assigned.max() < start.assigned.max()
     np.testing.assert_array_equal(warm.similarity, start.similarity)
-    hard = study(headed, picture, Ask(sharpening=0.05))
+    hard = study(headed, picture, LearnControls(sharpening=0.05))
     assert hard.sharp is not None and hard.sharp.max() > start.sharp.max()
     np.testing.assert_array_equal(hard.assigned, start.assigned)
-    assert study(headed, picture, Ask(weight=0)).loss == pytest.approx(start.cross_entropies.mean())
-    assert study(headed, picture, Ask(other="cat")).other != start.other
-    np.testing.assert_array_equal(study(headed, picture, Ask(layer=0)).kept, start.kept)
-    assert study(headed, picture, Ask(layer=99)).ask.layer == 2  # this model's last
+    assert study(headed, picture, LearnControls(weight=0)).loss == pytest.approx(start.cross_entropies.mean())
+    assert study(headed, picture, LearnControls(other="cat")).other != start.other
+    np.testing.assert_array_equal(study(headed, picture, LearnControls(layer=0)).kept, start.kept)
+    assert study(headed, picture, LearnControls(layer=99)).ask.layer == 2  # this model's last
 
 
 def test_without_a_head_it_ends_at_the_embeddings(tiny: Encoder, picture: Picture) -> None:
-    studied = study(tiny, picture, Ask())
+    studied = study(tiny, picture, LearnControls())
     assert studied.assigned is None and studied.mean is None
     assert np.abs(studied.similarity).max() <= 1 + 1e-6 and len(studied.similarity) == 5
 
@@ -116,4 +116,4 @@ def test_a_value_that_no_control_has_is_named(
     tiny: Encoder, picture: Picture, changes: dict[str, object], words: str
 ) -> None:
     with pytest.raises(InputError, match=words):
-        study(tiny, picture, replace(Ask(), **changes))  # type: ignore[arg-type]
+        study(tiny, picture, replace(LearnControls(), **changes))  # type: ignore[arg-type]

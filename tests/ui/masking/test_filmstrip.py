@@ -9,18 +9,24 @@ import numpy as np
 
 from vitmsn import robustness
 from vitmsn.ui.masking import filmstrip, similarity
-from vitmsn.ui.masking.controls import Ask, kept_grid
+from vitmsn.ui.masking.controls import MaskingControls, kept_grid
 from vitmsn.ui.models import RANDOM
 from vitmsn.ui.shared import html
 from vitmsn.ui.visits import Call
 
 
+def block(seed: int) -> np.ndarray:
+    return kept_grid(MaskingControls("block", 50, seed), (4, 4))
+
+
 def test_each_mask_is_a_button_with_what_it_does(call: Callable[..., Call]) -> None:
     encoder, picture = call().encoder, call().picture
-    page = filmstrip.strip(encoder, "tiny", picture, lambda seed: kept_grid(Ask("block", 50, seed), (4, 4)), 7)
+    page = filmstrip.strip(
+        encoder, "tiny", picture, lambda seed: kept_grid(MaskingControls("block", 50, seed), (4, 4)), 7
+    )
     seeds = [int(seed) for seed in re.findall(r'data-seed="(\d+)"', page)]
     assert seeds == list(range(7, 23))
-    kept = np.flatnonzero(kept_grid(Ask("block", 50, 9), (4, 4)))
+    kept = np.flatnonzero(kept_grid(MaskingControls("block", 50, 9), (4, 4)))
     seen = robustness.views(encoder, picture, kept[None])
     assert f'aria-label="Take seed 9: {html.similar(float(seen.similarity[0]))}, ' in page
     assert seen.same is not None
@@ -32,7 +38,7 @@ def test_each_mask_is_a_button_with_what_it_does(call: Callable[..., Call]) -> N
 def test_a_model_without_a_head_has_similarities_only(call: Callable[..., Call]) -> None:
     encoder, picture = call(RANDOM).encoder, call().picture
     page = filmstrip.strip(
-        encoder, "random weights", picture, lambda seed: kept_grid(Ask("random", 50, seed), (4, 4)), 0
+        encoder, "random weights", picture, lambda seed: kept_grid(MaskingControls("random", 50, seed), (4, 4)), 0
     )
     assert "random weights carries no mean embedding" in page and "(centered" not in page
     assert "still" not in page and "now " not in page and page.count("data-seed") == 16
@@ -40,8 +46,10 @@ def test_a_model_without_a_head_has_similarities_only(call: Callable[..., Call])
 
 def test_each_similarity_stands_beside_the_centered_one(call: Callable[..., Call], mean: np.ndarray) -> None:
     encoder, picture = call().encoder, call().picture
-    page = filmstrip.strip(encoder, "tiny", picture, lambda seed: kept_grid(Ask("block", 50, seed), (4, 4)), 0)
-    kept = np.stack([np.flatnonzero(kept_grid(Ask("block", 50, seed), (4, 4))) for seed in range(16)])
+    page = filmstrip.strip(
+        encoder, "tiny", picture, lambda seed: kept_grid(MaskingControls("block", 50, seed), (4, 4)), 0
+    )
+    kept = np.stack([np.flatnonzero(kept_grid(MaskingControls("block", 50, seed), (4, 4))) for seed in range(16)])
     seen = robustness.views(encoder, picture, kept)
     assert seen.centered is not None and seen.others is not None
     said = similarity.alike(float(seen.similarity[9]), float(seen.centered[9]), "")

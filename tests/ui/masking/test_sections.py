@@ -13,26 +13,26 @@ from PIL import Image
 from vitmsn import image, robustness
 from vitmsn.errors import InputError
 from vitmsn.ui.masking import sections, tab
-from vitmsn.ui.masking.controls import Ask
+from vitmsn.ui.masking.controls import MaskingControls
 from vitmsn.ui.masking.controls import draw as draw_mask
 from vitmsn.ui.models import EMBEDDED, RANDOM
 from vitmsn.ui.visits import Call, Stopped
 
-PLAIN = list(vars(Ask(ratio=50)).values())
+PLAIN = MaskingControls(ratio=50)
 
 
 def test_the_curves_come_point_by_point(call: Callable[..., Call]) -> None:
-    shown = list(sections.curves(call(), *PLAIN))
+    shown = list(sections.curves(call(), PLAIN))
     assert len(shown) == len(robustness.RATIOS)
     assert [html.count("<svg") for html in (shown[0], shown[-1])] == [3, 3]  # no prototypes here
     assert shown[0].count('r="2.5"') < shown[-1].count('r="2.5"')
     assert "With 50 % hidden the embedding stays" in shown[-1] and "with 95 % hidden" in shown[-1]
-    [bare] = {html.count("<svg") for html in sections.curves(call(RANDOM), *PLAIN)}
+    [bare] = {html.count("<svg") for html in sections.curves(call(RANDOM), PLAIN)}
     assert bare == 2
 
 
 def test_a_model_with_a_mean_has_a_curve_around_it(call: Callable[..., Call], mean: np.ndarray, file: str) -> None:
-    *_, last = sections.curves(call(), *PLAIN)
+    *_, last = sections.curves(call(), PLAIN)
     assert last.count("<svg") == 4 and "Centered similarity" in last and "point.views.centered.mean()" in last
     assert "and centered about 0." in last and "(centered " in last
     found = sections.mask_curve(call(), file, seeds=2)
@@ -47,7 +47,7 @@ def test_a_model_with_a_mean_has_a_curve_around_it(call: Callable[..., Call], me
 def test_stopping_keeps_the_curve_so_far(call: Callable[..., Call]) -> None:
     visit = call()
     shown = []
-    for html in sections.curves(visit, *PLAIN):
+    for html in sections.curves(visit, PLAIN):
         shown.append(html)
         if len(shown) == 3:
             visit.visit.stopped = time.monotonic()
@@ -57,16 +57,16 @@ def test_stopping_keeps_the_curve_so_far(call: Callable[..., Call]) -> None:
 
 @pytest.mark.parametrize("change", ["picture", "model", "kind"])
 def test_a_curve_ends_when_the_page_shows_something_else(call: Callable[..., Call], change: str) -> None:
-    visit, ask = call(), Ask(ratio=50)
-    running = sections.curves(visit, *PLAIN)
+    visit, ask = call(), MaskingControls(ratio=50)
+    running = sections.curves(visit, PLAIN)
     assert "<svg" in next(running)
     if change == "picture":
         visit.visit.picture = image.decode(Image.new("RGB", (30, 30), "red"))
     elif change == "model":
         visit.visit.model = RANDOM
     else:
-        ask = Ask("block", 50)
-    tab.answer(visit, *vars(ask).values())
+        ask = MaskingControls("block", 50)
+    tab.answer(visit, ask)
     assert list(running) == [""], "nothing of what is no longer there"
     assert "meanwhile" in visit.message
 
@@ -78,53 +78,54 @@ def test_a_search_ends_when_the_page_shows_something_else(
 
     def leave(*_: object) -> None:
         visit.visit.picture = image.decode(Image.new("RGB", (30, 30), "red"))
-        tab.answer(visit, *PLAIN)
+        tab.answer(visit, PLAIN)
 
     monkeypatch.setattr(visit, "progress", leave)
     with pytest.raises(Stopped, match="meanwhile"):
-        sections.find(visit, "attention", *PLAIN)
+        sections.find(visit, "attention", PLAIN)
     visit = call()
-    monkeypatch.setattr(visit, "progress", lambda *_: tab.answer(visit, *vars(Ask("block", 50)).values()))
-    assert "<" in sections.find(visit, "attention", *PLAIN), "another mask is nothing to a search"
+    monkeypatch.setattr(visit, "progress", lambda *_: tab.answer(visit, MaskingControls("block", 50)))
+    assert "<" in sections.find(visit, "attention", PLAIN), "another mask is nothing to a search"
     with pytest.raises(Stopped, match="meanwhile"):
-        sections.batch_of_examples(visit, *PLAIN)
+        sections.batch_of_examples(visit, PLAIN)
 
 
 def test_results_are_emptied_when_they_speak_of_something_else(call: Callable[..., Call]) -> None:
     visit = call()
 
-    def results(ask: Ask) -> list[bool]:
+    def results(ask: MaskingControls) -> list[bool]:
         """Which of the film, the curves, the search and the batch are emptied by this answer."""
-        return [value == "" for value in tab.answer(visit, *vars(ask).values())[9:13]]
+        out = tab.answer(visit, ask)
+        return [out.get(name) == "" for name in ("film", "curves", "search", "batch")]
 
-    assert results(Ask(ratio=50)) == [False] * 4
-    sections.film(visit, *PLAIN)
-    list(sections.curves(visit, *PLAIN))
-    sections.find(visit, "attention", *PLAIN)
-    sections.batch_of_examples(visit, *PLAIN)
-    assert results(Ask(ratio=50, seed=9)) == [False] * 4, "another draw of the same"
-    assert results(Ask(ratio=60)) == [True, False, False, True]
-    assert results(Ask("block", 50)) == [True, True, False, True]
+    assert results(MaskingControls(ratio=50)) == [False] * 4
+    sections.film(visit, PLAIN)
+    list(sections.curves(visit, PLAIN))
+    sections.find(visit, "attention", PLAIN)
+    sections.batch_of_examples(visit, PLAIN)
+    assert results(MaskingControls(ratio=50, seed=9)) == [False] * 4, "another draw of the same"
+    assert results(MaskingControls(ratio=60)) == [True, False, False, True]
+    assert results(MaskingControls("block", 50)) == [True, True, False, True]
     visit.visit.model = RANDOM
-    assert results(Ask(ratio=50)) == [True] * 4
+    assert results(MaskingControls(ratio=50)) == [True] * 4
 
 
 def test_the_film_goes_on_from_the_seed_and_a_click_takes_one(call: Callable[..., Call]) -> None:
     visit = call()
-    assert 'data-seed="5"' in sections.film(visit, *vars(Ask(seed=5)).values())
+    assert 'data-seed="5"' in sections.film(visit, MaskingControls(seed=5))
     import gradio as gr
 
     visit.event = gr.EventData(None, {"seed": 12})
-    out = tab.take(visit, *vars(Ask("painted", paint="1.1")).values())
-    assert out[13]["value"] == "random" and out[15]["value"] == 12
+    out = tab.take(visit, MaskingControls("painted", paint="1.1"))
+    assert out["kind"]["value"] == "random" and out["seed"]["value"] == 12
     visit.event = gr.EventData(None, {"seed": "x"})
     with pytest.raises(InputError, match="seed is 'x'"):
-        tab.take(visit, *PLAIN)
+        tab.take(visit, PLAIN)
 
 
 def test_no_files_is_no_table(call: Callable[..., Call]) -> None:
-    assert sections.batch(call(), None, *PLAIN) == ""
-    assert sections.batch_of_examples(call(), *PLAIN).count("<tr>") >= 5
+    assert sections.batch(call(), None, PLAIN) == ""
+    assert sections.batch_of_examples(call(), PLAIN).count("<tr>") >= 5
 
 
 # Endpoints

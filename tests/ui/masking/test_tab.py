@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import astuple, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +20,20 @@ from vitmsn.errors import ImageError, InputError
 from vitmsn.robustness import Comparison
 from vitmsn.ui.app import SKIP
 from vitmsn.ui.masking import tab
-from vitmsn.ui.masking.controls import MOST_SEED, Ask, kept_grid
+from vitmsn.ui.masking.controls import MOST_SEED, MaskingControls, kept_grid
 from vitmsn.ui.models import RANDOM
 from vitmsn.ui.shared import html
 from vitmsn.ui.visits import Call
 
-CONTROLS = [field.name for field in fields(Ask)]
+CONTROLS = [field.name for field in fields(MaskingControls)]
 RESULTS = ["film", "curves", "search", "batch"]
-NAMES = ["view", "sentence", "figures", "bars", "chart", "code", "prototypes", "attention", "brush", *RESULTS]
-NAMES += [*CONTROLS, "again", "invert", "clear"]
+START = MaskingControls()
 
 
-def answered(call: Call, ask: Ask = Ask(), fn: Callable[..., list[Any]] = tab.answer) -> dict[str, Any]:  # noqa: B008
-    return dict(zip(NAMES, fn(call, *astuple(ask)), strict=True))
+def answered(
+    call: Call, ask: MaskingControls = START, fn: Callable[..., dict[str, Any]] = tab.answer
+) -> dict[str, Any]:
+    return fn(call, ask)
 
 
 def click(call: Call, **values: Any) -> Call:
@@ -41,7 +42,7 @@ def click(call: Call, **values: Any) -> Call:
 
 
 def changes(out: dict[str, Any]) -> dict[str, Any]:
-    return {name: out[name]["value"] for name in CONTROLS if "value" in out[name]}
+    return {name: out[name]["value"] for name in CONTROLS if "value" in out.get(name, {})}
 
 
 def grey(out: dict[str, Any]) -> int:
@@ -57,33 +58,33 @@ def grey(out: dict[str, Any]) -> int:
     ("kind", "function"), [("random", masks.random_mask), ("focal", masks.focal_mask), ("block", masks.block_mask)]
 )
 def test_a_seed_is_the_librarys_mask_of_that_seed(kind: str, function: Callable[..., torch.Tensor]) -> None:
-    kept = kept_grid(Ask(kind, 55, 7), (8, 8))
+    kept = kept_grid(MaskingControls(kind, 55, 7), (8, 8))
     expected = function((8, 8), 0.55, torch.Generator().manual_seed(7))[0]
     assert np.flatnonzero(kept).tolist() == expected.tolist()
 
 
 def test_a_painted_mask_is_what_its_words_say() -> None:
-    kept = kept_grid(Ask("painted", paint="1.1-2.2, 4.4"), (4, 4))
+    kept = kept_grid(MaskingControls("painted", paint="1.1-2.2, 4.4"), (4, 4))
     assert np.flatnonzero(~kept).tolist() == [0, 1, 4, 5, 15]
 
 
 @pytest.mark.parametrize(
     ("ask", "why"),
     [
-        (Ask("eyes"), "kind is 'eyes'; choose one of random, focal, block, painted"),
-        (Ask(ratio=96), "from 0"),
-        (Ask(ratio=-1), "from 0"),
-        (Ask(ratio=float("nan")), "from 0"),
-        (Ask(ratio="70"), "from 0"),  # type: ignore[arg-type]
-        (Ask(ratio=True), "from 0"),
-        (Ask(seed=-1), "seed is -1"),
-        (Ask(seed=1.5), "seed is 1.5"),  # type: ignore[arg-type]
-        (Ask(seed=2**31), "seed is 2147483648"),
-        (Ask("painted", paint="5.1"), "outside the grid"),
-        (Ask("painted", paint="1.1-4.4"), "leave at least one"),
+        (MaskingControls("eyes"), "kind is 'eyes'; choose one of random, focal, block, painted"),
+        (MaskingControls(ratio=96), "from 0"),
+        (MaskingControls(ratio=-1), "from 0"),
+        (MaskingControls(ratio=float("nan")), "from 0"),
+        (MaskingControls(ratio="70"), "from 0"),  # type: ignore[arg-type]
+        (MaskingControls(ratio=True), "from 0"),
+        (MaskingControls(seed=-1), "seed is -1"),
+        (MaskingControls(seed=1.5), "seed is 1.5"),  # type: ignore[arg-type]
+        (MaskingControls(seed=2**31), "seed is 2147483648"),
+        (MaskingControls("painted", paint="5.1"), "outside the grid"),
+        (MaskingControls("painted", paint="1.1-4.4"), "leave at least one"),
     ],
 )
-def test_a_mask_that_cannot_be_is_refused(call: Callable[..., Call], ask: Ask, why: str) -> None:
+def test_a_mask_that_cannot_be_is_refused(call: Callable[..., Call], ask: MaskingControls, why: str) -> None:
     with pytest.raises(InputError, match=why):
         answered(call(), ask)
 
@@ -92,7 +93,7 @@ def test_a_mask_that_cannot_be_is_refused(call: Callable[..., Call], ask: Ask, w
 
 
 def test_the_view_hides_what_the_numbers_say(call: Callable[..., Call]) -> None:
-    out = answered(call(), Ask(ratio=50))
+    out = answered(call(), MaskingControls(ratio=50))
     assert grey(out) == 8
     assert out["view"]["alt_text"] == "Random mask: 8 of 16 patches are left"
     assert "8 of 16" in out["figures"] and out["sentence"].count("Keeping 8 of 16 patches") == 1
@@ -101,7 +102,7 @@ def test_the_view_hides_what_the_numbers_say(call: Callable[..., Call]) -> None:
 def test_the_similarity_is_that_of_the_embeddings(call: Callable[..., Call]) -> None:
     visit = call()
     encoder, picture = visit.encoder, visit.picture
-    kept = kept_grid(Ask(ratio=60, seed=3), (4, 4))
+    kept = kept_grid(MaskingControls(ratio=60, seed=3), (4, 4))
     found = tab.compare(encoder, picture, kept)
     full, view = encoder.embed(picture)[0], encoder.embed(picture, keep_indices=np.flatnonzero(kept))[0]
     assert found.similarity == pytest.approx(float(full @ view / np.linalg.norm(full) / np.linalg.norm(view)), abs=1e-5)
@@ -110,7 +111,7 @@ def test_the_similarity_is_that_of_the_embeddings(call: Callable[..., Call]) -> 
 
 
 def test_the_centered_similarity_stands_beside_the_plain_one(call: Callable[..., Call], mean: np.ndarray) -> None:
-    visit, ask = call(), Ask(ratio=60, seed=3)
+    visit, ask = call(), MaskingControls(ratio=60, seed=3)
     encoder, picture = visit.encoder, visit.picture
     found = tab.compare(encoder, picture, kept_grid(ask, (4, 4)))
     full, view = encoder.embed(picture)[0] - mean, encoder.embed(picture, keep_indices=found.keep_indices)[0] - mean
@@ -148,7 +149,7 @@ def test_the_sentence_says_whether_the_answer_stays(call: Callable[..., Call], m
 
 
 def test_nothing_hidden_says_what_to_do(call: Callable[..., Call]) -> None:
-    out = answered(call(), Ask("painted"))
+    out = answered(call(), MaskingControls("painted"))
     assert "Nothing is hidden: click patches" in out["sentence"] and grey(out) == 0
 
 
@@ -171,28 +172,34 @@ def test_a_model_without_a_classifier_shows_only_the_similarity(call: Callable[.
 
 def test_the_curve_goes_through_this_view(call: Callable[..., Call]) -> None:
     visit = call()
-    out = answered(visit, Ask(ratio=70, seed=2))
-    found = tab.compare(visit.encoder, visit.picture, kept_grid(Ask(ratio=70, seed=2), (4, 4)))
+    out = answered(visit, MaskingControls(ratio=70, seed=2))
+    found = tab.compare(visit.encoder, visit.picture, kept_grid(MaskingControls(ratio=70, seed=2), (4, 4)))
     ring = out["chart"].split('class="here"')[1]
     dots = out["chart"].split('class="here"')[0]
     place = ring.split('cy="')[1].split('"')[0]
     assert f'cy="{place}" r="2.5"' in dots, "seed 2 is one of the measured views"
     assert f"this view {html.similar(found.similarity)} at 69 %" in out["chart"]
-    assert "random views" in out["chart"] and "focal views" in answered(visit, Ask("focal"))["chart"]
+    assert "random views" in out["chart"] and "focal views" in answered(visit, MaskingControls("focal"))["chart"]
 
 
 def test_the_status_line_speaks_of_the_masked_view(call: Callable[..., Call]) -> None:
     with timings() as forwards:
-        answered(call(), Ask(ratio=75))
+        answered(call(), MaskingControls(ratio=75))
     assert forwards[-1].patches == 4
 
 
 @pytest.mark.parametrize(
-    "ask", [Ask(ratio=35, seed=4), Ask("focal"), Ask("block", 20), Ask("painted", paint="1.1-3.3")]
+    "ask",
+    [
+        MaskingControls(ratio=35, seed=4),
+        MaskingControls("focal"),
+        MaskingControls("block", 20),
+        MaskingControls("painted", paint="1.1-3.3"),
+    ],
 )
 def test_the_python_lines_give_the_same_similarity(
     call: Callable[..., Call],
-    ask: Ask,
+    ask: MaskingControls,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -215,33 +222,33 @@ def test_only_the_controls_of_this_kind_are_in_sight(call: Callable[..., Call]) 
     assert changes(out) == {}
     visible = {name: out[name].get("visible") for name in (*CONTROLS[1:], "again", "invert", "clear")}
     assert visible == {"ratio": True, "seed": True, "paint": False, "again": True, "invert": False, "clear": False}
-    out = answered(call(), Ask("painted"))
+    out = answered(call(), MaskingControls("painted"))
     visible = {name: out[name].get("visible") for name in visible}
     assert visible == {"ratio": False, "seed": False, "paint": True, "again": False, "invert": True, "clear": True}
 
 
 def test_again_is_another_draw_and_comes_round(call: Callable[..., Call]) -> None:
-    assert changes(answered(call(), Ask(seed=4), tab.again)) == {"seed": 5}
-    assert changes(answered(call(), Ask(seed=MOST_SEED), tab.again)) == {"seed": 0}
+    assert changes(answered(call(), MaskingControls(seed=4), tab.again)) == {"seed": 5}
+    assert changes(answered(call(), MaskingControls(seed=MOST_SEED), tab.again)) == {"seed": 0}
 
 
 def test_an_emptied_seed_is_zero(call: Callable[..., Call]) -> None:
-    assert changes(answered(call(), Ask(seed=None))) == {"seed": 0}  # type: ignore[arg-type]
-    assert changes(answered(call(), Ask(seed=None), tab.again)) == {"seed": 1}  # type: ignore[arg-type]
+    assert changes(answered(call(), MaskingControls(seed=None))) == {"seed": 0}  # type: ignore[arg-type]
+    assert changes(answered(call(), MaskingControls(seed=None), tab.again)) == {"seed": 1}  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("fn", [tab.toggle, tab.toggle_in_whole])
 def test_a_click_hides_a_patch_and_shows_it_again(call: Callable[..., Call], fn: Callable[..., list[Any]]) -> None:
     visit = click(call(), index=[130, 250])
-    out = answered(visit, Ask("painted", paint="1.1"), fn)
+    out = answered(visit, MaskingControls("painted", paint="1.1"), fn)
     assert changes(out) == {"paint": "1.1, 4.3"} and grey(out) == 2
-    assert changes(answered(visit, Ask("painted", paint="1.1, 4.3"), fn)) == {"paint": "1.1"}
+    assert changes(answered(visit, MaskingControls("painted", paint="1.1, 4.3"), fn)) == {"paint": "1.1"}
 
 
 def test_a_click_on_a_drawn_mask_goes_on_from_it(call: Callable[..., Call]) -> None:
     visit = click(call(), index=[0, 0])
-    before = kept_grid(Ask(ratio=50, seed=1), (4, 4))
-    out = answered(visit, Ask(ratio=50, seed=1), tab.toggle)
+    before = kept_grid(MaskingControls(ratio=50, seed=1), (4, 4))
+    out = answered(visit, MaskingControls(ratio=50, seed=1), tab.toggle)
     assert changes(out)["kind"] == "painted"
     after = ~masks.read_painted(changes(out)["paint"], (4, 4))
     assert np.argwhere(before != after).tolist() == [[0, 0]]
@@ -249,48 +256,48 @@ def test_a_click_on_a_drawn_mask_goes_on_from_it(call: Callable[..., Call]) -> N
 
 def test_a_stroke_hides_all_it_crossed_or_shows_them_again(call: Callable[..., Call]) -> None:
     visit = click(call(), cells=[[0, 0], [0, 1], [1, 1]])
-    out = answered(visit, Ask("painted", paint="4.4"), tab.stroke)
+    out = answered(visit, MaskingControls("painted", paint="4.4"), tab.stroke)
     assert changes(out) == {"paint": "1.1-1.2, 2.2, 4.4"} and 'data-rows="4" data-columns="4"' in out["brush"]
-    out = answered(visit, Ask("painted", paint="1.1, 4.4"), tab.stroke)
+    out = answered(visit, MaskingControls("painted", paint="1.1, 4.4"), tab.stroke)
     assert changes(out) == {"paint": "4.4"}, "it began on a hidden one"
-    assert changes(answered(visit, Ask(ratio=50), tab.stroke))["kind"] == "painted"
+    assert changes(answered(visit, MaskingControls(ratio=50), tab.stroke))["kind"] == "painted"
 
 
 @pytest.mark.parametrize("cells", [None, [], "x", [[0]], [[0, 4]], [[-1, 0]], [["a", 0]], [[0, 0]] * 17])
 def test_a_stroke_that_is_none_is_refused(call: Callable[..., Call], cells: Any) -> None:
     with pytest.raises(InputError):
-        answered(click(call(), cells=cells), Ask("painted"), tab.stroke)
+        answered(click(call(), cells=cells), MaskingControls("painted"), tab.stroke)
 
 
 def test_leaving_the_words_is_no_answer_unless_they_are_new(call: Callable[..., Call]) -> None:
     visit = call()
-    answered(visit, Ask("painted", paint="1.1"))
-    assert tab.leave(visit, *astuple(Ask("painted", paint="1.1"))) is SKIP
-    assert changes(answered(visit, Ask("painted", paint="1.2"), tab.leave)) == {}
+    answered(visit, MaskingControls("painted", paint="1.1"))
+    assert tab.leave(visit, MaskingControls("painted", paint="1.1")) is SKIP
+    assert changes(answered(visit, MaskingControls("painted", paint="1.2"), tab.leave)) == {}
     visit.visit.model = RANDOM
-    assert tab.leave(visit, *astuple(Ask("painted", paint="1.2"))) is not SKIP
+    assert tab.leave(visit, MaskingControls("painted", paint="1.2")) is not SKIP
 
 
 def test_the_last_patch_cannot_be_hidden(call: Callable[..., Call]) -> None:
     visit = click(call(), index=[255, 255])
     with pytest.raises(InputError, match="leave at least one"):
-        answered(visit, Ask("painted", paint="1.1-4.3, 1.4-3.4"), tab.toggle)
+        answered(visit, MaskingControls("painted", paint="1.1-4.3, 1.4-3.4"), tab.toggle)
 
 
 def test_painting_begins_with_the_mask_that_was_there(call: Callable[..., Call]) -> None:
     visit = call()
-    drawn = answered(visit, Ask("block", 40, 5))
-    out = answered(visit, Ask("painted", 40, 5), tab.choose)
+    drawn = answered(visit, MaskingControls("block", 40, 5))
+    out = answered(visit, MaskingControls("painted", 40, 5), tab.choose)
     assert (np.asarray(out["view"]["value"]) == np.asarray(drawn["view"]["value"])).all()
-    kept = answered(visit, Ask("painted", 40, 5, paint="2.2"), tab.choose)
+    kept = answered(visit, MaskingControls("painted", 40, 5, paint="2.2"), tab.choose)
     assert changes(kept) == {} and grey(kept) == 1, "what was painted before stays"
 
 
 def test_invert_and_show_all(call: Callable[..., Call]) -> None:
-    assert changes(answered(call(), Ask("painted", paint="1.1-4.2"), tab.invert)) == {"paint": "1.3-4.4"}
-    assert changes(answered(call(), Ask("painted", paint="1.1-4.2"), tab.clear)) == {"paint": ""}
+    assert changes(answered(call(), MaskingControls("painted", paint="1.1-4.2"), tab.invert)) == {"paint": "1.3-4.4"}
+    assert changes(answered(call(), MaskingControls("painted", paint="1.1-4.2"), tab.clear)) == {"paint": ""}
     with pytest.raises(InputError, match="leave at least one"):
-        answered(call(), Ask("painted"), tab.invert)
+        answered(call(), MaskingControls("painted"), tab.invert)
 
 
 def test_without_a_picture_it_says_so(call: Callable[..., Call]) -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 import numpy as np
 import torch
+from gradio.components import Component
 
 from vitmsn import attention, draw, limits, masking
 from vitmsn.encoder import Encoder
 from vitmsn.errors import InputError, ViTMSNError
 from vitmsn.image import Picture, decode
 from vitmsn.look import HEADLESS, OF_A_PATCH
-from vitmsn.ui.attention.map_view import Ask, Sight, brightest, see
+from vitmsn.ui.attention.map_view import AttentionControls, Sight, brightest, see
+from vitmsn.ui.attention.state import AttentionState
 from vitmsn.ui.models import RANDOM
 from vitmsn.ui.shared import examples, html, patch_grid
 from vitmsn.ui.shared.checks import whole
@@ -33,30 +35,12 @@ MOST_RATIO = 95  # percent
 MOST_SEED = 2**31 - 2  # the second of two masks takes the next
 
 
-@dataclass(frozen=True)
-class Controls:
-    """In the order of the last fields of `Ask`: beside, other, ratio, seed."""
-
-    values: list[Any]
-    upload: gr.UploadButton
-
-
-@dataclass(frozen=True)
-class Other:
-    """The visitor's second picture."""
-
-    picture: Picture
-
-    @property
-    def nbytes(self) -> int:
-        return self.picture.rgb.width * self.picture.rgb.height * 3
-
-
 def names() -> list[str]:
     return [example.name for example in examples.photographs()]
 
 
-def controls() -> Controls:
+def controls() -> tuple[dict[str, Component], gr.UploadButton]:
+    """The last four controls of the tab by name, and a button for a second picture."""
     beside = gr.Radio(
         [(words, name) for name, words in BESIDE.items()],
         value="",
@@ -71,10 +55,10 @@ def controls() -> Controls:
         ratio = gr.Slider(0, MOST_RATIO, 70, step=5, label="Hidden, %", visible=False)
         seed = gr.Number(0, label="Seed", precision=0, visible=False)
     upload = gr.UploadButton("Upload another picture", file_types=["image"], elem_classes="msn-quiet-button")
-    return Controls([beside, other, ratio, seed], upload)
+    return {"beside": beside, "other": other, "ratio": ratio, "seed": seed}, upload
 
 
-def ranges(ask: Ask) -> dict[str, dict[str, Any]]:
+def ranges(ask: AttentionControls) -> dict[str, dict[str, Any]]:
     """Which of the controls are in sight, and what they offer."""
     masks = {"visible": ask.beside in ("masked", "masks")}
     other = {"visible": ask.beside == "picture", "choices": _choices(own=ask.other == OWN)}
@@ -92,11 +76,10 @@ def keep(call: Call, picture: Picture) -> None:
         reduced = picture.rgb.copy()
         reduced.thumbnail((limits.SHOWN_SIDE, limits.SHOWN_SIDE))
         picture = decode(reduced, name=picture.name)
-    with call.visit.lock:
-        call.visit.kept["attention other"] = Other(picture)
+    call.visit.state(AttentionState).other = picture
 
 
-def compare(call: Call, ask: Ask, found: Sight) -> str:
+def compare(call: Call, ask: AttentionControls, found: Sight) -> str:
     """Two figures on one scale and what they have in common, as HTML; nothing when nothing is asked for.
 
     What stands in the way of a comparison is said in its place: the answer above stays.
@@ -129,7 +112,7 @@ def compare(call: Call, ask: Ask, found: Sight) -> str:
     return f'<section class="msn-beside"><div>{body}</div>{said}{html.sentence(common(sides))}</section>'
 
 
-def _sides(call: Call, ask: Ask, found: Sight) -> list[tuple[str, Encoder, Picture, Sight]]:
+def _sides(call: Call, ask: AttentionControls, found: Sight) -> list[tuple[str, Encoder, Picture, Sight]]:
     encoder, picture = call.encoder, call.picture
     here = ("this picture" if ask.beside == "picture" else "this model", encoder, picture, found)
     if ask.beside == "random":
@@ -156,21 +139,21 @@ def _sides(call: Call, ask: Ask, found: Sight) -> list[tuple[str, Encoder, Pictu
 
 def _picture(call: Call, name: str) -> Picture:
     if name == OWN:
-        kept = call.visit.kept.get("attention other")
-        if not isinstance(kept, Other):
+        kept = call.visit.state(AttentionState).other
+        if kept is None:
             raise InputError("The other picture is no longer here; upload it again, or choose an example.")
-        return kept.picture
+        return kept
     return examples.by_name(str(name)).picture
 
 
-def _at_most(encoder: Encoder, picture: Picture, ask: Ask) -> Sight:
+def _at_most(encoder: Encoder, picture: Picture, ask: AttentionControls) -> Sight:
     """The same of another picture, whose grid may be another where proportions are kept."""
     rows, columns = patch_grid.grid(encoder, ask.input_size(encoder, picture))
     return see(encoder, picture, replace(ask, row=min(ask.row, rows), column=min(ask.column, columns)))
 
 
 def _masked(
-    encoder: Encoder, picture: Picture, ask: Ask, found: Sight, share: float, seed: int
+    encoder: Encoder, picture: Picture, ask: AttentionControls, found: Sight, share: float, seed: int
 ) -> tuple[Encoder, Picture, Sight]:
     generator = torch.Generator().manual_seed(seed)
     kept = masking.random_mask(found.grid, share, generator)

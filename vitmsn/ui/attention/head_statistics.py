@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from vitmsn import attention
 from vitmsn.encoder import Encoder
 from vitmsn.image import Picture
 from vitmsn.outputs import ViTMSNOutput
+from vitmsn.ui.attention.state import AttentionState, Depth
 from vitmsn.ui.shared import html
 from vitmsn.ui.visits import Call
 
 NUMBERS = 1e8  # attention weights that may be computed within an answer; more wait for a button
-
-
-@dataclass(frozen=True)
-class Depth:
-    """(layers, heads) of one picture in one model at one size."""
-
-    key: tuple[object, ...]
-    distance: np.ndarray
-    entropy: np.ndarray
-    patches: int
-
-    @property
-    def nbytes(self) -> int:
-        return self.distance.nbytes + self.entropy.nbytes
 
 
 def measure(
@@ -35,18 +20,16 @@ def measure(
 ) -> Depth | None:
     """Measured now, or before for this visitor; None where it would hold up the answer."""
     key = encoder.fingerprint, picture.digest, tokens.grid
-    known = call.visit.kept.get("attention depth")
-    if isinstance(known, Depth) and known.key == key:
-        return known
+    kept = call.visit.state(AttentionState)
+    if kept.depth is not None and kept.depth.key == key:
+        return kept.depth
     layers, heads = encoder.config.num_hidden_layers, encoder.config.num_attention_heads
     patches = tokens.grid[0] * tokens.grid[1]
     if layers * heads * patches**2 > NUMBERS and not at_any_cost:
         return None
     found = attention.head_statistics(encoder.model, tokens)
-    depth = Depth(key, found.distance[0].numpy(), found.entropy[0].numpy(), patches)
-    with call.visit.lock:
-        call.visit.kept["attention depth"] = depth
-    return depth
+    kept.depth = Depth(key, found.distance[0].numpy(), found.entropy[0].numpy(), patches)
+    return kept.depth
 
 
 def plot(found: Depth | None, chosen: tuple[int, int]) -> str:

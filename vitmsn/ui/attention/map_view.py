@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+from PIL import Image
 
 from vitmsn import attention, draw, limits
 from vitmsn.encoder import Encoder, Keep
@@ -31,8 +32,8 @@ SHAPES = {"overlay": "overlay", "contour": "contour"}
 
 
 @dataclass(frozen=True)
-class Ask:
-    """What someone wants to see, a field for each control in its order.
+class AttentionControls:
+    """What someone wants to see: what the tab's controls say.
 
     Layers, heads, rows and columns count from 1; layer 0 is the last, head 0 the mean and -1 the largest of all.
     """
@@ -66,7 +67,7 @@ class Sight:
     """What was seen: `values` (rows, columns) is the map asked for, `maps` (layers, heads, rows, columns) what the
     chosen token attends to everywhere. Shares of the whole attention, CLS's own part included; of all relevance."""
 
-    ask: Ask
+    ask: AttentionControls
     values: np.ndarray
     maps: np.ndarray
     tokens: ViTMSNOutput
@@ -141,7 +142,7 @@ class Sight:
         return said[0].upper() + said[1:]
 
 
-def see(encoder: Encoder, picture: Picture, ask: Ask, keep_indices: Keep = None) -> Sight:
+def see(encoder: Encoder, picture: Picture, ask: AttentionControls, keep_indices: Keep = None) -> Sight:
     """The map asked for and all heads' maps. InputError names what this model or this grid does not have."""
     if ask.kind not in KINDS:
         raise InputError(f"kind is {str(ask.kind)[:32]!r}; choose one of {', '.join(KINDS)}.")
@@ -237,6 +238,25 @@ def _alike(found: Sight) -> str:
 
 def times(ratio: float) -> str:
     return f"{float(f'{ratio:.2g}'):g} times"
+
+
+def drawn(found: Sight, photo: Image.Image, scale: draw.Scale | None = None) -> Image.Image:
+    """The map over the photograph, as the controls want it."""
+    ask = found.ask
+    mass, strength = whole(ask.keep, "keep", 5, 100) / 100, whole(ask.strength, "strength", 0, 100) / 100
+    if ask.shape not in SHAPES:
+        raise InputError(f"shape is {str(ask.shape)[:32]!r}; choose one of {', '.join(SHAPES)}.")
+    if found.colours is not None:
+        shown = draw.tinted(photo, found.colours, strength)
+    else:
+        kept = brightest(found.values, mass) if mass < 1 and not found.signed else None
+        if ask.shape == "contour":
+            shown = draw.contour(photo, inside(found))
+        else:
+            shown = draw.overlay(photo, found.values, strength, scale or found.scale, kept, ask.palette)
+    if ask.kind in OF_A_PATCH:
+        shown = draw.highlight(shown, ask.row - 1, ask.column - 1, found.grid)
+    return shown
 
 
 def inside(found: Sight) -> np.ndarray:

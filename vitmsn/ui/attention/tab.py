@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -14,11 +13,22 @@ from vitmsn.encoder import Encoder
 from vitmsn.errors import InputError
 from vitmsn.look import HEADLESS, OF_A_PATCH, THROUGH
 from vitmsn.ui.app import App
-from vitmsn.ui.attention import compare, downloads, head_grid, head_statistics
-from vitmsn.ui.attention.map_view import KINDS, SHAPES, Ask, Sight, brightest, code, inside, see, sentence, sizes
+from vitmsn.ui.attention import compare, downloads, endpoint, head_grid, head_statistics
+from vitmsn.ui.attention.map_view import (
+    KINDS,
+    SHAPES,
+    AttentionControls,
+    Sight,
+    code,
+    drawn,
+    see,
+    sentence,
+    sizes,
+)
+from vitmsn.ui.attention.state import AttentionState
 from vitmsn.ui.shared import html, patch_grid
 from vitmsn.ui.shared.checks import whole
-from vitmsn.ui.shared.photo import Photo
+from vitmsn.ui.shared.controls import Controls, bind, changed
 from vitmsn.ui.visits import Call
 
 MOST_LAYERS, MOST_HEADS = 64, 64  # what a link may name before the model has had its say
@@ -41,68 +51,64 @@ ASPECT = "About as many patches, the picture not squashed."
 # ------------------------------------------------------------------------------------------------------------- answers
 
 
-def answer(call: Call, *controls: Any) -> list[Any]:
-    """Everything on the tab for the controls as they stand (in the order of `Ask`)."""
-    return _answer(call, Ask(*controls), Ask(*controls))
+def answer(call: Call, asked: AttentionControls) -> dict[str, Any]:
+    """Everything on the tab for the controls as they stand."""
+    return _answer(call, asked, asked)
 
 
-def choose(call: Call, *controls: Any) -> list[Any]:
+def choose(call: Call, asked: AttentionControls) -> dict[str, Any]:
     """A row or column was typed: that is asking for the patch there."""
-    asked = Ask(*controls)
     return _answer(call, asked, replace(asked, kind=_of_a_patch(asked)))
 
 
-def enlarge(call: Call, *controls: Any) -> list[Any]:
+def enlarge(call: Call, asked: AttentionControls) -> dict[str, Any]:
     """A small map was chosen: show it large."""
-    asked, many = Ask(*controls), call.encoder.config.num_attention_heads
+    many = call.encoder.config.num_attention_heads
     layer = whole(call.chosen("layer"), "layer", 1, call.encoder.config.num_hidden_layers)
     wanted = replace(asked, layer=layer, head=whole(call.chosen("head"), "head", 1, many))
     return _answer(call, asked, replace(wanted, kind="cls") if asked.kind in HEADLESS else wanted)
 
 
-def point(call: Call, *controls: Any, whole_picture: bool = False) -> list[Any]:
+def point(call: Call, asked: AttentionControls, whole_picture: bool = False) -> dict[str, Any]:
     """A patch of the shown picture was clicked: that is asking for it."""
-    asked = Ask(*controls)
     size = _fitted(call, asked).input_size(call.encoder, call.picture)
     places = patch_grid.grid(call.encoder, size)
     row, column = patch_grid.clicked(call, places, size=size, whole_picture=whole_picture)
     return _answer(call, asked, replace(asked, kind=_of_a_patch(asked), row=row + 1, column=column + 1))
 
 
-def point_in_whole(call: Call, *controls: Any) -> list[Any]:
+def point_in_whole(call: Call, asked: AttentionControls) -> dict[str, Any]:
     """The same for a click on the visitor's picture itself."""
-    return point(call, *controls, whole_picture=True)
+    return point(call, asked, whole_picture=True)
 
 
-def measure(call: Call, *controls: Any) -> list[Any]:
+def measure(call: Call, asked: AttentionControls) -> dict[str, Any]:
     """Measure every head's distance and entropy, however long it takes; then answer again."""
-    asked = Ask(*controls)
     size = _fitted(call, asked).input_size(call.encoder, call.picture)
     tokens = call.encoder.tokens(call.picture, size=size or None)
     head_statistics.measure(call, call.encoder, call.picture, tokens, at_any_cost=True)
     return _answer(call, asked, asked)
 
 
-def receive(call: Call, path: str | None, *controls: Any) -> list[Any]:
+def receive(call: Call, path: str | None, asked: AttentionControls) -> dict[str, Any]:
     """Another picture came, to compare with."""
-    asked = Ask(*controls)
     compare.keep(call, patch_grid.sent(path))
     return _answer(call, asked, replace(asked, beside="picture", other=compare.OWN))
 
 
-def files(call: Call, *controls: Any) -> str:
+def files(call: Call, asked: AttentionControls) -> str:
     """What is shown, to take away."""
-    ask = _fitted(call, Ask(*controls))
+    ask = _fitted(call, asked)
     found = see(call.encoder, call.picture, ask)
     large = patch_grid.seen(call.encoder, call.picture, ask.input_size(call.encoder, call.picture), side=4096, least=0)
     return downloads.links(call, found, drawn(found, large), code(call, found))
 
 
-def _of_a_patch(ask: Ask) -> str:
+def _of_a_patch(ask: AttentionControls) -> str:
     return ask.kind if ask.kind in OF_A_PATCH else "patch"
 
 
-def _answer(call: Call, asked: Ask, wanted: Ask) -> list[Any]:
+def _answer(call: Call, asked: AttentionControls, wanted: AttentionControls) -> dict[str, Any]:
     """The answer to `wanted`, where the page still has the controls at `asked`."""
     encoder, picture = call.encoder, call.picture
     ask = _fitted(call, wanted)
@@ -116,37 +122,20 @@ def _answer(call: Call, asked: Ask, wanted: Ask) -> list[Any]:
         call.message = "How far heads look is not measured yet at this size: press 'Measure every head' first."
     chosen = (ask.layer, max(ask.head, 0)) if ask.kind not in HEADLESS else (0, 0)
     far = None if measured is None else measured.distance
-    outputs = [
-        gr.update(value=shown, alt_text=found.alt),
-        legend(found) + doubt(encoder, found),
-        html.sentence(sentence(found, mass)),
-        head_grid.heads(found.maps, chosen, ask.layer, found.whom, ask.order, far, ask.palette),
-        head_statistics.plot(measured, chosen),
-        gr.update(visible=measured is None),
-        compare.compare(call, ask, found),
-        "",  # files of what was shown before
-        html.in_python("from vitmsn import Encoder", "from vitmsn.look import look", call.python, *code(call, found)),
-    ]
-    return [*outputs, *_controls(call, asked, ask)]
-
-
-def drawn(found: Sight, photo: Image.Image, scale: draw.Scale | None = None) -> Image.Image:
-    """The map over the photograph, as the controls want it."""
-    ask = found.ask
-    mass, strength = whole(ask.keep, "keep", 5, 100) / 100, whole(ask.strength, "strength", 0, 100) / 100
-    if ask.shape not in SHAPES:
-        raise InputError(f"shape is {str(ask.shape)[:32]!r}; choose one of {', '.join(SHAPES)}.")
-    if found.colours is not None:
-        shown = draw.tinted(photo, found.colours, strength)
-    else:
-        kept = brightest(found.values, mass) if mass < 1 and not found.signed else None
-        if ask.shape == "contour":
-            shown = draw.contour(photo, inside(found))
-        else:
-            shown = draw.overlay(photo, found.values, strength, scale or found.scale, kept, ask.palette)
-    if ask.kind in OF_A_PATCH:
-        shown = draw.highlight(shown, ask.row - 1, ask.column - 1, found.grid)
-    return shown
+    return {
+        "overlay": gr.update(value=shown, alt_text=found.alt),
+        "legend": legend(found) + doubt(encoder, found),
+        "sentence": html.sentence(sentence(found, mass)),
+        "heads": head_grid.heads(found.maps, chosen, ask.layer, found.whom, ask.order, far, ask.palette),
+        "depth": head_statistics.plot(measured, chosen),
+        "measure": gr.update(visible=measured is None),
+        "compare": compare.compare(call, ask, found),
+        "files": "",  # of what was shown before
+        "code": html.in_python(
+            "from vitmsn import Encoder", "from vitmsn.look import look", call.python, *code(call, found)
+        ),
+        **_controls(call, asked, ask),
+    }
 
 
 def legend(found: Sight) -> str:
@@ -187,13 +176,13 @@ def doubt(encoder: Encoder, found: Sight) -> str:
     return html.hint(f"{result.labels[0]} is its first answer ({share}){sure}; choose another class in More.")
 
 
-def _fitted(call: Call, ask: Ask) -> Ask:
+def _fitted(call: Call, ask: AttentionControls) -> AttentionControls:
     """What was asked for as far as this model and grid have it. A layer that was the last one stays the last one."""
     encoder = call.encoder
     layers, many = encoder.config.num_hidden_layers, encoder.config.num_attention_heads
     layer, head = whole(ask.layer, "layer", 0, MOST_LAYERS), whole(ask.head, "head", -1, MOST_HEADS)
-    before = call.visit.shown.get("attention layers")
-    last = layer == 0 or layer > layers or (isinstance(before, int) and before < layers and layer == before)
+    before = call.visit.state(AttentionState).layers
+    last = layer == 0 or layer > layers or (before is not None and before < layers and layer == before)
     some = [whole(number, "head", 1, MOST_HEADS) for number in ask.some or []]
     ask = replace(
         ask,
@@ -212,7 +201,7 @@ def _fitted(call: Call, ask: Ask) -> Ask:
     )
 
 
-def _controls(call: Call, asked: Ask, ask: Ask) -> list[Any]:
+def _controls(call: Call, asked: AttentionControls, ask: AttentionControls) -> dict[str, Any]:
     """Updates of the controls: their ranges where those changed, their values where the page has others."""
     encoder = call.encoder
     layers, many = encoder.config.num_hidden_layers, encoder.config.num_attention_heads
@@ -230,17 +219,12 @@ def _controls(call: Call, asked: Ask, ask: Ask) -> list[Any]:
         "label": {"choices": class_choices(encoder), "interactive": ask.kind == "relevance"},
         **compare.ranges(ask),
     }
-    known = dict(call.visit.shown.get("attention ranges") or ())  # type: ignore[call-overload]  # ours, below
-    call.visit.shown |= {
-        "attention ranges": tuple((name, repr(changed)) for name, changed in ranges.items()),
-        "attention layers": layers,
-    }
-    updates = []
-    for field, old, new in zip(fields(Ask), vars(asked).values(), vars(ask).values(), strict=True):
-        changed = ranges.get(field.name, {})
-        fresh = changed if known.get(field.name) != repr(changed) else {}
-        same = old == new or (field.name == "some" and not old and not new)
-        updates.append(gr.update(value=new, **fresh) if fresh or not same else gr.skip())
+    kept = call.visit.state(AttentionState)
+    fresh = {name: changes for name, changes in ranges.items() if kept.ranges.get(name) != changes}
+    kept.ranges, kept.layers = ranges, layers
+    updates = changed(asked, ask, fresh)
+    for name in fresh:  # with its value, which a new range might not hold
+        updates[name]["value"] = getattr(ask, name)
     return updates
 
 
@@ -254,54 +238,6 @@ def some_choices(many: int) -> list[tuple[str, int]]:
 
 def class_choices(encoder: Encoder) -> list[tuple[str, str]]:
     return [("its answer", ""), *((label, label) for label in sorted(encoder.labels, key=str.casefold))]
-
-
-# ------------------------------------------------------------------------------------------------------------ endpoint
-
-
-def attend(
-    call: Call,
-    image: str,
-    layer: int = 0,
-    head: int = 0,
-    kind: str = "cls",
-    row: int = 1,
-    column: int = 1,
-    size: int = 0,
-    heads: str = "",
-    start: int = 1,
-    label: str = "",
-    keep: int = 100,
-    shape: str = "overlay",
-    proportions: bool = False,
-    palette: str = "magma",
-) -> tuple[Image.Image, dict[str, Any]]:
-    """Show where the model looks on a picture: a map drawn over it, with its colour scale, and the map as numbers (one
-    list for each row of patches, row 1 on top).
-
-    kind "cls" is what the summary token attends to, "patch" what the patch at `row` and `column` attends to, "to" what
-    attends to it, "rollout" what reaches the summary token through all layers from `start` on, "relevance" what counts
-    for a class (`label`; its own answer if empty), weighted by the gradient, "similar" the cosine similarity of the
-    patch's token to all others, "colours" the main directions in which tokens differ, as red, green and blue. Layers,
-    heads, rows and columns count from 1; layer 0 is the last, head 0 the mean and head -1 the largest of all heads, or
-    of those in `heads` ("1,3"). size is the side of the input in pixels, a multiple of the model's patch; 0 is its own
-    size, larger gives a finer map; `proportions` keeps the picture's. keep is the percentage of the attention to mark,
-    as an overlay or a "contour". palette is magma, cividis or grey.
-    """
-    picture = patch_grid.sent(image)
-    words = str(heads or "").replace(" ", "")
-    if words and not re.fullmatch(r"[0-9]{1,4}(,[0-9]{1,4})*", words):
-        raise InputError(f"heads is {str(heads)[:32]!r}; write their numbers, like 1,3.")
-    some = [int(word) for word in words.split(",") if word]
-    ask = Ask(
-        kind, layer, head, keep, size, 50, start, row, column, label or "", palette, shape, bool(proportions), some
-    )
-    found = see(call.encoder, picture, ask)
-    shown = drawn(found, patch_grid.seen(call.encoder, picture, found.ask.input_size(call.encoder, picture), least=0))
-    if found.colours is None and shape == "overlay":
-        shown = draw.with_legend(shown, found.scale, found.what, palette)
-    assert found.look is not None
-    return shown, found.look.to_dict()
 
 
 # ----------------------------------------------------------------------------------------------------------------- tab
@@ -360,38 +296,57 @@ def build(app: App) -> None:
         plotted = gr.HTML()
         ask = gr.Button("Measure every head", visible=False, elem_classes="msn-quiet-button")
     with gr.Accordion("Compare", open=False):
-        parts_of = compare.controls()
+        beside, upload = compare.controls()
         both = gr.HTML(elem_id="attention-compare")
     with gr.Accordion("Take it away", open=False):
         gr.HTML(html.hint(downloads.WHAT))
         taken = gr.Button("Make the files", elem_classes="msn-quiet-button")
         links = gr.HTML(elem_id="attention-files")
     code_ = gr.HTML()
-    controls = [kind, layer, head, keep, size, strength, start, row, column, label, palette, shape, aspect, some, order]
-    controls += parts_of.values
-    outputs = [shown, scale, said, maps, plotted, ask, both, links, code_, *controls]
-    app.answer(
-        "attention", answer, controls, outputs, again=[kind.input, layer.input, head.input, keep.input, size.input]
+    controls = bind(
+        AttentionControls,
+        kind=kind,
+        layer=layer,
+        head=head,
+        keep=keep,
+        size=size,
+        strength=strength,
+        start=start,
+        row=row,
+        column=column,
+        label=label,
+        palette=palette,
+        shape=shape,
+        **{"aspect": aspect, "some": some, "order": order, **beside},
     )
+    outputs = {
+        "overlay": shown,
+        "legend": scale,
+        "sentence": said,
+        "heads": maps,
+        "depth": plotted,
+        "measure": ask,
+        "compare": both,
+        "files": links,
+        "code": code_,
+        **controls,
+    }
     notice = app.panels["attention"].notice
-    again = [each.input for each in (strength, start, label, palette, shape, aspect, some, order, *parts_of.values)]
-    app.on(again, answer, controls, outputs, notice=notice)
-    app.on([row.input, column.input], choose, controls, outputs, notice=notice)
-    app.on(maps.click, enlarge, controls, outputs, notice=notice)
-    app.on(shown.select, point, controls, outputs, notice=notice)
-    app.on(picture.select, point_in_whole, controls, outputs, notice=notice)
-    app.on(ask.click, measure, controls, outputs, notice=notice, long=True, show_progress="full")
-    app.on(parts_of.upload.upload, receive, [parts_of.upload, *controls], outputs, notice=notice)
-    app.on(taken.click, files, controls, [links], notice=notice)
-    _links(app, dict(zip([field.name for field in fields(Ask)], controls, strict=True)), encoder)
-    numbers = [gr.Number(value, visible=False, precision=0) for value in (0, 0, 1, 1, 0, 1, 100)]
-    words = [gr.Textbox(value, visible=False) for value in ("cls", "", "", "overlay", "magma")]
-    asked = [Photo(visible=False), *numbers[:2], words[0], *numbers[2:5], words[1], numbers[5], words[2], numbers[6]]
-    asked += [words[3], gr.Checkbox(False, visible=False), words[4]]
-    app.endpoint("attention", attend, asked, [gr.Image(visible=False), gr.JSON(visible=False)])
+    typed = ("row", "column")
+    again = [getattr(each, "input") for name, each in controls.items() if name not in typed]  # noqa: B009
+    app.answer("attention", answer, [controls], outputs, again=again)
+    app.on([row.input, column.input], choose, [controls], outputs, notice=notice)
+    app.on(maps.click, enlarge, [controls], outputs, notice=notice)
+    app.on(shown.select, point, [controls], outputs, notice=notice)
+    app.on(picture.select, point_in_whole, [controls], outputs, notice=notice)
+    app.on(ask.click, measure, [controls], outputs, notice=notice, long=True, show_progress="full")
+    app.on(upload.upload, receive, [upload, controls], outputs, notice=notice)
+    app.on(taken.click, files, [controls], [links], notice=notice)
+    _links(app, controls, encoder)
+    endpoint.build(app)
 
 
-def _links(app: App, controls: dict[str, Any], encoder: Encoder) -> None:
+def _links(app: App, controls: Controls[AttentionControls], encoder: Encoder) -> None:
     """Every control in the address; what a link says is checked again when the model has had its say."""
     app.link("kind", controls["kind"], lambda text: _one_of(text, KINDS))
     app.link("layer", controls["layer"], lambda text: _linked(text, 1, MOST_LAYERS, maximum=MOST_LAYERS))

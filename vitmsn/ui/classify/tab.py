@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,11 @@ STILL = (
 )
 
 SEARCH = script(__file__, "class_filter.js", "class_list.js")
+
+
+@dataclass
+class ClassifyState:
+    listed: str = ""  # the model whose classes the page has
 
 
 # ------------------------------------------------------------------------------------------------------ one picture
@@ -62,9 +68,9 @@ def modesty(call: Call) -> str:
 
 def _once(call: Call) -> Any:
     """The list of classes, sent again only when the model is another: a search that is being typed stays."""
-    if call.visit.shown.get("classes") == call.visit.model:
+    if call.visit.state(ClassifyState).listed == call.visit.model:
         return gr.skip()
-    call.visit.shown["classes"] = call.visit.model
+    call.visit.state(ClassifyState).listed = call.visit.model
     return classes(call.encoder, call.name)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 import numpy as np
@@ -20,6 +21,7 @@ from vitmsn.names import clean_name
 from vitmsn.ui.app import App
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.checks import whole
+from vitmsn.ui.shared.controls import bind
 from vitmsn.ui.shared.scripts import script
 from vitmsn.ui.shared.workspace import SIDE, Studio, centre, opened, own_class, version
 from vitmsn.ui.visits import Call
@@ -35,26 +37,46 @@ MIN_DIST = 0.1
 MAX_NEIGHBORS = 50
 TOGETHER = 16  # pictures of a zip decoded and embedded together
 SLOW = "steps (a server's first UMAP is compiled first, for up to half a minute)"
-Settings = tuple[str, bool, int, int]  # what a map depends on
+
+
+class MapSettings(NamedTuple):
+    """What a map depends on."""
+
+    method: str
+    queries: bool
+    neighbors: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class ExploreControls:
+    method: str = "pca"
+    queries: bool = True  # shown too
+    neighbors: float = 15
+    seed: float = 0
+    colour: str = "class"
+    faces: bool = False  # pictures as points
+
+    def checked(self) -> MapSettings:
+        """What the map depends on, in range; InputError names what is not."""
+        if self.method not in METHODS:
+            raise InputError(f"There is no map called {str(self.method)[:32]!r}; choose one of {', '.join(METHODS)}.")
+        neighbors = whole(self.neighbors, "neighbours", 2, MAX_NEIGHBORS)
+        return MapSettings(self.method, bool(self.queries), neighbors, whole(self.seed, "seed", 0, 2**31 - 1))
+
+
+DEFAULTS = ExploreControls()
 
 
 # ----------------------------------------------------------------------------------------------------------------- map
 
 
-def answer(
-    call: Call,
-    method: str = "pca",
-    asked: bool = True,
-    neighbors: float = 15,
-    seed: float = 0,
-    colour: str = "class",
-    faces: bool = False,
-) -> tuple[str, str]:
+def answer(call: Call, asked: ExploreControls = DEFAULTS) -> tuple[str, str]:
     """(what the map shows, in words; the map and the list). UMAP where it is ready, PCA until then."""
-    if colour not in COLOURS:
-        raise InputError(f"There is no colour by {str(colour)[:32]!r}; choose one of {', '.join(COLOURS)}.")
+    if asked.colour not in COLOURS:
+        raise InputError(f"There is no colour by {str(asked.colour)[:32]!r}; choose one of {', '.join(COLOURS)}.")
     with opened(call) as (studio, encoder):
-        settings = _settings(method, asked, neighbors, seed)
+        settings = asked.checked()
         shown = _shown(studio, settings)
         if len(shown) < 2:
             return html.sentence("A map needs two pictures: add some in Few-shot."), ""
@@ -62,23 +84,23 @@ def answer(
         X = _rows(shown, around)
         ready = studio.kept.get(settings)
         points = projection.pca(X) if ready is None else ready
-        wanted = f"{studio.version} {settings}" if method == "umap" and ready is None else ""
+        wanted = f"{studio.version} {settings}" if settings.method == "umap" and ready is None else ""
         words = _words(studio, shown, around) + _method_words(X, points, settings, ready is not None)
         level = _level(points, stretch=3 if ready is not None else 1)
-        paints, legend = _paint(studio, encoder, shown, colour)
-        drawn = _map(studio, shown, level, paints, wanted, faces) + legend + "</div>"
+        paints, legend = _paint(studio, encoder, shown, asked.colour)
+        drawn = _map(studio, shown, level, paints, wanted, asked.faces) + legend + "</div>"
         return words, f'<div class="msn-atlas">{drawn}{_list(studio, shown)}</div>'
 
 
-def lay_out(call: Call, *values: Any) -> str:
+def lay_out(call: Call, asked: ExploreControls = DEFAULTS) -> str:
     """Make the UMAP that `answer` wants, with progress; nobody else's clicks wait for it."""
     with opened(call) as (studio, encoder):
-        settings = _settings(*values[:4])
+        settings = asked.checked()
         shown, made_for = _shown(studio, settings), studio.version
         X = _rows(shown, centre(studio.gallery, encoder.feature_mean))
     call.progress(0, 1, SLOW)
     points = projection.umap(
-        X, settings[3], settings[2], MIN_DIST, progress=lambda done, total: call.progress(done, total, SLOW)
+        X, settings.seed, settings.neighbors, MIN_DIST, progress=lambda done, total: call.progress(done, total, SLOW)
     )
     with opened(call) as (studio, _):
         if studio.version == made_for:
@@ -86,14 +108,8 @@ def lay_out(call: Call, *values: Any) -> str:
         return html.sentence("The map is ready.")
 
 
-def _settings(method: Any, asked: Any, neighbors: Any, seed: Any) -> Settings:
-    if method not in METHODS:
-        raise InputError(f"There is no map called {str(method)[:32]!r}; choose one of {', '.join(METHODS)}.")
-    return method, bool(asked), whole(neighbors, "neighbours", 2, MAX_NEIGHBORS), whole(seed, "seed", 0, 2**31 - 1)
-
-
-def _shown(studio: Studio, settings: Settings) -> list[Example]:
-    return [*studio.gallery.enabled, *(studio.queries.examples if settings[1] else [])]
+def _shown(studio: Studio, settings: MapSettings) -> list[Example]:
+    return [*studio.gallery.enabled, *(studio.queries.examples if settings.queries else [])]
 
 
 def _rows(shown: Sequence[Example], center: np.ndarray | None) -> np.ndarray:
@@ -119,7 +135,7 @@ def _words(studio: Studio, shown: Sequence[Example], center: np.ndarray | None) 
     )
 
 
-def _method_words(X: np.ndarray, points: np.ndarray, settings: Settings, umap: bool) -> str:
+def _method_words(X: np.ndarray, points: np.ndarray, settings: MapSettings, umap: bool) -> str:
     if umap:
         _, _, neighbors, seed = settings
         used = projection.fitting_neighbors(len(X), neighbors)
@@ -273,35 +289,35 @@ def _list(studio: Studio, shown: Sequence[Example]) -> str:
 # -------------------------------------------------------------------------------------------------------------- doing
 
 
-def act(call: Call, *values: Any) -> tuple[str, str]:
+def act(call: Call, asked: ExploreControls = DEFAULTS) -> tuple[str, str]:
     """What is done with chosen points: moved to a class, new or old, removed, or undone. Queries become examples."""
     if not version(call.visit):
         call.message = "This page slept so long that your pictures were deleted; start again from Few-shot."
-        return answer(call, *values)
+        return answer(call, asked)
     what, ids, text = call.chosen("act"), call.chosen("ids"), str(call.chosen("text") or "")
     with opened(call) as (studio, _):
         if what == "undo":
             studio.take_back()
-            return answer(call, *values)
+            return answer(call, asked)
         if what not in ("move", "remove") or not isinstance(ids, list) or not all(isinstance(id, str) for id in ids):
             raise InputError("The page asked for something unknown; load it again.")
         own = [id for id in ids if not id.startswith("q")]
-        asked = [studio.queries[id[1:]] for id in ids if id.startswith("q")]
+        queries = [studio.queries[id[1:]] for id in ids if id.startswith("q")]
         if what == "remove":
             if not own:
                 raise InputError("These are queries; clear them in Few-shot.")
             with studio.change(f"removed {html.many(len(own), 'picture')}") as gallery:
                 gallery.remove(own)
-            call.message = "Queries stay; clear them in Few-shot." if asked else ""
-            return answer(call, *values)
+            call.message = "Queries stay; clear them in Few-shot." if queries else ""
+            return answer(call, asked)
         with studio.change(f"moved {html.many(len(ids), 'picture')} to {clean_name(text)}") as gallery:
             label = gallery.add_class(text)
             gallery.move(own, label)
             held = {example.digest for example in gallery.examples}
-            for query in asked:
+            for query in queries:
                 if query.digest not in held:
                     gallery.adopt(query, label)
-        return answer(call, *values)
+        return answer(call, asked)
 
 
 def peek(call: Call) -> str:
@@ -369,7 +385,7 @@ def build(app: App) -> None:
         method = gr.Radio([(label, key) for key, label in METHODS.items()], value="pca", label="Map")
         colour = gr.Radio([(label, key) for key, label in COLOURS.items()], value="class", label="Colour")
         faces = gr.Checkbox(False, label="Pictures as points")
-        asked = gr.Checkbox(True, label="Show the queries too")
+        queries = gr.Checkbox(True, label="Show the queries too")
         teach = gr.Button("Change the examples →", elem_classes="msn-quiet-button")
     with gr.Column():
         said = gr.HTML()
@@ -382,12 +398,20 @@ def build(app: App) -> None:
         )  # fmt: skip
         seed = gr.Number(0, precision=0, minimum=0, label="Seed", info="UMAP draws lots; the same seed draws the same.")
     peeked = gr.HTML(elem_id="explore-peek", elem_classes="msn-aside")
-    settings: list[Any] = [method, asked, neighbors, seed, colour, faces]
-    again = [method.input, asked.input, neighbors.release, seed.submit, colour.input, faces.input]
-    app.answer("explore", answer, settings, [said, shown], again=again, notice=line, stamp=version)
-    made = app.on(getattr(shown, "wanted"), lay_out, settings, [said], notice=line, long=True, show_progress="full")  # noqa: B009
-    app.on(made.then, answer, settings, [said, shown], notice=app.notice(), show_progress="hidden")
-    app.on(getattr(shown, "act"), act, settings, [said, shown], notice=line, trigger_mode="multiple")  # noqa: B009
+    controls = bind(
+        ExploreControls,
+        method=method,
+        queries=queries,
+        neighbors=neighbors,
+        seed=seed,
+        colour=colour,
+        faces=faces,
+    )
+    again = [method.input, queries.input, neighbors.release, seed.submit, colour.input, faces.input]
+    app.answer("explore", answer, [controls], [said, shown], again=again, notice=line, stamp=version)
+    made = app.on(getattr(shown, "wanted"), lay_out, [controls], [said], notice=line, long=True, show_progress="full")  # noqa: B009
+    app.on(made.then, answer, [controls], [said, shown], notice=app.notice(), show_progress="hidden")
+    app.on(getattr(shown, "act"), act, [controls], [said, shown], notice=line, trigger_mode="multiple")  # noqa: B009
     app.on(getattr(shown, "peek"), peek, [], [peeked], notice=app.notice(), show_progress="hidden")  # noqa: B009
     app.stop(stop)
     app.go(teach, "fewshot")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Any
 
 import gradio as gr
 
@@ -12,7 +11,9 @@ from vitmsn import draw, image
 from vitmsn.errors import FewShotError, InputError
 from vitmsn.gallery import raw_pixels
 from vitmsn.ui.app import App
+from vitmsn.ui.fewshot.controls import FewShotControls
 from vitmsn.ui.shared import html
+from vitmsn.ui.shared.controls import Controls
 from vitmsn.ui.shared.scripts import script
 from vitmsn.ui.shared.workspace import opened
 from vitmsn.ui.visits import Call
@@ -55,19 +56,19 @@ def frame(call: Call, method: str, k: int, caution: float, temperature: float = 
         )
 
 
-def build(app: App, settings: list[Any], checked: Any) -> None:
+def build(app: App, controls: Controls[FewShotControls]) -> None:
     """The button, the picture and the answer, in the place where this is called."""
     live = gr.HTML(PANEL, js_on_load=SCRIPT, elem_id="fewshot-live")
     failed = app.notice()
     said = gr.HTML(elem_id="fewshot-live-said")
 
-    def answer(call: Call, *values: Any) -> str:
-        return frame(call, *checked(*values))
+    def answer(call: Call, asked: FewShotControls) -> str:
+        return frame(call, *asked.checked())
 
     app.on(
         getattr(live, "frame"),  # noqa: B009 (an event of our own)
         answer,
-        settings,
+        [controls],
         [said],
         notice=failed,
         show_progress="hidden",

@@ -15,7 +15,9 @@ from gradio.utils import get_upload_folder
 from vitmsn import bundle, export
 from vitmsn.errors import FewShotError
 from vitmsn.ui.app import App
+from vitmsn.ui.fewshot.controls import FewShotControls
 from vitmsn.ui.shared import html
+from vitmsn.ui.shared.controls import Controls
 from vitmsn.ui.shared.scripts import run, script
 from vitmsn.ui.shared.workspace import learn, opened
 from vitmsn.ui.visits import Call
@@ -66,8 +68,8 @@ def make(call: Call, kind: str, method: str, k: int, caution: float, temperature
         return export.checkpoint_zip(encoder, linear.classifier, folder / "checkpoint.zip"), said
 
 
-def build(app: App, settings: list[Any], checked: Any) -> None:
-    """The buttons, in the place where this is called; `checked` turns the settings' values into method, k, caution."""
+def build(app: App, controls: Controls[FewShotControls]) -> None:
+    """The buttons, in the place where this is called."""
     line = app.notice()
     with gr.Row(elem_classes="msn-takeaway"):
         buttons = [gr.Button(words, elem_classes="msn-quiet-button") for words in ("Set", "Checkpoint", "Table")]
@@ -77,10 +79,10 @@ def build(app: App, settings: list[Any], checked: Any) -> None:
     file = gr.DownloadButton("Download", visible="hidden", elem_id="fewshot-file")
     for kind, button in zip(KINDS, buttons, strict=True):
 
-        def prepare(call: Call, *values: Any, kind: str = kind) -> Any:
-            path, call.message = make(call, kind, *checked(*values))
+        def prepare(call: Call, asked: FewShotControls, kind: str = kind) -> Any:
+            path, call.message = make(call, kind, *asked.checked())
             app.visitors.read_upload(path)
             return gr.update(value=str(path))
 
-        made = app.on(button.click, prepare, settings, [file], notice=line, show_progress_on=[button])
+        made = app.on(button.click, prepare, [controls], [file], notice=line, show_progress_on=[button])
         made.success(None, js=run(FETCH, kind), api_visibility="private")

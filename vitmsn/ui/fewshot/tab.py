@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from vitmsn.gallery import Added, raw_pixels
 from vitmsn.image import Picture
 from vitmsn.ui.app import KEEP_IN_ADDRESS, App
 from vitmsn.ui.fewshot import actions, answers, camera, cards, downloads, report
+from vitmsn.ui.fewshot.controls import DEFAULTS, MAX_CAUTION, MAX_K, FewShotControls
 from vitmsn.ui.shared import examples, html
 from vitmsn.ui.shared.checks import whole
+from vitmsn.ui.shared.controls import bind
 from vitmsn.ui.shared.photo import read_picture
 from vitmsn.ui.shared.scripts import run, script
 from vitmsn.ui.shared.workspace import METHODS, Studio, learn, opened, version
@@ -27,20 +29,19 @@ from vitmsn.ui.visits import Call
 
 SCRIPT = script(__file__, "fewshot.js")
 NEAREST = 3  # examples shown beside each answer
-MAX_K = 50
-MAX_CAUTION = 30  # percent
 SLEPT = "This page slept so long that your pictures were deleted; start again from here."
 PRIVACY = (
     "Your pictures stay in this server's memory for your visit, and go "
     f"{limits.LEAVE_SECONDS // 60} minutes after you close the page. Nothing is kept, nothing is sent elsewhere."
 )
-Page = tuple[str, str, str, str]  # cards, trust, answers, In Python
+Page = tuple[str, str, str, str]
+PAGE = ("cards", "trust", "answers", "code")  # what its four parts are
 
 
-def answer(call: Call, method: str = "auto", k: float = 5, caution: float = 5, temperature: float = 0.07) -> Page:
+def answer(call: Call, asked: FewShotControls = DEFAULTS) -> Page:
     """The three steps as they stand."""
     with opened(call) as (studio, encoder):
-        settings = _settings(method, k, caution, temperature)
+        settings = asked.checked()
         shown, code, ask = cards.cards(studio), _python(call, studio, settings), answers.asking(studio)
         try:
             lesson = studio.lesson(encoder, *settings)
@@ -53,97 +54,84 @@ def answer(call: Call, method: str = "auto", k: float = 5, caution: float = 5, t
         return shown, trusted, ask + answered, code
 
 
-def _settings(
-    method: Any = "auto", k: Any = 5, caution: Any = 5, temperature: Any = 0.07
-) -> tuple[str, int, float, float]:
-    if method not in METHODS:
-        raise InputError(f"There is no method {str(method)[:32]!r}; choose one of {', '.join(METHODS)}.")
-    number = isinstance(caution, (int, float)) and math.isfinite(caution)
-    if not number or not 0 <= caution <= 100:
-        raise InputError(f"The share is {caution!r}; it must be from 0 to 100 %.")
-    if not isinstance(temperature, (int, float)) or not 0.01 <= temperature <= 1:
-        raise InputError(f"The temperature is {temperature!r}; it must be from 0.01 to 1.")
-    return method, whole(k, "k", 1, MAX_K), caution / 100, float(temperature)
-
-
-def start(call: Call, name: str, *settings: Any) -> Page:
+def start(call: Call, name: str, asked: FewShotControls = DEFAULTS) -> Page:
     """A starter set, or two empty classes of one's own."""
     with opened(call) as (studio, encoder):
         studio.start(encoder, name, call.progress)
-        return answer(call, *settings)
+        return answer(call, asked)
 
 
-def add_class(call: Call, name: str, *settings: Any) -> tuple[Any, ...]:
+def add_class(call: Call, name: str, asked: FewShotControls = DEFAULTS) -> tuple[Any, ...]:
     """A new, empty class; empties the text box."""
     if not version(call.visit):
         call.message = SLEPT
-        return (gr.skip(), *answer(call, *settings))
+        return (gr.skip(), *answer(call, asked))
     with opened(call) as (studio, _):
         studio.name_class(name)
-        return ("", *answer(call, *settings))
+        return ("", *answer(call, asked))
 
 
-def unzip(call: Call, path: str | None, *settings: Any) -> tuple[Any, ...]:
+def unzip(call: Call, path: str | None, asked: FewShotControls = DEFAULTS) -> dict[str, Any]:
     """The pictures of a zip, one folder for each class; or a set that was taken away from here, with its settings.
 
-    Returns what the controls of the settings show, then the page.
+    Answers by name: what the controls show, and the page.
     """
     if path is None:
         raise InputError("No zip came; choose one whose folders are the classes.")
     if bundle.is_bundle(path):
-        return _reopen(call, path, settings)
+        return _reopen(call, path, asked)
     entries = archive.read_zip(path)
     with opened(call) as (studio, encoder):
         added = studio.unpack(encoder, entries, call.progress)
         call.message = _words(added, [], added.notes)
-        return *[gr.skip()] * len(settings), *answer(call, *settings)
+        return dict(zip(PAGE, answer(call, asked), strict=True))
 
 
-def _reopen(call: Call, path: str, settings: tuple[Any, ...]) -> tuple[Any, ...]:
+def _reopen(call: Call, path: str, asked: FewShotControls) -> dict[str, Any]:
     """A saved set as it was when it was saved: with the classifier chosen then, by the model chosen now."""
     with opened(call) as (studio, encoder):
         saved = bundle.read(path)
-        said = []
+        said, wanted = [], asked
         if saved.fingerprint != encoder.fingerprint:
             saved.re_embed(encoder, call.progress)
             said.append("This set was saved with another model; its pictures were embedded again with this one.")
         saved.check_model(encoder)
         try:
-            settings = _saved(saved.settings, settings)
+            wanted = _saved(saved.settings, asked)
         except InputError as error:
             said.append(f"It is judged with your own settings, because the saved ones cannot be used here. {error}")
         studio.reopen(encoder, saved)
         call.message = " ".join(said)
-        return *settings, *answer(call, *settings)
+        return {**asdict(wanted), **dict(zip(PAGE, answer(call, wanted), strict=True))}
 
 
-def _saved(kept: dict[str, Any], now: tuple[Any, ...]) -> tuple[Any, ...]:
+def _saved(kept: dict[str, Any], now: FewShotControls) -> FewShotControls:
     """The controls' values as they were saved (see `takeaway`); those that were not saved stay as they are now."""
-    method, k, caution, temperature = now
-    share = kept.get("caution", caution / 100)
+    share = kept.get("caution", now.caution / 100)
     percent = round(100 * share, 6) if isinstance(share, float) else share
-    saved = kept.get("method", method), kept.get("k", k), percent, kept.get("temperature", temperature)
-    _settings(*saved)
+    method, k, temperature = (kept.get(name, getattr(now, name)) for name in ("method", "k", "temperature"))
+    saved = FewShotControls(method=method, k=k, caution=percent, temperature=temperature)
+    saved.checked()
     if percent > MAX_CAUTION:
         raise InputError(f"The share is {percent:g} %; it must be from 0 to {MAX_CAUTION} %.")
     return saved
 
 
-def receive(call: Call, *settings: Any) -> Page:
+def receive(call: Call, asked: FewShotControls = DEFAULTS) -> Page:
     """Pictures dropped on a class."""
     if not version(call.visit):
         call.message = SLEPT
-        return answer(call, *settings)
+        return answer(call, asked)
     refused: list[str] = []
     notes: list[str] = []
     with opened(call) as (studio, encoder):
         label = studio.gallery.label(str(call.chosen("to")))
         added = studio.add(encoder, label, _decoded(call, refused, notes))
         call.message = _words(added, refused, notes)
-        return answer(call, *settings)
+        return answer(call, asked)
 
 
-def ask(call: Call, *settings: Any) -> Page:
+def ask(call: Call, asked: FewShotControls = DEFAULTS) -> Page:
     """Pictures to name."""
     refused: list[str] = []
     notes: list[str] = []
@@ -151,14 +139,14 @@ def ask(call: Call, *settings: Any) -> Page:
         twice = studio.ask(encoder, _decoded(call, refused, notes), len(_sent(call)))
         notes += [f"{html.many(twice, 'picture')} came twice"] if twice else []
         call.message = _words(Added(), refused, notes)
-        return answer(call, *settings)
+        return answer(call, asked)
 
 
-def act(call: Call, *settings: Any) -> Page:
+def act(call: Call, asked: FewShotControls = DEFAULTS) -> Page:
     """One of the small buttons on the page, or a new name for a class."""
     if not version(call.visit):
         call.message = SLEPT
-        return answer(call, *settings)
+        return answer(call, asked)
     what, id, text = (str(call.chosen(name) or "") for name in ("act", "id", "text"))
     with opened(call) as (studio, encoder):
         if what in actions.CHANGES:
@@ -168,10 +156,10 @@ def act(call: Call, *settings: Any) -> Page:
         elif what == "look":
             actions.look(studio, encoder, id)
         elif what == "curve":
-            actions.curve(studio, studio.lesson(encoder, *_settings(*settings)))
+            actions.curve(studio, studio.lesson(encoder, *asked.checked()))
         else:
             raise InputError("The page asked for something unknown; load it again.")
-        return answer(call, *settings)
+        return answer(call, asked)
 
 
 # ------------------------------------------------------------------------------------------------------- what came in
@@ -392,27 +380,28 @@ def build(app: App) -> None:
         with gr.Column(min_width=280):
             gr.HTML(_step(3, "Try it"))
             failed = app.notice()
-            settings: list[Any] = [method, k, caution, temperature]
-            camera.build(app, settings, _settings)
+            controls = bind(FewShotControls, method=method, k=k, caution=caution, temperature=temperature)
+            camera.build(app, controls)
             tried = gr.HTML(js_on_load=SCRIPT, elem_id="fewshot-try")
             gr.HTML(_step(4, "Take it away"))
-            downloads.build(app, settings, _settings)
+            downloads.build(app, controls)
             code = gr.HTML()
     page: list[Any] = [shown, trusted, tried, code]
+    named = {**controls, **dict(zip(PAGE, page, strict=True))}
     teach: dict[str, Any] = {"trigger_mode": "multiple", "concurrency_id": "teach", "concurrency_limit": 4}
     here: dict[str, Any] = {"show_progress": "full", "show_progress_on": [shown]}
     there: dict[str, Any] = {"show_progress": "full", "show_progress_on": [tried]}
-    app.answer("fewshot", answer, settings, page, notice=line, stamp=version, **here)
+    app.answer("fewshot", answer, [controls], page, notice=line, stamp=version, **here)
     for key, button in sets:
-        app.on(button.click, functools.partial(_start, key), settings, page, notice=line, **teach)
+        app.on(button.click, functools.partial(_start, key), [controls], page, notice=line, **teach)
         button.click(None, js=run(KEEP_IN_ADDRESS, "set", key), api_visibility="private")
-    app.on([name.submit, add.click], add_class, [name, *settings], [name, *page], notice=line, **teach)
-    app.on(zipped.upload, unzip, [zipped, *settings], [*settings, *page], notice=line, long=True, **here)
-    app.on(shown.files, uploads(receive), settings, page, notice=line, **here, **teach)
-    app.on(tried.files, uploads(ask), settings, page, notice=failed, **there, **teach)
+    app.on([name.submit, add.click], add_class, [name, controls], [name, *page], notice=line, **teach)
+    app.on(zipped.upload, unzip, [zipped, controls], named, notice=line, long=True, **here)
+    app.on(shown.files, uploads(receive), [controls], page, notice=line, **here, **teach)
+    app.on(tried.files, uploads(ask), [controls], page, notice=failed, **there, **teach)
     for part, said in ((shown, line), (trusted, doubt), (tried, failed)):
-        app.on(part.act, act, settings, page, notice=said, **teach)
-    app.on([method.input, k.input, caution.input, temperature.input], answer, settings, page, notice=doubt)
+        app.on(part.act, act, [controls], page, notice=said, **teach)
+    app.on([method.input, k.input, caution.input, temperature.input], answer, [controls], page, notice=doubt)
     app.on(method.change, _ask_k, [method], [k, temperature], notice=doubt, show_progress="hidden")
     app.stop(stop)
     app.link("classifier", method, _known)
@@ -435,8 +424,8 @@ def _step(number: int, name: str) -> str:
     return f'<h2 class="msn-step"><span>{number}</span>{name}</h2>'
 
 
-def _start(name: str, call: Call, *settings: Any) -> Page:
-    return start(call, name, *settings)
+def _start(name: str, call: Call, asked: FewShotControls) -> Page:
+    return start(call, name, asked)
 
 
 def _ask_k(call: Call, method: str) -> Any:

@@ -12,7 +12,7 @@ import gradio as gr
 
 from vitmsn import limits
 from vitmsn.ui.app import SKIP, App
-from vitmsn.ui.learn.training_process import Desk, Run, Switches
+from vitmsn.ui.learn.training_process import Desk, Run, Switches, TrainingState
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.charts import Line, chart
 from vitmsn.ui.shared.scripts import script
@@ -187,9 +187,9 @@ def build(app: App) -> None:
         """Once a second: what is new, if anything is."""
         run = desk.look(call.visit)
         seen = None if run is None else (run.began, len(run.told), run.ended)
-        if seen is not None and seen == call.visit.shown.get("live"):
+        if seen is not None and seen == call.visit.state(TrainingState).seen:
             return SKIP
-        call.visit.shown["live"] = seen
+        call.visit.state(TrainingState).seen = seen
         return shown(call)
 
     def shown(call: Call) -> list[Any]:

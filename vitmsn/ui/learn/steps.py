@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from vitmsn import draw, masking
 from vitmsn.encoder import Encoder
 from vitmsn.image import Picture
-from vitmsn.ui.learn.walkthrough import Lesson, View, entropy
+from vitmsn.ui.learn.walkthrough import View, Walk, entropy
 from vitmsn.ui.shared import examples, html
 from vitmsn.ui.shared.html import milliseconds
 
@@ -28,14 +28,14 @@ class Step:
 
     title: str
     words: str
-    show: Callable[[Encoder, Lesson], str]
+    show: Callable[[Encoder, Walk], str]
     head: bool = False  # needs the projector and the prototypes
 
 
 # --------------------------------------------------------------------------------------------------------- the answers
 
 
-def picture(encoder: Encoder, lesson: Lesson) -> str:
+def picture(encoder: Encoder, lesson: Walk) -> str:
     side = SIZES[lesson.ask.size]
     height, width = (
         max(1, round(side * length / patch)) * patch
@@ -59,7 +59,7 @@ def picture(encoder: Encoder, lesson: Lesson) -> str:
     ) + figure([(large, f"The picture at {width} by {height} pixels with its {rows} by {columns} patches", "")], "wide")
 
 
-def views(encoder: Encoder, lesson: Lesson) -> str:
+def views(encoder: Encoder, lesson: Walk) -> str:
     target, random, *focal = lesson.views
     small, most = min(view.share for view in focal), max(view.share for view in focal)
     shown = [
@@ -77,7 +77,7 @@ def views(encoder: Encoder, lesson: Lesson) -> str:
     )
 
 
-def patches(encoder: Encoder, lesson: Lesson) -> str:
+def patches(encoder: Encoder, lesson: Walk) -> str:
     view, kept, total = lesson.views[1], len(lesson.kept), lesson.patches
     full, masked = _times(encoder, view.picture, lesson.kept)
     grid = masking.to_grid(masking.painted_mask(_hidden(lesson)), lesson.grid)[0].numpy()
@@ -100,7 +100,7 @@ def patches(encoder: Encoder, lesson: Lesson) -> str:
     )
 
 
-def tokens(encoder: Encoder, lesson: Lesson) -> str:
+def tokens(encoder: Encoder, lesson: Walk) -> str:
     states, layers = lesson.states, encoder.config.num_hidden_layers
     cls, rest = states[:1], states[1:]
     cosine = (rest @ cls[0]) / np.maximum(np.linalg.norm(rest, axis=1) * np.linalg.norm(cls), 1e-9)
@@ -127,7 +127,7 @@ def tokens(encoder: Encoder, lesson: Lesson) -> str:
     )
 
 
-def embeddings(encoder: Encoder, lesson: Lesson) -> str:
+def embeddings(encoder: Encoder, lesson: Walk) -> str:
     random, *focal = lesson.similarity
     title = examples.by_name(lesson.ask.other).title
     same = lesson.views[0].picture.digest == examples.by_name(lesson.ask.other).picture.digest
@@ -146,7 +146,7 @@ def embeddings(encoder: Encoder, lesson: Lesson) -> str:
     )
 
 
-def prototypes(encoder: Encoder, lesson: Lesson) -> str:
+def prototypes(encoder: Encoder, lesson: Walk) -> str:
     assert lesson.assigned is not None
     target, anchor = lesson.assigned[0], lesson.assigned[1]
     first, also = int(target.argmax()), int(anchor.argmax())
@@ -159,7 +159,7 @@ def prototypes(encoder: Encoder, lesson: Lesson) -> str:
     ) + pairs(target, anchor, ("target", "random anchor"))
 
 
-def sharpening(encoder: Encoder, lesson: Lesson) -> str:
+def sharpening(encoder: Encoder, lesson: Walk) -> str:
     assert lesson.assigned is not None and lesson.sharp is not None and lesson.mean is not None
     soft, sharp = lesson.assigned[0], lesson.sharp
     first, most = int(soft.argmax()), math.log(len(soft))
@@ -170,7 +170,7 @@ def sharpening(encoder: Encoder, lesson: Lesson) -> str:
     ) + pairs(soft, sharp, ("target", "sharpened"))
 
 
-def loss(encoder: Encoder, lesson: Lesson) -> str:
+def loss(encoder: Encoder, lesson: Walk) -> str:
     assert lesson.mean is not None
     surprise, spread = lesson.cross_entropies, entropy(lesson.mean)
     worst = lesson.views[1 + int(surprise.argmax())].name
@@ -243,7 +243,7 @@ STEPS: tuple[Step, ...] = (
 )
 
 
-def answer(step: int, encoder: Encoder, lesson: Lesson, name: str) -> str:
+def answer(step: int, encoder: Encoder, lesson: Walk, name: str) -> str:
     """Step `step` (from 0) as HTML; a model without a head is told what it lacks, for the steps that need one."""
     told = STEPS[step]
     if told.head and lesson.assigned is None:
@@ -324,7 +324,7 @@ def _large(shown: Image.Image, side: int) -> Image.Image:
     return shown.convert("RGB").resize(size, Image.Resampling.NEAREST)
 
 
-def _boxes(lesson: Lesson) -> Image.Image:
+def _boxes(lesson: Walk) -> Image.Image:
     """The picture with a frame for each view: thick for the target, thin for the random anchor, numbered for focal."""
     shown = lesson.picture.rgb.copy()
     shown.thumbnail((2 * SIDE, 2 * SIDE))
@@ -341,7 +341,7 @@ def _boxes(lesson: Lesson) -> Image.Image:
     return shown
 
 
-def _where(lesson: Lesson) -> str:
+def _where(lesson: Walk) -> str:
     return "Your picture with a frame for each view: " + ", ".join(
         f"{view.name} {_percent(view.share)}" for view in lesson.views
     )
@@ -355,7 +355,7 @@ def _caption(view: View) -> str:
     return f"{view.name}, {view.size[1]} px"
 
 
-def _hidden(lesson: Lesson) -> np.ndarray:
+def _hidden(lesson: Walk) -> np.ndarray:
     """(rows, columns) bool, True where a patch is dropped."""
     hidden = np.ones(lesson.patches, bool)
     hidden[lesson.kept] = False

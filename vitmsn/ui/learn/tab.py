@@ -7,16 +7,19 @@ nobody go ahead.)
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from vitmsn.ui.app import App
 from vitmsn.ui.learn import live_training, steps
-from vitmsn.ui.learn.walkthrough import MOST_DRAW, MOST_RATIO, Ask, study
+from vitmsn.ui.learn.walkthrough import MOST_DRAW, MOST_RATIO, LearnControls, study
 from vitmsn.ui.shared import examples, html
 from vitmsn.ui.shared.checks import whole
+from vitmsn.ui.shared.controls import Controls, bind
 from vitmsn.ui.shared.scripts import script
 from vitmsn.ui.visits import Call
 
@@ -37,24 +40,20 @@ SHARPENING = "T: the target's shares to the power of 1 / T, made to sum to 1 aga
 WEIGHT = "Of me-max: what a nat of entropy is worth. It was trained with 1."
 
 
-def answer(call: Call, *controls: Any) -> list[Any]:
-    """All eight steps for the controls as they stand (in the order of `Ask`)."""
+def answer(call: Call, asked: LearnControls) -> dict[str, Any]:
+    """All eight steps for the controls as they stand."""
     encoder, picture = call.encoder, call.picture
-    lesson = study(encoder, picture, Ask(*controls))
-    shown = [steps.answer(place, encoder, lesson, call.name) for place in range(LAST)]
-    layers = encoder.config.num_hidden_layers
+    lesson = study(encoder, picture, asked)
     headed = gr.update(interactive=lesson.assigned is not None)
-    return [
-        *shown,
-        gr.update(maximum=layers, value=lesson.ask.layer),
-        headed,
-        headed,
-        headed,
-        _python(call, lesson.ask),
-    ]
+    return {
+        **{f"step {place + 1}": steps.answer(place, encoder, lesson, call.name) for place in range(LAST)},
+        "layer": gr.update(maximum=encoder.config.num_hidden_layers, value=lesson.ask.layer),
+        **dict.fromkeys(("temperature", "sharpening", "weight"), headed),
+        "code": _python(call, lesson.ask),
+    }
 
 
-def _python(call: Call, ask: Ask) -> str:
+def _python(call: Call, ask: LearnControls) -> str:
     picture = f"{call.visit.example}.png" if call.visit.example else call.picture.name
     return html.in_python(
         "import torch",
@@ -86,41 +85,40 @@ def build(app: App) -> None:
                     page = gr.Button("Print the lesson", elem_classes="msn-quiet-button", elem_id="learn-print")
                 shown, controls = _steps()
         code = gr.HTML(elem_classes="msn-python")
-    again = [control.input for control in controls]
-    layer, *headed = controls[3], *controls[5:]
-    app.answer("learn", answer, controls, [*shown, layer, *headed, code], again=again)
+    again = [getattr(control, "input") for control in controls.values()]  # noqa: B009 (every control has it)
+    app.answer("learn", answer, [controls], {**shown, **controls, "code": code}, again=again)
     for button, by in ((back, -1), (forward, 1)):
         button.click(None, [step], [step], js=GO.format(last=LAST, by=by), api_visibility="private")
     step.change(None, [step], js=SHOW, api_visibility="private")
     page.click(None, js="() => window.print()", api_visibility="private")
     app.link("step", step, lambda text: whole(float(text), "step", 1, LAST))
-    app.link("draw", controls[1], lambda text: whole(float(text), "draw", 1, MOST_DRAW))
+    app.link("draw", controls["draw"], lambda text: whole(float(text), "draw", 1, MOST_DRAW))
     live_training.build(app)
 
 
-def _steps() -> tuple[list[gr.HTML], list[Any]]:
-    """The eight steps: their answers and their controls, in order."""
-    start, shown, controls = Ask(), [], []
-    makers: tuple[Any, ...] = (
-        lambda: gr.Radio(["half", "own", "double"], value=start.size, label="Size", info=SIZE),
-        lambda: gr.Slider(1, MOST_DRAW, start.draw, step=1, label="Draw", info=DRAW),
-        lambda: gr.Slider(0, MOST_RATIO, start.ratio, step=5, label="Dropped, %", info=RATIO),
-        lambda: gr.Slider(0, 6, start.layer, step=1, label="Layer", info=LAYER),
-        lambda: gr.Dropdown(
+def _steps() -> tuple[dict[str, gr.HTML], Controls[LearnControls]]:
+    """The eight steps: their answers and their controls."""
+    start, shown, controls = LearnControls(), {}, {}
+    makers: dict[str, Callable[[], Component]] = {
+        "size": lambda: gr.Radio(["half", "own", "double"], value=start.size, label="Size", info=SIZE),
+        "draw": lambda: gr.Slider(1, MOST_DRAW, start.draw, step=1, label="Draw", info=DRAW),
+        "ratio": lambda: gr.Slider(0, MOST_RATIO, start.ratio, step=5, label="Dropped, %", info=RATIO),
+        "layer": lambda: gr.Slider(0, 6, start.layer, step=1, label="Layer", info=LAYER),
+        "other": lambda: gr.Dropdown(
             [(known.title, known.name) for known in examples.photographs()],
             value=examples.photographs()[-1].name,
             label="Another picture",
             info=OTHER,
             filterable=False,
         ),
-        lambda: gr.Slider(0.02, 1, start.temperature, step=0.01, label="Temperature", info=TEMPERATURE),
-        lambda: gr.Slider(0.05, 1, start.sharpening, step=0.05, label="Sharpening", info=SHARPENING),
-        lambda: gr.Slider(0, 5, start.weight, step=0.25, label="Weight λ", info=WEIGHT),
-    )
-    for number, (told, make) in enumerate(zip(steps.STEPS, makers, strict=True), start=1):
+        "temperature": lambda: gr.Slider(0.02, 1, start.temperature, step=0.01, label="Temperature", info=TEMPERATURE),
+        "sharpening": lambda: gr.Slider(0.05, 1, start.sharpening, step=0.05, label="Sharpening", info=SHARPENING),
+        "weight": lambda: gr.Slider(0, 5, start.weight, step=0.25, label="Weight λ", info=WEIGHT),
+    }
+    for number, (told, (name, make)) in enumerate(zip(steps.STEPS, makers.items(), strict=True), start=1):
         with gr.Column(elem_id=f"step-{number}", elem_classes="msn-step"):
-            shown.append(gr.HTML(elem_classes="msn-step-answer"))
+            shown[f"step {number}"] = gr.HTML(elem_classes="msn-step-answer")
             with gr.Column(elem_classes="msn-controls"):
-                controls.append(make())
+                controls[name] = make()
             gr.HTML(html.hint(told.words), elem_classes="msn-words")
-    return shown, controls
+    return shown, bind(LearnControls, **controls)

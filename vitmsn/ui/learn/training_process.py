@@ -95,6 +95,18 @@ class Run:
         return max(0.0, min(bound, self.seconds / step * (self.about["steps"] - step)))
 
 
+@dataclass
+class TrainingState:
+    """What is kept of a visitor: their run, and what of it their page shows."""
+
+    run: Run | None = None
+    seen: tuple[float, int, str] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return 0 if self.run is None else self.run.nbytes
+
+
 class Desk:
     """Who trains now, and who waits: one process at a time, first come, first served."""
 
@@ -108,14 +120,14 @@ class Desk:
     def ask(self, visit: Visit, switches: Switches) -> None:
         """Start a run for this visitor, or put them at the end of the line; a run of their own is replaced."""
         with self._lock:
-            mine = visit.kept.get("live")
+            mine = visit.state(TrainingState).run
             if isinstance(mine, Run) and not mine.ended:
                 self._end(mine, "stopped")
             if len(self._line) >= limits.LIVE_WAITING and visit.key not in self._line:
                 raise InputError(
                     f"{len(self._line)} visitors already wait for the one place to train; try again in some minutes."
                 )
-            visit.kept.pop("live", None)
+            visit.state(TrainingState).run = None
             self._line[visit.key] = visit, switches, time.monotonic()
             self._advance()
 
@@ -126,7 +138,7 @@ class Desk:
                 _, switches, _ = self._line[visit.key]
                 self._line[visit.key] = visit, switches, time.monotonic()
             self._advance()
-            mine = visit.kept.get("live")
+            mine = visit.state(TrainingState).run
             if isinstance(mine, Run):
                 mine.seen = time.monotonic()
                 return mine
@@ -170,7 +182,7 @@ class Desk:
                 del self._line[key]
         if self._now is None and self._line:
             _, (visit, switches, _) = self._line.popitem(last=False)
-            self._now = visit.kept["live"] = Run(switches, visit)
+            self._now = visit.state(TrainingState).run = Run(switches, visit)
             threading.Thread(target=self._follow, args=(self._now,), name="live training", daemon=True).start()
 
     def _follow(self, run: Run) -> None:

@@ -30,8 +30,8 @@ WORK = 10e9  # weights times tokens of a forward above which the examples are no
 
 
 @dataclass(frozen=True)
-class Ask:
-    """Where the eight controls stand, in the order of the steps."""
+class LearnControls:
+    """Where the eight controls stand, one a step."""
 
     size: str = "own"  # at which the first step shows the picture: half, own, double
     draw: int = 4  # names the chance of the views
@@ -42,7 +42,7 @@ class Ask:
     sharpening: float = 0.25  # T
     weight: float = 1.0  # lambda, of me-max
 
-    def checked(self, encoder: Encoder) -> Ask:
+    def checked(self, encoder: Encoder) -> LearnControls:
         """With every value in its range; a layer that this model does not have is its last.
 
         Raises:
@@ -50,7 +50,7 @@ class Ask:
         """
         if self.size not in ("half", "own", "double"):
             raise InputError(f"The size is {str(self.size)[:32]!r}; choose half, own or double.")
-        return Ask(
+        return LearnControls(
             self.size,
             whole(self.draw, "draw", 1, MOST_DRAW),
             _number(self.ratio, "The share dropped", 0, MOST_RATIO),
@@ -121,7 +121,7 @@ def _view(
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Walk:
     """Everything that the eight steps say about one picture.
 
     Attributes:
@@ -136,7 +136,7 @@ class Lesson:
         pictures: how many rows that mean is taken over.
     """
 
-    ask: Ask
+    ask: LearnControls
     picture: Picture
     views: list[View]
     grid: tuple[int, int]
@@ -177,7 +177,7 @@ def focal_side(encoder: Encoder) -> int:
     return max(1, round(min(encoder.input_size) / 2 / patch)) * patch
 
 
-def study(encoder: Encoder, picture: Picture, ask: Ask) -> Lesson:
+def study(encoder: Encoder, picture: Picture, ask: LearnControls) -> Walk:
     """Send the picture through: views, masks, tokens, embeddings, and, with a head, assignments."""
     ask = ask.checked(encoder)
     size = encoder.input_size
@@ -210,7 +210,7 @@ def study(encoder: Encoder, picture: Picture, ask: Ask) -> Lesson:
             "pictures": len(shares) - 1,
         }
     states = tokens.hidden_states[ask.layer][0].numpy()
-    return Lesson(ask, picture, cut, grid, kept, states, cosines[:-1], float(cosines[-1]), **lesson)
+    return Walk(ask, picture, cut, grid, kept, states, cosines[:-1], float(cosines[-1]), **lesson)
 
 
 def _examples(encoder: Encoder, picture: Picture) -> list[np.ndarray]:

@@ -19,8 +19,8 @@ MOST_SEED = 2**31 - 1
 
 
 @dataclass(frozen=True)
-class Ask:
-    """Which patches to hide, a field for each control in its order."""
+class MaskingControls:
+    """Which patches to hide: what the tab's controls say."""
 
     kind: str = "random"
     ratio: float = 70  # percent hidden
@@ -28,7 +28,7 @@ class Ask:
     paint: str = ""  # hidden patches of a painted mask, rows and columns from 1: "1.1-2.4, 7.8"
 
 
-def kept_grid(ask: Ask, grid: tuple[int, int]) -> np.ndarray:
+def kept_grid(ask: MaskingControls, grid: tuple[int, int]) -> np.ndarray:
     """The mask that was asked for, (rows, columns) bool, True where a patch stays."""
     if ask.kind == "painted":
         return masking.to_grid(masking.painted_mask(masking.read_painted(ask.paint, grid)), grid)[0].numpy()
@@ -53,4 +53,4 @@ def series(kind: str) -> str:
 
 def draw(encoder: Encoder, kind: str, ratio: float, seed: int) -> np.ndarray:
     """The patches kept (K,) of one draw of a series, `ratio` in percent."""
-    return np.flatnonzero(kept_grid(Ask(series(kind), ratio, seed), patch_grid.grid(encoder)))
+    return np.flatnonzero(kept_grid(MaskingControls(series(kind), ratio, seed), patch_grid.grid(encoder)))

@@ -16,18 +16,19 @@ from vitmsn.errors import InputError
 from vitmsn.image import Picture
 from vitmsn.ui.app import App
 from vitmsn.ui.masking import batch_table, deciding_patches, filmstrip, similarity
-from vitmsn.ui.masking.controls import KINDS, MOST_SEED, Ask, kept_grid, series
+from vitmsn.ui.masking.controls import KINDS, MOST_SEED, MaskingControls, kept_grid, series
 from vitmsn.ui.masking.controls import draw as draw_mask
+from vitmsn.ui.masking.state import MaskingState
 from vitmsn.ui.shared import examples, html, patch_grid
 from vitmsn.ui.shared.checks import whole
+from vitmsn.ui.shared.controls import Controls
 from vitmsn.ui.shared.photo import Photo
 from vitmsn.ui.visits import Call, Stopped
 
 QUICK, SLOW = 20, 100  # milliseconds of a full view, up to which there are 8 and 4 draws a point
-NAMES = ("film", "curves", "search", "batch")
 
 
-def _stamps(call: Call, ask: Ask) -> dict[str, tuple[object, ...]]:
+def _stamps(call: Call, ask: MaskingControls) -> dict[str, tuple[object, ...]]:
     """What each section was made of: where it is something else, it shows what is no longer asked for."""
     here = call.visit.model, call.visit.picture.digest if call.visit.picture else ""
     kind = series(ask.kind)
@@ -39,24 +40,21 @@ def _stamps(call: Call, ask: Ask) -> dict[str, tuple[object, ...]]:
     }
 
 
-def stale(call: Call, ask: Ask) -> list[Any]:
-    """Updates of the results in the order of NAMES: emptied where they speak of something else."""
-    known = call.visit.shown
-    known.update({f"masking {name} asked": stamp for name, stamp in _stamps(call, ask).items()})
-    return [
-        "" if known.get(f"masking {name}") not in (None, stamp) else gr.skip()
-        for name, stamp in _stamps(call, ask).items()
-    ]
+def stale(call: Call, ask: MaskingControls) -> dict[str, str]:
+    """The results that speak of something else than the page does now, emptied."""
+    kept = call.visit.state(MaskingState)
+    kept.wanted = _stamps(call, ask)
+    return {name: "" for name, stamp in kept.wanted.items() if kept.made.get(name) not in (None, stamp)}
 
 
-def _progress(call: Call, ask: Ask, name: str) -> Callable[[int, int, str], None]:
+def _progress(call: Call, ask: MaskingControls, name: str) -> Callable[[int, int, str], None]:
     """`call.progress` of a section, which also ends when the page shows another picture, model or mask by then."""
-    begun = _stamps(call, ask)[name]
-    call.visit.shown[f"masking {name} asked"] = begun
+    kept, begun = call.visit.state(MaskingState), _stamps(call, ask)[name]
+    kept.wanted[name] = begun
 
     def progress(done: int, total: int, what: str) -> None:
         call.progress(done, total, what)
-        if call.visit.shown[f"masking {name} asked"] != begun:
+        if kept.wanted[name] != begun:
             raise Outdated("This ended, because the page shows something else meanwhile; start it again.")
 
     return progress
@@ -66,40 +64,39 @@ class Outdated(Stopped):
     """What was being measured is no longer what the page shows."""
 
 
-def _remember(call: Call, ask: Ask, name: str) -> None:
-    call.visit.shown[f"masking {name}"] = _stamps(call, ask)[name]
+def _remember(call: Call, ask: MaskingControls, name: str) -> None:
+    call.visit.state(MaskingState).made[name] = _stamps(call, ask)[name]
 
 
 # ------------------------------------------------------------------------------------------------------------ sections
 
 
-def film(call: Call, *controls: Any) -> str:
+def film(call: Call, asked: MaskingControls) -> str:
     """Sixteen draws of the mask that is chosen, from its seed on."""
-    ask = Ask(*controls)
-    first = min(whole(ask.seed or 0, "seed", 0, MOST_SEED), MOST_SEED - filmstrip.MANY)
+    first = min(whole(asked.seed or 0, "seed", 0, MOST_SEED), MOST_SEED - filmstrip.MANY)
     grid = call.encoder.grid()
     made = filmstrip.strip(
         call.encoder,
         call.name,
         call.picture,
-        lambda seed: kept_grid(Ask(series(ask.kind), ask.ratio, seed), grid),
+        lambda seed: kept_grid(MaskingControls(series(asked.kind), asked.ratio, seed), grid),
         first,
     )
-    _remember(call, ask, "film")
+    _remember(call, asked, "film")
     return made
 
 
-def curves(call: Call, *controls: Any) -> Iterator[str]:
+def curves(call: Call, asked: MaskingControls) -> Iterator[str]:
     """All curves of the kind of mask that is chosen, as they are measured."""
-    ask, encoder, picture = Ask(*controls), call.encoder, call.picture
-    kind = series(ask.kind)
+    encoder, picture = call.encoder, call.picture
+    kind = series(asked.kind)
     if kind not in KINDS:
-        raise InputError(f"kind is {str(ask.kind)[:32]!r}; choose one of {', '.join(KINDS)}.")
+        raise InputError(f"kind is {str(asked.kind)[:32]!r}; choose one of {', '.join(KINDS)}.")
     seeds = _seeds(encoder, picture)
     points: list[robustness.CurvePoint] = []
-    _remember(call, ask, "curves")
+    _remember(call, asked, "curves")
     total = len(robustness.RATIOS)
-    progress = _progress(call, ask, "curves")
+    progress = _progress(call, asked, "curves")
     running = robustness.curve(encoder, picture, lambda r, seed: draw_mask(encoder, kind, 100 * r, seed), seeds=seeds)
     code = _code(call, kind)
     try:
@@ -125,13 +122,12 @@ def _seeds(encoder: Encoder, picture: Picture) -> range:
     return range(8 if cost <= QUICK else 4 if cost <= SLOW else 2)
 
 
-def find(call: Call, by: str, *controls: Any) -> str:
+def find(call: Call, by: str, asked: MaskingControls) -> str:
     """Hide until it changes its mind."""
     encoder, picture = call.encoder, call.picture
-    ask = Ask(*controls)
-    progress = _progress(call, ask, "search")
+    progress = _progress(call, asked, "search")
     found = deciding_patches.run(encoder, picture, by, lambda done, total: progress(done, total, "masks"))
-    _remember(call, ask, "search")
+    _remember(call, asked, "search")
     name = patch_grid.file_name(call)
     lines = [f"found = robustness.search(encoder, {name!r})", "print(found.answer, found.flip, found.keep)"]
     if by == "relevance":
@@ -145,18 +141,18 @@ def find(call: Call, by: str, *controls: Any) -> str:
     )
 
 
-def batch(call: Call, paths: list[str] | None, *controls: Any) -> str:
+def batch(call: Call, paths: list[str] | None, asked: MaskingControls) -> str:
     """Several pictures, each under the same draws."""
-    return _table(call, paths, Ask(*controls)) if paths else ""
+    return _table(call, paths, asked) if paths else ""
 
 
-def batch_of_examples(call: Call, *controls: Any) -> str:
+def batch_of_examples(call: Call, asked: MaskingControls) -> str:
     """The example photographs, for who has none at hand."""
     pictures = [replace(example.picture, name=example.title) for example in examples.photographs()]
-    return _table(call, pictures, Ask(*controls))
+    return _table(call, pictures, asked)
 
 
-def _table(call: Call, sources: Sequence[Picture | str], ask: Ask) -> str:
+def _table(call: Call, sources: Sequence[Picture | str], ask: MaskingControls) -> str:
     encoder = call.encoder
     progress = _progress(call, ask, "batch")
     rows = batch_table.judge(
@@ -227,7 +223,7 @@ def mask_search(call: Call, image: str, by: str = "attention") -> tuple[Image.Im
 class Sections:
     """The accordions under the bench, made where this is called."""
 
-    results: list[gr.HTML] = field(default_factory=list)
+    results: dict[str, gr.HTML] = field(default_factory=dict)  # by the names of `_stamps`
 
     def __post_init__(self) -> None:
         with gr.Accordion("Hide until it changes its mind", open=False):
@@ -261,17 +257,17 @@ class Sections:
             self.examples = gr.Button("Take the example photographs", elem_classes="msn-quiet-button")
             self.batch_line, self.stop_batch = _line(), _stop()
             self.batch = gr.HTML(js_on_load=batch_table.SCRIPT, elem_id="masking-batch")
-        self.results = [self.film, self.curves, self.found, self.batch]  # in the order of NAMES
+        self.results = {"film": self.film, "curves": self.curves, "search": self.found, "batch": self.batch}
 
-    def connect(self, app: App, controls: list[Any], notice: gr.HTML) -> None:
+    def connect(self, app: App, controls: Controls[MaskingControls], notice: gr.HTML) -> None:
         """Wire the sections; messages appear beside their buttons."""
         slow: dict[str, Any] = {"long": True, "show_progress": "full"}
-        app.on(self.draw.click, film, controls, [self.film], notice=self.film_line)
-        app.on(self.measure.click, curves, controls, [self.curves], notice=self.curve_line, **slow)
-        app.on(self.find.click, find, [self.by, *controls], [self.found], notice=self.found_line, **slow)
+        app.on(self.draw.click, film, [controls], [self.film], notice=self.film_line)
+        app.on(self.measure.click, curves, [controls], [self.curves], notice=self.curve_line, **slow)
+        app.on(self.find.click, find, [self.by, controls], [self.found], notice=self.found_line, **slow)
         events = [self.files.upload, self.files.delete, self.files.clear]
-        app.on(events, batch, [self.files, *controls], [self.batch], notice=self.batch_line, **slow)
-        app.on(self.examples.click, batch_of_examples, controls, [self.batch], notice=self.batch_line, **slow)
+        app.on(events, batch, [self.files, controls], [self.batch], notice=self.batch_line, **slow)
+        app.on(self.examples.click, batch_of_examples, [controls], [self.batch], notice=self.batch_line, **slow)
         for button in (self.stop_find, self.stop_curve, self.stop_batch):
             app.stop(button)
         app.link("by", self.by, _by)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, fields, replace
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -15,11 +15,13 @@ from vitmsn.image import Picture
 from vitmsn.robustness import Comparison
 from vitmsn.ui.app import SKIP, App
 from vitmsn.ui.masking import before_after, similarity
-from vitmsn.ui.masking.controls import KINDS, MOST_RATIO, MOST_SEED, Ask, kept_grid, series
+from vitmsn.ui.masking.controls import KINDS, MOST_RATIO, MOST_SEED, MaskingControls, kept_grid, series
 from vitmsn.ui.masking.controls import draw as draw_mask
 from vitmsn.ui.masking.sections import Sections, stale
+from vitmsn.ui.masking.state import MaskingState
 from vitmsn.ui.shared import html, patch_grid
 from vitmsn.ui.shared.checks import whole
+from vitmsn.ui.shared.controls import bind, changed
 from vitmsn.ui.shared.html import milliseconds
 from vitmsn.ui.shared.photo import Photo
 from vitmsn.ui.shared.scripts import script
@@ -86,50 +88,48 @@ def pairs(encoder: Encoder, found: Comparison, name: str) -> str:
 # ------------------------------------------------------------------------------------------------------------- answers
 
 
-def answer(call: Call, *controls: Any) -> list[Any]:
-    """Everything on the tab for the controls as they stand (in the order of `Ask`)."""
-    return _answer(call, Ask(*controls), Ask(*controls))
+def answer(call: Call, asked: MaskingControls) -> dict[str, Any]:
+    """Everything on the tab for the controls as they stand."""
+    return _answer(call, asked, asked)
 
 
-def choose(call: Call, *controls: Any) -> list[Any]:
+def choose(call: Call, asked: MaskingControls) -> dict[str, Any]:
     """A kind was chosen: a painted mask begins with the mask that was there."""
-    asked = wanted = Ask(*controls)
-    drawn = call.visit.shown.get("masking drawn")
-    if asked.kind == "painted" and not asked.paint.strip() and isinstance(drawn, Ask):
+    wanted = asked
+    drawn = call.visit.state(MaskingState).drawn
+    if asked.kind == "painted" and not asked.paint.strip() and drawn is not None:
         wanted = replace(asked, paint=masking.write_painted(~kept_grid(drawn, call.encoder.grid())))
     return _answer(call, asked, wanted)
 
 
-def again(call: Call, *controls: Any) -> list[Any]:
+def again(call: Call, asked: MaskingControls) -> dict[str, Any]:
     """Another draw: the next seed."""
-    asked = Ask(*controls)
     seed = whole(asked.seed or 0, "seed", 0, MOST_SEED)
     return _answer(call, asked, replace(asked, seed=(seed + 1) % (MOST_SEED + 1)))
 
 
-def toggle(call: Call, *controls: Any, whole_picture: bool = False) -> list[Any]:
+def toggle(call: Call, asked: MaskingControls, whole_picture: bool = False) -> dict[str, Any]:
     """A patch was clicked: hide it, or show it again. Whatever the mask was, it is a painted one from now on."""
-    asked, grid = Ask(*controls), call.encoder.grid()
+    grid = call.encoder.grid()
     hidden = ~kept_grid(asked, grid) if asked.kind != "painted" else masking.read_painted(asked.paint, grid)
     hidden[patch_grid.clicked(call, grid, whole_picture=whole_picture)] ^= True
     return _answer(call, asked, replace(asked, kind="painted", paint=masking.write_painted(hidden)))
 
 
-def toggle_in_whole(call: Call, *controls: Any) -> list[Any]:
+def toggle_in_whole(call: Call, asked: MaskingControls) -> dict[str, Any]:
     """The same for a click on the visitor's picture itself."""
-    return toggle(call, *controls, whole_picture=True)
+    return toggle(call, asked, whole_picture=True)
 
 
-def take(call: Call, *controls: Any) -> list[Any]:
+def take(call: Call, asked: MaskingControls) -> dict[str, Any]:
     """A mask of the filmstrip was chosen: its seed."""
-    asked = Ask(*controls)
     seed = whole(call.chosen("seed"), "seed", 0, MOST_SEED)
     return _answer(call, asked, replace(asked, kind=series(asked.kind), seed=seed))
 
 
-def stroke(call: Call, *controls: Any) -> list[Any]:
+def stroke(call: Call, asked: MaskingControls) -> dict[str, Any]:
     """Patches were painted over in one stroke: all hidden, or all shown where the first of them was hidden."""
-    asked, grid = Ask(*controls), call.encoder.grid()
+    grid = call.encoder.grid()
     hidden = ~kept_grid(asked, grid) if asked.kind != "painted" else masking.read_painted(asked.paint, grid)
     cells = call.chosen("cells")
     if not isinstance(cells, list) or not 0 < len(cells) <= hidden.size:
@@ -147,29 +147,28 @@ def _cell(cell: Any, grid: tuple[int, int]) -> tuple[int, int]:
     return whole(cell[0], "row", 0, grid[0] - 1), whole(cell[1], "column", 0, grid[1] - 1)
 
 
-def leave(call: Call, *controls: Any) -> Any:
+def leave(call: Call, asked: MaskingControls) -> Any:
     """The words of a painted mask were left. A click on the picture leaves them too, and its answer is the newer one:
     there is no other unless the words say something new."""
-    return SKIP if call.visit.shown.get("masking answered") == _state(call, Ask(*controls)) else answer(call, *controls)
+    return SKIP if call.visit.state(MaskingState).answered == _state(call, asked) else answer(call, asked)
 
 
-def _state(call: Call, ask: Ask) -> tuple[object, ...]:
+def _state(call: Call, ask: MaskingControls) -> tuple[object, ...]:
     return call.visit.model, call.visit.picture.digest if call.visit.picture else "", ask
 
 
-def invert(call: Call, *controls: Any) -> list[Any]:
+def invert(call: Call, asked: MaskingControls) -> dict[str, Any]:
     """Hide what is shown, show what is hidden."""
-    asked = Ask(*controls)
     hidden = masking.read_painted(asked.paint, call.encoder.grid())
     return _answer(call, asked, replace(asked, paint=masking.write_painted(~hidden)))
 
 
-def clear(call: Call, *controls: Any) -> list[Any]:
+def clear(call: Call, asked: MaskingControls) -> dict[str, Any]:
     """Show every patch."""
-    return _answer(call, Ask(*controls), replace(Ask(*controls), paint=""))
+    return _answer(call, asked, replace(asked, paint=""))
 
 
-def _answer(call: Call, asked: Ask, ask: Ask) -> list[Any]:
+def _answer(call: Call, asked: MaskingControls, ask: MaskingControls) -> dict[str, Any]:
     """The answer to `ask`, where the page still has the controls at `asked`."""
     encoder, picture = call.encoder, call.picture
     ask = replace(ask, seed=0 if ask.seed is None else ask.seed, paint=ask.paint or "")
@@ -183,28 +182,32 @@ def _answer(call: Call, asked: Ask, ask: Ask) -> list[Any]:
     hidden = 100 * (1 - found.count / found.total)
     shown = draw.masked_picture(patch_grid.seen(encoder, picture), found.kept)
     opened = "Encoder, masking" if found.centered is None else "Encoder, masking, robustness"
-    call.visit.shown["masking answered"] = _state(call, ask)
+    worth = similarity.worth(call.name, elsewhere, found.centered is not None)
+    kept = call.visit.state(MaskingState)
+    kept.answered = _state(call, ask)
     if ask.kind != "painted":
-        call.visit.shown["masking drawn"] = ask
-    return [
-        gr.update(value=shown, alt_text=f"{KINDS[ask.kind]} mask: {found.count} of {found.total} patches are left"),
-        html.sentence(sentence(encoder, found, taken)),
-        figures(found, taken) + html.hint(similarity.worth(call.name, elsewhere, found.centered is not None)),
-        pairs(encoder, found, call.name),
-        similarity.chart(
+        kept.drawn = ask
+    return {
+        "view": gr.update(
+            value=shown, alt_text=f"{KINDS[ask.kind]} mask: {found.count} of {found.total} patches are left"
+        ),
+        "sentence": html.sentence(sentence(encoder, found, taken)),
+        "figures": figures(found, taken) + html.hint(worth),
+        "bars": pairs(encoder, found, call.name),
+        "chart": similarity.chart(
             points,
             (hidden, found.similarity),
             KINDS[series(ask.kind)].lower(),
             elsewhere,
             None if centered is None or found.centered is None else (centered, found.centered),
         ),
-        html.in_python("import torch", f"from vitmsn import {opened}", call.python, *_code(call, ask, found)),
-        before_after.prototypes(encoder, found.full, found.masked, call.name),
-        before_after.attention(encoder, picture, found.kept),
-        f'<span data-rows="{found.kept.shape[0]}" data-columns="{found.kept.shape[1]}"></span>',
-        *stale(call, ask),
-        *_controls(asked, ask),
-    ]
+        "code": html.in_python("import torch", f"from vitmsn import {opened}", call.python, *_code(call, ask, found)),
+        "prototypes": before_after.prototypes(encoder, found.full, found.masked, call.name),
+        "attention": before_after.attention(encoder, picture, found.kept),
+        "brush": f'<span data-rows="{found.kept.shape[0]}" data-columns="{found.kept.shape[1]}"></span>',
+        **stale(call, ask),
+        **_controls(asked, ask),
+    }
 
 
 def figures(found: Comparison, taken: tuple[float, float]) -> str:
@@ -223,17 +226,18 @@ def figures(found: Comparison, taken: tuple[float, float]) -> str:
     )
 
 
-def _controls(asked: Ask, ask: Ask) -> list[Any]:
-    """Updates of [kind, ratio, seed, paint, again, invert, clear]: only what this kind of mask has is in sight."""
+def _controls(asked: MaskingControls, ask: MaskingControls) -> dict[str, Any]:
+    """Updates of the controls and their buttons: only what this kind of mask has is in sight."""
     painted = ask.kind == "painted"
-    updates = []
-    for field, old, new in zip(fields(Ask), astuple(asked), astuple(ask), strict=True):
-        shown: dict[str, Any] = {} if field.name == "kind" else {"visible": painted == (field.name == "paint")}
-        updates.append(gr.update(value=new, **shown) if old != new else gr.update(**shown) if shown else gr.skip())
-    return [*updates, gr.update(visible=not painted), gr.update(visible=painted), gr.update(visible=painted)]
+    fresh = {"ratio": {"visible": not painted}, "seed": {"visible": not painted}, "paint": {"visible": painted}}
+    buttons = {"again": not painted, "invert": painted, "clear": painted}
+    return {
+        **changed(asked, ask, fresh),
+        **{name: gr.update(visible=visible) for name, visible in buttons.items()},
+    }
 
 
-def _code(call: Call, ask: Ask, found: Comparison) -> list[str]:
+def _code(call: Call, ask: MaskingControls, found: Comparison) -> list[str]:
     name = patch_grid.file_name(call)
     grid = found.kept.shape
     if ask.kind == "painted":
@@ -272,7 +276,7 @@ def mask(
     number = isinstance(ratio, (int, float)) and not isinstance(ratio, bool)
     if not number or not 0 <= ratio <= MOST_RATIO / 100:
         raise InputError(f"ratio is {ratio!r}; it must be from 0 (hide nothing) to {MOST_RATIO / 100}.")
-    ask = Ask(kind, round(100 * ratio, 9), seed, hidden)
+    ask = MaskingControls(kind, round(100 * ratio, 9), seed, hidden)
     found = compare(encoder, picture, kept_grid(ask, encoder.grid()), timed=True)
     return draw.masked_picture(patch_grid.seen(encoder, picture, least=0), found.kept), found.to_dict()
 
@@ -309,13 +313,27 @@ def build(app: App) -> None:
     with gr.Row(elem_classes=["msn-columns", "msn-late"]):
         loss = gr.HTML(elem_id="masking-prototypes")
         looks = gr.HTML(elem_id="masking-attention")
-    controls = [kind, ratio, seed, paint]
+    controls = bind(MaskingControls, kind=kind, ratio=ratio, seed=seed, paint=paint)
     longer = Sections()
     code = gr.HTML()
     brush = gr.HTML(js_on_load=PAINTING, elem_classes="msn-brush")
-    outputs = [shown, said, numbers, bars, drawn, code, loss, looks, brush, *longer.results]
-    outputs += [*controls, more, opposite, nothing]
-    app.answer("masking", answer, controls, outputs, again=[ratio.input, seed.input, paint.submit])
+    outputs = {
+        "view": shown,
+        "sentence": said,
+        "figures": numbers,
+        "bars": bars,
+        "chart": drawn,
+        "code": code,
+        "prototypes": loss,
+        "attention": looks,
+        "brush": brush,
+        **longer.results,
+        **controls,
+        "again": more,
+        "invert": opposite,
+        "clear": nothing,
+    }
+    app.answer("masking", answer, [controls], outputs, again=[ratio.input, seed.input, paint.submit])
     notice = app.panels["masking"].notice
     for event, fn in (
         (kind.input, choose),
@@ -325,11 +343,11 @@ def build(app: App) -> None:
         (nothing.click, clear),
         (shown.select, toggle),
         (picture.select, toggle_in_whole),
+        (brush.click, stroke),
+        (longer.film.click, take),
     ):
-        app.on(event, fn, controls, outputs, notice=notice)
+        app.on(event, fn, [controls], outputs, notice=notice)
     longer.connect(app, controls, notice)
-    app.on(brush.click, stroke, controls, outputs, notice=notice)
-    app.on(longer.film.click, take, controls, outputs, notice=notice)
     app.link("mask", kind, _kind)
     app.link("hidden", ratio, lambda text: _number(text, MOST_RATIO))
     app.link("seed", seed, lambda text: _number(text, MOST_SEED))

@@ -49,7 +49,7 @@ TEXTURES = (
 
 
 @dataclass(frozen=True)
-class Example:
+class ExamplePhoto:
     """One photograph: `name` is what travels in links, `title` says what it shows."""
 
     name: str
@@ -80,17 +80,17 @@ def _file(package: str, name: str) -> Path | None:
 
 
 @lru_cache(maxsize=1)
-def photographs() -> tuple[Example, ...]:
+def photographs() -> tuple[ExamplePhoto, ...]:
     """The example photographs that are installed, in the order of the strip; never empty."""
     found = []
     for name, package, file, title, credit in PHOTOGRAPHS:
         path = _file(package, file)
         try:
             if path:
-                found.append(Example(name, title, credit, image.decode(path, name=path.name)))
+                found.append(ExamplePhoto(name, title, credit, image.decode(path, name=path.name)))
         except ImageError:
             continue  # a damaged installation costs its picture, not the page
-    return tuple(found) or (Example("stripes", "Stripes", "drawn by this program", _stripes()),)
+    return tuple(found) or (ExamplePhoto("stripes", "Stripes", "drawn by this program", _stripes()),)
 
 
 def _stripes() -> Picture:
@@ -100,7 +100,7 @@ def _stripes() -> Picture:
     return image.decode(Image.fromarray(grey), name="stripes.png")
 
 
-def by_name(name: str) -> Example:
+def by_name(name: str) -> ExamplePhoto:
     """The example of that name; InputError lists those there are."""
     for example in photographs():
         if example.name == name:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,8 @@ from vitmsn.gallery import Added, Example, Gallery
 from vitmsn.image import Picture
 from vitmsn.names import clean_name, name_key
 from vitmsn.ui.shared import examples, html
-from vitmsn.ui.visits import Call
+from vitmsn.ui.visits import Call, Visit
 
-KEY = "studio"
 FIRST = "textures"  # what the tabs open with
 BLANK = ("Class 1", "Class 2")  # what a set of one's own begins with
 QUERIES = "queries"  # the one class of the gallery that holds them
@@ -317,14 +317,24 @@ def _batches(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
     return (batch.pictures for batch in image.batches(enumerate(pictures), size=TOGETHER))
 
 
+@dataclass
+class WorkspaceState:
+    """What a visit keeps for Few-shot and Explore together."""
+
+    studio: Studio | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return 0 if self.studio is None else self.studio.nbytes
+
+
 @contextmanager
 def opened(call: Call) -> Iterator[tuple[Studio, Encoder]]:
     """The visitor's studio, locked, embedded by `call.encoder`; with a starter set when it is new."""
     encoder = call.encoder
     with call.visit.lock:
-        studio = call.visit.kept.get(KEY)
-        if not isinstance(studio, Studio):
-            studio = call.visit.kept[KEY] = Studio(encoder)
+        kept = call.visit.state(WorkspaceState)
+        studio = kept.studio = kept.studio or Studio(encoder)
     with studio.lock:
         if not studio.begun:
             offered = [known.name for known in examples.starter_sets()]
@@ -336,7 +346,7 @@ def opened(call: Call) -> Iterator[tuple[Studio, Encoder]]:
         yield studio, encoder
 
 
-def version(visit: Any) -> int:
+def version(visit: Visit) -> int:
     """The stamp of what the tabs show."""
-    studio = visit.kept.get(KEY)
-    return studio.version if isinstance(studio, Studio) else 0
+    studio = visit.state(WorkspaceState).studio
+    return 0 if studio is None else studio.version

@@ -1,0 +1,135 @@
+"""Controls come to a function as one value with names, whatever their order on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from vitmsn.ui.models import Models
+from vitmsn.ui.page import build
+from vitmsn.ui.shared.controls import bind, by_name, changed, components
+
+
+@dataclass(frozen=True)
+class Two:
+    left: int = 1
+    right: int = 2
+
+
+def test_every_field_has_one_component() -> None:
+    with gr.Blocks():
+        left, right = gr.Slider(label="Left"), gr.Slider(label="Right")
+        bound = bind(Two, right=right, left=left)  # in any order
+        assert list(bound) == ["left", "right"] and components([bound]) == [left, right]
+        with pytest.raises(TypeError, match="Two and its components differ in right"):
+            bind(Two, left=left)
+        with pytest.raises(TypeError, match="differ in other"):
+            bind(Two, left=left, right=right, other=left)
+
+
+def test_a_function_gets_the_dataclass_among_other_inputs_and_answers_by_name() -> None:
+    with gr.Blocks():
+        left, right, said = gr.Slider(), gr.Slider(), gr.HTML()
+        bound = bind(Two, left=left, right=right)
+
+    def fn(call: Any, first: str, asked: Two, last: str) -> dict[str, Any]:
+        assert (first, last) == ("a", "z")
+        return {"right": asked.left, "said": f"{asked.left} {asked.right}"}
+
+    wired = by_name(fn, [said, bound, said], {"said": said, **bound})
+    assert wired(None, "a", 3, 4, "z") == ["3 4", gr.skip(), 3]
+    assert by_name(lambda call, asked: asked, [bound], [said])(None, 5, 6) == Two(5, 6)
+
+
+def test_a_generator_answers_by_name_each_time() -> None:
+    with gr.Blocks():
+        bound = bind(Two, left=gr.Slider(), right=gr.Slider())
+
+    def fn(call: Any, asked: Two) -> Iterator[dict[str, Any]]:
+        yield {"left": asked.right}
+        yield {"right": asked.left}
+
+    assert list(by_name(fn, [bound], {**bound})(None, 1, 2)) == [[2, gr.skip()], [gr.skip(), 1]]
+
+
+def test_an_answer_to_a_name_that_is_not_shown_is_a_bug() -> None:
+    with gr.Blocks():
+        bound = bind(Two, left=gr.Slider(), right=gr.Slider())
+    with pytest.raises(KeyError, match="middle"):
+        by_name(lambda call, asked: {"middle": 1}, [bound], {**bound})(None, 1, 2)
+
+
+def test_only_what_changed_is_updated() -> None:
+    assert changed(Two(1, 2), Two(1, 3)) == {"right": gr.update(value=3)}
+    assert changed(Two(1, 2), Two(1, 2), {"left": {"maximum": 9}}) == {"left": gr.update(maximum=9)}
+
+
+# What each field of each tab is to a visitor: two controls that were swapped would differ here.
+LABELS: dict[str, dict[str, str]] = {
+    "attention": {
+        "kind": "Who looks",
+        "layer": "Layer",
+        "head": "Head",
+        "keep": "Keep % of attention",
+        "size": "Detail, px",
+        "strength": "Overlay strength, %",
+        "start": "Back to layer",
+        "row": "Row",
+        "column": "Column",
+        "label": "Class to explain",
+        "palette": "Colours",
+        "shape": "Drawn as",
+        "order": "In order of",
+        "aspect": "Keep the picture's proportions",
+        "some": "Only these heads",
+        "beside": "Beside it",
+        "other": "The other picture",
+        "ratio": "Hidden, %",
+        "seed": "Seed",
+    },
+    "masking": {"kind": "Mask", "ratio": "Hidden, %", "seed": "Seed", "paint": "Hidden patches"},
+    "fewshot": {
+        "method": "Classifier",
+        "k": "k",
+        "temperature": "Temperature",
+        "caution": "How careful: share of your own examples it may turn away, in %",
+    },
+    "explore": {
+        "method": "Map",
+        "queries": "Show the queries too",
+        "neighbors": "Neighbours",
+        "seed": "Seed",
+        "colour": "Colour",
+        "faces": "Pictures as points",
+    },
+    "learn": {
+        "size": "Size",
+        "draw": "Draw",
+        "ratio": "Dropped, %",
+        "layer": "Layer",
+        "other": "Another picture",
+        "temperature": "Temperature",
+        "sharpening": "Sharpening",
+        "weight": "Weight λ",
+    },
+}
+
+
+@pytest.mark.parametrize("tab", list(LABELS))
+def test_each_field_of_a_tab_is_the_control_with_its_label(tab: str, models: Models) -> None:
+    bound = build(models).answers[tab].controls
+    assert bound is not None and {name: control.label for name, control in bound.items()} == LABELS[tab]
+
+
+@pytest.mark.parametrize("tab", list(LABELS))
+def test_controls_start_where_their_dataclass_does(tab: str, models: Models) -> None:
+    bound = build(models).answers[tab].controls
+    assert bound is not None
+    start = bound.kind()
+    for name, control in bound.items():
+        if (tab, name) not in {("attention", "layer"), ("learn", "other"), ("learn", "layer")}:  # the model's to say
+            assert control.value == getattr(start, name), name
