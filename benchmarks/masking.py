@@ -165,8 +165,8 @@ def learning(seconds: float, seeds: int) -> None:
         )
 
 
-def similarity() -> None:
-    encoder = Encoder.from_pretrained(None)
+def similarity(model: str | None = None) -> None:
+    encoder = Encoder.from_pretrained(model)
     grid = encoder.model.config.grid
     pictures = [example.picture for example in examples.photographs()]
     print("| kind | hidden | plain | least | centered | least |")
@@ -196,11 +196,12 @@ if __name__ == "__main__":
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--seconds", type=float, default=30.0, help="of processor time for each run of `learning`")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--model", help="of `similarity`; without it the embedded one")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.table == "cost":
         cost()
     elif options.table == "similarity":
-        similarity()
+        similarity(options.model)
     else:
         learning(options.seconds, options.seeds)
