@@ -57,9 +57,26 @@ def test_one_line_each() -> None:
     assert all(name == asked for name, asked in read.items())
 
 
+def test_every_bound_of_the_package_is_here() -> None:
+    """A constant named like a bound stands in no other file."""
+    like_a_bound = re.compile(r"(MAX|LONGEST|LARGEST|LIMIT)(_[A-Z_]+)?|[A-Z_]+_(LENGTH|BYTES|LIMIT)")
+    elsewhere = [
+        f"{path.relative_to(SOURCE.parent)}: {target.id}"
+        for path in SOURCE.parent.rglob("*.py")
+        if path != SOURCE
+        for statement in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(statement, ast.Assign)
+        for target in statement.targets
+        if isinstance(target, ast.Name) and like_a_bound.fullmatch(target.id)
+    ]
+    assert not elsewhere
+
+
 def test_bounds_fit_together() -> None:
     assert limits.MAX_IMAGE_BYTES <= limits.MAX_UPLOAD_BYTES
     assert limits.MAX_ARCHIVE_BYTES <= limits.MAX_UPLOAD_BYTES
     assert limits.LARGE_PIXELS <= limits.MAX_PIXELS <= limits.MAX_SCANNED_PIXELS
     assert limits.MAX_CLASSES <= limits.MAX_EXAMPLES
+    assert limits.MAX_NAME_LENGTH <= limits.MAX_NAME_CODE_POINTS
+    assert limits.MAX_PIXELS <= limits.BATCH_PIXELS <= limits.MAX_SCANNED_PIXELS
     assert limits.THUMBNAIL_SIDE**2 <= limits.MAX_PIXELS

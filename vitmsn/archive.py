@@ -29,9 +29,6 @@ from vitmsn import limits, names
 from vitmsn.errors import ArchiveError, GalleryError, ViTMSNError
 from vitmsn.names import clean_name, name_key, shown_name
 
-SPARED_BYTES = limits.MIB  # entries up to here may be packed as tightly as they like
-
-
 # --- entries -------------------------------------------------------------------------------------------------------
 
 
@@ -414,7 +411,7 @@ class Archive:
             return "another archive: unpack it first"
         if info.file_size > most:
             return f"larger than {most / limits.MIB:g} MiB"
-        if info.file_size > max(SPARED_BYTES, limits.MAX_COMPRESSION_RATIO * info.compress_size):
+        if info.file_size > max(limits.ANY_RATIO_BYTES, limits.MAX_COMPRESSION_RATIO * info.compress_size):
             return f"it unpacks to more than {limits.MAX_COMPRESSION_RATIO} times its size"
         started = time.monotonic()
         pieces = []

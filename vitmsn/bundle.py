@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from vitmsn.encoder import Encoder
 
 FORMAT, VERSION = "vitmsn-gallery", 1
-LARGEST = 1e15  # of a number in an embedding: squares of these still have a sum
+SQUARABLE = 1e15  # of a number in an embedding: squares of these still have a sum
 ABOUT, EMBEDDINGS = "gallery.json", "embeddings.safetensors"
 TOP = {"model": str, "fingerprint": str, "settings": dict, "classes": list, "examples": list}
 FIELDS = {"id": str, "label": str, "name": str, "digest": str, "enabled": bool}
@@ -164,7 +164,7 @@ def _checked(archive: Archive) -> Gallery:
     need(matrix is not None and matrix.dtype == np.float32 and matrix.ndim == 2, f"{EMBEDDINGS} is damaged")
     need(raw is not None and raw.dtype == np.uint8 and raw.ndim == 2, f"{EMBEDDINGS} is damaged")
     matrix, raw = cast(NDArray[np.float32], matrix), cast(NDArray[np.uint8], raw)
-    fits = len(matrix) == len(rows) and raw.shape == (len(rows), PIXELS) and (np.abs(matrix) < LARGEST).all()
+    fits = len(matrix) == len(rows) and raw.shape == (len(rows), PIXELS) and (np.abs(matrix) < SQUARABLE).all()
     need(fits, "its embeddings do not fit its examples")
 
     gallery = Gallery(_Maker(shown_name(about["model"]), about["fingerprint"]))

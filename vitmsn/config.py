@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from vitmsn import limits
 from vitmsn.errors import ConfigError
 
 
@@ -28,7 +29,6 @@ _REAL = {  # name -> largest value
 }
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish", "tanh")
 PROBLEMS = ("regression", "single_label_classification", "multi_label_classification")
-MAX_LABELS = 100_000  # ImageNet-21k has 21,841; a config must not be able to ask for a billion
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class ViTMSNConfig:
         """Settle ``id2label``, ``label2id`` and ``num_labels``, of which any may be given."""
         named, numbers, count = self.id2label, self.label2id, self.num_labels
         if count is not None:
-            count = int(_number("num_labels", count, whole=True, low=0, high=MAX_LABELS))
+            count = int(_number("num_labels", count, whole=True, low=0, high=limits.MAX_LABELS))
         try:
             if named is None and numbers is not None:
                 named = {index: label for label, index in numbers.items()}
@@ -105,10 +105,10 @@ class ViTMSNConfig:
             named = {int(index): str(label) for index, label in named.items()}  # JSON has text for keys
         except (AttributeError, TypeError, ValueError) as error:
             raise ConfigError(f"id2label or label2id is no table of numbers and names ({error}).") from error
-        if sorted(named) != list(range(len(named))) or len(named) > MAX_LABELS:
+        if sorted(named) != list(range(len(named))) or len(named) > limits.MAX_LABELS:
             raise ConfigError(
                 f"id2label has {len(named)} labels, numbered {sorted(named)[:4]}...; they must count 0, 1, 2, ... "
-                f"up to at most {MAX_LABELS}."
+                f"up to at most {limits.MAX_LABELS}."
             )
         if count not in (None, len(named)):
             raise ConfigError(f"num_labels is {count} but {len(named)} labels are named; give one of them.")

@@ -34,6 +34,7 @@ MAX_ARCHIVE_BYTES = _bound("MAX_ARCHIVE_BYTES", 200 * MIB)  # of the zip file it
 MAX_ARCHIVE_ENTRIES = _bound("MAX_ARCHIVE_ENTRIES", 4000)
 MAX_UNPACKED_BYTES = _bound("MAX_UNPACKED_BYTES", 512 * MIB)  # of all entries, counted while reading
 MAX_COMPRESSION_RATIO = _bound("MAX_COMPRESSION_RATIO", 200)  # unpacked / packed, of one entry
+ANY_RATIO_BYTES = _bound("ANY_RATIO_BYTES", 1 * MIB)  # entries up to here may be packed as tightly as they like
 ARCHIVE_SECONDS = _bound("ARCHIVE_SECONDS", 60)  # for reading one archive
 
 # Galleries
@@ -41,16 +42,28 @@ MAX_CLASSES = _bound("MAX_CLASSES", 50)
 MAX_EXAMPLES = _bound("MAX_EXAMPLES", 2000)  # of one visitor, all classes together
 MAX_QUERIES = _bound("MAX_QUERIES", 200)  # pictures to predict in one go
 MAX_NAME_LENGTH = _bound("MAX_NAME_LENGTH", 64)  # characters of a class or file name
+MAX_NAME_CODE_POINTS = _bound("MAX_NAME_CODE_POINTS", 320)  # of a name, accents and joiners included
+MAX_MARKS = _bound("MAX_MARKS", 4)  # accents stacked on one letter; more paint over the lines above
+MAX_JOINED = _bound("MAX_JOINED", 8)  # emoji joined into one sign: a family has four
 GALLERY_BYTES = _bound("GALLERY_BYTES", 64 * MIB)  # thumbnails and embeddings of one visitor
 
 # Models
 MAX_CHECKPOINT_BYTES = _bound("MAX_CHECKPOINT_BYTES", 4096 * MIB)
 MAX_HEADER_BYTES = _bound("MAX_HEADER_BYTES", 32 * MIB)  # of a checkpoint's table of tensors, or of its JSON
+MAX_LABELS = _bound("MAX_LABELS", 100_000)  # of a config: ImageNet-21k has 21,841
 MAX_MODELS = _bound("MAX_MODELS", 2)  # in memory at once, for all visitors
 MAX_TOKENS = _bound("MAX_TOKENS", 4096)  # patches of one picture
 CACHE_BYTES = _bound("CACHE_BYTES", 256 * MIB)  # embeddings and tokens remembered by one encoder
 MAX_BATCH = _bound("MAX_BATCH", 64)  # pictures in one forward
 BATCH_PIXELS = _bound("BATCH_PIXELS", 50_000_000)  # of decoded pictures, above which a batch ends early
+
+# Options
+MAX_PAINT_LENGTH = _bound("MAX_PAINT_LENGTH", 4000)  # characters of a painted mask in words
+MAX_DRAWS = _bound("MAX_DRAWS", 64)  # masks of one picture in one command
+MAX_COMPARED = _bound("MAX_COMPARED", 64)  # maps side by side, or in one file
+MAX_K = _bound("MAX_K", 50)  # neighbors that vote
+MAX_NEIGHBORS = _bound("MAX_NEIGHBORS", 50)  # that tie a point of a map
+MAX_CAUTION = _bound("MAX_CAUTION", 30)  # percent of one's own examples that "none of these" may cost
 
 # The app
 MAX_UPLOAD_BYTES = _bound("MAX_UPLOAD_BYTES", 256 * MIB)  # of one request's body
@@ -62,6 +75,9 @@ VISITS_BYTES = _bound("VISITS_BYTES", 1024 * MIB)  # pictures and galleries of a
 PICTURE_SIDE = _bound("PICTURE_SIDE", 1600)  # longer side, in pixels, of the one picture a visit keeps
 SHOWN_SIDE = _bound("SHOWN_SIDE", 800)  # longer side, in pixels, of a picture sent to the page
 MAX_JSON_BYTES = _bound("MAX_JSON_BYTES", 1 * MIB)  # of one request that carries no file
+LINK_LENGTH = _bound("LINK_LENGTH", 2000)  # characters of an address that are read
+FRAME_LENGTH = _bound("FRAME_LENGTH", 200_000)  # letters of one camera frame
+REMEMBERED_VISITS = _bound("REMEMBERED_VISITS", 10_000)  # keys of visits that are over, so that a page can be told
 QUEUE_LENGTH = _bound("QUEUE_LENGTH", 32)  # jobs waiting before a new one is turned away
 JOB_SECONDS = _bound("JOB_SECONDS", 120)  # for one long job (a zip, a batch, a map)
 LIVE_SECONDS = _bound("LIVE_SECONDS", 120)  # for one visitor's live training

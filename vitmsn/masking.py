@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vitmsn import limits
 from vitmsn.errors import InputError
 
 Grid = tuple[int, int]  # (rows, columns)
-
-PAINT_LENGTH = 4000  # characters of a painted mask in words
 
 
 def kept_count(patches: int, ratio: float) -> int:
@@ -124,8 +123,10 @@ def read_painted(text: str, grid: Grid) -> np.ndarray:
         InputError: a piece that names no patch of the grid.
     """
     hidden = np.zeros(grid, dtype=bool)
-    if len(text) > PAINT_LENGTH:
-        raise InputError(f"The list of hidden patches has {len(text)} characters; {PAINT_LENGTH} are the most.")
+    if len(text) > limits.MAX_PAINT_LENGTH:
+        raise InputError(
+            f"The list of hidden patches has {len(text)} characters; {limits.MAX_PAINT_LENGTH} are the most."
+        )
     for piece in filter(None, re.split(r"[,;\s]+", re.sub(r"\s*[-–]\s*", "-", text.strip()))):
         match = re.fullmatch(r"(\d{1,4})\.(\d{1,4})(?:-(\d{1,4})\.(\d{1,4}))?", piece)
         if match is None:

@@ -17,9 +17,6 @@ from vitmsn.errors import GalleryError
 
 # Letters by their category, yet blank on the screen: Hangul fillers, the Khmer inherent vowels, Braille's empty cell.
 BLANK = "\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
-MARKS_PER_LETTER = 4  # accents stacked on one letter; more paint over the lines above
-JOINED = 8  # emoji joined into one sign: a family has four
-LONGEST = 5 * limits.MAX_NAME_LENGTH  # code points, accents and joiners included
 
 # Format characters by category, yet visible (Arabic and Kaithi number signs) or a part of the spelling (Mongolian).
 SPELLED = "\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\u180e\U000110bd\U000110cd"
@@ -40,18 +37,18 @@ def clean_name(text: str) -> str:
     marks, joined, size = 0, 0, 0
     for character in _visible(" ".join(unicodedata.normalize("NFC", text).split())):
         last = letters[-1] if letters else ""
-        joins = last.endswith(JOINER) and _is_emoji(character) and joined < JOINED
+        joins = last.endswith(JOINER) and _is_emoji(character) and joined < limits.MAX_JOINED
         stacks = character in (JOINER, NON_JOINER) or ord(character) in TAGS or character == END_OF_TAGS
         marks = marks + 1 if unicodedata.category(character) in ("Mn", "Me") else 0
         joined = joined + 1 if joins else joined if marks or stacks else 0
         if not (marks or stacks or joins):
             letters.append(character)
-        elif last not in ("", " ") and marks <= MARKS_PER_LETTER:
+        elif last not in ("", " ") and marks <= limits.MAX_MARKS:
             letters[-1] += character
         else:
             continue
         size += 1
-        if len(letters) > limits.MAX_NAME_LENGTH or size > LONGEST:
+        if len(letters) > limits.MAX_NAME_LENGTH or size > limits.MAX_NAME_CODE_POINTS:
             letters.pop()
             break
     name = " ".join("".join(letters).split())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from vitmsn import limits
 from vitmsn.cli.inputs import Inputs, Options, load_encoder
 from vitmsn.cli.output import PictureFiles, Result, percent, write
 from vitmsn.errors import InputError
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from vitmsn.encoder import Encoder
     from vitmsn.image import Picture
     from vitmsn.look import Look
-
-
-MOST_TOGETHER = 64  # maps side by side, or in one file
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def attention(options: Options) -> Result:
             rows.append(_row(one))
             if together or numbers_only:
                 looks.append(one)
-                counted(len(looks), "compare", MOST_TOGETHER)
+                counted(len(looks), "compare", limits.MAX_COMPARED)
     if options.out and looks:
         out = _save_numbers(options.out, looks) if numbers_only else _side_by_side(options, looks)
         found = [entry | {"out": out} for entry in found]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from vitmsn import limits
 from vitmsn.cli.attention import counted, seen
 from vitmsn.cli.inputs import Inputs, Options, load_encoder
 from vitmsn.cli.output import PictureFiles, Result, percent
@@ -41,7 +42,7 @@ def _mask(options: Options, encoder: Encoder, inputs: Inputs) -> Result:
     if options.paint is not None:
         keeps = [masking.painted_mask(masking.read_painted(options.paint, grid))[0].numpy()]
     else:
-        counted(options.draws, "draws", 64)
+        counted(options.draws, "draws", limits.MAX_DRAWS)
         sample = _sampler(options, grid)
         keeps = [sample(options.ratio, options.seed + number) for number in range(options.draws)]
     files, found, rows = PictureFiles(options.out, len(inputs.files) == 1, "mask"), [], []
@@ -86,7 +87,7 @@ def _curve(options: Options, encoder: Encoder, inputs: Inputs) -> Result:
 
     files, found, rows = PictureFiles(options.out, len(inputs.files) == 1, "curve"), [], []
     sample = _sampler(options, encoder.grid())
-    seeds = range(options.seed, options.seed + counted(options.draws, "draws", 64))
+    seeds = range(options.seed, options.seed + counted(options.draws, "draws", limits.MAX_DRAWS))
     for name, picture in inputs.each():
         points = list(robustness.curve(encoder, picture, sample, seeds=seeds))
         rows += [_curve_row(name, point) for point in points]

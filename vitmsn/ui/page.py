@@ -22,7 +22,6 @@ from vitmsn.ui.shared import examples, html
 from vitmsn.ui.shared.scripts import run
 from vitmsn.ui.visits import Call, Visitors, keep_picture
 
-LONGEST_LINK = 2000  # characters of an address that are read
 TITLE = "ViT-MSN: see what a masked siamese network sees"
 TABS = (
     ("classify", "Classify", classify.build),
@@ -129,7 +128,10 @@ def _wire_load(page: gr.Blocks, app: App, top: gr.HTML) -> None:
     """A link's tab, example, model and settings, read when the page opens; what it does not know it ignores."""
 
     def load(call: Call, search: str) -> list[object]:
-        visit, query = call.visit, dict(parse_qsl(str(search)[:LONGEST_LINK].lstrip("?"), keep_blank_values=True))
+        visit, query = (
+            call.visit,
+            dict(parse_qsl(str(search)[: limits.LINK_LENGTH].lstrip("?"), keep_blank_values=True)),
+        )
         visit.link = query
         visit.shown.clear()  # a page that came back shows nothing yet
         if query.get("tab") in app.items:

@@ -23,8 +23,6 @@ from vitmsn.errors import InputError, ViTMSNError
 from vitmsn.image import Picture
 from vitmsn.ui.models import EMBEDDED, RANDOM, Models
 
-REMEMBERED = 10_000  # keys of forgotten visits, so that a page that slept can be told
-
 
 State = TypeVar("State")
 
@@ -76,7 +74,7 @@ class Visitors:
         self._default = default_model
         self._clock = clock
         self._visits: OrderedDict[str, Visit] = OrderedDict()
-        self._forgotten: OrderedDict[str, None] = OrderedDict()  # keys only, the last REMEMBERED
+        self._forgotten: OrderedDict[str, None] = OrderedDict()  # keys only, the last limits.REMEMBERED_VISITS
         self._read: dict[Path, float] = {}  # uploads that were read -> wall time of the reading
         self._lock = threading.Lock()
 
@@ -109,7 +107,7 @@ class Visitors:
         visit = self._visits.pop(key, None)
         if visit:
             self._forgotten[key] = None
-            if len(self._forgotten) > REMEMBERED:
+            if len(self._forgotten) > limits.REMEMBERED_VISITS:
                 self._forgotten.popitem(last=False)
             visit.left = True  # a job that still runs for them ends at its next step
             visit.picture = None

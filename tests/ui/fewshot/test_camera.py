@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.ui import event, pictures, studio_of
+from vitmsn import limits
 from vitmsn.errors import ImageError, InputError
 from vitmsn.image import Picture
 from vitmsn.ui.fewshot import camera
@@ -41,7 +42,7 @@ def test_a_frame_is_named_with_its_number(own: Call) -> None:
         {"n": 1, "frame": 5},
         {"n": 1, "frame": "data:image/svg+xml;base64,AAAA"},
         {"n": 1, "frame": "http://127.0.0.1/x.jpg"},
-        {"n": 1, "frame": camera.START + "A" * camera.MOST},
+        {"n": 1, "frame": camera.START + "A" * limits.FRAME_LENGTH},
         {"n": 1, "frame": camera.START + "%%%"},
     ],
     ids=str,

@@ -34,7 +34,6 @@ LARGE = 128  # pixels of a picture that is pointed at,
 FEW = 200  # and of those in the list, up to so many
 DIM, STRANGE = "#8c8c8c", "#d55e00"  # of what is not judged, and of what may be mislabelled
 MIN_DIST = 0.1
-MAX_NEIGHBORS = 50
 TOGETHER = 16  # pictures of a zip decoded and embedded together
 SLOW = "steps (a server's first UMAP is compiled first, for up to half a minute)"
 
@@ -61,7 +60,7 @@ class ExploreControls:
         """What the map depends on, in range; InputError names what is not."""
         if self.method not in METHODS:
             raise InputError(f"There is no map called {str(self.method)[:32]!r}; choose one of {', '.join(METHODS)}.")
-        neighbors = whole(self.neighbors, "neighbours", 2, MAX_NEIGHBORS)
+        neighbors = whole(self.neighbors, "neighbours", 2, limits.MAX_NEIGHBORS)
         return MapSettings(self.method, bool(self.queries), neighbors, whole(self.seed, "seed", 0, 2**31 - 1))
 
 
@@ -393,7 +392,7 @@ def build(app: App) -> None:
     shown = gr.HTML(js_on_load=SCRIPT, elem_id="explore-map")
     with gr.Accordion("More", open=False):
         neighbors = gr.Slider(
-            2, MAX_NEIGHBORS, 15, step=1, label="Neighbours",
+            2, limits.MAX_NEIGHBORS, 15, step=1, label="Neighbours",
             info="UMAP ties each picture to so many others: fewer show small groups, more the large picture.",
         )  # fmt: skip
         seed = gr.Number(0, precision=0, minimum=0, label="Seed", info="UMAP draws lots; the same seed draws the same.")

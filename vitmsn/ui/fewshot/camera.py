@@ -7,7 +7,7 @@ import binascii
 
 import gradio as gr
 
-from vitmsn import draw, image
+from vitmsn import draw, image, limits
 from vitmsn.errors import FewShotError, InputError
 from vitmsn.gallery import raw_pixels
 from vitmsn.ui.app import App
@@ -19,7 +19,6 @@ from vitmsn.ui.shared.workspace import opened
 from vitmsn.ui.visits import Call
 
 SCRIPT = script(__file__, "camera.js")
-MOST = 200_000  # letters of one frame
 START = "data:image/jpeg;base64,"
 PANEL = (
     '<section class="msn-live"><button type="button" class="msn-button" data-live aria-pressed="false">Live camera'
@@ -31,7 +30,12 @@ PANEL = (
 def frame(call: Call, method: str, k: int, caution: float, temperature: float = 0.07) -> str:
     """What is said of the frame that came. `data-n` repeats its number, so that the page knows which one it was."""
     number, data = call.chosen("n"), call.chosen("frame")
-    if not isinstance(number, int) or not isinstance(data, str) or not data.startswith(START) or len(data) > MOST:
+    if (
+        not isinstance(number, int)
+        or not isinstance(data, str)
+        or not data.startswith(START)
+        or len(data) > limits.FRAME_LENGTH
+    ):
         raise InputError("The camera sent something else than a small picture; load the page again.")
     try:
         picture = image.decode(base64.b64decode(data[len(START) :], validate=True), name="camera.jpg")

@@ -18,7 +18,7 @@ from vitmsn.gallery import Added, raw_pixels
 from vitmsn.image import Picture
 from vitmsn.ui.app import KEEP_IN_ADDRESS, App
 from vitmsn.ui.fewshot import actions, answers, camera, cards, downloads, report
-from vitmsn.ui.fewshot.controls import DEFAULTS, MAX_CAUTION, MAX_K, FewShotControls
+from vitmsn.ui.fewshot.controls import DEFAULTS, limits.MAX_CAUTION, limits.MAX_K, FewShotControls
 from vitmsn.ui.shared import examples, html
 from vitmsn.ui.shared.checks import whole
 from vitmsn.ui.shared.controls import bind
@@ -112,8 +112,8 @@ def _saved(kept: dict[str, Any], now: FewShotControls) -> FewShotControls:
     method, k, temperature = (kept.get(name, getattr(now, name)) for name in ("method", "k", "temperature"))
     saved = FewShotControls(method=method, k=k, caution=percent, temperature=temperature)
     saved.checked()
-    if percent > MAX_CAUTION:
-        raise InputError(f"The share is {percent:g} %; it must be from 0 to {MAX_CAUTION} %.")
+    if percent > limits.MAX_CAUTION:
+        raise InputError(f"The share is {percent:g} %; it must be from 0 to {limits.MAX_CAUTION} %.")
     return saved
 
 
@@ -262,7 +262,7 @@ def few_shot(
     """
     if not support_zip:
         raise InputError("No zip came; send one as `support_zip`, with one folder of pictures for each class.")
-    k = whole(k, "k", 1, MAX_K)
+    k = whole(k, "k", 1, limits.MAX_K)
     paths = queries or []
     if len(paths) > limits.MAX_QUERIES:
         raise InputError(f"These are {len(paths)} queries and {limits.MAX_QUERIES} go at once; send fewer.")
@@ -366,14 +366,14 @@ def build(app: App) -> None:
                 [(label, key) for key, label in METHODS.items()], value="auto", label="Classifier", filterable=False,
                 info="Automatic: centroids at one or two examples per class, ridge above, raw pixels where better.",
             )  # fmt: skip
-            k = gr.Slider(1, MAX_K, 5, step=1, label="k", info="How many of the nearest examples vote.", visible=False)
+            k = gr.Slider(1, limits.MAX_K, 5, step=1, label="k", info="How many of the nearest examples vote.", visible=False)
             temperature = gr.Slider(
                 0.01, 1, 0.07, step=0.01, label="Temperature", visible=False,
                 info="Of the vote: low, the nearest decides; high, all k count alike.",
             )  # fmt: skip
             with gr.Accordion("More", open=False):
                 caution = gr.Slider(
-                    0, MAX_CAUTION, 5, step=1, label="How careful: share of your own examples it may turn away, in %",
+                    0, limits.MAX_CAUTION, 5, step=1, label="How careful: share of your own examples it may turn away, in %",
                     info="'None of these' is said of a picture that is farther from the examples than they are from "
                     "one another.",
                 )  # fmt: skip
@@ -405,7 +405,7 @@ def build(app: App) -> None:
     app.on(method.change, _ask_k, [method], [k, temperature], notice=doubt, show_progress="hidden")
     app.stop(stop)
     app.link("classifier", method, _known)
-    app.link("k", k, lambda text: whole(float(text), "k", 1, MAX_K))
+    app.link("k", k, lambda text: whole(float(text), "k", 1, limits.MAX_K))
     app.endpoint(
         "few_shot",
         few_shot,

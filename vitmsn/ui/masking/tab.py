@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from vitmsn import draw, masking, robustness
+from vitmsn import draw, limits, masking, robustness
 from vitmsn.encoder import Encoder
 from vitmsn.errors import InputError
 from vitmsn.image import Picture
@@ -370,7 +370,7 @@ def _kind(text: str) -> str:
 
 def _painted(text: str) -> str:
     """Hidden patches of a link; whether they are on the grid is the model's to say."""
-    if len(text) > masking.PAINT_LENGTH or set(text) - set("0123456789.,- "):
+    if len(text) > limits.MAX_PAINT_LENGTH or set(text) - set("0123456789.,- "):
         raise ValueError(text[:40])
     return text
 
