@@ -23,7 +23,6 @@ from vitmsn.errors import InputError, ViTMSNError
 from vitmsn.image import Picture
 from vitmsn.ui.models import EMBEDDED, RANDOM, Models
 
-
 State = TypeVar("State")
 
 

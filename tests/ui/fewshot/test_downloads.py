@@ -108,7 +108,7 @@ def test_the_lines_open_what_was_taken(
         packed.extractall(tmp_path / "checkpoint")
     pictures("red", 1, seed=3)[0].rgb.save(tmp_path / "query.jpg")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Encoder, "from_pretrained", lambda name: tiny)
+    monkeypatch.setattr(Encoder, "from_pretrained", lambda *_: tiny)
     exec("\n".join(downloads.PYTHON), {})
     said = capsys.readouterr().out
     assert "closest='red'" in said and "{'label': 'red'" in said

@@ -6,12 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from vitmsn import limits
 from vitmsn.errors import InputError
 from vitmsn.ui.shared.checks import whole
 from vitmsn.ui.shared.workspace import METHODS
-
-MAX_K = 50
-MAX_CAUTION = 30  # percent
 
 
 class LessonSettings(NamedTuple):
@@ -39,7 +37,8 @@ class FewShotControls:
             raise InputError(f"The share is {self.caution!r}; it must be from 0 to 100 %.")
         if not isinstance(self.temperature, (int, float)) or not 0.01 <= self.temperature <= 1:
             raise InputError(f"The temperature is {self.temperature!r}; it must be from 0.01 to 1.")
-        return LessonSettings(self.method, whole(self.k, "k", 1, MAX_K), self.caution / 100, float(self.temperature))
+        k = whole(self.k, "k", 1, limits.MAX_K)
+        return LessonSettings(self.method, k, self.caution / 100, float(self.temperature))
 
 
 DEFAULTS = FewShotControls()

@@ -18,7 +18,7 @@ from vitmsn.gallery import Added, raw_pixels
 from vitmsn.image import Picture
 from vitmsn.ui.app import KEEP_IN_ADDRESS, App
 from vitmsn.ui.fewshot import actions, answers, camera, cards, downloads, report
-from vitmsn.ui.fewshot.controls import DEFAULTS, limits.MAX_CAUTION, limits.MAX_K, FewShotControls
+from vitmsn.ui.fewshot.controls import DEFAULTS, FewShotControls
 from vitmsn.ui.shared import examples, html
 from vitmsn.ui.shared.checks import whole
 from vitmsn.ui.shared.controls import bind
@@ -366,14 +366,17 @@ def build(app: App) -> None:
                 [(label, key) for key, label in METHODS.items()], value="auto", label="Classifier", filterable=False,
                 info="Automatic: centroids at one or two examples per class, ridge above, raw pixels where better.",
             )  # fmt: skip
-            k = gr.Slider(1, limits.MAX_K, 5, step=1, label="k", info="How many of the nearest examples vote.", visible=False)
+            k = gr.Slider(
+                1, limits.MAX_K, 5, step=1, label="k", info="How many of the nearest examples vote.", visible=False
+            )
             temperature = gr.Slider(
                 0.01, 1, 0.07, step=0.01, label="Temperature", visible=False,
                 info="Of the vote: low, the nearest decides; high, all k count alike.",
             )  # fmt: skip
             with gr.Accordion("More", open=False):
                 caution = gr.Slider(
-                    0, limits.MAX_CAUTION, 5, step=1, label="How careful: share of your own examples it may turn away, in %",
+                    0, limits.MAX_CAUTION, 5, step=1,
+                    label="How careful: share of your own examples it may turn away, in %",
                     info="'None of these' is said of a picture that is farther from the examples than they are from "
                     "one another.",
                 )  # fmt: skip
