@@ -12,15 +12,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-# Before anything reads them: no test may reach a network, and none may find what an earlier run cached.
-_hub_home = tempfile.TemporaryDirectory(prefix="vitmsn-hub-")
-atexit.register(_hub_home.cleanup)
+# Before anything reads them: no test may reach a network, and none may find what an earlier run, or another person's,
+# left on this machine.
+_scratch = tempfile.TemporaryDirectory(prefix="vitmsn-tests-")
+atexit.register(_scratch.cleanup)
 for _name in [name for name in os.environ if name.startswith(("VITMSN_", "GRADIO_", "HF_"))]:
     del os.environ[_name]
 os.environ.update(
     GRADIO_ANALYTICS_ENABLED="False",
+    GRADIO_TEMP_DIR=f"{_scratch.name}/gradio",
     HF_DATASETS_OFFLINE="1",
-    HF_HOME=_hub_home.name,
+    HF_HOME=f"{_scratch.name}/hub",
     HF_HUB_DISABLE_TELEMETRY="1",
     HF_HUB_OFFLINE="1",
     VITMSN_DTYPE=os.environ.get("TEST_DTYPE", "float32"),  # what "auto" is, whatever this processor computes in

@@ -20,13 +20,13 @@ ROOT = Path(__file__).parents[2]
 
 # trains as the test does, and waits to be killed where it is told
 SCRIPT = """
-import sys, time, torch
+import os, sys, time, torch
 from pathlib import Path
 from tests.support.pretraining import LONG, noise
 from vitmsn.training.loop import run
 from vitmsn.training.trainer import Trainer
 
-torch.set_num_threads(1)  # as in the tests: sums depend on how many share them
+torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))  # as in the tests: sums depend on how many share them
 last = int(sys.argv[2])
 trainer = Trainer(LONG, noise())
 step = trainer.train_step
