@@ -78,6 +78,7 @@ def test_other_labels_replace_all_three() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        ({"problem_type": "single_label_classification", "num_labels": 1}, "there is one label, which would always be"),
         ({"hidden_size": 0}, "hidden_size is 0; a whole number of at least 1 is needed"),
         ({"hidden_size": 10.5}, r"hidden_size is 10\.5"),
         ({"hidden_size": "768"}, "hidden_size is '768'"),

@@ -18,7 +18,8 @@ from PIL import Image
 from tests.support import models
 from vitmsn import checkpoint, limits
 from vitmsn import encoder as encoder_module
-from vitmsn.encoder import Classification, Encoder, choose_device, choose_dtype, timings
+from vitmsn.classification import Classification
+from vitmsn.encoder import Encoder, choose_device, choose_dtype, timings
 from vitmsn.errors import ImageError, InputError, MissingHeadError, ViTMSNError
 from vitmsn.image import ViTMSNImageProcessor, decode
 from vitmsn.model import MSNHead, ViTMSNModel
@@ -307,6 +308,36 @@ def test_classes_are_the_softmax_of_the_linear_head(whole: Encoder, folder: Path
     assert found.labels == [LABELS[i] for i in expected.argsort(descending=True)]
     np.testing.assert_allclose(found.probabilities, sorted(expected.tolist(), reverse=True), rtol=1e-4)
     assert len(whole.classify([image, picture(1)], top_k=2)[1].labels) == 2
+
+
+def test_several_classes_may_be_right(folder: Path, tmp_path: Path) -> None:
+    loaded = checkpoint.load(folder)
+    config = replace(loaded.config, problem_type="multi_label_classification")
+    checkpoint.save(tmp_path, config, loaded.tensors, classifier=loaded.classifier, processor=loaded.processor)
+    encoder, image = models.read(tmp_path), picture()
+    logits = torch.from_numpy(encoder.embed(image)) @ loaded.classifier["weight"].T + loaded.classifier["bias"]
+    np.testing.assert_allclose(encoder.class_probabilities(encoder.embed(image)), logits.sigmoid(), atol=1e-5)
+    found = encoder._classification(np.array([0.899, 0.2, 0.866, 0.51]), 3)
+    assert (found.sure, found.right, found.problem_type) == (True, 3, "multi_label_classification")
+    assert found.sentence() == "This shows: siamese cat 90 %, goldfish 87 %, shark 51 %."
+    doubt = encoder._classification(np.array([0.4, 0.2, 0.1, 0.0]), 3)
+    assert not doubt.sure and doubt.kind is None and doubt.sentence() == "Not sure. Best guess: siamese cat, 40 %."
+
+
+def test_a_regression_gives_its_number(folder: Path, tmp_path: Path) -> None:
+    loaded = checkpoint.load(folder)
+    config = replace(loaded.config.with_labels(id2label={0: "age"}), problem_type="regression")
+    head = {name: tensor[:1] for name, tensor in loaded.classifier.items()}
+    checkpoint.save(tmp_path, config, loaded.tensors, classifier=head, processor=loaded.processor)
+    encoder, image = models.read(tmp_path), picture()
+    value = float(encoder.embed(image)[0] @ head["weight"][0].numpy() + head["bias"][0].item())
+    [found] = encoder.classify(image)
+    assert found.probabilities == pytest.approx([value], abs=1e-5)
+    assert found.sentence() == f"age: {value:.4g}."
+    assert found.to_dict()["labels"] == [{"label": "age", "value": pytest.approx(value, abs=1e-5)}]
+    assert not encoder.has_classifier and encoder.problem_type == "regression"
+    with pytest.raises(MissingHeadError, match=r"gives numbers \(age\) and no probabilities of classes"):
+        encoder.class_probabilities(encoder.embed(image))
 
 
 def test_a_backbone_names_nothing(encoder: Encoder) -> None:

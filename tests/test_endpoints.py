@@ -108,15 +108,16 @@ def test_classify_is_the_library(client: Client, encoder: Encoder, photographs: 
     for path in photographs:
         answer = client.predict(image=handle_file(path), top_k=3, api_name="/classify")
         [result] = encoder.classify([path], top_k=3)
-        assert answer["label"] == result.labels[0]
-        assert [entry["label"] for entry in answer["confidences"]] == result.labels
-        given = [entry["confidence"] for entry in answer["confidences"]]
-        np.testing.assert_allclose(given, result.probabilities, rtol=1e-4)
+        expected = result.to_dict()
+        assert [entry["label"] for entry in answer["labels"]] == result.labels
+        given = [entry["probability"] for entry in answer["labels"]]
+        np.testing.assert_allclose(given, result.probabilities, atol=1e-4)
+        assert {**answer, "labels": []} == {**expected, "labels": []}
 
 
 def test_classify_gives_five_unless_asked(client: Client, photographs: list[str]) -> None:
     answer = client.predict(image=handle_file(photographs[0]), api_name="/classify")
-    assert set(answer) == {"label", "confidences"} and len(answer["confidences"]) == 5
+    assert len(answer["labels"]) == 5 and set(answer["labels"][0]) == {"label", "probability"}
 
 
 @pytest.mark.parametrize("top_k", [0, -3, 1001])
@@ -128,7 +129,7 @@ def test_classify_refuses_a_senseless_count(client: Client, photographs: list[st
 def test_embed_is_the_library(client: Client, encoder: Encoder, photographs: list[str]) -> None:
     answer = client.predict(images=[handle_file(path) for path in photographs], api_name="/embed")
     assert answer["dim"] == encoder.config.hidden_size and answer["model"] == encoder.name
-    assert answer["files"] == [Path(path).name for path in photographs] and answer["refused"] == []
+    assert answer["files"] == [Path(path).name for path in photographs] and answer["skipped"] == []
     np.testing.assert_allclose(answer["embeddings"], encoder.embed(photographs), rtol=1e-3, atol=1e-3)
 
 
@@ -157,7 +158,7 @@ def test_thirty_hostile_files_get_a_message_each_and_the_app_goes_on(
         assert "Traceback" not in message and "/" not in message.replace("GIF/", ""), message
     answer = client.predict(images=[handle_file(path) for path in [photographs[0], *hostile]], api_name="/embed")
     assert answer["files"] == [Path(photographs[0]).name]
-    assert [entry["file"] for entry in answer["refused"]] == [path.name for path in hostile]
+    assert [entry["file"] for entry in answer["skipped"]] == [path.name for path in hostile]
     assert "Traceback" not in served.said()
 
 
@@ -173,7 +174,7 @@ def test_visitors_do_not_wait_for_each_others_answers_nor_get_them(served: Serve
         mine = Client(served.url, verbose=False)
         answer = mine.predict(image=handle_file(path), api_name="/classify")
         mine.close()
-        return [entry["label"] for entry in answer["confidences"]]
+        return [entry["label"] for entry in answer["labels"]]
 
     folders = [served.log.parent / f"visitor{n}" for n in range(len(pictures))]
     with concurrent.futures.ThreadPoolExecutor(len(pictures)) as pool:

@@ -18,7 +18,8 @@ PACKAGE = ROOT / "vitmsn"
 
 BOTTOM = {"errors", "limits"}  # which every module may know
 LIBRARY = {
-    *("errors", "limits", "outputs", "config", "checkpoint", "model", "image", "data", "masking", "encoder"),
+    *("errors", "limits", "outputs", "classification", "config", "checkpoint", "model", "image", "data", "masking"),
+    *("encoder",),
     *("attention", "relevance", "robustness", "look", "names", "archive", "fewshot", "gallery", "bundle"),
     *("projection", "lowshot", "export", "parquet", "draw"),
 }
@@ -43,6 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "limits": set(),
     "outputs": set(),
+    "classification": set(),
     "config": set(),
     "names": set(),
     "masking": set(),
@@ -59,11 +61,11 @@ ALLOWED: dict[str, set[str]] = {
     "image": {"image.decode", "image.processor", "image.batches"},
     "archive": {"names"},
     "data": {"image", "names"},
-    "encoder": {"config", "checkpoint", "model", "outputs", "image"},
+    "encoder": {"classification", "config", "checkpoint", "model", "outputs", "image"},
     "attention": {"model", "outputs"},
     "relevance": {"attention", "model", "outputs"},
     "robustness.prediction": {"encoder"},
-    "robustness.masked_views": {"image", "encoder", "robustness.prediction"},
+    "robustness.masked_views": {"classification", "image", "encoder", "robustness.prediction"},
     "robustness.deciding_patches": {
         *("image", "encoder", "attention", "robustness.prediction", "robustness.masked_views"),
     },

@@ -82,6 +82,7 @@ def test_every_kind_is_the_function_behind_it(encoder: Encoder, picture: Picture
 def test_relevance_explains_the_answer_unless_asked(encoder: Encoder, picture: Picture, tmp_path: Path) -> None:
     assert look(encoder, picture, "relevance").label == encoder.classify(picture)[0].labels[0]
     assert look(encoder, picture, "relevance", label=2).label == "cat"
+    assert look(encoder, picture, "relevance", label="2").label == "cat"  # as text fields send numbers
     bare = make(tmp_path / "bare", classifier=False)
     assert look(bare, picture, "relevance").label == f"prototype {bare.assign(picture)[0].argmax() + 1}"
     assert look(bare, picture, "relevance", label=4).label == "prototype 5"

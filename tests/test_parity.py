@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from vitmsn import ViTMSNConfig, ViTMSNForImageClassification, ViTMSNModel
 from vitmsn.checkpoint.layouts import HUGGING_FACE_5
 from vitmsn.config import pair
+from vitmsn.encoder import Encoder
 
 SEEDS = range(24)
 PRECISION = {torch.float64: 1e-9, torch.float32: 1e-5}
@@ -258,3 +259,38 @@ def test_the_pipeline_gives_our_probabilities(tmp_path: Path) -> None:
     probabilities = model(pixels).logits.detach().softmax(-1)[0]
     answers = {answer["label"]: answer["score"] for answer in classify(picture, top_k=3)}
     assert answers == pytest.approx({names[index]: float(p) for index, p in enumerate(probabilities)}, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "names"),
+    [
+        (None, ["cat", "indoor", "striped"]),
+        ("single_label_classification", ["cat", "indoor", "striped"]),
+        ("multi_label_classification", ["cat", "indoor", "striped"]),
+        (None, ["cat"]),
+        ("regression", ["age"]),
+        ("regression", ["age", "height"]),
+    ],
+)
+def test_scores_are_the_pipelines_whatever_is_asked(tmp_path: Path, problem_type: str | None, names: list[str]) -> None:
+    config = ViTMSNConfig(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        image_size=32,
+        patch_size=8,
+        id2label=dict(enumerate(names)),
+        problem_type=problem_type,
+    )
+    model = ViTMSNForImageClassification(config).eval()
+    nn.init.normal_(model.classifier.weight)
+    model.save_pretrained(tmp_path)
+    transformers.ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    picture = Image.linear_gradient("L").resize((50, 40)).convert("RGB")
+    told = transformers.pipeline("image-classification", model=str(tmp_path), device="cpu")(picture)
+    encoder = Encoder.from_pretrained(tmp_path, device="cpu", dtype="float32")
+    [found] = encoder.classify(picture)
+    assert found.labels == [answer["label"] for answer in told]
+    assert found.probabilities == pytest.approx([answer["score"] for answer in told], abs=1e-5)
+    assert encoder.has_classifier == (problem_type != "regression")

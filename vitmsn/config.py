@@ -88,6 +88,11 @@ class ViTMSNConfig:
                 "the picture must be at least one patch high and wide."
             )
         self._name_labels()
+        if self.problem_type == "single_label_classification" and self.num_labels == 1:
+            raise ConfigError(
+                "problem_type is 'single_label_classification' and there is one label, which would always be right; "
+                "name two or more, or take multi_label_classification or regression."
+            )
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)  # the class is frozen for everyone else

@@ -27,6 +27,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vitmsn import checkpoint, limits
+from vitmsn.classification import MULTI, REGRESSION, SINGLE, Classification
 from vitmsn.config import VARIANTS, ViTMSNConfig, pair
 from vitmsn.errors import InputError, MissingHeadError
 from vitmsn.image import ImageSource, Picture, ViTMSNImageProcessor, batches, decode
@@ -36,49 +37,6 @@ from vitmsn.outputs import ViTMSNOutput
 Progress = Callable[[int, int], None]
 Keep = Tensor | np.ndarray | Sequence[int] | None
 _Key = tuple[tuple[int, int], str, bytes]
-
-
-@dataclass(frozen=True)
-class Classification:
-    """What a classifier says of one picture.
-
-    Attributes:
-        labels, probabilities: the ``top_k`` most probable classes, best first; calibrated, so that of the answers given
-            with 0.7 about 70 % are right on pictures like those it was trained on.
-        sure: whether the first is probable enough to be named (the threshold was chosen on held-out pictures).
-        kind, kind_probability: where the class is not sure, but its kind is ("cat"): the kind and its probability.
-    """
-
-    labels: list[str]
-    probabilities: list[float]
-    sure: bool
-    kind: str | None = None
-    kind_probability: float = 0.0
-
-    def top(self) -> list[dict[str, Any]]:
-        """The classes as plain JSON: [{"label", "probability"}, ...], best first."""
-        pairs = zip(self.labels, self.probabilities, strict=True)
-        return [{"label": label, "probability": round(share, 6)} for label, share in pairs]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON, the same on the page, over the API and on the command line."""
-        kind_probability = None if self.kind is None else round(self.kind_probability, 6)
-        return {
-            "labels": self.top(),
-            "sure": self.sure,
-            "kind": self.kind,
-            "kind_probability": kind_probability,
-            "sentence": self.sentence(),
-        }
-
-    def sentence(self) -> str:
-        """The answer in words."""
-        first = f"{self.labels[0]}, {_percent(self.probabilities[0])}"
-        if self.sure:
-            return f"This looks like: {first}."
-        if self.kind is not None:
-            return f"Some kind of {self.kind} ({_percent(self.kind_probability)}); not sure which. Best guess: {first}."
-        return f"Not sure. Best guess: {first}."
 
 
 @dataclass(frozen=True)
@@ -117,7 +75,7 @@ class Encoder:
     Attributes:
         name, source: how it was asked for, and what was opened.
         model, processor, config, device, dtype: the parts. Outputs are float32 whatever ``dtype`` is.
-        labels: the classes it can name; empty without a classifier.
+        labels: the classes it can name, or what a regression's numbers are of; empty without a head.
         feature_mean: (D,) float32 mean embedding of the pre-training data, or None; centre on it before distances.
         fingerprint: hex digest of weights and preprocessing; encoders that share it give the same embeddings.
         card: what its folder's ``vitmsn.json`` says (threshold, kinds of labels, where it was trained).
@@ -205,8 +163,18 @@ class Encoder:
         return cls(model, processor, name="random weights", source=f"seed {seed}", device=choose_device(device))
 
     @property
+    def problem_type(self) -> str | None:
+        """What the head answers, as transformers' pipeline reads its config; None without a head."""
+        if self._classifier is None:
+            return None
+        if self.config.problem_type == REGRESSION:
+            return REGRESSION
+        return MULTI if self.config.problem_type == MULTI or self.config.num_labels == 1 else SINGLE
+
+    @property
     def has_classifier(self) -> bool:
-        return self._classifier is not None
+        """Whether it names classes, with probabilities; a regression does not."""
+        return self.problem_type in (SINGLE, MULTI)
 
     @property
     def has_msn_head(self) -> bool:
@@ -301,10 +269,10 @@ class Encoder:
         keep_indices: Keep = None,
         progress: Progress | None = None,
     ) -> list[Classification]:
-        """Name what is in each picture.
+        """Name what is in each picture; a regression gives its numbers.
 
         Raises:
-            MissingHeadError: the model has no trained classifier.
+            MissingHeadError: the model has no trained head.
         """
         embedded = self.embed(images, keep_indices=keep_indices, progress=progress)
         return self.classify_embeddings(embedded, top_k=top_k)
@@ -313,10 +281,30 @@ class Encoder:
         """:meth:`classify` for embeddings (N, D) of this model that are there already."""
         if top_k < 1:
             raise InputError(f"top_k is {top_k}; it must be at least 1.")
-        return [self._classification(row, top_k) for row in self.class_probabilities(embeddings)]
+        return [self._classification(row, top_k) for row in self.scores(embeddings)]
 
     def class_probabilities(self, embeddings: np.ndarray) -> np.ndarray:
-        """Embeddings (N, D) of this model -> calibrated probabilities (N, classes) float32."""
+        """Embeddings (N, D) of this model -> calibrated probabilities (N, classes) float32.
+
+        They add up to one where one class is right (``problem_type``), and are each between 0 and 1 where several may.
+
+        Raises:
+            MissingHeadError: the model has no trained classifier.
+        """
+        if self.problem_type == REGRESSION:
+            raise MissingHeadError(
+                f"{self.name} gives numbers ({', '.join(self.labels[:3])}) and no probabilities of classes; take them "
+                "from scores or classify, or choose a model with a classifier."
+            )
+        return self.scores(embeddings)
+
+    def scores(self, embeddings: np.ndarray) -> np.ndarray:
+        """Embeddings (N, D) -> what transformers' pipeline calls scores (N, labels): probabilities, or the numbers of a
+        regression.
+
+        Raises:
+            MissingHeadError: the model has no trained head.
+        """
         if self._classifier is None:
             raise MissingHeadError(
                 f"{self.name} is a backbone without a trained classifier, so it has no class to name; teach it your "
@@ -324,7 +312,10 @@ class Encoder:
             )
         rows = self._rows(embeddings)
         with self._lock, torch.inference_mode():
-            return self._classifier(rows.to(self.device)).softmax(-1).cpu().numpy()
+            logits = self._classifier(rows.to(self.device))
+            if self.problem_type != REGRESSION:
+                logits = logits.sigmoid() if self.problem_type == MULTI else logits.softmax(-1)
+            return logits.cpu().numpy()
 
     def assign(
         self,
@@ -527,17 +518,18 @@ class Encoder:
     def _classification(self, probabilities: np.ndarray, top_k: int) -> Classification:
         best = np.argsort(-probabilities, kind="stable")[:top_k]
         threshold = float(self.card.get("not_sure_below", 0.5))
-        sure = bool(probabilities[best[0]] >= threshold)
+        problem = self.problem_type or SINGLE
+        right = int((probabilities[best] >= threshold).sum()) if problem == MULTI else 1
+        sure = problem == REGRESSION or bool(probabilities[best[0]] >= threshold)
         kind, total = None, 0.0
-        if not sure:
+        if not sure and problem == SINGLE:  # probabilities of classes that do not exclude each other do not add up
             place = {label: index for index, label in enumerate(self.labels)}
             for name, members in self.card.get("kinds", {}).items():
                 share = float(sum(probabilities[place[label]] for label in members if label in place))
                 if share >= threshold and share > total:
                     kind, total = name, share
-        return Classification(
-            [self.labels[i] for i in best], [float(probabilities[i]) for i in best], sure, kind, total
-        )
+        labels, shares = [self.labels[i] for i in best], [float(probabilities[i]) for i in best]
+        return Classification(labels, shares, sure, kind, total, problem, right)
 
 
 def _fingerprint(model: ViTMSNModel, processor: ViTMSNImageProcessor) -> str:
@@ -577,10 +569,6 @@ def _listed(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
     if isinstance(images, bytes | bytearray | memoryview | str | os.PathLike | Picture | Image.Image):
         return [images]  # type: ignore[list-item]
     return list(images)
-
-
-def _percent(probability: float) -> str:
-    return f"{100 * probability:.2g} %" if probability < 0.995 else "over 99 %"
 
 
 def choose_device(device: str = "auto") -> torch.device:

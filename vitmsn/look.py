@@ -188,11 +188,11 @@ def target(encoder: Encoder, tokens: ViTMSNOutput, label: int | str | None = Non
     """The score that relevance explains, and its name: a class, or without a classifier a prototype.
 
     Args:
-        label: its number or name; None is the most probable one.
+        label: its number from 0 (2 or "2") or its name, which comes first; None is the most probable one.
     """
     cls = tokens.last_hidden_state[:, 0].numpy()
     if encoder.classifier is not None:
-        number = int(robustness.predict(encoder, cls).index[0]) if label is None else _class(encoder, label)
+        number = int(encoder.scores(cls)[0].argmax()) if label is None else _class(encoder, label)
         return relevance.class_score(encoder.classifier, number), encoder.labels[number]
     if encoder.msn_head is not None:
         number = int(robustness.predict(encoder, cls).index[0]) if label is None else _number(label)
@@ -211,7 +211,9 @@ def _class(encoder: Encoder, label: int | str) -> int:
 
 def _number(label: int | str) -> int:
     if isinstance(label, str):
-        raise InputError(f"The model knows no class called {label[:64]!r}; give one of its own, or its number.")
+        if label.isdecimal() and len(label) < 10:
+            return int(label)
+        raise InputError(f"The model knows no class called {label[:64]!r}; give one of its own, or its number from 0.")
     return label
 
 

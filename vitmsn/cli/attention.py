@@ -99,7 +99,6 @@ def _look(options: Options, encoder: Encoder, picture: Picture) -> Look:
     grid = height // patch[0], width // patch[1]
     row, column = counted(options.row, "row", grid[0]), counted(options.column, "column", grid[1])
     chosen = [head] if head > 0 else [counted(one, "heads", config.num_attention_heads) for one in options.heads or []]
-    label = options.label if not (options.label or "").isdigit() else int(options.label)
     return look.look(
         encoder,
         picture,
@@ -109,7 +108,7 @@ def _look(options: Options, encoder: Encoder, picture: Picture) -> Look:
         how="max" if head == -1 else "mean",
         patch=(row - 1) * grid[1] + column - 1,
         start_layer=start - 1,
-        label=label,
+        label=options.label or None,
         size=size,
     )
 

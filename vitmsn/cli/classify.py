@@ -14,15 +14,19 @@ def classify(options: Options) -> Result | int:
     encoder, inputs = load_encoder(options), Inputs(options.inputs)
     if parquet.wanted(options):
         return parquet.classify(options, encoder, inputs)
+    figure = percent if encoder.has_classifier else "{:.4g}".format
     found, rows = [], []
     for names, pictures in inputs.batches():
         for name, answer in zip(names, encoder.classify(pictures, top_k=options.top_k), strict=True):
             found.append({"file": name, **answer.to_dict()})
-            first, *others = [(entry["label"], percent(entry["probability"])) for entry in answer.top()]
             sure = "yes" if answer.sure else f"some {answer.kind}" if answer.kind else "no"
-            rows.append((name, *first, sure, ", ".join(" ".join(other) for other in others[:2])))
+            shown = answer.named() if answer.sure else answer.labels[0]
+            others = list(zip(answer.labels, answer.probabilities, strict=True))[max(answer.right, 1) :]
+            rest = ", ".join(f"{label} {figure(value)}" for label, value in others[:2])
+            rows.append((name, shown, figure(answer.probabilities[0]), sure, rest))
     data = {"model": encoder.name, "pictures": found, "skipped": inputs.skipped}
-    result = Result(data, ("file", "answer", "probability", "sure", "next"), rows, worked=bool(found))
+    what = "probability" if encoder.has_classifier else "value"
+    result = Result(data, ("file", "answer", what, "sure", "next"), rows, worked=bool(found))
     if options.out:
         write_table(result, options.out)
     return result

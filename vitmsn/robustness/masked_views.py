@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from vitmsn import image
-from vitmsn.encoder import Classification, Encoder, Keep
+from vitmsn.classification import Classification
+from vitmsn.encoder import Encoder, Keep
 from vitmsn.image import ImageSource
 from vitmsn.robustness.prediction import Assignment, Predictions, assignment, cross_entropies, predict
 

@@ -101,7 +101,7 @@ def test_the_csv_is_the_table_and_no_formula(call: Maker, files: list[str], tiny
     [data] = re.findall(r"base64,([^\"]+)\">Download", tab.many(call(), files))
     text = base64.b64decode(data).decode("utf-8-sig")
     head, red, bad, blue = csv.reader(io.StringIO(text))
-    assert head[:5] == ["file", "answer", "sure", "class 1", "confidence 1"] and len(head) == 13
+    assert head[:5] == ["file", "answer", "sure", "class 1", "probability 1"] and len(head) == 13
     assert red[0] == "'=red.png" and bad[0] == "bad.png" and bad[2:] == [""]
     [result] = tiny.classify([files[2]])
     assert blue[3] == result.labels[0]
@@ -132,8 +132,8 @@ def test_too_many_files_no_files_and_no_classifier(
 def test_classify_gives_the_top_k(call: Maker, files: list[str], tiny: Encoder) -> None:
     answer = tab.classify(call(), files[0], 3)
     [result] = tiny.classify([files[0]], top_k=3)
-    assert list(answer) == result.labels and list(answer.values()) == result.probabilities
-    assert len(tab.classify(call(), files[0], 1000)) == len(tiny.labels)  # all there are
+    assert answer == result.to_dict() and len(answer["labels"]) == 3
+    assert len(tab.classify(call(), files[0], 1000)["labels"]) == len(tiny.labels)  # all there are
 
 
 @pytest.mark.parametrize("top_k", [0, 1001, -1, 2.5, None, "3", float("nan"), float("inf"), True])
@@ -158,7 +158,7 @@ def test_embed_gives_vectors_and_names_what_it_refused(call: Maker, files: list[
     assert answer["model"] == EMBEDDED and answer["dim"] == 16
     assert answer["files"] == ["=red.png", "blue.png"]
     np.testing.assert_array_equal(np.array(answer["embeddings"], np.float32), tiny.embed([files[0], files[2]]))
-    [refused] = answer["refused"]
+    [refused] = answer["skipped"]
     assert refused["file"] == "bad.png" and "save it as" in refused["reason"]
 
 

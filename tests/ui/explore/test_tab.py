@@ -286,7 +286,7 @@ def test_the_endpoint_draws_and_lists_every_file(call: Calls, tmp_path: Path) ->
     points = {point["file"]: point for point in answer["points"]}
     assert len(points) == 7 and points["red-0.png"]["label"] == "red" and points["lime-0.png"]["label"] is None
     assert all(np.isfinite([point["x"], point["y"]]).all() for point in answer["points"])
-    assert [refused["file"] for refused in answer["refused"]] == ["notes.txt"]
+    assert [refused["file"] for refused in answer["skipped"]] == ["notes.txt"]
     assert one.visit.state(WorkspaceState).studio is None
 
 

@@ -283,7 +283,7 @@ def test_the_endpoint_answers_in_plain_json(call: Calls, tmp_path: Path) -> None
     assert [near["label"] for near in red["neighbours"]] == ["red", "red"]
     assert red["neighbours"][0]["similarity"] >= red["neighbours"][1]["similarity"]
     assert lime["label"] is None and lime["closest"] in ("red", "blue")
-    assert [refused["file"] for refused in answer["refused"]] == ["bad.txt"]
+    assert [refused["file"] for refused in answer["skipped"]] == ["bad.txt"]
 
 
 def test_the_endpoint_takes_a_saved_set(call: Calls, tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_the_endpoint_takes_a_saved_set(call: Calls, tmp_path: Path) -> None:
     tab.start(made, "textures")
     path = bundle.save(studio_of(made).gallery, tmp_path / "few-shot.zip")
     answer = tab.few_shot(call(), str(path))
-    assert answer["examples"] == {"brick": 8, "grass": 8, "gravel": 8} and answer["refused"] == []
+    assert answer["examples"] == {"brick": 8, "grass": 8, "gravel": 8} and answer["skipped"] == []
 
 
 def test_single_examples_are_not_judged(call: Calls, tmp_path: Path) -> None:

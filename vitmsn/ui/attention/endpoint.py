@@ -39,12 +39,12 @@ def attend(
 
     kind "cls" is what the summary token attends to, "patch" what the patch at `row` and `column` attends to, "to" what
     attends to it, "rollout" what reaches the summary token through all layers from `start` on, "relevance" what counts
-    for a class (`label`; its own answer if empty), weighted by the gradient, "similar" the cosine similarity of the
-    patch's token to all others, "colours" the main directions in which tokens differ, as red, green and blue. Layers,
-    heads, rows and columns count from 1; layer 0 is the last, head 0 the mean and head -1 the largest of all heads, or
-    of those in `heads` ("1,3"). size is the side of the input in pixels, a multiple of the model's patch; 0 is its own
-    size, larger gives a finer map; `proportions` keeps the picture's. keep is the percentage of the attention to mark,
-    as an overlay or a "contour". palette is magma, cividis or grey.
+    for a class (`label`: its name, or its number from 0; its own answer if empty), weighted by the gradient, "similar"
+    the cosine similarity of the patch's token to all others, "colours" the main directions in which tokens differ, as
+    red, green and blue. Layers, heads, rows and columns count from 1; layer 0 is the last, head 0 the mean and head -1
+    the largest of all heads, or of those in `heads` ("1,3"). size is the side of the input in pixels, a multiple of the
+    model's patch; 0 is its own size, larger gives a finer map; `proportions` keeps the picture's. keep is the
+    percentage of the attention to mark, as an overlay or a "contour". palette is magma, cividis or grey.
     """
     picture = patch_grid.sent(image)
     words = str(heads or "").replace(" ", "")
@@ -53,7 +53,7 @@ def attend(
     some = [int(word) for word in words.split(",") if word]
     ask = AttentionControls(
         kind=kind, layer=layer, head=head, keep=keep, size=size, start=start, row=row, column=column,
-        label=label or "", palette=palette, shape=shape, aspect=bool(proportions), some=some,
+        label="" if label is None else str(label), palette=palette, shape=shape, aspect=bool(proportions), some=some,
     )  # fmt: skip
     found = see(call.encoder, picture, ask)
     shown = drawn(found, patch_grid.seen(call.encoder, picture, found.ask.input_size(call.encoder, picture), least=0))

@@ -10,7 +10,8 @@ from typing import Any
 import gradio as gr
 
 from vitmsn import export, limits
-from vitmsn.encoder import Classification, Encoder
+from vitmsn.classification import REGRESSION, Classification
+from vitmsn.encoder import Encoder
 from vitmsn.errors import ImageError, InputError, MissingHeadError
 from vitmsn.image import Picture
 from vitmsn.ui.app import App
@@ -44,11 +45,12 @@ def answer(call: Call) -> tuple[str, str, str, str, Any]:
     encoder, picture = call.encoder, call.picture
     code = html.in_python("from vitmsn import Encoder", call.python, _call(picture, call.visit.example))
     known = _once(call)
-    if not encoder.has_classifier:
+    if encoder.problem_type is None:
         return html.sentence(NO_HEAD.format(name=call.name)), "", html.hint(STILL), "", known
     [result] = encoder.classify([picture], top_k=SHOWN)
     rows = list(zip(result.labels, result.probabilities, strict=True))
-    return html.sentence(result.sentence()), html.bars(rows, quiet=not result.sure), modesty(call), code, known
+    bars = html.bars(rows, quiet=not result.sure) if encoder.has_classifier else ""  # a number has no bar
+    return html.sentence(result.sentence()), bars, modesty(call), code, known
 
 
 def _call(picture: Picture, example: str) -> str:
@@ -62,7 +64,8 @@ def modesty(call: Call) -> str:
     trained = encoder.card.get("trained_on", "")
     height, width = encoder.input_size
     small = f"a small model trained on {height}-pixel pictures" if height <= 64 else f"reads {height} × {width} pixels"
-    said = f"{small}{f', {trained}' if trained else ''}; {len(encoder.labels)} classes."
+    what = "classes" if encoder.has_classifier else "numbers"
+    said = f"{small}{f', {trained}' if trained else ''}; {len(encoder.labels)} {what}."
     return html.hint(f"{call.name}: {said}")
 
 
@@ -110,7 +113,7 @@ def many(call: Call, paths: list[str] | None) -> str:
     if len(paths) > limits.MAX_QUERIES:
         raise InputError(f"These are {len(paths)} files and {limits.MAX_QUERIES} go at once; send fewer.")
     encoder = call.encoder
-    if not encoder.has_classifier:
+    if encoder.problem_type is None:
         raise MissingHeadError(f"{NO_HEAD.format(name=call.name)} {STILL}")
     rows: list[tuple[str, Picture | None, Classification | None, str]] = []
     for start in range(0, len(paths), STEP):
@@ -133,7 +136,7 @@ def _try(path: str) -> tuple[str, Picture | None, str]:
 def _table(rows: list[tuple[str, Picture | None, Classification | None, str]]) -> str:
     body = "".join(_row(*row) for row in rows)
     head = '<th scope="col" aria-label="Picture"></th>'
-    head += "".join(f'<th scope="col">{name}</th>' for name in ("File", "Answer", "Confidence"))
+    head += "".join(f'<th scope="col">{name}</th>' for name in ("File", "Answer", "Probability"))
     return f'<table class="msn-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
@@ -141,10 +144,11 @@ def _row(name: str, picture: Picture | None, result: Classification | None, reas
     if picture is None or result is None:
         cells = f'<td></td><td>{html.text(name, 40)}</td><td colspan="2">{html.text(reason)}</td>'
         return f'<tr class="msn-refused">{cells}</tr>'
-    said = result.labels[0] if result.sure else f"not sure: {result.kind or result.labels[0]}?"
+    first = result.probabilities[0]
+    figure = f"{first:.4g}" if result.problem_type == REGRESSION else html.percent(first)
     return (
         f"<tr><td>{html.img(picture.thumbnail(64), name)}</td><td>{html.text(name, 40)}</td>"
-        f"<td>{html.text(said)}</td><td>{html.percent(result.probabilities[0])}</td></tr>"
+        f"<td>{html.text(result.named())}</td><td>{figure}</td></tr>"
     )
 
 
@@ -152,13 +156,13 @@ def _download(rows: list[tuple[str, Picture | None, Classification | None, str]]
     """A link that carries the CSV itself: nothing is written on the server."""
     head = ["file", "answer", "sure"]
     for place in range(1, SHOWN + 1):
-        head += [f"class {place}", f"confidence {place}"]
+        head += [f"class {place}", f"probability {place}"]
     lines: list[list[object]] = []
     for name, _, result, reason in rows:
         if result is None:
             lines.append([name, reason, ""])
             continue
-        line: list[object] = [name, result.labels[0] if result.sure else "not sure", "yes" if result.sure else "no"]
+        line: list[object] = [name, result.named() if result.sure else "not sure", "yes" if result.sure else "no"]
         for label, value in zip(result.labels, result.probabilities, strict=True):
             line += [label, round(value, 6)]
         lines.append(line)
@@ -169,22 +173,22 @@ def _download(rows: list[tuple[str, Picture | None, Classification | None, str]]
 # --------------------------------------------------------------------------------------------------------- endpoints
 
 
-def classify(call: Call, image: str, top_k: int = 5) -> dict[str, float]:
-    """Say what is on a picture: the most probable of the classes the model knows, best first, with calibrated
-    confidences between 0 and 1; `top_k` of them, or all there are. It has no class for people; a low first confidence
-    means that it is not sure.
+def classify(call: Call, image: str, top_k: int = 5) -> dict[str, Any]:
+    """Say what is on a picture: `labels`, the most probable of the classes the model knows, best first, each a `label`
+    with its calibrated `probability` between 0 and 1; `top_k` of them, or all there are. `sure` says whether the first
+    can be named, `kind` what is sure where it cannot, `sentence` the answer in words. It has no class for people.
     """
     encoder = call.encoder
-    if not encoder.has_classifier:
+    if encoder.problem_type is None:
         raise MissingHeadError(f"{call.name} has no classifier; send examples of your own classes to /few_shot.")
     top_k = min(whole(top_k, "top_k", 1, 1000), len(encoder.labels))
     [result] = encoder.classify([_required(image)], top_k=top_k)
-    return dict(zip(result.labels, result.probabilities, strict=True))
+    return result.to_dict()
 
 
 def embed(call: Call, images: list[str]) -> dict[str, Any]:
     """Turn pictures into embeddings: one vector of `dim` numbers per file, in the order sent. Similar pictures have a
-    high cosine similarity. A file that is no picture is named under `refused` and leaves no gap.
+    high cosine similarity. A file that is no picture is named under `skipped` and leaves no gap.
     """
     if not images:
         raise InputError("No files came; send at least one picture.")
@@ -201,7 +205,7 @@ def embed(call: Call, images: list[str]) -> dict[str, Any]:
         "dim": int(vectors.shape[1]),
         "embeddings": vectors.tolist(),
         "files": [picture.name for picture in pictures],
-        "refused": [{"file": name, "reason": reason} for name, picture, reason in tried if picture is None],
+        "skipped": [{"file": name, "reason": reason} for name, picture, reason in tried if picture is None],
     }
 
 
@@ -248,7 +252,7 @@ def build(app: App) -> None:
         "classify",
         classify,
         [Photo(visible=False), gr.Number(5, visible=False, precision=0)],
-        [gr.Label(visible=False)],
+        [gr.JSON(visible=False)],
     )
     pictures = gr.File(visible=False, file_count="multiple", type="filepath")
     app.endpoint("embed", embed, [pictures], [gr.JSON(visible=False)], long=True)

@@ -334,7 +334,7 @@ def map(call: Call, images_zip: str, method: str = "pca") -> tuple[Image.Image, 
     """Lay pictures out on a plane so that those the model finds alike lie together. `images_zip` is a zip of pictures;
     folders in it are taken as classes. method: "pca" (at once) or "umap" (keeps neighbours together; takes longer).
     Answers with a picture of the map, and with one point per file: its name, its class (null outside all folders), x
-    and y. Files that are no pictures are named under `refused`.
+    and y. Files that are no pictures are named under `skipped`.
     """
     if not images_zip:
         raise InputError("No zip came; send one as `images_zip`.")
@@ -372,7 +372,7 @@ def map(call: Call, images_zip: str, method: str = "pca") -> tuple[Image.Image, 
         {"file": name, "label": label, "x": float(x), "y": float(y)}
         for (name, label), (x, y) in zip(names, points.tolist(), strict=True)
     ]
-    return drawn, {"model": call.name, "method": method, "points": found, "refused": refused, "notes": notes}
+    return drawn, {"model": call.name, "method": method, "points": found, "skipped": refused, "notes": notes}
 
 
 # ----------------------------------------------------------------------------------------------------------------- tab

@@ -258,7 +258,7 @@ def few_shot(
     "pixels". Answers with the classes, the leave-one-out accuracy, and for each query: its label (null for "none of
     these", which is said from three examples per class on), the calibrated confidence of the most probable class,
     which is named as `closest`, and the k most similar examples with their cosine similarity. Files that are no
-    pictures are named under `refused`.
+    pictures are named under `skipped`.
     """
     if not support_zip:
         raise InputError("No zip came; send one as `support_zip`, with one folder of pictures for each class.")
@@ -301,7 +301,7 @@ def few_shot(
             "sentence": report.verdict(lesson),
         },
         "predictions": [_plain(lesson, picture.name, one) for picture, one in zip(pictures, said, strict=True)],
-        "refused": refused,
+        "skipped": refused,
         "notes": list(added.notes),
     }
 

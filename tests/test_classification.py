@@ -1,0 +1,34 @@
+"""What a head says, in words and as plain JSON."""
+
+from __future__ import annotations
+
+from vitmsn.classification import MULTI, REGRESSION, Classification
+
+
+def test_one_class_of_several() -> None:
+    sure = Classification(["cat", "dog"], [0.8123456, 0.1], sure=True)
+    assert sure.named() == "cat" and sure.sentence() == "This looks like: cat, 81 %."
+    assert sure.to_dict() == {
+        "labels": [{"label": "cat", "probability": 0.812346}, {"label": "dog", "probability": 0.1}],
+        "sure": True,
+        "kind": None,
+        "kind_probability": None,
+        "problem_type": "single_label_classification",
+        "sentence": "This looks like: cat, 81 %.",
+    }
+    doubt = Classification(["tabby", "lynx"], [0.4, 0.3], sure=False, kind="cat", kind_probability=0.7)
+    assert doubt.named() == "not sure: cat?" and "Some kind of cat (70 %)" in doubt.sentence()
+    assert Classification(["tabby"], [0.4], sure=False).named() == "not sure: tabby?"
+
+
+def test_several_classes_at_once() -> None:
+    both = Classification(["cat", "indoor", "dog"], [0.9, 0.87, 0.1], sure=True, problem_type=MULTI, right=2)
+    assert both.named() == "cat, indoor" and both.sentence() == "This shows: cat 90 %, indoor 87 %."
+    none = Classification(["cat", "indoor"], [0.3, 0.2], sure=False, problem_type=MULTI, right=0)
+    assert none.named() == "not sure: cat?" and none.sentence() == "Not sure. Best guess: cat, 30 %."
+
+
+def test_numbers() -> None:
+    numbers = Classification(["height", "age"], [171.23456, 4.391], sure=True, problem_type=REGRESSION)
+    assert numbers.sentence() == "height: 171.2, age: 4.391."
+    assert numbers.top() == [{"label": "height", "value": 171.23456}, {"label": "age", "value": 4.391}]

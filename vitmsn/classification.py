@@ -1,0 +1,74 @@
+"""What a head says of one picture: classes with their probabilities, or numbers; in words and as plain JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What a classifier says of one picture.
+
+    Attributes:
+        labels, probabilities: the ``top_k`` most probable classes, best first; calibrated, so that of the answers given
+            with 0.7 about 70 % are right on pictures like those it was trained on. Of a regression, its numbers.
+        sure: whether the first is probable enough to be named (the threshold was chosen on held-out pictures).
+        kind, kind_probability: where the class is not sure, but its kind is ("cat"): the kind and its probability.
+        problem_type: "single_label_classification" where one class is right, "multi_label_classification" where each
+            may be or not, "regression" where nothing is a class.
+        right: of several classes that may be right, how many of the first are probable enough to be named.
+    """
+
+    labels: list[str]
+    probabilities: list[float]
+    sure: bool
+    kind: str | None = None
+    kind_probability: float = 0.0
+    problem_type: str = SINGLE
+    right: int = 1
+
+    def top(self) -> list[dict[str, Any]]:
+        """The classes as plain JSON: [{"label", "probability"}, ...], best first; of a regression {"label", "value"}"""
+        name = "value" if self.problem_type == REGRESSION else "probability"
+        pairs = zip(self.labels, self.probabilities, strict=True)
+        return [{"label": label, name: round(share, 6)} for label, share in pairs]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON, the same on the page, over the API and on the command line."""
+        kind_probability = None if self.kind is None else round(self.kind_probability, 6)
+        return {
+            "labels": self.top(),
+            "sure": self.sure,
+            "kind": self.kind,
+            "kind_probability": kind_probability,
+            "problem_type": self.problem_type,
+            "sentence": self.sentence(),
+        }
+
+    def named(self) -> str:
+        """What is named without doubt, or the best guess in doubt: "cat", "cat, indoor", "not sure: cat?"."""
+        if self.sure:
+            return ", ".join(self.labels[: max(self.right, 1)])
+        return f"not sure: {self.kind or self.labels[0]}?"
+
+    def sentence(self) -> str:
+        """The answer in words."""
+        if self.problem_type == REGRESSION:
+            pairs = zip(self.labels, self.probabilities, strict=True)
+            return f"{', '.join(f'{label}: {value:.4g}' for label, value in pairs)}."
+        first = f"{self.labels[0]}, {percent(self.probabilities[0])}"
+        if self.problem_type == MULTI and self.sure:
+            pairs = zip(self.labels[: self.right], self.probabilities, strict=False)
+            return f"This shows: {', '.join(f'{label} {percent(share)}' for label, share in pairs)}."
+        if self.sure:
+            return f"This looks like: {first}."
+        if self.kind is not None:
+            return f"Some kind of {self.kind} ({percent(self.kind_probability)}); not sure which. Best guess: {first}."
+        return f"Not sure. Best guess: {first}."
+
+
+def percent(probability: float) -> str:
+    return f"{100 * probability:.2g} %" if probability < 0.995 else "over 99 %"
