@@ -55,10 +55,15 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoint.hub": set(),
     "checkpoint": {"config", "checkpoint.safe", "checkpoint.layouts", "checkpoint.hub"},
     "model": {"config", "checkpoint", "outputs"},
-    "image.decode": set(),
+    "image.formats": set(),
+    "image.jpeg": set(),
+    "image.heif": set(),
+    "image.values": set(),
+    "image.tiff": {"image.values"},
+    "image.decode": {"image.formats", "image.jpeg", "image.heif", "image.values", "image.tiff"},
     "image.processor": {"checkpoint", "image.decode"},
     "image.batches": {"image.decode"},
-    "image": {"image.decode", "image.processor", "image.batches"},
+    "image": {"image.formats", "image.decode", "image.processor", "image.batches"},
     "archive": {"names"},
     "data": {"image", "names"},
     "encoder": {"classification", "config", "checkpoint", "model", "outputs", "image"},
@@ -169,6 +174,7 @@ ONLY_IN: dict[str, str] = {
     "safetensors": r"checkpoint(\..+)?|bundle",
     "umap": r"projection",
     "chardet": r"names",
+    "pi_heif": r"image\.heif",
     "pyarrow": r"parquet",
     "datasets": r"data",
     "accelerate": r"training(\..+)?|cli(\..+)?",
@@ -177,7 +183,7 @@ ONLY_IN: dict[str, str] = {
     "matplotlib.pyplot": r"",  # keeps figures alive between visitors
 }
 # never at import time: they take long, or need not be there
-WHEN_USED = {"umap", "chardet", "transformers"}
+WHEN_USED = {"umap", "chardet", "pi_heif", "transformers"}
 
 # A file tells one story in about 300 lines; longer ones say here why they are one story still.
 LONG_FROM = 450

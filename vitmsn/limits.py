@@ -27,6 +27,8 @@ MAX_IMAGE_BYTES = _bound("MAX_IMAGE_BYTES", 20 * MIB)  # of one encoded picture
 MAX_ASPECT = _bound("MAX_ASPECT", 50)  # longer side / shorter side
 LARGE_PIXELS = _bound("LARGE_PIXELS", 16_000_000)  # above it, pictures are decoded one at a time
 MAX_SCANNED_PIXELS = _bound("MAX_SCANNED_PIXELS", 1_000_000_000)  # of one JPEG: pixels times scans
+MAX_MISSING_PERCENT = _bound("MAX_MISSING_PERCENT", 5)  # of its pixels that a JPEG cut off at its end may lack
+MAX_TIFF_BYTES = _bound("MAX_TIFF_BYTES", 256 * MIB)  # of the values of one TIFF that Pillow does not read
 THUMBNAIL_SIDE = _bound("THUMBNAIL_SIDE", 256)  # what a gallery keeps of a picture, in pixels
 
 # Archives

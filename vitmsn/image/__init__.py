@@ -4,13 +4,15 @@ bytes, path or PIL -> decode -> Picture (upright, sRGB, 8 bit) -> ViTMSNImagePro
 """
 
 from vitmsn.image.batches import Batch, batches
-from vitmsn.image.decode import SUPPORTED, WHITE, ImageSource, Picture, decode
+from vitmsn.image.decode import WHITE, ImageSource, Picture, decode
+from vitmsn.image.formats import SNIFFED, SUPPORTED, is_picture
 from vitmsn.image.processor import IMAGENET_MEAN, IMAGENET_STD, RECIPES, Size, ViTMSNImageProcessor
 
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "RECIPES",
+    "SNIFFED",
     "SUPPORTED",
     "WHITE",
     "Batch",
@@ -20,4 +22,5 @@ __all__ = [
     "ViTMSNImageProcessor",
     "batches",
     "decode",
+    "is_picture",
 ]

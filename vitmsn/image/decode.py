@@ -9,44 +9,27 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import re
 import struct
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Union
 
 import numpy as np
-from PIL import ExifTags, Image, ImageChops, ImageCms
+from PIL import ExifTags, Image, ImageChops, ImageCms, UnidentifiedImageError
 
 from vitmsn import limits
 from vitmsn.errors import ImageError
+from vitmsn.image import formats, heif, jpeg, tiff
+from vitmsn.image.values import Notes, to_8bit
 
 ImageSource = Union[bytes, str, "os.PathLike[str]", Image.Image, "Picture"]
 
-SUPPORTED = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 WHITE = (255, 255, 255)
-
-_ASK = "save it as JPEG or PNG and try again"
-_IPHONE = "on an iPhone choose Settings > Camera > Formats > Most Compatible, or take a screenshot of it"
-# Formats people do send: the bytes they begin with (at an offset), what to call them, what to do instead.
-_REFUSED: tuple[tuple[int, tuple[bytes, ...], str, str], ...] = (
-    (4, (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftyphevx", b"ftypheim", b"ftypheis"), "a HEIC picture", _IPHONE),
-    (4, (b"ftypmif1", b"ftypmsf1"), "a HEIF picture", _IPHONE),
-    (4, (b"ftypavif", b"ftypavis"), "an AVIF picture", _ASK),
-    (4, (b"ftyp",), "a video", "take a screenshot of the moment you want"),
-    (0, (b"%PDF",), "a PDF document", "take a screenshot of the page"),
-    (0, (b"%!PS", b"\xc5\xd0\xd3\xc6"), "an EPS or PostScript drawing", "export it as PNG"),
-    (0, (b"\xff\x0a", b"\x00\x00\x00\x0cJXL "), "a JPEG XL picture", _ASK),
-    (0, (b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  "), "a JPEG 2000 picture", _ASK),
-    (0, (b"8BPS",), "a Photoshop document", "export it as PNG"),
-    (0, (b"\x00\x00\x01\x00", b"\x00\x00\x02\x00"), "a Windows icon or cursor", "export it as PNG"),
-    (0, (b"PK\x03\x04", b"PK\x05\x06"), "a zip archive (or an office document)", "send the pictures inside it"),
-)
 
 
 # -- Pillow's warnings ------------------------------------------------------------------------------------------------
@@ -118,7 +101,8 @@ def decode(source: ImageSource, *, name: str | None = None) -> Picture:
 
     ``source``: encoded bytes, the path of a file, a PIL image, or a ``Picture`` (returned as it is). ``name`` is what
     messages call it; by default the file's name. Of animations and documents the first frame is taken; EXIF orientation
-    is applied; colour profiles are converted to sRGB; alpha is laid on white; 16-bit and float values are scaled.
+    is applied; colour profiles are converted to sRGB; alpha is laid on white; 16-bit and float values are scaled; the
+    last rows that a JPEG lacks are grey, with a note.
 
     Raises ``ImageError``, and nothing else, for whatever cannot be decoded within ``limits``.
     """
@@ -126,7 +110,7 @@ def decode(source: ImageSource, *, name: str | None = None) -> Picture:
         return source if name is None else replace(source, name=_shown(name))
     if isinstance(source, Image.Image):
         shown = _shown(name or os.path.basename(os.fsdecode(getattr(source, "filename", ""))) or "picture")
-        return _decode(shown, lambda: source)
+        return _decode(shown, lambda: _Opened(source))
     if isinstance(source, (bytes, bytearray, memoryview)):
         shown, data = _shown(name or "picture"), bytes(source)
     elif isinstance(source, (str, os.PathLike)):
@@ -138,28 +122,42 @@ def decode(source: ImageSource, *, name: str | None = None) -> Picture:
     if len(data) > limits.MAX_IMAGE_BYTES:
         most = limits.MAX_IMAGE_BYTES / limits.MIB
         raise ImageError(f"{shown} is larger than {most:g} MiB: make it smaller or save it as JPEG.")
-    kind = _format(data, shown)
-    if kind == "WEBP":
-        _check_size(_webp_canvas(data), shown)  # Pillow allocates the canvas on opening
-    passes = _jpeg_scans(data) if kind == "JPEG" else 1
-    return _decode(shown, lambda: Image.open(io.BytesIO(data), formats=(kind,)), passes)
+    return _decode(shown, lambda: _opened(data, shown))
 
 
 _one_large = threading.Lock()  # a large picture takes several times its pixels in memory while it is decoded
 
 
-def _decode(shown: str, opener: Callable[[], Image.Image], passes: int = 1) -> Picture:
+def _alone(size: tuple[int, int]) -> AbstractContextManager[object]:
+    return _one_large if size[0] * size[1] > limits.LARGE_PIXELS else nullcontext()
+
+
+@dataclass
+class _Opened:
+    """A picture whose header was judged; ``finish`` is for when its pixels are there: the picture, and notes."""
+
+    image: Image.Image
+    passes: int = 1  # over all its pixels
+    notes: Notes = ()
+    finish: Callable[[Image.Image], tuple[Image.Image, Notes]] = lambda image: (image, ())
+
+
+def _decode(shown: str, opener: Callable[[], _Opened]) -> Picture:
     """Everything that may make Pillow stumble happens in here, and leaves as an ``ImageError``."""
     try:
         with _quiet():
-            image = opener()
+            opened = opener()
+            image = opened.image
             _check_size(image.size, shown)
-            _check_storage(image, passes, shown)
-            large = image.size[0] * image.size[1] > limits.LARGE_PIXELS
-            with _one_large if large else nullcontext():
+            _check_storage(image, opened.passes, shown)
+            with _alone(image.size):
+                key = _key_in_8bit(image)
                 image.load()
+                image, said = opened.finish(image)
+                if key is not None:
+                    image.info["transparency"] = key
                 rgb, notes = _to_srgb(image)
-                return Picture(shown, _upright(image, rgb), (*_frames(image), *notes))
+                return Picture(shown, _upright(image, rgb), (*_frames(image), *opened.notes, *said, *notes))
     except ImageError:
         raise
     except Image.DecompressionBombError:
@@ -168,6 +166,60 @@ def _decode(shown: str, opener: Callable[[], Image.Image], passes: int = 1) -> P
         raise ImageError(f"{shown} needs more memory than there is: make it smaller.") from None
     except Exception as error:  # Pillow raises OSError, ValueError, SyntaxError, struct.error, ... for damaged files
         raise ImageError(f"{shown} is damaged or incomplete, so not decodable: save or download it again.") from error
+
+
+def _opened(data: bytes, shown: str) -> _Opened:
+    """A file's header read, by whoever reads its format rightly."""
+    kind = formats.kind(data, shown)
+    if kind == "JPEG":
+        return _opened_jpeg(data, shown)
+    if kind == "TIFF":
+        return _opened_tiff(data, shown)
+    if kind == "HEIC":
+        image, notes = heif.read(data, lambda size: _check_size(size, shown), _alone)
+        return _Opened(image, notes=notes)
+    if kind == "WEBP":
+        _check_size(_webp_canvas(data), shown)  # Pillow allocates the canvas on opening
+    return _Opened(Image.open(io.BytesIO(data), formats=(kind,)))
+
+
+def _opened_jpeg(data: bytes, shown: str) -> _Opened:
+    """A JPEG; one whose last bytes were lost on the way is decoded as far as it goes."""
+    stored = jpeg.structure(data)
+    if stored.whole:
+        return _Opened(Image.open(io.BytesIO(data), formats=("JPEG",)), stored.scans)
+
+    def cut(image: Image.Image) -> tuple[Image.Image, Notes]:
+        rows, share = jpeg.missing(image)
+        if stored.coarse or 100 * share > limits.MAX_MISSING_PERCENT:
+            raise ImageError(f"{shown} is cut off, with much of the picture missing: save or download it again.")
+        lost = f": of its {image.height} rows the last {rows} are missing, at least in part, and grey" if rows else ""
+        return image, (f"cut off at its end{lost}",)
+
+    return _Opened(
+        Image.open(io.BytesIO(data[: stored.length] + jpeg.END), formats=("JPEG",)), stored.scans, finish=cut
+    )
+
+
+def _opened_tiff(data: bytes, shown: str) -> _Opened:
+    """A TIFF, of a kind that is decoded rightly; others are refused by name."""
+    found = tiff.layout(data)
+    if found is None:  # Pillow says that it is damaged
+        return _Opened(Image.open(io.BytesIO(data), formats=("TIFF",)))
+    _check_size((found.width, found.height), shown)
+    way = tiff.way(found)
+    if way == "ours":
+        with _alone((found.width, found.height)):
+            image, notes = tiff.read(data, found, limits.MAX_TIFF_BYTES)
+        return _Opened(image, notes=notes)
+    try:
+        if not way:
+            raise UnidentifiedImageError
+        image = Image.open(io.BytesIO(data), formats=("TIFF",))
+    except UnidentifiedImageError:
+        what = tiff.describe(found)
+        raise ImageError(f"{shown} is a kind of TIFF that is not supported ({what}): save it as PNG or JPEG.") from None
+    return _Opened(image, finish=lambda image: tiff.corrected(image, found))
 
 
 def _shown(name: str) -> str:
@@ -188,40 +240,6 @@ def _read(path: str | os.PathLike[str], shown: str) -> bytes:
             raise
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"{shown} cannot be read ({reason}): check the file and its permissions.") from error
-
-
-def _format(data: bytes, shown: str) -> str:
-    """The Pillow format that the first bytes tell, whatever the file is called."""
-    if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "WEBP"
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return "GIF"
-    if data.startswith((b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")):
-        return "TIFF"
-    if data.startswith(b"BM"):
-        return "BMP"
-    if not data:
-        raise ImageError(f"{shown} is empty: save or download it again.")
-    what, advice = _refused(data)
-    supported = f"{', '.join(SUPPORTED[:-1])} and {SUPPORTED[-1]}"
-    raise ImageError(f"{shown} is {what}, which is unsupported; {supported} are supported: {advice}.")
-
-
-def _refused(data: bytes) -> tuple[str, str]:
-    """What these bytes are, if not a picture we decode, and what to do about it."""
-    for offset, magics, what, advice in _REFUSED:
-        if data.startswith(magics, offset):
-            return what, advice
-    text = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith(b"<") and b"<svg" in text:
-        return "an SVG drawing", "export it as PNG"
-    if text.startswith((b"<!doctype html", b"<html")):
-        return "a web page", "save the picture itself, not the page"
-    return "a file of unknown format", _ASK
 
 
 def _webp_canvas(data: bytes) -> tuple[int, int]:
@@ -252,20 +270,6 @@ def _check_size(size: tuple[int, int], shown: str) -> None:
         )
 
 
-_JPEG_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])", re.DOTALL)  # neither stuffing nor a restart
-
-
-def _jpeg_scans(data: bytes) -> int:
-    """How many scans the JPEG at the beginning of ``data`` has; thumbnails and what follows its end are not counted."""
-    scans, at = 0, 2
-    while marker := _JPEG_MARKER.search(data, at):
-        if marker[1] == b"\xd9":  # the end of the picture
-            break
-        scans += marker[1] == b"\xda"
-        at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
-    return scans
-
-
 def _check_storage(image: Image.Image, passes: int, shown: str) -> None:
     """Small files and small pictures that are enormous work all the same."""
     width, height = image.size
@@ -281,7 +285,7 @@ def _frames(image: Image.Image) -> tuple[str, ...]:
     """What to say about the frames not looked at; a camera's second picture in the same JPEG is its own business."""
     if image.tell():  # someone's PIL image, at a frame of their choice
         return ()
-    if image.format in ("PNG", "WEBP") and (count := getattr(image, "n_frames", 1)) > 1:
+    if image.format in ("PNG", "WEBP", "AVIF") and (count := getattr(image, "n_frames", 1)) > 1:
         return (f"first frame of {count}",)
     if getattr(image, "is_animated", False):  # to count them would mean to walk the whole file
         return {"GIF": ("first frame of several",), "TIFF": ("first page of several",)}.get(str(image.format), ())
@@ -317,7 +321,9 @@ def _to_srgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     grey = image.mode in ("1", "L", "LA", "La") or image.mode.startswith(("I", "F"))
     clear = None  # how transparent, 0-255
     if image.mode.startswith(("I", "F")):
-        image, stretched = _to_8bit(image)
+        clear = _clear(image)
+        pixels, stretched = to_8bit(np.asarray(image))
+        image = Image.fromarray(pixels)
         notes += stretched
     elif image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or (image.mode in _KEYED and "transparency" in image.info):
         if image.mode == "La":
@@ -339,26 +345,26 @@ def _to_srgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     return rgb, tuple(notes)
 
 
-def _to_8bit(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
-    """Grey values beyond 8 bit, scaled into 0-255, never clipped: by the range of the type, or else the picture's."""
-    values = np.array(image, dtype=np.float32)
-    if image.mode == "F":
-        values[~np.isfinite(values)] = 0
-    low, high = float(values.min()), float(values.max())
-    scale, shift = 1.0, 0.0
-    notes: tuple[str, ...] = ()
-    if image.mode.startswith("I;16") or (image.mode == "I" and low >= 0 and 255 < high <= 65535):
-        scale = 1 / 257
-    elif image.mode == "F" and low >= 0 and high <= 1:
-        scale = 255
-    elif low < 0 or high > 255:
-        scale = 255 / max(high - low, 1e-30)
-        shift = -low * scale
-        notes = (f"values {low:g} to {high:g} shown as 0 to 255",)
-    values *= scale
-    values += shift
-    np.clip(np.rint(values, out=values), 0, 255, out=values)
-    return Image.fromarray(values.astype(np.uint8)), notes
+def _key_in_8bit(image: Image.Image) -> int | tuple[int, ...] | None:
+    """The transparent color of a PNG of 2, 4 or 16 bits in Pillow's 8 bits; how many it had is gone once it is loaded.
+
+    None where it needs no change. Of 16 bits Pillow keeps the upper half, which is all that can be compared then.
+    """
+    tiles = getattr(image, "tile", None)
+    tile = tiles[0] if image.format == "PNG" and tiles else None
+    key = image.info.get("transparency")
+    scale = {"L;2": 85, "L;4": 17}.get(str(tile[3])) if tile else None
+    if scale and isinstance(key, int):
+        return key * scale
+    return tuple(value >> 8 for value in key) if tile and tile[3] == "RGB;16B" and isinstance(key, tuple) else None
+
+
+def _clear(image: Image.Image) -> Image.Image | None:
+    """Where one color of a picture of 16 bits is the transparent one: a mask, 255 there. None at other depths."""
+    key = image.info.get("transparency")
+    if image.mode.startswith("I") and isinstance(key, int):
+        return Image.fromarray(np.uint8(255) * (np.asarray(image) == key))
+    return None
 
 
 def _through_profile(image: Image.Image, data: bytes) -> Image.Image:
