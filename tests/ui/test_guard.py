@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import threading
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
@@ -17,21 +19,21 @@ from vitmsn import limits
 from vitmsn.ui import guard
 
 JOIN = "/gradio_api/queue/join"
-FILE = {"meta": {"_type": "gradio.FileData"}}
+META = {"meta": {"_type": "gradio.FileData"}}
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """Says how many bytes came; raises for /broken, and halfway through the answer for /half."""
+    """Says how many bytes came; raises for .../broken, and halfway through the answer for .../half."""
     length, more = 0, True
     while more:
         message = await receive()
         length += len(message.get("body", b""))
         more = message.get("more_body", False)
-    if scope["path"] == "/broken":
+    if scope["path"] == "/gradio_api/run/broken":
         raise KeyError("fn_index")
     headers = [(b"content-type", b"text/plain"), (b"x-content-type-options", b"sniff")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    if scope["path"] == "/half":
+    if scope["path"] == "/gradio_api/run/half":
         raise KeyError("later")
     await send({"type": "http.response.body", "body": str(length).encode()})
 
@@ -60,8 +62,8 @@ def request_() -> Iterator[Any]:
 
 
 async def chunks(count: int) -> AsyncIterator[bytes]:
-    for _ in range(count):
-        yield b"a" * 500
+    for number in range(count):
+        yield b" " * 500 if number else b"{}" + b" " * 498
 
 
 def test_every_answer_has_the_headers_once(request_: Any) -> None:
@@ -76,39 +78,75 @@ def test_every_answer_has_the_headers_once(request_: Any) -> None:
 @pytest.mark.parametrize(("path", "cap"), [(JOIN, 1000), ("/gradio_api/upload", 5000)])
 def test_bodies_are_capped(request_: Any, path: str, cap: int, announced: bool) -> None:
     fits, too_large = cap // 500, cap // 500 + 1
-    body = (lambda n: b"a" * 500 * n) if announced else chunks
-    assert request_("POST", path, content=body(fits)).text == str(cap)
+    body = (lambda n: b" " * 498 + b"{}" + b" " * 500 * (n - 1)) if announced else chunks
+    assert request_("POST", path, content=body(fits)).text == (str(cap) if "upload" in path else "2")
     refused = request_("POST", path, content=body(too_large))
     assert refused.status_code == 413 and "larger than" in refused.json()["detail"]
+
+
+@pytest.fixture
+def uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    return tmp_path
 
 
 @pytest.mark.parametrize(
     "entry",
     [
-        {"path": "https://example.com/a.png", **FILE},
-        {"path": " HTTPS://example.com/a.png", **FILE},
+        {"path": "https://example.com/a.png", **META},
+        {"path": " HTTPS://example.com/a.png", **META},
         {"path": "data:image/png;base64,AAAA"},
-        {"path": None, "url": "data:image/png;base64,AAAA", **FILE},
+        {"path": None, "url": "data:image/png;base64,AAAA", **META},
+        {"url": "data:image/png;base64,AAAA"},
         {"path": "//example.com/a.png"},
         {"path": "file:///etc/passwd"},
+        {"path": "/etc/passwd", **META},
+        {"path": "{uploads}/../../etc/passwd", **META},
+        {"path": "{uploads}/a\0.png"},
+        {"path": ["https://example.com/a.png"]},
+        {"path": "{uploads}/a.png", "url": "https://example.com/a.png"},
+        {"path": "{uploads}/a.png", "url": "http://test/gradio_api/file=/etc/passwd"},
+        {"path": "{uploads}/a.png", "url": 7},
     ],
 )
-def test_files_from_elsewhere_are_refused_however_deep(request_: Any, entry: dict[str, Any]) -> None:
+def test_files_from_elsewhere_are_refused_however_deep(request_: Any, uploads: Path, entry: dict[str, Any]) -> None:
+    entry = {k: v.replace("{uploads}", str(uploads)) if isinstance(v, str) else v for k, v in entry.items()}
     for data in ([entry], [[{"image": entry}]], [{"background": None, "layers": [entry]}]):
         refused = request_("POST", JOIN, json={"data": data, "fn_index": 1})
         assert refused.status_code == 422 and "uploads" in refused.json()["detail"]
 
 
-def test_uploaded_files_and_text_pass_unchanged(request_: Any) -> None:
-    ours = {"path": "/tmp/x/a.png", "url": "http://test/gradio_api/file=/tmp/x/a.png", **FILE}
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"data": [{"\\u0070ath": "http://example.com/a.png"}]}',
+        '{"data": [{"path": "http://example.com/a.png"}]}'.encode("utf-16"),
+        '{"data": [{"path": "http://example.com/a.png"}]}'.encode("utf-32-le"),
+        b'\xef\xbb\xbf{"data": [{"path": "http://example.com/a.png"}]}',
+        b'{"path": "x", "path": "http://example.com/a.png"}',
+    ],
+)
+def test_a_file_cannot_hide_in_the_encoding(request_: Any, body: bytes) -> None:
+    assert request_("POST", JOIN, content=body).status_code == 422
+
+
+def test_uploaded_files_and_text_pass(request_: Any, uploads: Path) -> None:
+    ours = {"path": f"{uploads}/x/a.png", "url": f"http://test/gradio_api/file={uploads}/x/a.png", **META}
     for data in ([ours], ["see https://example.com and data: too"], [{"path": None, "url": None}]):
         body = json.dumps({"data": data}).encode()
         assert request_("POST", JOIN, content=body).text == str(len(body))
+    assert request_("POST", "/gradio_api/reset", content=b"").text == "0"
 
 
-@pytest.mark.parametrize("body", [b"{nope", b"[" * 900, b'{"path":' * 100, b"\xff\xfe path", b'"path"'])
-def test_odd_json_is_left_to_gradio(request_: Any, body: bytes) -> None:
-    assert request_("POST", JOIN, content=body).text == str(len(body))
+@pytest.mark.parametrize("body", [b"{nope", b"[" * 900, b'{"path":' * 100, b"\xff\xfe path", b'"path"', b"[1]"])
+def test_what_is_no_object_is_refused(request_: Any, body: bytes) -> None:
+    refused = request_("POST", JOIN, content=body)
+    assert refused.status_code == 422 and "one JSON object in UTF-8" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_numbers_are_finite(request_: Any, number: str) -> None:
+    assert request_("POST", JOIN, content=f'{{"data": [{number}]}}'.encode()).status_code == 422
 
 
 @pytest.mark.parametrize(
@@ -120,22 +158,92 @@ def test_odd_json_is_left_to_gradio(request_: Any, body: bytes) -> None:
         "/gradio_api/dev/reload",
         "/gradio_api/file=https://example.com/a.png",
         "/gradio_api/file=https%3A//example.com/a.png",
+        "/gradio_api/file=//example.com/a.png",
+        "/gradio_api/file=HTTPS://example.com/a.png",
+        "/gradio_api/file/http://example.com/a.png",
+        "/gradio_api/file/https:/example.com/a.png",
+        "/gradio_api/file/tmp/a.png",
         "/gradio_api/proxy=https://example.com",
+        "/gradio_api/stream/a/b/c/playlist.m3u8",
+        "/gradio_api/vibe-code",
+        "/login",
+        "/docs",
+        "/anything",
         "/gradio_api/runs",
     ],
 )
 def test_doors_that_the_page_does_not_need_are_closed(request_: Any, path: str) -> None:
-    assert request_("GET", path).status_code == 404
+    assert request_("GET", path).status_code == request_("POST", path, content=b"{}").status_code == 404
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "OPTIONS"])
+def test_other_methods_reach_nothing(request_: Any, method: str) -> None:
+    assert request_(method, "/config").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/config", "/assets/a.js", "/gradio_api/info", "/gradio_api/file=/tmp/a.png", "/theme.css", "/?tab=learn"],
+)
+def test_what_the_page_needs_passes(request_: Any, path: str) -> None:
+    assert request_("GET", path).status_code == 200
+
+
+def test_a_closed_page_is_noticed_and_costs_nothing() -> None:
+    left: list[str] = []
+    sent: list[Any] = []
+
+    async def closing() -> None:
+        gone = asyncio.Event()
+
+        async def receive() -> Any:
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+            if message["type"] == "http.response.body":
+                gone.set()
+
+        scope = {"type": "http", "method": "GET", "path": "/gradio_api/heartbeat/abc", "headers": []}
+        await asyncio.wait_for(guard.Guard(never, leave=left.append)(scope, receive, send), 10)
+
+    async def never(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError("Gradio was asked")
+
+    with start_blocking_portal() as portal:
+        portal.call(closing)
+    assert left == ["abc"] and sent[0]["status"] == 200 and b"ALIVE" in sent[1]["body"]
+
+
+def test_an_open_page_is_let_go_when_the_server_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "LISTEN_SECONDS", 0.01)
+    ended, sent = threading.Event(), []
+
+    async def waiting() -> None:
+        async def receive() -> Any:
+            await asyncio.sleep(60)
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+            ended.set()
+
+        scope = {"type": "http", "method": "GET", "path": "/gradio_api/heartbeat/abc", "headers": []}
+        await asyncio.wait_for(guard.Guard(echo, ended=ended)(scope, receive, send), 10)
+
+    with start_blocking_portal() as portal:
+        portal.call(waiting)
+    assert sent[-1] == {"type": "http.response.body", "body": b""}
 
 
 def test_what_gradio_does_not_understand_is_no_fault_of_the_server(
     request_: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    refused = request_("POST", "/broken", content=b"{}")
+    refused = request_("POST", "/gradio_api/run/broken", content=b"{}")
     assert refused.status_code == 422 and refused.json() == {"detail": "This request could not be understood."}
-    assert "POST /broken was not understood: KeyError" in caplog.text
+    assert "POST /gradio_api/run/broken was not understood: KeyError" in caplog.text
     with pytest.raises(KeyError):  # too late to say anything else
-        request_("POST", "/half", content=b"{}")
+        request_("POST", "/gradio_api/run/half", content=b"{}")
 
 
 def test_the_temporary_folder_is_private_and_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

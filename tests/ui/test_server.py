@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -75,3 +76,34 @@ def test_sigterm_ends_it_cleanly_and_takes_the_uploads_along(tmp_path: Path) -> 
     assert process.returncode == 0 and "Traceback" not in said
     assert said.startswith(url)
     assert not Path(path).exists() and not list(tmp_path.glob("vitmsn-*"))
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "said"),
+    [
+        ("999.1.1.1", None, "Nothing can listen at 999.1.1.1"),
+        ("203.0.113.7", 7860, "Nothing can listen at 203.0.113.7, port 7860"),
+        (None, 70000, "'70000' is no port"),
+        (None, 0, "'0' is no port"),
+    ],
+)
+def test_an_address_where_nobody_can_listen_is_a_sentence(
+    capsys: pytest.CaptureFixture[str], host: str | None, port: int | None, said: str
+) -> None:
+    assert server.serve(host=host, port=port) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_port_that_was_asked_for_is_not_exchanged(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GRADIO_SERVER_NAME", raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert server.serve(port=port) == 2
+        monkeypatch.setenv("GRADIO_SERVER_PORT", str(port))
+        assert server.serve() == 2
+    assert capsys.readouterr().err.count(f"Port {port} of 127.0.0.1 is taken") == 2
+    monkeypatch.setenv("GRADIO_SERVER_PORT", "many")
+    assert server.serve() == 2
+    assert "'many' is no port" in capsys.readouterr().err

@@ -5,16 +5,21 @@ Plain ASGI, so that uploads stream through without being gathered here.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
+from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -46,24 +51,35 @@ HEADERS = (
     (b"content-security-policy", POLICY.encode()),
     (b"permissions-policy", b"microphone=(), geolocation=()"),
 )
-# Routes of Gradio's that this page does not use, each of which reads, writes or fetches more than it should.
-CLOSED = (
-    "/gradio_api/deep_link",
-    "/gradio_api/dev/",
-    "/gradio_api/process_recording",
-    "/gradio_api/proxy=",
-    "/gradio_api/run-history",
-    "/gradio_api/runs",
-    "/gradio_api/vibe-",
-    "/monitoring",
-)
+# What the page and its clients ask for, by method; whatever else Gradio serves is not there. A name that ends in "/" or
+# "=" stands for all below it.
+API = "/gradio_api/"
+FILE = f"{API}file="
+ROUTES = {
+    "GET": (
+        *("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt", "/pwa_icon", "/pwa_icon/"),
+        *("/assets/", "/static/", "/svelte/", "/_app/"),  # the last: of pages rendered on the server
+        *(f"{API}{name}" for name in ("app_id", "info", "login_check", "openapi.json", "startup-events", "theme.css")),
+        *(f"{API}{name}" for name in ("upload_progress", "queue/data", "call/", "heartbeat/", "file=")),
+    ),
+    "POST": tuple(f"{API}{name}" for name in ("upload", "queue/join", "run/", "api/", "call/", "cancel", "reset")),
+}
+HEARTBEAT_SECONDS = 15.0  # between two signs of life to an open page
+LISTEN_SECONDS = 1.0  # between two looks whether the server ends
 
 
 class Guard:
-    """The outermost layer. Refusals are one sentence of JSON, `{"detail": ...}`."""
+    """The outermost layer. Refusals are one sentence of JSON, `{"detail": ...}`.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    Args:
+        leave: called with the session of a page that was closed.
+        ended: set when the server ends; open pages are then let go.
+    """
+
+    def __init__(
+        self, app: ASGIApp, leave: Callable[[str], None] | None = None, ended: threading.Event | None = None
+    ) -> None:
+        self.app, self._leave, self._ended = app, leave, ended or threading.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -80,11 +96,14 @@ class Guard:
             await refuse(answer, 422, "This request could not be understood.")
 
     async def _admit(self, scope: Scope, receive: Receive, send: _Answer) -> None:
-        path = scope["path"]
-        if path.startswith(CLOSED) or path.startswith(("/gradio_api/file=http:", "/gradio_api/file=https:")):
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if not _offered(scope["method"], path):
             await refuse(send, 404, "There is nothing at this address.")
             return
-        if scope["method"] not in ("POST", "PUT", "PATCH"):
+        if path.startswith(f"{API}heartbeat/"):
+            await self._heartbeat(path.rpartition("/")[2], receive, send)
+            return
+        if scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])
@@ -96,6 +115,28 @@ class Guard:
             await self._stream(scope, receive, send, cap)
         else:
             await self._judge(scope, receive, send, cap)
+
+    async def _heartbeat(self, session: str, receive: Receive, send: _Answer) -> None:
+        """Keep a page's connection open, and notice when it is closed.
+
+        Gradio's own builds a whole session for any name that is asked for, when the connection ends: two hundred of
+        those stopped the server for seconds. A name that nobody knows costs nothing here.
+        """
+        headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        gone, last = asyncio.ensure_future(_disconnected(receive)), 0.0
+        try:
+            while not gone.done() and not self._ended.is_set():
+                if time.monotonic() - last > HEARTBEAT_SECONDS:
+                    last = time.monotonic()
+                    await send({"type": "http.response.body", "body": b"data: ALIVE\n\n", "more_body": True})
+                await asyncio.wait([gone], timeout=LISTEN_SECONDS)
+            if not gone.done():
+                await send({"type": "http.response.body", "body": b""})
+        finally:
+            gone.cancel()
+            if self._leave is not None:
+                self._leave(session)
 
     async def _stream(self, scope: Scope, receive: Receive, send: _Answer, cap: int) -> None:
         """Pass an upload on, counting: a length that was not announced, or was a lie, ends it."""
@@ -127,9 +168,19 @@ class Guard:
             if len(body) > cap:
                 await refuse(send, 413, f"This request is larger than {cap // limits.MIB} MB; send files as uploads.")
                 return
-        if foreign_file(body):
-            await refuse(send, 422, "Send files as uploads; data: and web addresses are not fetched.")
-            return
+        if body:
+            try:
+                value = parse(body)
+            except ValueError:
+                await refuse(send, 422, "The body must be one JSON object in UTF-8, with finite numbers.")
+                return
+            if any(not _uploaded(entry) for entry in _dicts(value)):
+                await refuse(send, 422, "Send files as uploads; data: and web addresses are not fetched.")
+                return
+            body = json.dumps(value).encode()  # Gradio reads what was judged, not what may be read in two ways
+            length = (b"content-length", str(len(body)).encode())
+            kept = [pair for pair in scope["headers"] if pair[0].lower() not in (b"content-length", b"content-type")]
+            scope = {**scope, "headers": [*kept, length, (b"content-type", b"application/json")]}
         delivered = False
 
         async def replay() -> Message:
@@ -161,23 +212,54 @@ class _TooLarge(Exception):
     pass
 
 
-def foreign_file(body: bytes) -> bool:
-    """Whether a JSON body hands Gradio a file that is not an upload: a data: URL, or a path on the web."""
-    if b"path" not in body and b"url" not in body and b"data:" not in body:
-        return False
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _offered(method: str, path: str) -> bool:
+    """Whether the page has something at this address."""
+    routes = ROUTES.get("GET" if method == "HEAD" else method, ())
+    if "://" in path or path.startswith((f"{FILE}//", f"{FILE}http:", f"{FILE}https:")):
+        return False  # Gradio would fetch it
+    short = path.rstrip("/") or "/"
+    below = (name for name in routes if name.endswith(("/", "=")) and name != "/")
+    return short in routes or path.startswith(tuple(below))
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """A request's body; ValueError for what is not one JSON object in UTF-8, with finite numbers.
+
+    Python's own reader would also take UTF-16 and UTF-32, and NaN.
+    """
     try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        return False  # Gradio answers 422 itself
-    return any(_foreign(entry) for entry in _dicts(value))
+        value = json.loads(body.decode("utf-8"), parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(value, dict):
+        raise ValueError("not an object")
+    return value
 
 
-def _foreign(entry: dict[str, Any]) -> bool:
-    path, url = entry.get("path"), entry.get("url")
-    web = ("http:", "https:", "ftp:", "data:", "file:", "//")
-    return (isinstance(path, str) and path.strip().lower().startswith(web)) or (
-        isinstance(url, str) and url.strip().lower().startswith("data:")
-    )
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is not a number")
+
+
+def _uploaded(entry: dict[str, Any]) -> bool:
+    """Whether an object is no file, or one in this server's upload folder: nothing else may be handed to Gradio."""
+    path, url, meta = entry.get("path"), entry.get("url"), entry.get("meta")
+    if "path" not in entry and not (isinstance(meta, dict) and "_type" in meta):
+        return not (isinstance(url, str) and url.strip().lower().startswith(("data:", "http:", "https:", "//")))
+    if path is not None and not _inside(path):
+        return False
+    return url is None or (isinstance(url, str) and FILE in url and _inside(unquote(url.partition(FILE)[2])))
+
+
+def _inside(path: Any) -> bool:
+    try:
+        return Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve())
+    except (TypeError, ValueError, OSError):
+        return False
 
 
 def _dicts(value: Any) -> Iterator[dict[str, Any]]:
@@ -203,9 +285,9 @@ async def refuse(send: _Answer, status: int, sentence: str) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def middleware() -> list[Middleware]:
+def middleware(leave: Callable[[str], None] | None = None, ended: threading.Event | None = None) -> list[Middleware]:
     """What `launch(app_kwargs={"middleware": ...})` takes."""
-    return [Middleware(Guard)]
+    return [Middleware(Guard, leave=leave, ended=ended)]
 
 
 @contextmanager

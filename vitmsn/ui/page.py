@@ -99,11 +99,6 @@ def build(models: Models | None = None) -> App:
         app.connect()
         _wire_model(app, top, about)
         _wire_load(page, app, top)
-
-        def leave(request: gr.Request) -> None:
-            visitors.leave(request.session_hash)
-
-        page.unload(leave)
     return app
 
 

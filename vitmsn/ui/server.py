@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
+import socket
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import gradio as gr
 
 from vitmsn import limits
-from vitmsn.errors import ViTMSNError
+from vitmsn.errors import InputError, ViTMSNError
 from vitmsn.ui import guard
 from vitmsn.ui.models import Models
 from vitmsn.ui.page import build, precision, theme
 
 SWEEP_SECONDS = 30  # between two looks at what is to be forgotten
+ENDING_SECONDS = 3.0  # that a job may take to notice that the server ends; closing takes up to five more
 CSS = Path(__file__).with_name("theme.css")
 
 
 def serve(model: str | None = None, host: str | None = None, port: int | None = None) -> int:
     """Serve the page until SIGINT or SIGTERM; the exit code. Host and port default to Gradio's variables."""
     ended = threading.Event()
+    try:
+        check_address(host, port)
+    except InputError as error:
+        print(f"vitmsn: {error}", file=sys.stderr)
+        return 2
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     try:
@@ -29,22 +40,68 @@ def serve(model: str | None = None, host: str | None = None, port: int | None = 
             models = Models(model)
             encoder = models.start()
             app = build(models)
-            address = launch(app.page, host, port)
+            address = launch(app.page, host, port, app.visitors.leave, ended)
             print(f"{address}  {models.name(models.default)} on {encoder.device}, {precision(encoder)}", flush=True)
             if models.warning:
                 print(f"vitmsn: {models.warning}", file=sys.stderr)
             while not ended.wait(timeout=SWEEP_SECONDS):
                 app.visitors.sweep()
                 app.visitors.sweep_uploads(folder)
+            app.visitors.close()
             app.page.close(verbose=False)
+            idle = _wait_for_jobs(ENDING_SECONDS)
+        if not idle:  # Python's own end would abort under a thread that is inside torch
+            sys.stdout.flush()
+            os._exit(0)
     except (ViTMSNError, OSError) as error:
         print(f"vitmsn: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def launch(page: gr.Blocks, host: str | None = None, port: int | None = None) -> str:
-    """Start serving in the background with every door closed that Gradio leaves open; the local address."""
+def _wait_for_jobs(seconds: float) -> bool:
+    """Whether every thread that answers visitors has ended; they end when the event loop has, and their job."""
+    end = time.monotonic() + seconds
+    workers = [thread for thread in threading.enumerate() if thread.name.startswith("AnyIO worker")]
+    for thread in workers:
+        thread.join(max(0.0, end - time.monotonic()))
+    return not any(thread.is_alive() for thread in workers)
+
+
+def check_address(host: str | None, port: int | None) -> None:
+    """Raise InputError where nobody can listen there; Gradio would try again for ever, or take another port.
+
+    Host and port default to Gradio's variables; a port that nobody named may be any that is free.
+    """
+    host = host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
+    named = str(port) if port is not None else os.environ.get("GRADIO_SERVER_PORT", "")
+    if named and not (named.isdecimal() and 1 <= int(named) <= 65535):
+        raise InputError(f"{named!r} is no port; give a number from 1 to 65535.")
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, int(named or 0), type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise InputError(f"Port {named} of {host} is taken; stop what uses it, or give another port.") from None
+        reason = error.strerror or str(error)
+        place = f"{host}, port {named}" if named else host
+        raise InputError(f"Nothing can listen at {place} ({reason}); give an address of this machine.") from None
+
+
+def launch(
+    page: gr.Blocks,
+    host: str | None = None,
+    port: int | None = None,
+    leave: Callable[[str], None] | None = None,
+    ended: threading.Event | None = None,
+) -> str:
+    """Start serving in the background with every door closed that Gradio leaves open; the local address.
+
+    Args:
+        leave, ended: see :class:`vitmsn.ui.guard.Guard`.
+    """
     page.queue(max_size=limits.QUEUE_LENGTH, api_open=False, default_concurrency_limit=8)
     _, address, _ = page.launch(
         server_name=host,
@@ -59,6 +116,6 @@ def launch(page: gr.Blocks, host: str | None = None, port: int | None = None) ->
         footer_links=["api", "settings"],
         theme=theme(),
         css_paths=CSS,
-        app_kwargs={"middleware": guard.middleware()},
+        app_kwargs={"middleware": guard.middleware(leave, ended)},
     )
     return address

@@ -97,6 +97,12 @@ class Visitors:
             if visit:
                 visit.left, visit.seen = True, self._clock()
 
+    def close(self) -> None:
+        """The server ends: every job that still runs stops at its next step."""
+        with self._lock:
+            for visit in self._visits.values():
+                visit.left = True
+
     def forget(self, key: str | None) -> None:
         """Drop everything of one visitor now."""
         with self._lock:
