@@ -169,6 +169,7 @@ RULES = {*SHARED, *(module for module in of_tabs() if module not in {f"ui.{tab}"
 # third-party package -> who may import it; what is not here may be imported by every module.
 ONLY_IN: dict[str, str] = {
     "gradio": r"ui(\..+)?|app",
+    "markupsafe": r"ui(\..+)?",
     "gradio_client": r"",
     "huggingface_hub": r"checkpoint\.hub",
     "safetensors": r"checkpoint(\..+)?|bundle",

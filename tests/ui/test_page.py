@@ -76,7 +76,7 @@ def test_nothing_on_the_page_comes_from_elsewhere(app: App) -> None:
     theme = page.theme()
     assert not theme._font_css and not theme._stylesheets
     assert "http" not in server.CSS.read_text("utf-8")
-    assert "src=&quot;http" not in text_of(app) and 'src="http' not in text_of(app)
+    assert "src=&#34;http" not in text_of(app) and 'src="http' not in text_of(app)
 
 
 def test_opening_the_page_shows_the_first_example(app: App, opened: Callable[..., list[Any]]) -> None:

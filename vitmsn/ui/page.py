@@ -6,6 +6,7 @@ from urllib.parse import parse_qsl
 
 import gradio as gr
 from gradio.themes import Base
+from markupsafe import Markup
 
 from vitmsn import limits
 from vitmsn.encoder import Encoder
@@ -158,7 +159,7 @@ def _wire_load(page: gr.Blocks, app: App, top: gr.HTML) -> None:
     opened.then(None, [tab], js=PAGE_LOADED, api_visibility="private")
 
 
-def _about(models: Models, key: str) -> str:
+def _about(models: Models, key: str) -> Markup:
     """The sidebar: what is running, on what, within which limits, and what happens to pictures."""
     facts = [("Model", models.name(key))]
     encoder = models.loaded(key)

@@ -175,7 +175,7 @@ def test_the_python_lines_give_the_same_map(
     visit = call()
     visit.picture.rgb.save(tmp_path / "gradient.png")
     monkeypatch.chdir(tmp_path)
-    code = answered(visit, ask)["code"].split("<code>")[1].split("</code>")[0].replace("&#x27;", "'")
+    code = answered(visit, ask)["code"].split("<code>")[1].split("</code>")[0].unescape()
     lines = [line for line in code.splitlines() if not line.startswith("encoder =")]
     scope: dict[str, Any] = {"encoder": visit.encoder}
     exec("\n".join(lines), scope)

@@ -18,6 +18,7 @@ from tests.support.app import Served
 from tests.support.ui import event, pictures, png, zipped
 from vitmsn import limits, projection
 from vitmsn.errors import ArchiveError, GalleryError, InputError, ViTMSNError
+from vitmsn.ui.explore import map as map_
 from vitmsn.ui.explore import tab
 from vitmsn.ui.explore.tab import ExploreControls
 from vitmsn.ui.shared.workspace import WorkspaceState, opened
@@ -236,15 +237,15 @@ def test_the_picture_of_a_point_comes_when_it_is_asked_for(call: Calls) -> None:
 
 
 def test_points_that_coincide_are_drawn(call: Calls) -> None:
-    assert tab._level(np.zeros((3, 2))).tolist() == [[0, 0]] * 3
-    level = tab._level(np.array([[0.0, 0], [0, 2], [0, 4]]))
+    assert map_.leveled(np.zeros((3, 2))).tolist() == [[0, 0]] * 3
+    level = map_.leveled(np.array([[0.0, 0], [0, 2], [0, 4]]))
     np.testing.assert_allclose(np.abs(level), [[1, 0], [0, 0], [1, 0]], atol=1e-9)  # turned to lie wide
-    flat = tab._level(np.array([[0.0, 0], [8, 0], [4, 1]]), stretch=3)
+    flat = map_.leveled(np.array([[0.0, 0], [8, 0], [4, 1]]), stretch=3)
     assert np.ptp(flat[:, 0]) == pytest.approx(2) and np.ptp(flat[:, 1]) == pytest.approx(0.75)
 
 
 def test_the_list_is_bounded_and_says_so(call: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tab, "PICTURES", 10)
+    monkeypatch.setattr(map_, "PICTURES", 10)
     _, page = tab.answer(call())
     assert page.count("data-id=") == 10 and "The first 10 of 48 pictures" in page
     assert len(attribute(page, "points")) == 48

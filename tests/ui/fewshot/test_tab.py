@@ -243,7 +243,7 @@ def test_every_classifier_answers_and_its_python_is_python(call: Calls) -> None:
     for method in workspace.METHODS:
         _, trust, tried, code = tab.answer(made, FewShotControls(method, 3, 5))
         assert " right (" in trust and "msn-answers" in tried
-        source = code.split("<code>")[1].split("</code>")[0].replace("&quot;", '"').replace("&#x27;", "'")
+        source = code.split("<code>")[1].split("</code>")[0].unescape()
         compile(source, method, "exec")
 
 

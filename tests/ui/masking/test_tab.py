@@ -207,7 +207,7 @@ def test_the_python_lines_give_the_same_similarity(
     visit = call()
     visit.picture.rgb.save(tmp_path / "gradient.png")
     monkeypatch.chdir(tmp_path)
-    code = answered(visit, ask)["code"].split("<code>")[1].split("</code>")[0].replace("&#x27;", "'")
+    code = answered(visit, ask)["code"].split("<code>")[1].split("</code>")[0].unescape()
     exec("\n".join(line for line in code.splitlines() if not line.startswith("encoder =")), {"encoder": visit.encoder})
     printed = float(capsys.readouterr().out.replace("tensor([", "").replace("])", ""))
     found = tab.compare(visit.encoder, visit.picture, kept_grid(ask, (4, 4)))

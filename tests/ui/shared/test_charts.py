@@ -34,7 +34,7 @@ def test_a_level_goes_all_across_and_no_points_draw_nothing() -> None:
 
 def test_what_comes_from_outside_is_text() -> None:
     page = drawn(Line("<b>", [(0, 1)]))
-    assert "&lt;b&gt;" in page and "A &lt;caption&gt;" in page and 'aria-label="It &quot;shows&quot;"' in page
+    assert "&lt;b&gt;" in page and "A &lt;caption&gt;" in page and 'aria-label="It &#34;shows&#34;"' in page
 
 
 @pytest.mark.parametrize("heights", [[50.0], [50.0, 52.0, 51.0], [140.0, 140.0, 139.0], [12.0, 12.0, 12.0]])

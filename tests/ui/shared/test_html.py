@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import io
+import re
+from pathlib import Path
 
 import pytest
+from markupsafe import Markup
 from PIL import Image
 
 from vitmsn.ui.shared import html
@@ -51,7 +55,7 @@ def test_nothing_to_say_is_nothing(piece: object) -> None:
         (0.614, "61 %"),
         (0.084, "8.4 %"),
         (0.0042, "0.42 %"),
-        (0, "&lt; 0.1 %"),
+        (0, "< 0.1 %"),
     ],
 )
 def test_percent_has_two_digits_and_is_never_certain(value: float, words: str) -> None:
@@ -75,3 +79,36 @@ def test_pictures_travel_in_the_page() -> None:
 )
 def test_durations_have_two_digits_and_a_unit(value: float, words: str) -> None:
     assert html.milliseconds(value) == words
+
+
+def test_html_is_built_with_markup_alone() -> None:
+    """No tag stands in a string of its own: what is put into it would not be escaped."""
+    ui = Path(html.__file__).parents[1]
+    for path in sorted(ui.rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        known = {
+            id(part)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "Markup"
+            for argument in node.args
+            for part in ast.walk(argument)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+                known.add(id(node.body[0].value))  # type: ignore[attr-defined]
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in known:
+                found = re.search(r"</?[a-z][a-z0-9]*[ >]", node.value)
+                assert not found, f"{path.relative_to(ui)}:{node.lineno} has {found} outside of Markup"
+
+
+def test_what_is_put_into_markup_is_escaped_and_numbers_are_plain_text() -> None:
+    assert Markup("<b>{}</b>").format(html.percent(0)) == "<b>&lt; 0.1 %</b>"
+    assert Markup().join([html.hint("a"), "<i>"]).endswith("&lt;i&gt;")
+    assert html.percent(0.634, whole=True) == "63 %" and html.percent(1, whole=True) == "100 %"
+
+
+def test_a_file_travels_in_its_link_and_no_cell_is_a_formula() -> None:
+    link = html.csv_link("a.csv", ["x"], [["=1"], ["é"]])
+    found = re.fullmatch(r'<a class="msn-button" download="a.csv" href="data:text/csv;base64,([\w+/=]+)">.*</a>', link)
+    assert found and base64.b64decode(found[1]).decode("utf-8-sig").splitlines() == ["x", "'=1", "é"]

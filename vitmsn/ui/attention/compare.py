@@ -9,6 +9,7 @@ import gradio as gr
 import numpy as np
 import torch
 from gradio.components import Component
+from markupsafe import Markup
 
 from vitmsn import attention, draw, limits, masking
 from vitmsn.encoder import Encoder
@@ -79,13 +80,13 @@ def keep(call: Call, picture: Picture) -> None:
     call.visit.state(AttentionState).other = picture
 
 
-def compare(call: Call, ask: AttentionControls, found: Sight) -> str:
+def compare(call: Call, ask: AttentionControls, found: Sight) -> Markup:
     """Two figures on one scale and what they have in common, as HTML; nothing when nothing is asked for.
 
     What stands in the way of a comparison is said in its place: the answer above stays.
     """
     if not ask.beside:
-        return ""
+        return Markup()
     if ask.beside not in BESIDE:
         raise InputError(f"beside is {str(ask.beside)[:32]!r}; choose one of {', '.join(filter(None, BESIDE))}.")
     try:
@@ -104,12 +105,15 @@ def compare(call: Call, ask: AttentionControls, found: Sight) -> str:
         scale = min(low for low, _ in ends), max(high for _, high in ends)
         figures = [(name, _drawn(encoder, picture, sight, scale), sight) for name, encoder, picture, sight in sides]
         said = patch_grid.legend(scale, found.what, ask.palette, shares=not found.signed)
-    body = "".join(
-        f"<figure>{html.img(shown, f'{name}: {sight.alt}')}<figcaption><b>{html.text(_upper(name), 60)}</b> "
-        f"{html.text(_half(sight))}</figcaption></figure>"
+    body = Markup().join(
+        Markup("<figure>{}<figcaption><b>{}</b> {}</figcaption></figure>").format(
+            html.img(shown, f"{name}: {sight.alt}"), html.text(_upper(name), 60), html.text(_half(sight))
+        )
         for name, shown, sight in figures
     )
-    return f'<section class="msn-beside"><div>{body}</div>{said}{html.sentence(common(sides))}</section>'
+    return Markup('<section class="msn-beside"><div>{}</div>{}{}</section>').format(
+        body, said, html.sentence(common(sides))
+    )
 
 
 def _sides(call: Call, ask: AttentionControls, found: Sight) -> list[tuple[str, Encoder, Picture, Sight]]:

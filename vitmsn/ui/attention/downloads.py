@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from pathlib import PurePath
 
 import numpy as np
+from markupsafe import Markup
 from PIL import Image
 
 from vitmsn import draw
@@ -17,9 +17,9 @@ from vitmsn.ui.visits import Call
 WHAT = "The map at your picture's resolution (PNG), its numbers and those of all heads (NPZ), and the program (Python)."
 
 
-def links(call: Call, found: Sight, shown: Image.Image, code: list[str]) -> str:
+def links(call: Call, found: Sight, shown: Image.Image, code: list[str]) -> Markup:
     """Three links that carry the files themselves: nothing is written on the server."""
-    stem = html.text(f"{PurePath(patch_grid.file_name(call)).stem}-{found.ask.kind}", 80)
+    stem = html.plain(f"{PurePath(patch_grid.file_name(call)).stem}-{found.ask.kind}", 80)
     if found.colours is None and found.ask.shape == "overlay":
         shown = draw.with_legend(shown, found.scale, found.what, found.ask.palette)
     picture, numbers = io.BytesIO(), io.BytesIO()
@@ -35,12 +35,8 @@ def links(call: Call, found: Sight, shown: Image.Image, code: list[str]) -> str:
         (f"{stem}.npz", "application/zip", numbers.getvalue(), f"Numbers, {' × '.join(map(str, found.maps.shape))}"),
         (f"{stem}.py", "text/x-python", "\n".join(lines).encode(), "Program"),
     )
-    items = "".join(
-        f'<a class="msn-button" download="{name}" '
-        f'href="data:{mime};base64,{base64.b64encode(data).decode("ascii")}">{label}</a>'
-        for name, mime, data, label in made
-    )
-    return f'<p class="msn-links">{items}</p>'
+    links = Markup().join(html.download(*one) for one in made)
+    return Markup('<p class="msn-links">{}</p>').format(links)
 
 
 def _drawing(call: Call, found: Sight) -> str:

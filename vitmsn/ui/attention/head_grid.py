@@ -8,6 +8,7 @@ import io
 
 import numpy as np
 import torch
+from markupsafe import Markup
 
 from vitmsn import attention, draw
 from vitmsn.ui.shared import html, patch_grid
@@ -33,7 +34,7 @@ def heads(
     order: str = "layer",
     distance: np.ndarray | None = None,
     palette: str = "magma",
-) -> str:
+) -> Markup:
     """The small maps on one colour scale, as HTML.
 
     Args:
@@ -50,9 +51,12 @@ def heads(
     values = ranked(flat, order, distance)
     cells = []
     if values is None:
-        cells += ["<span>layer</span>", *(f"<span>{number}</span>" for number in range(1, layers + 1))]
+        cells += [
+            Markup("<span>layer</span>"),
+            *(Markup("<span>{}</span>").format(number) for number in range(1, layers + 1)),
+        ]
         for head in range(1, many + 1):
-            cells.append(f"<span>head {head}</span>")
+            cells.append(Markup("<span>head {}</span>").format(head))
             cells += [_cell(maps, (number, head), (number, head), chosen, stop) for number in range(1, layers + 1)]
     else:
         if not chosen[1]:
@@ -60,16 +64,26 @@ def heads(
         for place, index in enumerate(np.argsort(values, axis=None, kind="stable")):
             here = int(index) // many + 1, int(index) % many + 1
             at = place % layers + 1, place // layers + 1
-            cells.append(f"<div>{_cell(maps, here, at, chosen, stop)}<span>{here[0]}.{here[1]}</span></div>")
+            cells.append(
+                Markup("<div>{}<span>{}.{}</span></div>").format(_cell(maps, here, at, chosen, stop), here[0], here[1])
+            )
     label = f"What {whom} looks at in every layer and head; arrow keys move, Enter enlarges"
     style = f"--layers:{layers};--heads:{many};--aspect:{columns}/{rows};--sheet:url({_sheet(maps, top, palette)})"
     kind = "" if values is None else " msn-sorted"
     named = "" if values is None else html.hint(f"{ORDERS[order]} first; the numbers are layer.head.")
-    return (
-        f'<section class="msn-heads">{named}<div class="msn-heads-scroll">'
-        f'<div class="msn-heads-grid{kind}" role="group" aria-label="{label}" style="{style}">{"".join(cells)}</div>'
-        f"</div>{patch_grid.legend((0.0, top), 'or more of the attention, on one patch', palette)}"
-        f"{suggested(flat, distance, maps.shape[2] * maps.shape[3])}</section>"
+    return Markup(
+        '<section class="msn-heads">{}<div class="msn-heads-scroll">'
+        '<div class="msn-heads-grid{}" role="group" aria-label="{}" style="{}">{}</div>'
+        "</div>{}"
+        "{}</section>"
+    ).format(
+        named,
+        kind,
+        label,
+        style,
+        Markup().join(cells),
+        patch_grid.legend((0.0, top), "or more of the attention, on one patch", palette),
+        suggested(flat, distance, maps.shape[2] * maps.shape[3]),
     )
 
 
@@ -82,7 +96,7 @@ def ranked(maps: torch.Tensor, order: str, distance: np.ndarray | None) -> np.nd
     return None if order != "distance" or distance is None else -distance
 
 
-def suggested(maps: torch.Tensor, distance: np.ndarray | None, total: int) -> str:
+def suggested(maps: torch.Tensor, distance: np.ndarray | None, total: int) -> Markup:
     """Heads worth a look, as buttons that enlarge them, each with its reason."""
     far = None if distance is None else torch.from_numpy(distance)
     items = ""
@@ -90,10 +104,10 @@ def suggested(maps: torch.Tensor, distance: np.ndarray | None, total: int) -> st
         why = REASONS[found.reason].format(
             value=found.value, patches=total, percent=draw.percent(found.value) if found.reason == "alone" else ""
         )
-        place = f'data-layer="{found.layer + 1}" data-head="{found.head + 1}"'
+        place = Markup('data-layer="{}" data-head="{}"').format(found.layer + 1, found.head + 1)
         name = f"Layer {found.layer + 1}, head {found.head + 1}"
-        items += f'<li><button type="button" {place}>{name}</button> {html.text(why)}</li>'
-    return f'<h4>Worth a look</h4><ul class="msn-suggested">{items}</ul>'
+        items += Markup('<li><button type="button" {}>{}</button> {}</li>').format(place, name, html.text(why))
+    return Markup('<h4>Worth a look</h4><ul class="msn-suggested">{}</ul>').format(items)
 
 
 def _first(values: np.ndarray, many: int) -> tuple[int, int]:
@@ -103,14 +117,27 @@ def _first(values: np.ndarray, many: int) -> tuple[int, int]:
 
 def _cell(
     maps: np.ndarray, here: tuple[int, int], at: tuple[int, int], chosen: tuple[int, int], stop: tuple[int, int]
-) -> str:
+) -> Markup:
     layer, head = here
     row, column = patch_grid.peak(maps[layer - 1, head - 1])
-    return (
-        f'<button type="button" data-layer="{layer}" data-head="{head}" data-x="{at[0]}" data-y="{at[1]}" '
-        f'tabindex="{0 if here == stop else -1}" aria-pressed="{"true" if here == chosen else "false"}" '
-        f'aria-label="Layer {layer}, head {head}: peak at row {row}, column {column}" '
-        f'style="background-position:{_place(layer, maps.shape[0])} {_place(head, maps.shape[1])}"></button>'
+    return Markup(
+        '<button type="button" data-layer="{}" data-head="{}" data-x="{}" data-y="{}" '
+        'tabindex="{}" aria-pressed="{}" '
+        'aria-label="Layer {}, head {}: peak at row {}, column {}" '
+        'style="background-position:{} {}"></button>'
+    ).format(
+        layer,
+        head,
+        at[0],
+        at[1],
+        0 if here == stop else -1,
+        "true" if here == chosen else "false",
+        layer,
+        head,
+        row,
+        column,
+        _place(layer, maps.shape[0]),
+        _place(head, maps.shape[1]),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from markupsafe import Markup
 
 from vitmsn import attention
 from vitmsn.encoder import Encoder
@@ -32,7 +33,7 @@ def measure(
     return kept.depth
 
 
-def plot(found: Depth | None, chosen: tuple[int, int]) -> str:
+def plot(found: Depth | None, chosen: tuple[int, int]) -> Markup:
     """Two charts as inline SVG: a dot for each head, over the layers; a ring around the chosen (layer, head) from 1."""
     if found is None:
         return html.hint("At this size that is many numbers; it is measured when you ask for it.")
@@ -44,7 +45,7 @@ def plot(found: Depth | None, chosen: tuple[int, int]) -> str:
         "A dot is a head: how far the patches look in it, and how evenly they spread their attention, as means over "
         f"all patches; the line is the mean of a layer. Here heads look {least:.1f} to {most:.1f} patches away."
     )
-    return f'<section class="msn-depth"><div>{distance}{entropy}</div>{html.hint(said)}</section>'
+    return Markup('<section class="msn-depth"><div>{}{}</div>{}</section>').format(distance, entropy, html.hint(said))
 
 
 def _chart(values: np.ndarray, chosen: tuple[int, int], title: str, unit: str, most: float | None = None) -> str:
@@ -56,28 +57,28 @@ def _chart(values: np.ndarray, chosen: tuple[int, int], title: str, unit: str, m
         x = left + 16 + (right - left - 32) * ((layer - 1) / max(layers - 1, 1) if layers > 1 else 0.5)
         return x, low - (low - high) * value / top
 
-    shapes = [f'<text x="{left}" y="16">{html.text(title)}</text>']
+    shapes = [Markup('<text x="{}" y="16">{}</text>').format(left, html.text(title))]
     for share in (0.0, 0.5, 1.0):
         y = low - (low - high) * share
-        shapes.append(f'<path d="M{left} {y:.1f}H{right}"/>')
-        shapes.append(f'<text x="{left - 6}" y="{y + 4:.1f}" class="end">{top * share:.2g}</text>')
+        shapes.append(Markup('<path d="M{} {:.1f}H{}"/>').format(left, y, right))
+        shapes.append(Markup('<text x="{}" y="{:.1f}" class="end">{:.2g}</text>').format(left - 6, y + 4, top * share))
     shapes += [
-        f'<text x="{place(layer, 0)[0]:.1f}" y="{low + 18}" class="middle">{layer}</text>'
+        Markup('<text x="{:.1f}" y="{}" class="middle">{}</text>').format(place(layer, 0)[0], low + 18, layer)
         for layer in range(1, layers + 1)
         if layers <= 12 or layer % 4 == 0 or layer == 1
     ]
     means = " ".join("{:.1f},{:.1f}".format(*place(n + 1, float(row.mean()))) for n, row in enumerate(values))
-    shapes.append(f'<polyline points="{means}"/>')
+    shapes.append(Markup('<polyline points="{}"/>').format(means))
     for layer in range(layers):
         for head in range(many):
             x, y = place(layer + 1, float(values[layer, head]))
             here = (layer + 1, head + 1) == chosen
             name = f"Layer {layer + 1}, head {head + 1}: {values[layer, head]:.2g} {unit}"
-            shapes.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"><title>{name}</title></circle>')
+            shapes.append(Markup('<circle cx="{:.1f}" cy="{:.1f}" r="4"><title>{}</title></circle>').format(x, y, name))
             if here:
-                shapes.append(f'<circle class="here" cx="{x:.1f}" cy="{y:.1f}" r="8"/>')
+                shapes.append(Markup('<circle class="here" cx="{:.1f}" cy="{:.1f}" r="8"/>').format(x, y))
     rows = "; ".join(f"layer {n + 1}: {row.min():.2g} to {row.max():.2g}" for n, row in enumerate(values))
-    return (
-        f'<figure class="msn-chart"><svg viewBox="0 0 328 196" role="img" aria-label="{html.text(title)} of every '
-        f'head, over the layers. {rows}">{"".join(shapes)}</svg></figure>'
-    )
+    return Markup(
+        '<figure class="msn-chart"><svg viewBox="0 0 328 196" role="img" aria-label="{} of every '
+        'head, over the layers. {}">{}</svg></figure>'
+    ).format(html.text(title), rows, Markup().join(shapes))

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 from PIL import Image
 
 from vitmsn import draw
@@ -96,7 +97,7 @@ def receive(call: Call, path: str | None, asked: AttentionControls) -> dict[str,
     return _answer(call, asked, replace(asked, beside="picture", other=compare.OWN))
 
 
-def files(call: Call, asked: AttentionControls) -> str:
+def files(call: Call, asked: AttentionControls) -> Markup:
     """What is shown, to take away."""
     ask = _fitted(call, asked)
     found = see(call.encoder, call.picture, ask)
@@ -138,7 +139,7 @@ def _answer(call: Call, asked: AttentionControls, wanted: AttentionControls) -> 
     }
 
 
-def legend(found: Sight) -> str:
+def legend(found: Sight) -> Markup:
     """What the colours mean."""
     if found.colours is None:
         if found.ask.shape == "contour":
@@ -155,21 +156,22 @@ def legend(found: Sight) -> str:
         )
         for n in range(3)
     ]
-    figures = "".join(
-        f"<figure>{html.img(one, f'Component {n + 1} alone')}<figcaption>{n + 1} ({name}): "
-        f"{draw.percent(float(share))}</figcaption></figure>"
+    figures = Markup().join(
+        Markup("<figure>{}<figcaption>{} ({}): {}</figcaption></figure>").format(
+            html.img(one, f"Component {n + 1} alone"), n + 1, name, draw.percent(float(share))
+        )
         for n, (one, name, share) in enumerate(zip(singles, names, found.explained, strict=True))
     )
     said = (
         "Patches of one colour have similar tokens; each component alone, and how much of the differences it explains:"
     )
-    return f'{html.hint(said)}<div class="msn-components">{figures}</div>'
+    return Markup('{}<div class="msn-components">{}</div>').format(html.hint(said), figures)
 
 
-def doubt(encoder: Encoder, found: Sight) -> str:
+def doubt(encoder: Encoder, found: Sight) -> Markup:
     """Relevance explains the answer even where the model is not sure of it: that is said."""
     if found.ask.kind != "relevance" or found.ask.label or not encoder.has_classifier:
-        return ""
+        return Markup()
     [result] = encoder.classify_embeddings(found.tokens.last_hidden_state[:, 0].numpy(), top_k=1)
     sure = "" if result.sure else ", of which it is not sure"
     share = draw.percent(result.probabilities[0])
@@ -283,7 +285,7 @@ def build(app: App) -> None:
             scale = gr.HTML()
             said = gr.HTML()
             with gr.Column(elem_classes="msn-late"):
-                gr.HTML('<h3 class="msn-part">All layers and heads</h3>')
+                gr.HTML(Markup('<h3 class="msn-part">All layers and heads</h3>'))
                 order = gr.Radio(
                     [(words, name) for name, words in head_grid.ORDERS.items()],
                     value="layer",

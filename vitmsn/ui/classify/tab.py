@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 
-from vitmsn import export, limits
+from vitmsn import limits
 from vitmsn.classification import REGRESSION, Classification
 from vitmsn.encoder import Encoder
 from vitmsn.errors import ImageError, InputError, MissingHeadError
@@ -58,7 +58,7 @@ def _call(picture: Picture, example: str) -> str:
     return f"print(encoder.classify([{name!r}], top_k={SHOWN})[0].sentence())"
 
 
-def modesty(call: Call) -> str:
+def modesty(call: Call) -> Markup:
     """What this model is and cannot do, in a line."""
     encoder = call.encoder
     trained = encoder.card.get("trained_on", "")
@@ -77,7 +77,7 @@ def _once(call: Call) -> Any:
     return classes(call.encoder, call.name)
 
 
-def classes(encoder: Encoder, name: str) -> str:
+def classes(encoder: Encoder, name: str) -> Markup:
     """The searchable list of what the model can recognise, with the kind beside each class."""
     if not encoder.has_classifier:
         return html.hint(f"{name} has no classifier, so it recognises nothing by name.")
@@ -85,31 +85,31 @@ def classes(encoder: Encoder, name: str) -> str:
     for kind, labels in encoder.card.get("kinds", {}).items():
         for label in labels:
             kinds.setdefault(label, []).append(kind)
-    items = "".join(
+    items = Markup().join(
         _class(label, ", ".join(kinds.get(label, []))) for label in sorted(encoder.labels, key=str.casefold)
     )
     nobody = not any(PEOPLE & set(label.lower().split()) for label in encoder.labels)
     note = "There is no class for a person: a face gets whatever looks closest, or 'not sure'." if nobody else ""
     total = len(encoder.labels)
-    return (
+    return Markup(
         '<div class="msn-classes"><input type="search" aria-label="Search the classes" '
-        f'placeholder="Search {total} classes"><p role="status" data-total="{total}">{total} classes</p>'
-        f"{html.hint(note)}<ul>{items}</ul></div>"
-    )
+        'placeholder="Search {} classes"><p role="status" data-total="{}">{} classes</p>'
+        "{}<ul>{}</ul></div>"
+    ).format(total, total, total, html.hint(note), items)
 
 
-def _class(label: str, kind: str) -> str:
+def _class(label: str, kind: str) -> Markup:
     words = html.text(f"{label} {kind}".lower())
-    return f'<li data-words="{words}">{html.text(label)}<small>{html.text(kind)}</small></li>'
+    return Markup('<li data-words="{}">{}<small>{}</small></li>').format(words, html.text(label), html.text(kind))
 
 
 # -------------------------------------------------------------------------------------------------- several pictures
 
 
-def many(call: Call, paths: list[str] | None) -> str:
+def many(call: Call, paths: list[str] | None) -> Markup:
     """A table of every picture's answer with a CSV behind a link; a file that cannot be read is refused by name."""
     if not paths:
-        return ""
+        return Markup()
     if len(paths) > limits.MAX_QUERIES:
         raise InputError(f"These are {len(paths)} files and {limits.MAX_QUERIES} go at once; send fewer.")
     encoder = call.encoder
@@ -133,26 +133,25 @@ def _try(path: str) -> tuple[str, Picture | None, str]:
         return Path(path).name, None, str(error)
 
 
-def _table(rows: list[tuple[str, Picture | None, Classification | None, str]]) -> str:
-    body = "".join(_row(*row) for row in rows)
-    head = '<th scope="col" aria-label="Picture"></th>'
-    head += "".join(f'<th scope="col">{name}</th>' for name in ("File", "Answer", "Probability"))
-    return f'<table class="msn-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+def _table(rows: list[tuple[str, Picture | None, Classification | None, str]]) -> Markup:
+    body = Markup().join(_row(*row) for row in rows)
+    head = Markup('<th scope="col" aria-label="Picture"></th>')
+    head += Markup().join(Markup('<th scope="col">{}</th>').format(name) for name in ("File", "Answer", "Probability"))
+    return Markup('<table class="msn-table"><thead><tr>{}</tr></thead><tbody>{}</tbody></table>').format(head, body)
 
 
-def _row(name: str, picture: Picture | None, result: Classification | None, reason: str) -> str:
+def _row(name: str, picture: Picture | None, result: Classification | None, reason: str) -> Markup:
     if picture is None or result is None:
-        cells = f'<td></td><td>{html.text(name, 40)}</td><td colspan="2">{html.text(reason)}</td>'
-        return f'<tr class="msn-refused">{cells}</tr>'
+        cells = Markup('<td></td><td>{}</td><td colspan="2">{}</td>').format(html.text(name, 40), html.text(reason))
+        return Markup('<tr class="msn-refused">{}</tr>').format(cells)
     first = result.probabilities[0]
     figure = f"{first:.4g}" if result.problem_type == REGRESSION else html.percent(first)
-    return (
-        f"<tr><td>{html.img(picture.thumbnail(64), name)}</td><td>{html.text(name, 40)}</td>"
-        f"<td>{html.text(result.named())}</td><td>{figure}</td></tr>"
+    return Markup("<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>").format(
+        html.img(picture.thumbnail(64), name), html.text(name, 40), html.text(result.named()), figure
     )
 
 
-def _download(rows: list[tuple[str, Picture | None, Classification | None, str]]) -> str:
+def _download(rows: list[tuple[str, Picture | None, Classification | None, str]]) -> Markup:
     """A link that carries the CSV itself: nothing is written on the server."""
     head = ["file", "answer", "sure"]
     for place in range(1, SHOWN + 1):
@@ -166,8 +165,7 @@ def _download(rows: list[tuple[str, Picture | None, Classification | None, str]]
         for label, value in zip(result.labels, result.probabilities, strict=True):
             line += [label, round(value, 6)]
         lines.append(line)
-    data = base64.b64encode(export.csv_text(head, lines).encode("utf-8-sig")).decode("ascii")
-    return f'<a class="msn-button" download="classified.csv" href="data:text/csv;base64,{data}">Download as CSV</a>'
+    return html.csv_link("classified.csv", head, lines)
 
 
 # --------------------------------------------------------------------------------------------------------- endpoints

@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any, NamedTuple
 
 import gradio as gr
 import numpy as np
+from markupsafe import Markup
 from PIL import Image
 from sklearn.preprocessing import normalize
 
 from vitmsn import archive, draw, image, limits, projection
-from vitmsn.encoder import Encoder
-from vitmsn.errors import FewShotError, ImageError, InputError
+from vitmsn.errors import ImageError, InputError
 from vitmsn.gallery import Example
 from vitmsn.names import clean_name
 from vitmsn.ui.app import App
+from vitmsn.ui.explore import map as map_
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.checks import whole
 from vitmsn.ui.shared.controls import bind
 from vitmsn.ui.shared.scripts import script
-from vitmsn.ui.shared.workspace import SIDE, Studio, centre, opened, own_class, version
+from vitmsn.ui.shared.workspace import Studio, centre, opened, own_class, version
 from vitmsn.ui.visits import Call
 
 SCRIPT = script(__file__, "lasso.js", "explore.js")
 METHODS = {"pca": "PCA", "umap": "UMAP"}
-COLOURS = {"class": "Class", "confidence": "Confidence", "doubt": "Mislabelled?"}
-PICTURES = 400  # in the list beside the map; the others come when they are pointed at
-LARGE = 128  # pixels of a picture that is pointed at,
-FEW = 200  # and of those in the list, up to so many
-DIM, STRANGE = "#8c8c8c", "#d55e00"  # of what is not judged, and of what may be mislabelled
 MIN_DIST = 0.1
 TOGETHER = 16  # pictures of a zip decoded and embedded together
 SLOW = "steps (a server's first UMAP is compiled first, for up to half a minute)"
@@ -67,13 +61,10 @@ class ExploreControls:
 DEFAULTS = ExploreControls()
 
 
-# ----------------------------------------------------------------------------------------------------------------- map
-
-
 def answer(call: Call, asked: ExploreControls = DEFAULTS) -> tuple[str, str]:
     """(what the map shows, in words; the map and the list). UMAP where it is ready, PCA until then."""
-    if asked.colour not in COLOURS:
-        raise InputError(f"There is no colour by {str(asked.colour)[:32]!r}; choose one of {', '.join(COLOURS)}.")
+    if asked.colour not in map_.COLOURS:
+        raise InputError(f"There is no colour by {str(asked.colour)[:32]!r}; choose one of {', '.join(map_.COLOURS)}.")
     with opened(call) as (studio, encoder):
         settings = asked.checked()
         shown = _shown(studio, settings)
@@ -85,13 +76,13 @@ def answer(call: Call, asked: ExploreControls = DEFAULTS) -> tuple[str, str]:
         points = projection.pca(X) if ready is None else ready
         wanted = f"{studio.version} {settings}" if settings.method == "umap" and ready is None else ""
         words = _words(studio, shown, around) + _method_words(X, points, settings, ready is not None)
-        level = _level(points, stretch=3 if ready is not None else 1)
-        paints, legend = _paint(studio, encoder, shown, asked.colour)
-        drawn = _map(studio, shown, level, paints, wanted, asked.faces) + legend + "</div>"
-        return words, f'<div class="msn-atlas">{drawn}{_list(studio, shown)}</div>'
+        level = map_.leveled(points, stretch=3 if ready is not None else 1)
+        paints, legend = map_.painted(studio, encoder, shown, asked.colour)
+        drawn = map_.canvas(studio, shown, level, paints, wanted, asked.faces) + legend + Markup("</div>")
+        return words, Markup('<div class="msn-atlas">{}{}</div>').format(drawn, map_.pictures(studio, shown))
 
 
-def lay_out(call: Call, asked: ExploreControls = DEFAULTS) -> str:
+def lay_out(call: Call, asked: ExploreControls = DEFAULTS) -> Markup:
     """Make the UMAP that `answer` wants, with progress; nobody else's clicks wait for it."""
     with opened(call) as (studio, encoder):
         settings = asked.checked()
@@ -122,7 +113,7 @@ def _unit(X: np.ndarray, center: np.ndarray | None) -> np.ndarray:
     return unit
 
 
-def _words(studio: Studio, shown: Sequence[Example], center: np.ndarray | None) -> str:
+def _words(studio: Studio, shown: Sequence[Example], center: np.ndarray | None) -> Markup:
     own, total = own_class(studio.gallery.X, studio.gallery.y.tolist(), center)
     queries = len(shown) - total
     if total < 2 or len(set(studio.gallery.y.tolist())) < 2:
@@ -134,7 +125,7 @@ def _words(studio: Studio, shown: Sequence[Example], center: np.ndarray | None) 
     )
 
 
-def _method_words(X: np.ndarray, points: np.ndarray, settings: MapSettings, umap: bool) -> str:
+def _method_words(X: np.ndarray, points: np.ndarray, settings: MapSettings, umap: bool) -> Markup:
     if umap:
         _, _, neighbors, seed = settings
         used = projection.fitting_neighbors(len(X), neighbors)
@@ -148,141 +139,6 @@ def _method_words(X: np.ndarray, points: np.ndarray, settings: MapSettings, umap
         f"PCA: the two directions, of {X.shape[1]}, in which these pictures differ most; they hold {100 * share:.0f} % "
         "of the differences. Pictures that lie apart do differ; pictures that lie together may differ elsewhere."
     )
-
-
-Paint = tuple[str, str, str, str]  # fill, letter, the letter's colour, what the colour says
-
-
-def _paint(studio: Studio, encoder: Encoder, shown: Sequence[Example], colour: str) -> tuple[list[Paint], str]:
-    """How each point is painted, and the legend. Colour never says it alone: a letter stands on it."""
-    numbers = {label: i for i, label in enumerate(studio.gallery.classes)}
-    held = len(studio.gallery.enabled)
-    queries = '<li><span class="msn-letter msn-query">?</span> queries</li>' if len(shown) > held else ""
-    if colour == "class":
-        paints = []
-        for place, example in enumerate(shown):
-            if place >= held:
-                paints.append((DIM, "?", "#000", "query"))
-            else:
-                tone, letter = draw.class_style(numbers[example.label])
-                paints.append((tone, letter, html.ink(numbers[example.label]), ""))
-        items = "".join(
-            f"<li>{html.badge(i)} {html.text(label)} <small>{studio.gallery.counts[label]}</small></li>"
-            for label, i in numbers.items()
-        )
-        return paints, f'<ul class="msn-legend">{items}{queries}</ul>'
-    try:
-        lesson = studio.lesson(encoder, "auto", 5, 0.05)
-    except FewShotError:
-        words = html.hint("Give two classes some pictures, and there is something to judge.")
-        return [(DIM, "", "#000", "")] * len(shown), words
-    judged = lesson.judged
-    said = lesson.answer(studio.queries.X, studio.queries.pixels) if len(shown) > held else []
-    best = judged.probabilities.max(axis=1)
-    if colour == "confidence":
-        sure = [float(value) if known else None for value, known in zip(best, judged.judged, strict=True)]
-        paints = [_shade(value) for value in [*sure, *(one.confidence for one in said)]]
-        ends = "".join(
-            f'<li><span class="msn-letter" style="background:{tone};color:{ink}">{letter}</span> {percent} %</li>'
-            for percent in (0, 50, 100)
-            for tone, letter, ink, _ in [_shade(percent / 100)]
-        )
-        words = html.hint("How sure it is of its answer: of examples when held out, of queries as they are.")
-        return paints, f'<ul class="msn-legend">{ends}</ul>{words}'
-    paints = []
-    for i in range(held):
-        wrong = judged.judged[i] and judged.predictions[i] != judged.labels[i]
-        word = f"looks like {judged.predictions[i]} ({html.whole_percent(best[i])})" if wrong else ""
-        paints.append((STRANGE, "!", "#000", word) if wrong else (DIM, "", "#000", ""))
-    paints += [(DIM, "?", "#000", "query")] * (len(shown) - held)
-    count = sum(1 for paint in paints if paint[1] == "!")
-    words = html.hint(f"{html.many(count, 'example')} named otherwise when held out, marked with !; point at one.")
-    return paints, words
-
-
-def _shade(value: float | None) -> Paint:
-    """Cividis, dark for unsure, with the tens of the percentage on it."""
-    if value is None:
-        return DIM, "", "#000", "not judged"
-    tens = str(min(9, int(10 * value)))
-    ink = "#fff" if value < 0.6 else "#000"
-    return draw.ramp(11, "cividis")[round(10 * value)], tens, ink, f"{html.percent(value).replace('&lt;', '<')} sure"
-
-
-def _map(
-    studio: Studio, shown: Sequence[Example], around: np.ndarray, paints: Sequence[Paint], wanted: str, faces: bool
-) -> str:
-    """The canvas with its data as attributes (escaped; the script writes names only as text), still open at its end."""
-    held = len(studio.gallery.enabled)
-    data = []
-    for place, (example, (x, y), paint) in enumerate(zip(shown, around.tolist(), paints, strict=True)):
-        asked = place >= held
-        words = [
-            example.name,
-            "query" if asked else example.label,
-            *([paint[3]] if paint[3] not in ("", "query") else []),
-        ]
-        point = {"id": _id(example, asked), "x": round(x, 4), "y": round(y, 4), "q": int(asked), "n": ", ".join(words)}
-        data.append(point | {"f": paint[0], "l": paint[1], "k": paint[2], "d": example.digest[:12]})
-    alt = f"Map of {len(shown)} pictures in {len(studio.gallery.classes)} classes; they are listed beside it"
-    options = "".join(
-        f'<option value="{html.text(label)}">{html.text(label, 40)}</option>' for label in studio.gallery.classes
-    )
-    undo = f'<button type="button" class="msn-button" data-act="undo">Undo: {html.text(studio.undo)}</button>'
-    return (
-        f'<div><div class="msn-map" data-points="{_attribute(data)}" data-wanted="{html.text(wanted)}" '
-        f'data-faces="{"yes" if faces else ""}"><canvas role="img" aria-label="{html.text(alt)}"></canvas>'
-        '<div class="msn-tip" hidden><img alt=""><p></p></div></div>'
-        '<div class="msn-picked" role="group" aria-label="Chosen pictures" hidden><span role="status"></span>'
-        f'<select class="msn-select" data-move aria-label="Move the chosen pictures to"><option value="">Move to …'
-        f'</option>{options}</select><input class="msn-select" data-new maxlength="{limits.MAX_NAME_LENGTH}" size="12" '
-        'placeholder="New class …" aria-label="Name a new class for the chosen pictures, then Enter">'
-        '<button type="button" class="msn-button" data-remove>Remove</button>'
-        '<button type="button" class="msn-button" data-let-go>Let go</button></div>'
-        '<p class="msn-hint msn-how"><span class="msn-clicks">Draw around points to choose them, or click them one by '
-        'one with Shift.</span><span class="msn-taps">Tap a point to see its picture; to choose several, draw around '
-        "them.</span> "
-        '<button type="button" class="msn-button msn-touch" data-lasso aria-pressed="false">Draw with a finger</button>'
-        f"</p>{undo if studio.undo else ''}"
-    )
-
-
-def _level(points: np.ndarray, stretch: float = 1) -> np.ndarray:
-    """The map turned so that it is wider than high, and scaled into -1..1; its height by up to ``stretch`` more."""
-    around = points - points.mean(axis=0)
-    turned = around @ np.linalg.svd(around, full_matrices=False)[2].T
-    turned *= np.where(np.abs(turned.max(axis=0)) < np.abs(turned.min(axis=0)), -1, 1)  # SVD leaves the signs open
-    turned -= (turned.max(axis=0) + turned.min(axis=0)) / 2
-    wide, high = np.maximum(np.abs(turned).max(axis=0), 1e-9)
-    level: np.ndarray = turned / max(wide, high) * [1, min(stretch, max(wide, high) / high)]
-    return level
-
-
-def _id(example: Example, asked: bool) -> str:
-    return f"q{example.id}" if asked else example.id  # two galleries, each with ids of its own
-
-
-def _attribute(value: Any) -> str:
-    return escape(json.dumps(value, ensure_ascii=False), quote=True)
-
-
-def _list(studio: Studio, shown: Sequence[Example]) -> str:
-    """The same pictures as buttons, for the keyboard and for looking."""
-    numbers = {label: i for i, label in enumerate(studio.gallery.classes)}
-    held = len(studio.gallery.enabled)
-    items = ""
-    side = LARGE if len(shown) <= FEW else SIDE
-    for place, example in enumerate(shown[:PICTURES]):
-        asked = place >= held
-        words = f"{example.name}, {'query' if asked else example.label}"
-        mark = '<span class="msn-letter msn-query">?</span>' if asked else html.badge(numbers[example.label])
-        src = studio.url(example, side)
-        items += (
-            f'<li><button type="button" data-id="{_id(example, asked)}" aria-pressed="false" '
-            f'title="{html.text(words)}"><img src="{src}" alt="{html.text(words)}">{mark}</button></li>'
-        )
-    more = html.hint(f"The first {PICTURES} of {len(shown)} pictures.") if len(shown) > PICTURES else ""
-    return f'<div><ul class="msn-gallery" aria-label="Pictures on the map">{items}</ul>{more}</div>'
 
 
 # -------------------------------------------------------------------------------------------------------------- doing
@@ -319,12 +175,14 @@ def act(call: Call, asked: ExploreControls = DEFAULTS) -> tuple[str, str]:
         return answer(call, asked)
 
 
-def peek(call: Call) -> str:
+def peek(call: Call) -> Markup:
     """The picture of a point that is not in the list."""
     id = str(call.chosen("id"))
     with opened(call) as (studio, _):
         example = studio.queries[id[1:]] if id.startswith("q") else studio.gallery[id]
-        return f'<img data-of="{html.text(id)}" src="{studio.url(example, LARGE)}" alt="{html.text(example.name)}">'
+        return Markup('<img data-of="{}" src="{}" alt="{}">').format(
+            html.text(id), studio.url(example, map_.LARGE), html.text(example.name)
+        )
 
 
 # ------------------------------------------------------------------------------------------------------------ endpoint
@@ -382,7 +240,7 @@ def build(app: App) -> None:
     line = app.notice()
     with gr.Row(elem_classes="msn-explore"):
         method = gr.Radio([(label, key) for key, label in METHODS.items()], value="pca", label="Map")
-        colour = gr.Radio([(label, key) for key, label in COLOURS.items()], value="class", label="Colour")
+        colour = gr.Radio([(label, key) for key, label in map_.COLOURS.items()], value="class", label="Colour")
         faces = gr.Checkbox(False, label="Pictures as points")
         queries = gr.Checkbox(True, label="Show the queries too")
         teach = gr.Button("Change the examples →", elem_classes="msn-quiet-button")
@@ -432,6 +290,6 @@ def _known(text: str) -> str:
 
 
 def _colour(text: str) -> str:
-    if text not in COLOURS:
+    if text not in map_.COLOURS:
         raise ValueError(text)
     return text

@@ -6,6 +6,7 @@ import base64
 import binascii
 
 import gradio as gr
+from markupsafe import Markup
 
 from vitmsn import draw, image, limits
 from vitmsn.errors import FewShotError, InputError
@@ -20,14 +21,14 @@ from vitmsn.ui.visits import Call
 
 SCRIPT = script(__file__, "camera.js")
 START = "data:image/jpeg;base64,"
-PANEL = (
+PANEL = Markup(
     '<section class="msn-live"><button type="button" class="msn-button" data-live aria-pressed="false">Live camera'
     '</button><video autoplay playsinline muted hidden aria-label="What the camera sees"></video>'
     '<p role="status"></p></section>'
 )
 
 
-def frame(call: Call, method: str, k: int, caution: float, temperature: float = 0.07) -> str:
+def frame(call: Call, method: str, k: int, caution: float, temperature: float = 0.07) -> Markup:
     """What is said of the frame that came. `data-n` repeats its number, so that the page knows which one it was."""
     number, data = call.chosen("n"), call.chosen("frame")
     if (
@@ -45,7 +46,9 @@ def frame(call: Call, method: str, k: int, caution: float, temperature: float = 
         try:
             lesson = studio.lesson(encoder, method, k, caution, temperature)
         except FewShotError:
-            return f'<p data-n="{number}" class="msn-hint">Give two classes some pictures, and it has learned them.</p>'
+            return Markup(
+                '<p data-n="{}" class="msn-hint">Give two classes some pictures, and it has learned them.</p>'
+            ).format(number)
         classes = studio.gallery.classes
         [said] = lesson.answer(encoder.embed(picture), raw_pixels([picture]))
         numbers = {label: i for i, label in enumerate(classes)}
@@ -54,9 +57,8 @@ def frame(call: Call, method: str, k: int, caution: float, temperature: float = 
         best = said.probabilities.argsort()[::-1][:3]
         shares = [(lesson.classes[i], float(said.probabilities[i])) for i in best]
         tone = draw.class_style(numbers[said.closest])[0]
-        return (
-            f'<div data-n="{number}" style="--tone:{tone}"><p class="msn-sentence">{mark} {html.text(words)}</p>'
-            f"{html.bars(shares, quiet=said.label is None)}</div>"
+        return Markup('<div data-n="{}" style="--tone:{}"><p class="msn-sentence">{} {}</p>{}</div>').format(
+            number, tone, mark, html.text(words), html.bars(shares, quiet=said.label is None)
         )
 
 

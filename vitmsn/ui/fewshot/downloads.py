@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 from gradio.utils import get_upload_folder
+from markupsafe import Markup
 
 from vitmsn import bundle, export
 from vitmsn.errors import FewShotError
@@ -35,7 +36,7 @@ PYTHON = (
     "",
     "# the checkpoint, unpacked",
     "from transformers import pipeline",
-    'print(pipeline("image-classification", model="checkpoint")("query.jpg"))',
+    Markup('print(pipeline("image-classification", model="checkpoint")("query.jpg"))'),
 )
 FETCH = script(__file__, "downloads.js")
 KINDS = ("bundle", "checkpoint", "embeddings")

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 
+from markupsafe import Markup
+
 from vitmsn.fewshot import ENOUGH, Lesson
 from vitmsn.fewshot.evaluation import LearningCurve
 from vitmsn.gallery import Example
 from vitmsn.ui.fewshot.cards import picture
 from vitmsn.ui.shared import html
-from vitmsn.ui.shared.html import badge, many, whole_percent
+from vitmsn.ui.shared.html import badge, many
 from vitmsn.ui.shared.workspace import METHODS, Studio
 
 ODD = 5  # examples that look wrong, shown at once
@@ -28,7 +30,7 @@ EXPLAINED = {
 }
 
 
-def trust(studio: Studio, lesson: Lesson, asked: bool) -> str:
+def trust(studio: Studio, lesson: Lesson, asked: bool) -> Markup:
     """The verdict, what it rests on, who is taken for whom, and examples that look wrong.
 
     asked: whether the method was chosen by hand rather than automatically.
@@ -45,9 +47,9 @@ def trust(studio: Studio, lesson: Lesson, asked: bool) -> str:
         f"{'' if lesson.judged.exact else ' (in ten folds)'}; on more pictures like these the figure lies between the "
         "two 95 times in 100. Confidences are set by the same examples."
     )
-    return (
-        f"{html.sentence(verdict(lesson))}{html.hint(how)}{html.hint(baseline(lesson))}{confusion(studio, lesson)}"
-        f"{_behind(studio, lesson)}{_odd(studio, lesson)}{_more(studio, lesson)}{html.hint(chosen)}"
+    parts = [html.sentence(verdict(lesson)), html.hint(how), html.hint(baseline(lesson)), confusion(studio, lesson)]
+    return Markup().join(
+        [*parts, _behind(studio, lesson), _odd(studio, lesson), _more(studio, lesson), html.hint(chosen)]
     )
 
 
@@ -58,8 +60,8 @@ def verdict(lesson: Lesson) -> str:
         return f"Fewer than {ENOUGH} examples per class ({names}): too few to judge."
     judged = lesson.judged
     low, high = judged.interval
-    share = f"{whole_percent(judged.accuracy)} right ({judged.right} of {judged.total})"
-    return f"{share}, between {100 * low:.0f} and {whole_percent(high)}."
+    share = f"{html.percent(judged.accuracy, whole=True)} right ({judged.right} of {judged.total})"
+    return f"{share}, between {100 * low:.0f} and {html.percent(high, whole=True)}."
 
 
 def baseline(lesson: Lesson) -> str:
@@ -68,7 +70,7 @@ def baseline(lesson: Lesson) -> str:
         return f"Learned from raw pixels, without the model, because {lesson.reason}."
     if lesson.few or lesson.pixels is None or lesson.method == "pixels":  # too few to judge are too few for this too
         return ""
-    reached = whole_percent(lesson.pixels.accuracy)
+    reached = html.percent(lesson.pixels.accuracy, whole=True)
     if lesson.pixels.right >= lesson.judged.right:
         return f"Raw pixels, without the model, do as well: {reached}. For these pictures the model adds nothing."
     return f"Raw pixels, without the model, reach {reached}."
@@ -77,43 +79,45 @@ def baseline(lesson: Lesson) -> str:
 # ------------------------------------------------------------------------------------------------ who is taken for whom
 
 
-def confusion(studio: Studio, lesson: Lesson) -> str:
+def confusion(studio: Studio, lesson: Lesson) -> Markup:
     """A table: rows as labelled, columns as named when held out; each number opens the pictures behind it."""
     column = {label: i for i, label in enumerate(lesson.classes)}
     order = [(i, label) for i, label in enumerate(studio.gallery.classes) if label in column]
-    head = "".join(f'<th scope="col" title="{html.text(label)}">{badge(i)}</th>' for i, label in order)
+    head = Markup().join(
+        Markup('<th scope="col" title="{}">{}</th>').format(html.text(label), badge(i)) for i, label in order
+    )
     rows = ""
     for i, label in order:
         counts = lesson.judged.confusion[column[label]]
-        cells = "".join(
+        cells = Markup().join(
             _cell(int(counts[column[other]]), int(counts.sum()), label, other, studio.cell == (label, other))
             for _, other in order
         )
-        rows += f'<tr><th scope="row">{badge(i)} <span>{html.text(label)}</span></th>{cells}</tr>'
-    return (
+        rows += Markup('<tr><th scope="row">{} <span>{}</span></th>{}</tr>').format(badge(i), html.text(label), cells)
+    return Markup(
         '<div class="msn-scroll" role="region" tabindex="0" aria-label="Confusion matrix"><table '
-        f'class="msn-confusion{" msn-many" if len(order) > CROWDED else ""}">'
+        'class="msn-confusion{}">'
         "<caption>Rows: what you said. Columns: what it said. A number opens its pictures.</caption>"
-        f"<thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
+        "<thead><tr><td></td>{}</tr></thead><tbody>{}</tbody></table></div>"
+    ).format(" msn-many" if len(order) > CROWDED else "", head, rows)
 
 
-def _cell(count: int, total: int, label: str, other: str, opened: bool) -> str:
+def _cell(count: int, total: int, label: str, other: str, opened: bool) -> Markup:
     share = count / total if total else 0.0
     title = html.text(f"{count} of {total} {label} named {other}")
     if not count:
-        return f'<td class="msn-none" style="--share:0%" title="{title}">0</td>'
-    return (
-        f'<td style="--share:{100 * share:.0f}%"><button type="button" data-act="cell" data-id="{html.text(label)}" '
-        f'data-text="{html.text(other)}" aria-pressed="{"true" if opened else "false"}" title="{title}" '
-        f'aria-label="{title}, show them">{count}</button></td>'
-    )
+        return Markup('<td class="msn-none" style="--share:0%" title="{}">0</td>').format(title)
+    return Markup(
+        '<td style="--share:{:.0f}%"><button type="button" data-act="cell" data-id="{}" '
+        'data-text="{}" aria-pressed="{}" title="{}" '
+        'aria-label="{}, show them">{}</button></td>'
+    ).format(100 * share, html.text(label), html.text(other), "true" if opened else "false", title, title, count)
 
 
-def _behind(studio: Studio, lesson: Lesson) -> str:
+def _behind(studio: Studio, lesson: Lesson) -> Markup:
     """The pictures behind the opened cell, each with what can be done about it."""
     if studio.cell is None:
-        return ""
+        return Markup()
     label, other = studio.cell
     judged = lesson.judged
     index = [
@@ -122,32 +126,31 @@ def _behind(studio: Studio, lesson: Lesson) -> str:
         if judged.judged[i] and example.label == label and judged.predictions[i] == other
     ]
     if not index:
-        return ""
+        return Markup()
     wrong = label != other
     rows = ""
     for i in index[:BEHIND]:
-        example, sure = lesson.examples[i], whole_percent(judged.probabilities[i].max())
+        example, sure = lesson.examples[i], html.percent(judged.probabilities[i].max(), whole=True)
         rows += _row(studio, example, f"{example.name}: named {other} ({sure}).", other if wrong else "")
     more = html.hint(f"The first {BEHIND} of {len(index)}.") if len(index) > BEHIND else ""
     title = html.text(f"{many(len(index), 'example')} of {label}, named {other} when held out")
-    close = (
-        f'<button type="button" class="msn-button" data-act="cell" data-id="{html.text(label)}" '
-        f'data-text="{html.text(other)}">Close</button>'
-    )
-    return f'<h3>{title}</h3><ul class="msn-suspects msn-behind">{rows}</ul>{more}{close}'
+    close = Markup(
+        '<button type="button" class="msn-button" data-act="cell" data-id="{}" data-text="{}">Close</button>'
+    ).format(html.text(label), html.text(other))
+    return Markup('<h3>{}</h3><ul class="msn-suspects msn-behind">{}</ul>{}{}').format(title, rows, more, close)
 
 
 # --------------------------------------------------------------------------------------------------------- odd examples
 
 
-def _odd(studio: Studio, lesson: Lesson) -> str:
+def _odd(studio: Studio, lesson: Lesson) -> Markup:
     """Examples that the others contradict or that stand alone, with the one click that puts them right."""
     judged = lesson.judged
     suspects = judged.suspects().tolist()
     rows = []
     for i in suspects:
         example, other = lesson.examples[i], str(judged.predictions[i])
-        sure = whole_percent(judged.probabilities[i].max())
+        sure = html.percent(judged.probabilities[i].max(), whole=True)
         words = f"{example.name} is in {example.label}, yet looks like {other} ({sure})."
         rows.append(_row(studio, example, words, other))
     for i in lesson.lonely().tolist():
@@ -156,37 +159,34 @@ def _odd(studio: Studio, lesson: Lesson) -> str:
             words = f"{example.name} is less like its class, {example.label}, than the other examples are like theirs."
             rows.append(_row(studio, example, words, ""))
     if not rows:
-        return ""
+        return Markup()
     title = f"{many(len(rows), 'example')} look{'s' if len(rows) == 1 else ''} mislabelled or odd"
     more = html.hint(f"The first {ODD} of {len(rows)}.") if len(rows) > ODD else ""
-    return f'<h3>{title}</h3><ul class="msn-suspects">{"".join(rows[:ODD])}</ul>{more}'
+    return Markup('<h3>{}</h3><ul class="msn-suspects">{}</ul>{}').format(title, Markup().join(rows[:ODD]), more)
 
 
-def _row(studio: Studio, example: Example, words: str, move_to: str) -> str:
-    move = (
-        f'<button type="button" class="msn-button" data-act="move" data-id="{example.id}" '
-        f'data-text="{html.text(move_to)}">Move to {html.text(move_to, 24)}</button>'
-    )
-    remove = (
-        f'<button type="button" class="msn-button" data-act="remove" data-id="{example.id}" '
-        f'aria-label="Remove {html.text(example.name)}">Remove</button>'
-    )
-    return (
-        f"<li>{picture(studio, example, example.name)}<span>{html.text(words)}</span>"
-        f"<span>{move if move_to else ''}{remove}</span></li>"
+def _row(studio: Studio, example: Example, words: str, move_to: str) -> Markup:
+    move = Markup(
+        '<button type="button" class="msn-button" data-act="move" data-id="{}" data-text="{}">Move to {}</button>'
+    ).format(example.id, html.text(move_to), html.text(move_to, 24))
+    remove = Markup(
+        '<button type="button" class="msn-button" data-act="remove" data-id="{}" aria-label="Remove {}">Remove</button>'
+    ).format(example.id, html.text(example.name))
+    return Markup("<li>{}<span>{}</span><span>{}{}</span></li>").format(
+        picture(studio, example, example.name), html.text(words), move if move_to else "", remove
     )
 
 
 # ----------------------------------------------------------------------------------------------------- would more help?
 
 
-def _more(studio: Studio, lesson: Lesson) -> str:
+def _more(studio: Studio, lesson: Lesson) -> Markup:
     measured, curve = studio.kept.get("curve", (None, None))
     if measured is lesson and isinstance(curve, LearningCurve):
-        return f"<h3>Would more examples help?</h3>{html.hint(curve.sentence())}{_drawn(curve)}"
+        return Markup("<h3>Would more examples help?</h3>{}{}").format(html.hint(curve.sentence()), _drawn(curve))
     if measured is lesson and isinstance(curve, str):
         return html.hint(curve)
-    return '<p><button type="button" class="msn-button" data-act="curve">Would more examples help?</button></p>'
+    return Markup('<p><button type="button" class="msn-button" data-act="curve">Would more examples help?</button></p>')
 
 
 def _drawn(curve: LearningCurve) -> str:
@@ -197,21 +197,25 @@ def _drawn(curve: LearningCurve) -> str:
     def place(shots: int, value: float) -> tuple[float, float]:
         return left + (right - left) * math.log(shots) / last, bottom - (bottom - top) * value
 
-    marks = "".join(
-        f'<path d="M{left} {place(1, share)[1]:.1f}H{right}"/>'
-        f'<text x="{left - 8}" y="{place(1, share)[1] + 4:.1f}" class="end">{100 * share:.0f} %</text>'
+    marks = Markup().join(
+        Markup('<path d="M{} {:.1f}H{}"/><text x="{}" y="{:.1f}" class="end">{:.0f} %</text>').format(
+            left, place(1, share)[1], right, left - 8, place(1, share)[1] + 4, 100 * share
+        )
         for share in (0, 0.5, 1)
     )
     points = [(shots, *place(shots, value)) for shots, value in zip(curve.shots, curve.accuracy.tolist(), strict=True)]
     named, edge = "", -99.0
     for shots, x, _ in points:
         if x - edge > 24:
-            named, edge = f'{named}<text x="{x:.1f}" y="{bottom + 18}" class="middle">{shots}</text>', x
+            named, edge = (
+                Markup('{}<text x="{:.1f}" y="{}" class="middle">{}</text>').format(named, x, bottom + 18, shots),
+                x,
+            )
     line = " ".join(f"{x:.1f},{y:.1f}" for _, x, y in points)
-    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for _, x, y in points)
+    dots = Markup().join(Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3"/>').format(x, y) for _, x, y in points)
     said = "; ".join(f"{value:.0%} from {shots}" for shots, value in zip(curve.shots, curve.accuracy, strict=True))
-    return (
+    return Markup(
         '<figure class="msn-chart"><svg viewBox="0 0 400 176" role="img" aria-label="Share right over examples of each '
-        f'class: {said}">{marks}{named}<polyline points="{line}"/>{dots}</svg><figcaption>Share right over examples of '
+        'class: {}">{}{}<polyline points="{}"/>{}</svg><figcaption>Share right over examples of '
         "each class: learned from so many, asked about the others, again and again.</figcaption></figure>"
-    )
+    ).format(said, marks, named, line, dots)

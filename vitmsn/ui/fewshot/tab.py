@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 from gradio.utils import get_upload_folder
+from markupsafe import Markup
 
 from vitmsn import archive, bundle, gallery, limits
 from vitmsn.errors import FewShotError, ImageError, InputError
@@ -221,7 +222,7 @@ def _missing(studio: Studio) -> str:
     return "Give a second class some pictures, and it has learned them." if filled == 1 else "Two classes are needed."
 
 
-def _python(call: Call, studio: Studio, settings: tuple[str, int, float, float]) -> str:
+def _python(call: Call, studio: Studio, settings: tuple[str, int, float, float]) -> Markup:
     method, k, _, temperature = settings
     center = "" if studio.gallery.shots >= ENOUGH else "center=encoder.feature_mean"
     made = {
@@ -337,7 +338,7 @@ def build(app: App) -> None:
         return read
 
     with gr.Row(elem_classes="msn-starters"):
-        gr.HTML('<p class="msn-hint">Start with</p>', min_width=80)
+        gr.HTML(Markup('<p class="msn-hint">Start with</p>'), min_width=80)
         sets = [
             (known.name, gr.Button(known.title, elem_classes="msn-quiet-button")) for known in examples.starter_sets()
         ]
@@ -423,8 +424,8 @@ def build(app: App) -> None:
     )
 
 
-def _step(number: int, name: str) -> str:
-    return f'<h2 class="msn-step"><span>{number}</span>{name}</h2>'
+def _step(number: int, name: str) -> Markup:
+    return Markup('<h2 class="msn-step"><span>{}</span>{}</h2>').format(number, name)
 
 
 def _start(name: str, call: Call, asked: FewShotControls) -> Page:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from html import escape
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 
 from vitmsn import limits
 from vitmsn.ui.app import SKIP, App
@@ -87,9 +88,7 @@ def collapsed(run: Run) -> bool:
     return bool(last["prototypes_in_use"] <= 2 and last["mean_entropy"] < 0.25 * math.log(run.about["prototypes"]))
 
 
-def share(value: float) -> str:
-    """An accuracy as a percentage, of some hundred pictures: one per cent is all that it tells."""
-    return f"{100 * value:.0f} %"
+share = partial(html.percent, whole=True)  # of some hundred pictures: one per cent is all that an accuracy tells
 
 
 def line_of(ahead: int, seconds: float) -> str:
@@ -149,7 +148,7 @@ def charts(run: Run) -> str:
         alt=f"Mean entropy over the steps: {said(learned, 'mean_entropy', lambda v: f'{v:.2f}')}; cross-entropy: "
         f"{said(learned, 'cross_entropy', lambda v: f'{v:.2f}')} nats",
     )  # fmt: skip
-    return f'<div class="msn-three">{accuracy}{used}{loss}</div>'
+    return Markup('<div class="msn-three">{}{}{}</div>').format(accuracy, used, loss)
 
 
 def said(frames: list[dict[str, Any]], name: str, words: Any) -> str:
@@ -158,22 +157,22 @@ def said(frames: list[dict[str, Any]], name: str, words: Any) -> str:
     return ", ".join(f"{words(frame[name])} after {frame['step']}" for frame in picked[-len(frames) :])
 
 
-def field(run: Run) -> str:
+def field(run: Run) -> Markup:
     """The map: each held-out digit written where its embedding lies; the script moves them."""
     if not run.about or not run.frames:
-        return ""
+        return Markup()
     last, labels = run.frames[-1], run.about["labels"]
     alt = (
         f"Map of {len(labels)} handwritten digits held out, after {last['step']} steps: spread {last['spread']:.2f}, "
         f"{share(last['knn'])} of them recognised by their neighbours"
     )
-    data = escape(json.dumps({"xy": last["xy"], "labels": labels, "step": last["step"]}), quote=True)
-    return (
-        f'<figure class="msn-field" data-frame="{data}"><canvas role="img" aria-label="{html.text(alt, 300)}">'
+    data = json.dumps({"xy": last["xy"], "labels": labels, "step": last["step"]})
+    return Markup(
+        '<figure class="msn-field" data-frame="{}"><canvas role="img" aria-label="{}">'
         "</canvas><figcaption>Each sign is a digit that is held out, written where the network puts it: the main plane "
-        f"of the {len(labels)} projections that are compared with the prototypes, in a frame that stays. Their spread "
-        f"is {last['spread']:.2f}; 0 is all in one place.</figcaption></figure>"
-    )
+        "of the {} projections that are compared with the prototypes, in a frame that stays. Their spread "
+        "is {:.2f}; 0 is all in one place.</figcaption></figure>"
+    ).format(data, html.text(alt, 300), len(labels), last["spread"])
 
 
 # -------------------------------------------------------------------------------------------------------------- the tab
@@ -212,7 +211,7 @@ def build(app: App) -> None:
         return shown(call)
 
     with gr.Column(elem_id="watch", elem_classes="msn-watch"):
-        gr.HTML('<h2 class="msn-watch-title">Watch it learn</h2>')
+        gr.HTML(Markup('<h2 class="msn-watch-title">Watch it learn</h2>'))
         notice = app.notice()
         with gr.Row(elem_classes="msn-switches"):
             masking = gr.Checkbox(True, label="Masking", info=MASKING)

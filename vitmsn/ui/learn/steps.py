@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup
 from PIL import Image, ImageDraw
 
 from vitmsn import draw, masking
@@ -28,14 +29,14 @@ class Step:
 
     title: str
     words: str
-    show: Callable[[Encoder, Walk], str]
+    show: Callable[[Encoder, Walk], Markup]
     head: bool = False  # needs the projector and the prototypes
 
 
 # --------------------------------------------------------------------------------------------------------- the answers
 
 
-def picture(encoder: Encoder, lesson: Walk) -> str:
+def picture(encoder: Encoder, lesson: Walk) -> Markup:
     side = SIZES[lesson.ask.size]
     height, width = (
         max(1, round(side * length / patch)) * patch
@@ -59,7 +60,7 @@ def picture(encoder: Encoder, lesson: Walk) -> str:
     ) + figure([(large, f"The picture at {width} by {height} pixels with its {rows} by {columns} patches", "")], "wide")
 
 
-def views(encoder: Encoder, lesson: Walk) -> str:
+def views(encoder: Encoder, lesson: Walk) -> Markup:
     target, random, *focal = lesson.views
     small, most = min(view.share for view in focal), max(view.share for view in focal)
     shown = [
@@ -77,7 +78,7 @@ def views(encoder: Encoder, lesson: Walk) -> str:
     )
 
 
-def patches(encoder: Encoder, lesson: Walk) -> str:
+def patches(encoder: Encoder, lesson: Walk) -> Markup:
     view, kept, total = lesson.views[1], len(lesson.kept), lesson.patches
     full, masked = _times(encoder, view.picture, lesson.kept)
     grid = masking.to_grid(masking.painted_mask(_hidden(lesson)), lesson.grid)[0].numpy()
@@ -100,7 +101,7 @@ def patches(encoder: Encoder, lesson: Walk) -> str:
     )
 
 
-def tokens(encoder: Encoder, lesson: Walk) -> str:
+def tokens(encoder: Encoder, lesson: Walk) -> Markup:
     states, layers = lesson.states, encoder.config.num_hidden_layers
     cls, rest = states[:1], states[1:]
     cosine = (rest @ cls[0]) / np.maximum(np.linalg.norm(rest, axis=1) * np.linalg.norm(cls), 1e-9)
@@ -127,7 +128,7 @@ def tokens(encoder: Encoder, lesson: Walk) -> str:
     )
 
 
-def embeddings(encoder: Encoder, lesson: Walk) -> str:
+def embeddings(encoder: Encoder, lesson: Walk) -> Markup:
     random, *focal = lesson.similarity
     title = examples.by_name(lesson.ask.other).title
     same = lesson.views[0].picture.digest == examples.by_name(lesson.ask.other).picture.digest
@@ -146,7 +147,7 @@ def embeddings(encoder: Encoder, lesson: Walk) -> str:
     )
 
 
-def prototypes(encoder: Encoder, lesson: Walk) -> str:
+def prototypes(encoder: Encoder, lesson: Walk) -> Markup:
     assert lesson.assigned is not None
     target, anchor = lesson.assigned[0], lesson.assigned[1]
     first, also = int(target.argmax()), int(anchor.argmax())
@@ -159,7 +160,7 @@ def prototypes(encoder: Encoder, lesson: Walk) -> str:
     ) + pairs(target, anchor, ("target", "random anchor"))
 
 
-def sharpening(encoder: Encoder, lesson: Walk) -> str:
+def sharpening(encoder: Encoder, lesson: Walk) -> Markup:
     assert lesson.assigned is not None and lesson.sharp is not None and lesson.mean is not None
     soft, sharp = lesson.assigned[0], lesson.sharp
     first, most = int(soft.argmax()), math.log(len(soft))
@@ -170,7 +171,7 @@ def sharpening(encoder: Encoder, lesson: Walk) -> str:
     ) + pairs(soft, sharp, ("target", "sharpened"))
 
 
-def loss(encoder: Encoder, lesson: Walk) -> str:
+def loss(encoder: Encoder, lesson: Walk) -> Markup:
     assert lesson.mean is not None
     surprise, spread = lesson.cross_entropies, entropy(lesson.mean)
     worst = lesson.views[1 + int(surprise.argmax())].name
@@ -243,7 +244,7 @@ STEPS: tuple[Step, ...] = (
 )
 
 
-def answer(step: int, encoder: Encoder, lesson: Walk, name: str) -> str:
+def answer(step: int, encoder: Encoder, lesson: Walk, name: str) -> Markup:
     """Step `step` (from 0) as HTML; a model without a head is told what it lacks, for the steps that need one."""
     told = STEPS[step]
     if told.head and lesson.assigned is None:
@@ -253,61 +254,71 @@ def answer(step: int, encoder: Encoder, lesson: Walk, name: str) -> str:
         )
     else:
         body = told.show(encoder, lesson)
-    return f'<h3 class="msn-step-title"><span>{step + 1} of {len(STEPS)}</span> {told.title}</h3>{body}'
+    return Markup('<h3 class="msn-step-title"><span>{} of {}</span> {}</h3>{}').format(
+        step + 1, len(STEPS), told.title, body
+    )
 
 
 # -------------------------------------------------------------------------------------------------------------- pieces
 
 
-def said(message: str) -> str:
+def said(message: str) -> Markup:
     """The sentence of a step. All eight are on the page, so that none of them is read aloud by itself."""
-    return f'<p class="msn-sentence">{html.text(message, 600)}</p>'
+    return Markup('<p class="msn-sentence">{}</p>').format(html.text(message, 600))
 
 
-def figure(pictures: Sequence[tuple[Image.Image, str, str]], css: str) -> str:
+def figure(pictures: Sequence[tuple[Image.Image, str, str]], css: str) -> Markup:
     """Pictures side by side: (picture, alternative text, caption)."""
-    shown = "".join(
-        f"<figure>{html.img(shown, alt)}{f'<figcaption>{html.text(words)}</figcaption>' if words else ''}</figure>"
+    shown = Markup().join(
+        Markup("<figure>{}{}</figure>").format(
+            html.img(shown, alt), Markup("<figcaption>{}</figcaption>").format(html.text(words)) if words else ""
+        )
         for shown, alt, words in pictures
     )
-    return f'<div class="msn-seen msn-seen-{css}">{shown}</div>'
+    return Markup('<div class="msn-seen msn-seen-{}">{}</div>').format(css, shown)
 
 
-def bars(rows: Sequence[tuple[str, float]], full: float, caption: str, mark: int | None = None) -> str:
+def bars(rows: Sequence[tuple[str, float]], full: float, caption: str, mark: int | None = None) -> Markup:
     """Numbers as bars, `full` for full width; the row `mark` is one to compare with."""
     items = []
     for place, (label, value) in enumerate(rows):
-        quiet = ' class="msn-aside-row"' if mark is not None and place == mark % len(rows) else ""
+        quiet = Markup(' class="msn-aside-row"') if mark is not None and place == mark % len(rows) else ""
         width = 100 * min(max(value / full, 0), 1)
         items.append(
-            f'<li{quiet}><span class="msn-bar-label">{html.text(label, 80)}</span>'
-            f'<span class="msn-bar-value">{value:.2f}</span>'
-            f'<span class="msn-bar" aria-hidden="true"><span style="width:{width:.2f}%"></span></span></li>'
+            Markup(
+                '<li{}><span class="msn-bar-label">{}</span>'
+                '<span class="msn-bar-value">{:.2f}</span>'
+                '<span class="msn-bar" aria-hidden="true"><span style="width:{:.2f}%"></span></span></li>'
+            ).format(quiet, html.text(label, 80), value, width)
         )
-    return f'<ol class="msn-bars msn-even">{"".join(items)}</ol>{html.hint(caption)}'
+    return Markup('<ol class="msn-bars msn-even">{}</ol>{}').format(Markup().join(items), html.hint(caption))
 
 
-def pairs(one: np.ndarray, other: np.ndarray, names: tuple[str, str]) -> str:
+def pairs(one: np.ndarray, other: np.ndarray, names: tuple[str, str]) -> Markup:
     """Shares of the prototypes that either has first, two bars for each."""
     order = list(np.argsort(-one, kind="stable")[:SHOWN])
     order += [index for index in np.argsort(-other, kind="stable")[:1] if index not in order]
     top = max(float(one.max()), float(other.max()))
     rows = ""
     for index in order:
-        both = "".join(
-            f'<span class="msn-bar" aria-hidden="true"><span class="{css}" style="width:{100 * value / top:.2f}%">'
-            f'</span></span><span class="msn-bar-value"><span class="msn-aside">{name} </span>'
-            f"{html.percent(value)}</span>"
+        both = Markup().join(
+            Markup(
+                '<span class="msn-bar" aria-hidden="true"><span class="{}" style="width:{:.2f}%">'
+                '</span></span><span class="msn-bar-value"><span class="msn-aside">{} </span>'
+                "{}</span>"
+            ).format(css, 100 * value / top, name, html.percent(value))
             for css, name, value in (
                 ("msn-before", names[0], float(one[index])),
                 ("msn-after", names[1], float(other[index])),
             )
         )
-        rows += f'<li><span class="msn-bar-label">no. {index + 1}</span><span class="msn-pair">{both}</span></li>'
-    return (
-        f'<section class="msn-pairs"><p class="msn-hint"><i class="msn-before"></i> upper bar: {names[0]} '
-        f'<i class="msn-after"></i> lower bar: {names[1]}</p><ol>{rows}</ol></section>'
-    )
+        rows += Markup('<li><span class="msn-bar-label">no. {}</span><span class="msn-pair">{}</span></li>').format(
+            index + 1, both
+        )
+    return Markup(
+        '<section class="msn-pairs"><p class="msn-hint"><i class="msn-before"></i> upper bar: {} '
+        '<i class="msn-after"></i> lower bar: {}</p><ol>{}</ol></section>'
+    ).format(names[0], names[1], rows)
 
 
 def _times(encoder: Encoder, picture: Picture, kept: np.ndarray) -> tuple[float, float]:
@@ -367,4 +378,4 @@ def _patch(encoder: Encoder) -> str:
 
 
 def _percent(value: float) -> str:
-    return html.percent(float(value)).replace("&lt;", "<").replace(" %", "\N{NO-BREAK SPACE}%")
+    return html.percent(float(value)).replace(" %", "\N{NO-BREAK SPACE}%")

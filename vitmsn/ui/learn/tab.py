@@ -13,6 +13,7 @@ from typing import Any
 
 import gradio as gr
 from gradio.components import Component
+from markupsafe import Markup
 
 from vitmsn.ui.app import App
 from vitmsn.ui.learn import live_training, steps
@@ -53,7 +54,7 @@ def answer(call: Call, asked: LearnControls) -> dict[str, Any]:
     }
 
 
-def _python(call: Call, ask: LearnControls) -> str:
+def _python(call: Call, ask: LearnControls) -> Markup:
     picture = f"{call.visit.example}.png" if call.visit.example else call.picture.name
     return html.in_python(
         "import torch",
@@ -71,7 +72,9 @@ def _python(call: Call, ask: LearnControls) -> str:
 
 
 def build(app: App) -> None:
-    gr.HTML(f"<style>{STYLE}</style>", js_on_load=SCRIPT, elem_classes="msn-styles", container=False)
+    gr.HTML(
+        Markup("<style>{}</style>").format(Markup(STYLE)), js_on_load=SCRIPT, elem_classes="msn-styles", container=False
+    )
     with gr.Column(elem_classes="msn-lesson"):
         choices = [(f"{number} {name}", number) for number, name in enumerate(NAMES, start=1)]
         step = gr.Radio(choices, value=1, label="Step", show_label=False, container=False, elem_id="learn-step")

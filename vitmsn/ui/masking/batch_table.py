@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from markupsafe import Markup
 
-from vitmsn import export, limits, robustness
+from vitmsn import limits, robustness
 from vitmsn.encoder import Encoder, Progress
 from vitmsn.errors import ImageError, InputError
 from vitmsn.image import Picture
@@ -59,26 +59,29 @@ def judge(
     return rows
 
 
-def table(rows: list[Row], name: str) -> str:
+def table(rows: list[Row], name: str) -> Markup:
     """The table, most robust first, with a sentence and a link that carries the CSV, as HTML; `name`: of the model."""
     good = sorted((row for row in rows if row.views is not None), key=_rank, reverse=True)
     ordered = [*good, *(row for row in rows if row.views is None)]
-    head = "".join(
-        f'<th scope="col"{" aria-sort=descending" if name == "Answer kept" else ""}><button type="button">{name}'
-        "</button></th>"
+    head = Markup().join(
+        Markup('<th scope="col"{}><button type="button">{}</button></th>').format(
+            " aria-sort=descending" if name == "Answer kept" else "", name
+        )
         for name in HEADER
     )
-    body = "".join(_row(row) for row in ordered)
+    body = Markup().join(_row(row) for row in ordered)
     views = [row.views for row in good if row.views is not None]
     known = [view.others for view in views if view.others is not None]
     compared = similarity.worth(
         name, float(np.mean(known)) if known else None, any(v.centered is not None for v in views)
     )
     note = f"Over {DRAWS} draws of the mask chosen above. A model that is not sure has a first answer too, kept or not."
-    return (
-        f'{html.sentence(sentence(good))}<div class="msn-scroll"><table class="msn-answers msn-robust"><thead><tr>'
-        f'<th scope="col" aria-label="Picture"></th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-        f"{html.hint(f'{note} {compared}' if views else note)}{_csv(ordered)}"
+    return Markup(
+        '{}<div class="msn-scroll"><table class="msn-answers msn-robust"><thead><tr>'
+        '<th scope="col" aria-label="Picture"></th>{}</tr></thead><tbody>{}</tbody></table></div>'
+        "{}{}"
+    ).format(
+        html.sentence(sentence(good)), head, body, html.hint(f"{note} {compared}" if views else note), _csv(ordered)
     )
 
 
@@ -103,14 +106,16 @@ def _rank(row: Row) -> tuple[float, float]:
     return (0.0 if same is None else float(same.mean())), plain if centered is None else centered
 
 
-def _row(row: Row) -> str:
+def _row(row: Row) -> Markup:
     if row.views is None or row.picture is None:
-        cells = f'<td></td><td data-value="{html.text(row.name)}">{html.text(row.name, 40)}</td>'
-        return f'<tr class="msn-refused">{cells}<td colspan="{len(HEADER) - 1}">{html.text(row.refused)}</td></tr>'
-    cells = f"<td>{html.img(row.picture.thumbnail(64), '')}</td>"
+        cells = Markup('<td></td><td data-value="{}">{}</td>').format(html.text(row.name), html.text(row.name, 40))
+        return Markup('<tr class="msn-refused">{}<td colspan="{}">{}</td></tr>').format(
+            cells, len(HEADER) - 1, html.text(row.refused)
+        )
+    cells = Markup("<td>{}</td>").format(html.img(row.picture.thumbnail(64), ""))
     for value, said in zip(_values(row), _shown(row), strict=True):
-        cells += f'<td data-value="{html.text(value)}">{html.text(said, 60)}</td>'
-    return f"<tr>{cells}</tr>"
+        cells += Markup('<td data-value="{}">{}</td>').format(html.text(value), html.text(said, 60))
+    return Markup("<tr>{}</tr>").format(cells)
 
 
 def _values(row: Row) -> list[str | float]:
@@ -138,9 +143,8 @@ def _shown(row: Row) -> list[str]:
     return [str(name), f"{answer}{unsure}", *alike, kept, loss]
 
 
-def _csv(rows: list[Row]) -> str:
+def _csv(rows: list[Row]) -> Markup:
     head = ["file", "answer", "mean similarity", "least similarity", "mean centered similarity"]
     head += ["least centered similarity", "share that keep the answer", "mean cross-entropy"]
     lines = [[row.name, row.refused, *[""] * (len(head) - 2)] if row.views is None else _values(row) for row in rows]
-    data = base64.b64encode(export.csv_text(head, lines).encode("utf-8-sig")).decode("ascii")
-    return f'<a class="msn-button" download="robust.csv" href="data:text/csv;base64,{data}">Download as CSV</a>'
+    return html.csv_link("robust.csv", head, lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from markupsafe import Markup
 
 from vitmsn import draw, look, robustness
 from vitmsn.encoder import Encoder
@@ -22,19 +23,19 @@ def prototypes(encoder: Encoder, full: np.ndarray, masked: np.ndarray, name: str
     Args:
         full, masked: embeddings (1, D).
     """
-    head = "<h3>Prototypes before and after</h3>"
+    head = Markup("<h3>Prototypes before and after</h3>")
     if not encoder.has_msn_head:
-        return f"{head}{html.hint(f'{name} carries no prototypes, so its loss cannot be shown.')}"
+        return head + html.hint(f"{name} carries no prototypes, so its loss cannot be shown.")
     found = robustness.assignment(encoder, full, masked)
-    rows = "".join(
+    rows = Markup().join(
         pair(f"prototype {index + 1}", float(found.target[index]), float(found.anchor[index]))
         for index in found.prominent()
     )
-    return (
-        f'<section class="msn-pairs">{head}{html.hint(WHAT)}<p class="msn-hint"><i class="msn-before"></i> target: '
-        f'full view, sharpened <i class="msn-after"></i> anchor: masked view</p><ol>{rows}</ol>'
-        f"{html.hint(meaning(found))}</section>"
-    )
+    return Markup(
+        '<section class="msn-pairs">{}{}<p class="msn-hint"><i class="msn-before"></i> target: '
+        'full view, sharpened <i class="msn-after"></i> anchor: masked view</p><ol>{}</ol>'
+        "{}</section>"
+    ).format(head, html.hint(WHAT), rows, html.hint(meaning(found)))
 
 
 def meaning(found: robustness.Assignment) -> str:
@@ -48,17 +49,21 @@ def meaning(found: robustness.Assignment) -> str:
     )
 
 
-def pair(label: str, before: float, after: float, names: tuple[str, str] = ("full view", "masked view")) -> str:
+def pair(label: str, before: float, after: float, names: tuple[str, str] = ("full view", "masked view")) -> Markup:
     """One line with two bars, before and after, each with its number."""
-    bars = "".join(
-        f'<span class="msn-bar" aria-hidden="true"><span class="{css}" style="width:{100 * value:.2f}%"></span></span>'
-        f'<span class="msn-bar-value"><span class="msn-aside">{name} </span>{html.percent(value)}</span>'
+    bars = Markup().join(
+        Markup(
+            '<span class="msn-bar" aria-hidden="true"><span class="{}" style="width:{:.2f}%"></span></span>'
+            '<span class="msn-bar-value"><span class="msn-aside">{} </span>{}</span>'
+        ).format(css, 100 * value, name, html.percent(value))
         for name, css, value in zip(names, ("msn-before", "msn-after"), (before, after), strict=True)
     )
-    return f'<li><span class="msn-bar-label">{html.text(label, 80)}</span><span class="msn-pair">{bars}</span></li>'
+    return Markup('<li><span class="msn-bar-label">{}</span><span class="msn-pair">{}</span></li>').format(
+        html.text(label, 80), bars
+    )
 
 
-def attention(encoder: Encoder, picture: Picture, kept: np.ndarray) -> str:
+def attention(encoder: Encoder, picture: Picture, kept: np.ndarray) -> Markup:
     """Where CLS looks in the last layer, mean of heads, with every patch and with those kept (rows, columns) only."""
     views = [None, np.flatnonzero(kept)] if not kept.all() else [None]
     maps = [look.look(encoder, picture, keep_indices=rows).values for rows in views]
@@ -71,9 +76,8 @@ def attention(encoder: Encoder, picture: Picture, kept: np.ndarray) -> str:
         shown = draw.overlay(photo, values, 0.5, scale, ~np.isnan(values))
         most = draw.percent(float(np.nanmax(values)))
         caption = f"{name}: most at row {row}, column {column}, {most}"
-        figures += f"<figure>{html.img(shown, alt)}<figcaption>{caption}</figcaption></figure>"
+        figures += Markup("<figure>{}<figcaption>{}</figcaption></figure>").format(html.img(shown, alt), caption)
     legend = patch_grid.legend(scale, "of CLS's attention in the last layer, mean of heads")
-    return (
-        f'<section class="msn-beside"><h3>Attention before and after</h3><div>{figures}</div>{legend}'
-        f"{html.hint('Hidden patches are dark: what they had goes to those that are left.')}</section>"
+    return Markup('<section class="msn-beside"><h3>Attention before and after</h3><div>{}</div>{}{}</section>').format(
+        figures, legend, html.hint("Hidden patches are dark: what they had goes to those that are left.")
     )

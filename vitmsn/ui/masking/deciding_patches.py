@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from html import escape, unescape
 
 import numpy as np
+from markupsafe import Markup
 
 from vitmsn import look, robustness
 from vitmsn.encoder import Encoder, Progress
@@ -36,7 +36,7 @@ def sentence(encoder: Encoder, picture: Picture, found: robustness.Search) -> st
         said = f"Without a classifier its answer is the nearest prototype, {found.answer}"
     else:
         [result] = encoder.classify(picture, top_k=1)
-        said += f" ({_percent(result.probabilities[0])}{'' if result.sure else ', not sure'})"
+        said += f" ({html.percent(result.probabilities[0])}{'' if result.sure else ', not sure'})"
     if found.flip is None:
         said += "; hiding all patches but one, most looked at first, did not change it"
     else:
@@ -55,11 +55,7 @@ def _count(number: int) -> str:
     return "1 patch" if number == 1 else f"{number} patches"
 
 
-def _percent(share: float) -> str:
-    return unescape(html.percent(share))
-
-
-def shown(encoder: Encoder, picture: Picture, found: robustness.Search) -> str:
+def shown(encoder: Encoder, picture: Picture, found: robustness.Search) -> Markup:
     """Both ways as HTML: a picture whose patches go one by one, a slider through the steps, what the model says."""
     grid = found.grid
     photo = html.img(
@@ -73,30 +69,34 @@ def shown(encoder: Encoder, picture: Picture, found: robustness.Search) -> str:
         "Patches go in the order chosen; the last step gives back, or takes away, every patch that makes no "
         "difference. It is the smallest set found, not proven the smallest."
     )
-    return f'<div class="msn-search">{"".join(pieces)}</div>{note}'
+    return Markup('<div class="msn-search">{}</div>{}').format(Markup().join(pieces), note)
 
 
-def _way(title: str, photo: str, steps: list[robustness.SearchStep], grid: tuple[int, int], answer: str) -> str:
+def _way(title: str, photo: str, steps: list[robustness.SearchStep], grid: tuple[int, int], answer: str) -> Markup:
     told = [
         {"hidden": _hex(step.hidden, grid[0] * grid[1]), "said": _said(step, grid[0] * grid[1], answer)}
         for step in steps
     ]
     gone = set(steps[-1].hidden.tolist())
-    cells = "".join('<i class="msn-gone"></i>' if n in gone else "<i></i>" for n in range(grid[0] * grid[1]))
-    data = escape(json.dumps(told), quote=True)
+    cells = Markup().join(
+        Markup('<i class="msn-gone"></i>') if n in gone else Markup("<i></i>") for n in range(grid[0] * grid[1])
+    )
+    data = json.dumps(told)
     last = len(steps) - 1
-    return (
-        f'<section data-steps="{data}"><h3>{title}</h3><div class="msn-cells-over">{photo}'
-        f'<div class="msn-cells" style="--columns:{grid[1]}" aria-hidden="true">{cells}</div></div>'
-        f'<div class="msn-scrub"><input type="range" min="0" max="{last}" value="{last}" aria-label="Step: {title}" '
-        f'aria-valuetext="{html.text(told[-1]["said"])}"><button type="button" data-play>Play</button></div>'
-        f'<output aria-live="off">{html.text(told[-1]["said"])}</output></section>'
+    return Markup(
+        '<section data-steps="{}"><h3>{}</h3><div class="msn-cells-over">{}'
+        '<div class="msn-cells" style="--columns:{}" aria-hidden="true">{}</div></div>'
+        '<div class="msn-scrub"><input type="range" min="0" max="{}" value="{}" aria-label="Step: {}" '
+        'aria-valuetext="{}"><button type="button" data-play>Play</button></div>'
+        '<output aria-live="off">{}</output></section>'
+    ).format(
+        data, title, photo, grid[1], cells, last, last, title, html.text(told[-1]["said"]), html.text(told[-1]["said"])
     )
 
 
 def _said(step: robustness.SearchStep, patches_in_all: int, answer: str) -> str:
-    now = f"still {answer}" if step.same else f"now {step.answer} ({_percent(step.probability)})"
-    left = f"{answer} {_percent(step.first)}"
+    now = f"still {answer}" if step.same else f"now {step.answer} ({html.percent(step.probability)})"
+    left = f"{answer} {html.percent(step.first)}"
     return f"{len(step.hidden)} of {patches_in_all} hidden: {now}; {left}"
 
 

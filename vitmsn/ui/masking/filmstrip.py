@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from markupsafe import Markup
 
 from vitmsn import draw, robustness
 from vitmsn.encoder import Encoder
@@ -19,7 +20,7 @@ SIDE = 160
 SCRIPT = script(__file__, "filmstrip.js")
 
 
-def strip(encoder: Encoder, name: str, picture: Picture, sample: Callable[[int], np.ndarray], first: int) -> str:
+def strip(encoder: Encoder, name: str, picture: Picture, sample: Callable[[int], np.ndarray], first: int) -> Markup:
     """Sixteen masked pictures as buttons, each with its similarity and answer, and a sentence, as HTML.
 
     Args:
@@ -38,13 +39,13 @@ def strip(encoder: Encoder, name: str, picture: Picture, sample: Callable[[int],
         if seen.predictions is not None and seen.same is not None:
             words.append(("still " if seen.same[place] else "now ") + seen.predictions.name(place + 1))
         said = ", ".join(words)
-        items += (
-            f'<li><button type="button" data-seed="{seed}" aria-label="Take seed {seed}: {html.text(said)}">'
-            f"{html.img(draw.masked_picture(photo, one), '')}</button>"
-            f"<span><b>{seed}</b> {html.text(said, 60)}</span></li>"
-        )
+        items += Markup(
+            '<li><button type="button" data-seed="{}" aria-label="Take seed {}: {}">'
+            "{}</button>"
+            "<span><b>{}</b> {}</span></li>"
+        ).format(seed, seed, html.text(said), html.img(draw.masked_picture(photo, one), ""), seed, html.text(said, 60))
     compared = html.hint(similarity.worth(name, seen.others, seen.centered is not None))
-    return f'{html.sentence(sentence(seen))}{compared}<ol class="msn-film">{items}</ol>'
+    return Markup('{}{}<ol class="msn-film">{}</ol>').format(html.sentence(sentence(seen)), compared, items)
 
 
 def sentence(seen: robustness.Views) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+from markupsafe import Markup
 from PIL import Image
 
 from vitmsn import draw, robustness
@@ -141,18 +142,18 @@ def find(call: Call, by: str, asked: MaskingControls) -> str:
     )
 
 
-def batch(call: Call, paths: list[str] | None, asked: MaskingControls) -> str:
+def batch(call: Call, paths: list[str] | None, asked: MaskingControls) -> Markup:
     """Several pictures, each under the same draws."""
-    return _table(call, paths, asked) if paths else ""
+    return _table(call, paths, asked) if paths else Markup()
 
 
-def batch_of_examples(call: Call, asked: MaskingControls) -> str:
+def batch_of_examples(call: Call, asked: MaskingControls) -> Markup:
     """The example photographs, for who has none at hand."""
     pictures = [replace(example.picture, name=example.title) for example in examples.photographs()]
     return _table(call, pictures, asked)
 
 
-def _table(call: Call, sources: Sequence[Picture | str], ask: MaskingControls) -> str:
+def _table(call: Call, sources: Sequence[Picture | str], ask: MaskingControls) -> Markup:
     encoder = call.encoder
     progress = _progress(call, ask, "batch")
     rows = batch_table.judge(
@@ -165,7 +166,7 @@ def _table(call: Call, sources: Sequence[Picture | str], ask: MaskingControls) -
     return batch_table.table(rows, call.name)
 
 
-def _code(call: Call, kind: str) -> str:
+def _code(call: Call, kind: str) -> Markup:
     grid = call.encoder.grid()
     similarity = "similarity" if call.encoder.feature_mean is None else "centered"
     return html.in_python(

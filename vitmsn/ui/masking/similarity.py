@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from markupsafe import Markup
 
 from vitmsn import robustness
 from vitmsn.encoder import Encoder
@@ -113,30 +114,36 @@ def chart(
         value = low + number * step
         _, y = place(0, value)
         shapes.append(
-            f'<path d="M{left} {y:.1f}H{right}"/><text x="{left - 8}" y="{y + 4:.1f}" class="end">{value:g}</text>'
+            Markup('<path d="M{} {:.1f}H{}"/><text x="{}" y="{:.1f}" class="end">{:g}</text>').format(
+                left, y, right, left - 8, y + 4, value
+            )
         )
     for percent in (0, 25, 50, 75, 100):
         x, y = place(percent, low)
         shapes.append(
-            f'<text x="{x:.1f}" y="{y + 18:.1f}" class="middle">{percent}{" %" if percent == 100 else ""}</text>'
+            Markup('<text x="{:.1f}" y="{:.1f}" class="middle">{}{}</text>').format(
+                x, y + 18, percent, " %" if percent == 100 else ""
+            )
         )
     if other is not None:
         end = place(max(points), 0)[0] if centered else right
-        shapes.append(f'<path class="other" d="M{left} {place(0, other)[1]:.1f}H{end:.1f}"/>')
+        shapes.append(Markup('<path class="other" d="M{} {:.1f}H{:.1f}"/>').format(left, place(0, other)[1], end))
     told, floor = [], bottom - 2.0
     for name, measured, here in lines[::-1]:  # the lower line first, so that the names of both find room at their ends
         means = {0: 1.0} | {ratio: float(np.mean(values)) for ratio, values in measured.items()}
         path = " ".join("{:.1f},{:.1f}".format(*place(ratio, mean)) for ratio, mean in means.items())
-        shapes.append(f'<polyline points="{path}"/>')
+        shapes.append(Markup('<polyline points="{}"/>').format(path))
         for ratio, values in measured.items():
-            shapes += ['<circle cx="{:.1f}" cy="{:.1f}" r="2.5"/>'.format(*place(ratio, value)) for value in values]
-        shapes.append('<circle class="here" cx="{:.1f}" cy="{:.1f}" r="7"/>'.format(*place(mark[0], here)))
+            shapes += [
+                Markup('<circle cx="{:.1f}" cy="{:.1f}" r="2.5"/>').format(*place(ratio, value)) for value in values
+            ]
+        shapes.append(Markup('<circle class="here" cx="{:.1f}" cy="{:.1f}" r="7"/>').format(*place(mark[0], here)))
         row = "; ".join(f"{html.similar(mean)} at {ratio} %" for ratio, mean in means.items())
         told.append(f"{row}; this view {html.similar(here)} at {mark[0]:.0f} %")
         if centered:
             x, y = place(*list(means.items())[-1])
             floor = min(y + 4, floor)
-            shapes.append(f'<text x="{x + 8:.1f}" y="{floor:.1f}">{name}</text>')
+            shapes.append(Markup('<text x="{:.1f}" y="{:.1f}">{}</text>').format(x + 8, floor, name))
             told[-1], floor = f"{name}: {told[-1]}", floor - 14
     label = "Similarity to the full view over the share of patches hidden: " + "; ".join(told[::-1])
     said = f"Similarity to the full view over the patches hidden. Dots: {views} views, measured on this machine now; "
@@ -144,10 +151,10 @@ def chart(
     if other is not None:
         said += f"; dashes: how similar other pictures are, {html.similar(other)}{' plainly' if centered else ''}"
         said += "; centered they are about 0" if centered else ""
-    return (
-        f'<figure class="msn-chart"><svg viewBox="0 0 400 196" role="img" aria-label="{label}">{"".join(shapes)}</svg>'
-        f"<figcaption>{said}.</figcaption></figure>"
-    )
+    return Markup(
+        '<figure class="msn-chart"><svg viewBox="0 0 400 196" role="img" aria-label="{}">{}</svg>'
+        "<figcaption>{}.</figcaption></figure>"
+    ).format(label, Markup().join(shapes), said)
 
 
 def axis(least: float) -> tuple[float, float]:
@@ -160,11 +167,11 @@ def axis(least: float) -> tuple[float, float]:
 # --------------------------------------------------------------------------------------------------------- all curves
 
 
-def charts(points: list[robustness.CurvePoint]) -> str:
+def charts(points: list[robustness.CurvePoint]) -> Markup:
     """Four small charts over the share hidden, from what is measured so far, as HTML: similarity, answers kept,
     cross-entropy, milliseconds. Dots are draws, the line their mean."""
     if not points:
-        return ""
+        return Markup()
     shares = [100 * point.ratio for point in points]
     draws = len(points[0].views.similarity)
     similarity = [point.views.similarity for point in points]
@@ -191,7 +198,7 @@ def charts(points: list[robustness.CurvePoint]) -> str:
     top = max(*taken, *ideal) * 1.05
     times = [np.array([value]) for value in taken]
     made.append(_panel("Milliseconds (dashed: as the tokens)", shares, times, (0.0, top), "{:.2g} ms", ideal))
-    return f'<section class="msn-depth"><div>{"".join(made)}</div></section>'
+    return Markup('<section class="msn-depth"><div>{}</div></section>').format(Markup().join(made))
 
 
 def told(points: list[robustness.CurvePoint]) -> str:
@@ -224,26 +231,31 @@ def _panel(
         x = left + (right - left) * share / 100
         return f"{x:.1f},{low - (low - high) * (value - bottom) / ((top - bottom) or 1.0):.1f}"
 
-    shapes = [f'<text x="{left}" y="16">{html.text(title)}</text>']
+    shapes = [Markup('<text x="{}" y="16">{}</text>').format(left, html.text(title))]
     for share in (0.0, 0.5, 1.0):
         value = bottom + share * (top - bottom)
         y = low - (low - high) * share
-        shapes.append(f'<path d="M{left} {y:.1f}H{right}"/>')
-        shapes.append(f'<text x="{left - 6}" y="{y + 4:.1f}" class="end">{float(f"{value:.3g}"):g}</text>')
+        shapes.append(Markup('<path d="M{} {:.1f}H{}"/>').format(left, y, right))
+        shapes.append(
+            Markup('<text x="{}" y="{:.1f}" class="end">{:g}</text>').format(left - 6, y + 4, float(f"{value:.3g}"))
+        )
     shapes += [
-        f'<text x="{place(at, 0).split(",")[0]}" y="{low + 18}" class="middle">{at}{" %" if at == 100 else ""}</text>'
+        Markup('<text x="{}" y="{}" class="middle">{}{}</text>').format(
+            place(at, 0).split(",")[0], low + 18, at, " %" if at == 100 else ""
+        )
         for at in (0, 25, 50, 75, 100)
     ]
     if other is not None:
         line = " ".join(place(share, value) for share, value in zip(shares, other, strict=True))
-        shapes.append(f'<polyline class="other" points="{line}"/>')
+        shapes.append(Markup('<polyline class="other" points="{}"/>').format(line))
     means = [float(values.mean()) for values in runs]
-    shapes.append(f'<polyline points="{" ".join(place(*pair) for pair in zip(shares, means, strict=True))}"/>')
+    shapes.append(
+        Markup('<polyline points="{}"/>').format(" ".join(place(*pair) for pair in zip(shares, means, strict=True)))
+    )
     dots = [place(share, float(value)) for share, values in zip(shares, runs, strict=True) for value in values]
-    shapes += ['<circle cx="{}" cy="{}" r="2.5"/>'.format(*dot.split(",")) for dot in dots]
+    shapes += [Markup('<circle cx="{}" cy="{}" r="2.5"/>').format(*dot.split(",")) for dot in dots]
     rows = "; ".join(f"{form.format(mean)} at {share:.0f} %" for share, mean in zip(shares, means, strict=True))
     label = f"{html.text(title)}, over the share of patches hidden: {rows}"
-    return (
-        f'<figure class="msn-chart"><svg viewBox="0 0 328 196" role="img" aria-label="{label}">{"".join(shapes)}</svg>'
-        "</figure>"
-    )
+    return Markup(
+        '<figure class="msn-chart"><svg viewBox="0 0 328 196" role="img" aria-label="{}">{}</svg></figure>'
+    ).format(label, Markup().join(shapes))

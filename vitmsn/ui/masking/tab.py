@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+from markupsafe import Markup
 
 from vitmsn import draw, limits, masking, robustness
 from vitmsn.encoder import Encoder
@@ -68,7 +69,7 @@ def _verdict(encoder: Encoder, found: Comparison) -> str:
     return f"the answer changes from {before.labels[0]} to {after.labels[0]}{doubt} and "
 
 
-def pairs(encoder: Encoder, found: Comparison, name: str) -> str:
+def pairs(encoder: Encoder, found: Comparison, name: str) -> Markup:
     """The most probable classes of the full view, with their bars before and after."""
     if not encoder.has_classifier:
         return html.hint(f"{name} has no classifier, so there is no answer to compare, only the similarity.")
@@ -76,13 +77,13 @@ def pairs(encoder: Encoder, found: Comparison, name: str) -> str:
     order = [int(index) for index in np.argsort(-before, kind="stable")[:SHOWN]]
     if (first := int(after.argmax())) not in order:
         order.append(first)
-    rows = "".join(
+    rows = Markup().join(
         before_after.pair(encoder.labels[index], float(before[index]), float(after[index])) for index in order
     )
-    return (
+    return Markup(
         '<section class="msn-pairs"><p class="msn-hint"><i class="msn-before"></i> full view '
-        f'<i class="msn-after"></i> masked view</p><ol>{rows}</ol></section>'
-    )
+        '<i class="msn-after"></i> masked view</p><ol>{}</ol></section>'
+    ).format(rows)
 
 
 # ------------------------------------------------------------------------------------------------------------- answers
@@ -204,13 +205,15 @@ def _answer(call: Call, asked: MaskingControls, ask: MaskingControls) -> dict[st
         "code": html.in_python("import torch", f"from vitmsn import {opened}", call.python, *_code(call, ask, found)),
         "prototypes": before_after.prototypes(encoder, found.full, found.masked, call.name),
         "attention": before_after.attention(encoder, picture, found.kept),
-        "brush": f'<span data-rows="{found.kept.shape[0]}" data-columns="{found.kept.shape[1]}"></span>',
+        "brush": Markup('<span data-rows="{}" data-columns="{}"></span>').format(
+            found.kept.shape[0], found.kept.shape[1]
+        ),
         **stale(call, ask),
         **_controls(asked, ask),
     }
 
 
-def figures(found: Comparison, taken: tuple[float, float]) -> str:
+def figures(found: Comparison, taken: tuple[float, float]) -> Markup:
     """The numbers, large."""
     full, masked = taken
     rows = (
@@ -220,9 +223,9 @@ def figures(found: Comparison, taken: tuple[float, float]) -> str:
         (f"{full / masked:.1f} ×", f"as fast: {milliseconds(masked)} instead of {milliseconds(full)}"),
     )
     return (
-        '<dl class="msn-figures">'
-        + "".join(f"<div><dt>{what}</dt><dd>{value}</dd></div>" for value, what in rows)
-        + "</dl>"
+        Markup('<dl class="msn-figures">')
+        + Markup().join(Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(what, value) for value, what in rows)
+        + Markup("</dl>")
     )
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from markupsafe import Markup
+
 from vitmsn.ui.shared import html
 
 WIDTH, HEIGHT = 400, 172
@@ -46,31 +48,39 @@ def chart(
     shapes = []
     for mark in marks:
         y = place(0, mark)[1]
-        shapes.append(f'<path d="M{LEFT} {y:.1f}H{RIGHT}"/>')
-        shapes.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" class="end">{mark:g}{html.text(unit)}</text>')
+        shapes.append(Markup('<path d="M{} {:.1f}H{}"/>').format(LEFT, y, RIGHT))
+        shapes.append(
+            Markup('<text x="{}" y="{:.1f}" class="end">{:g}{}</text>').format(LEFT - 6, y + 4, mark, html.text(unit))
+        )
     shapes += [
-        f'<text x="{LEFT}" y="{BOTTOM + 18}">{across[0]:g}</text>',
-        f'<text x="{RIGHT}" y="{BOTTOM + 18}" class="end">{across[1]:g} {html.text(along)}</text>',
+        Markup('<text x="{}" y="{}">{:g}</text>').format(LEFT, BOTTOM + 18, across[0]),
+        Markup('<text x="{}" y="{}" class="end">{:g} {}</text>').format(
+            RIGHT, BOTTOM + 18, across[1], html.text(along)
+        ),
     ]
     drawn = [line for line in lines if line.points]
     for line in drawn:
         css = "quiet" if line.quiet else "main"
         if len(line.points) == 1:
             y = place(*line.points[0])[1]
-            shapes.append(f'<path class="level" d="M{LEFT} {y:.1f}H{RIGHT}"/>')
+            shapes.append(Markup('<path class="level" d="M{} {:.1f}H{}"/>').format(LEFT, y, RIGHT))
         else:
             at = " ".join("{:.1f},{:.1f}".format(*place(*point)) for point in line.points)
-            shapes.append(f'<polyline class="{css}" points="{at}"/>')
+            shapes.append(Markup('<polyline class="{}" points="{}"/>').format(css, at))
         if not line.quiet:
-            shapes.append('<circle class="now" cx="{:.1f}" cy="{:.1f}" r="4"/>'.format(*place(*line.points[-1])))
+            shapes.append(
+                Markup('<circle class="now" cx="{:.1f}" cy="{:.1f}" r="4"/>').format(*place(*line.points[-1]))
+            )
     ends = spread([place(*line.points[-1])[1] for line in drawn])
     for line, y in zip(drawn, ends, strict=True):
-        shapes.append(f'<text x="{RIGHT + 8}" y="{y + 4:.1f}" class="word">{html.text(line.words)}</text>')
-    return (
-        f'<figure class="msn-chart msn-lines"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{html.text(alt, 600)}">{"".join(shapes)}</svg>'
-        f"<figcaption>{html.text(caption, 400)}</figcaption></figure>"
-    )
+        shapes.append(
+            Markup('<text x="{}" y="{:.1f}" class="word">{}</text>').format(RIGHT + 8, y + 4, html.text(line.words))
+        )
+    return Markup(
+        '<figure class="msn-chart msn-lines"><svg viewBox="0 0 {} {}" role="img" '
+        'aria-label="{}">{}</svg>'
+        "<figcaption>{}</figcaption></figure>"
+    ).format(WIDTH, HEIGHT, html.text(alt, 600), Markup().join(shapes), html.text(caption, 400))
 
 
 def spread(heights: Sequence[float]) -> list[float]:

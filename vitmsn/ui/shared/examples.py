@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from markupsafe import Markup
 from PIL import Image
 
 from vitmsn import image
@@ -110,18 +111,19 @@ def by_name(name: str) -> ExamplePhoto:
 
 
 @lru_cache(maxsize=1)
-def strip() -> str:
+def strip() -> Markup:
     """The row of thumbnails under a picture, as buttons that carry their own pixels, and the credits."""
-    buttons = "".join(
-        f'<button type="button" data-name="{html.text(e.name)}" title="{html.text(e.title)}">'
-        f"{html.img(_square(e.picture.rgb), 'Example: ' + e.title)}</button>"
+    buttons = Markup().join(
+        Markup('<button type="button" data-name="{}" title="{}">{}</button>').format(
+            html.text(e.name), html.text(e.title), html.img(_square(e.picture.rgb), "Example: " + e.title)
+        )
         for e in photographs()
     )
     credits = "; ".join(f"{e.title.lower()}: {e.credit}" for e in photographs())
-    return (
-        f'<div class="msn-strip-row" role="group" aria-label="Example pictures">{buttons}</div>'
-        f'<details class="msn-credits"><summary>Credits</summary><p>{html.text(credits, 2000)}.</p></details>'
-    )
+    return Markup(
+        '<div class="msn-strip-row" role="group" aria-label="Example pictures">{}</div>'
+        '<details class="msn-credits"><summary>Credits</summary><p>{}.</p></details>'
+    ).format(buttons, html.text(credits, 2000))
 
 
 def _square(picture: Image.Image) -> Image.Image:

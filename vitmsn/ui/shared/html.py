@@ -1,93 +1,107 @@
-"""Small pieces of page that every tab shares. Everything that comes from outside is escaped here, once.
+"""Small pieces of page that every tab shares, as `Markup`: HTML that knows it is HTML.
 
-Returned strings are HTML for `gr.HTML`; class names live in theme.css.
+Whatever else is put into it by `Markup(...).format(...)` or `.join` is escaped, so that nobody can forget to; `text`
+also takes control characters away and ends long words. Class names live in theme.css. Numbers for people are written
+by `percent`, `milliseconds`, `similar` and `many`.
 """
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Iterable, Sequence
 
+from markupsafe import Markup, escape
 from PIL import Image
 
-from vitmsn import draw
+from vitmsn import draw, export
 
 BIDI = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C])
 CONTROL = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, 0xFEFF])
 
 
-def text(value: object, length: int = 200) -> str:
-    """`value` as escaped text: no control or bidirectional characters, at most `length` characters."""
-    plain = str(value).translate(BIDI | CONTROL)
-    return escape(plain if len(plain) <= length else plain[: length - 1] + "…", quote=True)
+def plain(value: object, length: int = 200) -> str:
+    """`value` without control or bidirectional characters, at most `length` characters; not escaped."""
+    clean = str(value).translate(BIDI | CONTROL)
+    return clean if len(clean) <= length else clean[: length - 1] + "…"
 
 
-def notice(message: str) -> str:
+def text(value: object, length: int = 200) -> Markup:
+    """The same as HTML."""
+    return escape(plain(value, length))
+
+
+def notice(message: str) -> Markup:
     """An error or a hint beside the thing it is about; an empty message is nothing at all."""
-    return f'<p class="msn-notice" role="alert">{text(message, 600)}</p>' if message else ""
+    return Markup('<p class="msn-notice" role="alert">{}</p>').format(text(message, 600)) if message else Markup()
 
 
-def sentence(message: str) -> str:
+def sentence(message: str) -> Markup:
     """The one plain sentence of a result (polite for screen readers)."""
-    return f'<p class="msn-sentence" role="status">{text(message, 600)}</p>' if message else ""
+    return Markup('<p class="msn-sentence" role="status">{}</p>').format(text(message, 600)) if message else Markup()
 
 
-def hint(message: str) -> str:
+def hint(message: str) -> Markup:
     """A quiet line of explanation."""
-    return f'<p class="msn-hint">{text(message, 600)}</p>' if message else ""
+    return Markup('<p class="msn-hint">{}</p>').format(text(message, 600)) if message else Markup()
 
 
-def header() -> str:
+def header() -> Markup:
     """The name and what it is, at the top."""
-    return '<h1 class="msn-name">ViT-MSN</h1><p class="msn-tagline">see what a masked siamese network sees</p>'
+    return Markup('<h1 class="msn-name">ViT-MSN</h1><p class="msn-tagline">see what a masked siamese network sees</p>')
 
 
-def about(facts: Sequence[tuple[str, str]], bounds: Sequence[tuple[str, str]], privacy: str) -> str:
+def about(facts: Sequence[tuple[str, str]], bounds: Sequence[tuple[str, str]], privacy: str) -> Markup:
     """The sidebar's text: what is running, the limits, what happens to pictures."""
 
-    def table(rows: Sequence[tuple[str, str]]) -> str:
-        return "<dl>" + "".join(f"<dt>{text(name)}</dt><dd>{text(value, 300)}</dd>" for name, value in rows) + "</dl>"
+    def table(rows: Sequence[tuple[str, str]]) -> Markup:
+        row = Markup("<dt>{}</dt><dd>{}</dd>")
+        return Markup("<dl>{}</dl>").format(Markup().join(row.format(name, text(value, 300)) for name, value in rows))
 
-    return (
-        f'<section class="msn-about"><h2>Running</h2>{table(facts)}<h2>Limits</h2>{table(bounds)}'
-        f"<h2>Your pictures</h2><p>{text(privacy, 600)}</p><h2>About</h2><p>A vision transformer trained without "
+    return Markup(
+        '<section class="msn-about"><h2>Running</h2>{}<h2>Limits</h2>{}'
+        "<h2>Your pictures</h2><p>{}</p><h2>About</h2><p>A vision transformer trained without "
         "labels, by hiding patches and asking for the same answer: "
         '<a href="https://arxiv.org/abs/2204.07141" rel="noreferrer" target="_blank">Masked Siamese Networks</a> '
         "(Assran et al., 2022). This page and its library are free software, Apache-2.0.</p></section>"
-    )
+    ).format(table(facts), table(bounds), text(privacy, 600))
 
 
-def status(words: Sequence[str]) -> str:
+def status(words: Sequence[str]) -> Markup:
     """The status line at the foot."""
-    return '<p class="msn-status">' + " <span>·</span> ".join(text(word) for word in words) + "</p>"
+    joined = Markup(" <span>·</span> ").join(text(word) for word in words)
+    return Markup('<p class="msn-status">{}</p>').format(joined)
 
 
-def in_python(*lines: str) -> str:
+def in_python(*lines: str) -> Markup:
     """'In Python' under a result: the few lines that give the same. Lines are escaped; indent them as you want them."""
-    code = escape("\n".join(lines))
-    return f'<details class="msn-code"><summary>In Python</summary><pre><code>{code}</code></pre></details>'
+    page = Markup('<details class="msn-code"><summary>In Python</summary><pre><code>{}</code></pre></details>')
+    return page.format("\n".join(lines))
 
 
-def bars(rows: Sequence[tuple[str, float]], *, quiet: bool = False) -> str:
+def bars(rows: Sequence[tuple[str, float]], *, quiet: bool = False) -> Markup:
     """Horizontal bars of (label, probability in 0..1), full width for 1, numbers beside them; `quiet` mutes them."""
-    items = "".join(_bar(label, min(max(value, 0.0), 1.0)) for label, value in rows)
-    return f'<ol class="msn-bars{" msn-quiet" if quiet else ""}">{items}</ol>'
+    items = Markup().join(_bar(label, min(max(value, 0.0), 1.0)) for label, value in rows)
+    return Markup('<ol class="msn-bars{}">{}</ol>').format(" msn-quiet" if quiet else "", items)
 
 
-def _bar(label: str, value: float) -> str:
-    return (
-        f'<li><span class="msn-bar-label">{text(label, 80)}</span><span class="msn-bar-value">{percent(value)}</span>'
-        f'<span class="msn-bar" aria-hidden="true"><span style="width:{value * 100:.2f}%"></span></span></li>'
-    )
+def _bar(label: str, value: float) -> Markup:
+    return Markup(
+        '<li><span class="msn-bar-label">{}</span><span class="msn-bar-value">{}</span>'
+        '<span class="msn-bar" aria-hidden="true"><span style="width:{:.2f}%"></span></span></li>'
+    ).format(text(label, 80), percent(value), 100 * value)
 
 
-def percent(value: float) -> str:
-    """A probability with two significant digits, never rounded to certainty: "8.4 %", "&lt; 0.1 %", "over 99 %"."""
+def percent(value: float, *, whole: bool = False) -> str:
+    """A probability with two significant digits, never rounded to certainty: "8.4 %", "< 0.1 %", "over 99 %".
+
+    whole: a share that was counted, without digits behind the point: "63 %".
+    """
+    if whole:
+        return f"{100 * value:.0f} %"
     if value >= 0.995:
         return "over 99 %"
-    return f"{100 * value:.2g} %" if value >= 0.001 else "&lt; 0.1 %"
+    return f"{100 * value:.2g} %" if value >= 0.001 else "< 0.1 %"
 
 
 def data_url(picture: Image.Image, quality: int = 85) -> str:
@@ -97,9 +111,20 @@ def data_url(picture: Image.Image, quality: int = 85) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def img(picture: Image.Image, alt: str, css: str = "") -> str:
+def img(picture: Image.Image, alt: str, css: str = "") -> Markup:
     """An <img> that carries its own pixels, with the alternative text that says what it shows."""
-    return f'<img class="{text(css)}" src="{data_url(picture)}" alt="{text(alt, 300)}">'
+    return Markup('<img class="{}" src="{}" alt="{}">').format(text(css), data_url(picture), text(alt, 300))
+
+
+def download(name: str, kind: str, data: bytes, words: str) -> Markup:
+    """A link that carries the file itself: nothing is written on the server. kind: a MIME type."""
+    link = Markup('<a class="msn-button" download="{}" href="data:{};base64,{}">{}</a>')
+    return link.format(name, kind, base64.b64encode(data).decode("ascii"), words)
+
+
+def csv_link(name: str, head: Sequence[str], lines: Iterable[Sequence[object]]) -> Markup:
+    """A table to download, which spreadsheets open as UTF-8 and where no cell is a formula."""
+    return download(name, "text/csv", export.csv_text(head, lines).encode("utf-8-sig"), "Download as CSV")
 
 
 def milliseconds(value: float) -> str:
@@ -113,18 +138,14 @@ def similar(value: float) -> str:
     return f"{value:.{digits}f}"
 
 
-def whole_percent(value: float) -> str:
-    return f"{100 * value:.0f} %"
-
-
 def many(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def badge(index: int) -> str:
+def badge(index: int) -> Markup:
     """A class's colour with its letter on it."""
     tone, letter = draw.class_style(index)
-    return f'<span class="msn-letter" style="background:{tone};color:{ink(index)}">{letter}</span>'
+    return Markup('<span class="msn-letter" style="background:{};color:{}">{}</span>').format(tone, ink(index), letter)
 
 
 def ink(index: int) -> str:

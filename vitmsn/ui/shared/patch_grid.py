@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from markupsafe import Markup
 from PIL import Image
 
 from vitmsn import attention, draw, limits
@@ -86,15 +87,15 @@ def file_name(call: Call) -> str:
     return f"{call.visit.example}.png" if call.visit.example else call.picture.name
 
 
-def legend(scale: draw.Scale, what: str, palette: str = "magma", shares: bool = True) -> str:
+def legend(scale: draw.Scale, what: str, palette: str = "magma", shares: bool = True) -> Markup:
     """A colour scale as HTML, of shares (in percent) or of plain numbers, readable in light and dark."""
     low, high = (draw.percent(end) if shares else f"{end:.2g}" for end in scale)
     ramp = ", ".join(draw.ramp(palette=palette))
-    return (
-        f'<p class="msn-scale"><span>{low}</span><span class="msn-ramp" aria-hidden="true" '
-        f'style="background:linear-gradient(90deg, {ramp})"></span><span>{high}</span> '
-        f"<span>{html.text(what)}</span></p>"
-    )
+    return Markup(
+        '<p class="msn-scale"><span>{}</span><span class="msn-ramp" aria-hidden="true" '
+        'style="background:linear-gradient(90deg, {})"></span><span>{}</span> '
+        "<span>{}</span></p>"
+    ).format(low, ramp, high, html.text(what))
 
 
 def peak(values: np.ndarray) -> tuple[int, int]:

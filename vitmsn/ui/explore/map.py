@@ -1,0 +1,172 @@
+"""The map of Explore as HTML: how its points are painted, the canvas with its data, and the list beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+from markupsafe import Markup
+
+from vitmsn import draw, limits
+from vitmsn.encoder import Encoder
+from vitmsn.errors import FewShotError
+from vitmsn.gallery import Example
+from vitmsn.ui.shared import html
+from vitmsn.ui.shared.workspace import SIDE, Studio
+
+COLOURS = {"class": "Class", "confidence": "Confidence", "doubt": "Mislabelled?"}
+PICTURES = 400  # in the list beside the map; the others come when they are pointed at
+LARGE = 128  # pixels of a picture that is pointed at,
+FEW = 200  # and of those in the list, up to so many
+DIM, STRANGE = "#8c8c8c", "#d55e00"  # of what is not judged, and of what may be mislabelled
+Paint = tuple[str, str, str, str]  # fill, letter, the letter's colour, what the colour says
+
+
+def painted(studio: Studio, encoder: Encoder, shown: Sequence[Example], colour: str) -> tuple[list[Paint], str]:
+    """How each point is painted, and the legend. Colour never says it alone: a letter stands on it."""
+    numbers = {label: i for i, label in enumerate(studio.gallery.classes)}
+    held = len(studio.gallery.enabled)
+    queries = Markup('<li><span class="msn-letter msn-query">?</span> queries</li>') if len(shown) > held else ""
+    if colour == "class":
+        paints = []
+        for place, example in enumerate(shown):
+            if place >= held:
+                paints.append((DIM, "?", "#000", "query"))
+            else:
+                tone, letter = draw.class_style(numbers[example.label])
+                paints.append((tone, letter, html.ink(numbers[example.label]), ""))
+        items = Markup().join(
+            Markup("<li>{} {} <small>{}</small></li>").format(
+                html.badge(i), html.text(label), studio.gallery.counts[label]
+            )
+            for label, i in numbers.items()
+        )
+        return paints, Markup('<ul class="msn-legend">{}{}</ul>').format(items, queries)
+    try:
+        lesson = studio.lesson(encoder, "auto", 5, 0.05)
+    except FewShotError:
+        words = html.hint("Give two classes some pictures, and there is something to judge.")
+        return [(DIM, "", "#000", "")] * len(shown), words
+    judged = lesson.judged
+    said = lesson.answer(studio.queries.X, studio.queries.pixels) if len(shown) > held else []
+    best = judged.probabilities.max(axis=1)
+    if colour == "confidence":
+        sure = [float(value) if known else None for value, known in zip(best, judged.judged, strict=True)]
+        paints = [_shade(value) for value in [*sure, *(one.confidence for one in said)]]
+        ends = Markup().join(
+            Markup('<li><span class="msn-letter" style="background:{};color:{}">{}</span> {} %</li>').format(
+                tone, ink, letter, percent
+            )
+            for percent in (0, 50, 100)
+            for tone, letter, ink, _ in [_shade(percent / 100)]
+        )
+        words = html.hint("How sure it is of its answer: of examples when held out, of queries as they are.")
+        return paints, Markup('<ul class="msn-legend">{}</ul>{}').format(ends, words)
+    paints = []
+    for i in range(held):
+        wrong = judged.judged[i] and judged.predictions[i] != judged.labels[i]
+        word = f"looks like {judged.predictions[i]} ({html.percent(best[i], whole=True)})" if wrong else ""
+        paints.append((STRANGE, "!", "#000", word) if wrong else (DIM, "", "#000", ""))
+    paints += [(DIM, "?", "#000", "query")] * (len(shown) - held)
+    count = sum(1 for paint in paints if paint[1] == "!")
+    words = html.hint(f"{html.many(count, 'example')} named otherwise when held out, marked with !; point at one.")
+    return paints, words
+
+
+def _shade(value: float | None) -> Paint:
+    """Cividis, dark for unsure, with the tens of the percentage on it."""
+    if value is None:
+        return DIM, "", "#000", "not judged"
+    tens = str(min(9, int(10 * value)))
+    ink = "#fff" if value < 0.6 else "#000"
+    return draw.ramp(11, "cividis")[round(10 * value)], tens, ink, f"{html.percent(value)} sure"
+
+
+def canvas(
+    studio: Studio, shown: Sequence[Example], around: np.ndarray, paints: Sequence[Paint], wanted: str, faces: bool
+) -> Markup:
+    """The canvas with its data as attributes (escaped; the script writes names only as text), still open at its end."""
+    held = len(studio.gallery.enabled)
+    data = []
+    for place, (example, (x, y), paint) in enumerate(zip(shown, around.tolist(), paints, strict=True)):
+        asked = place >= held
+        words = [
+            example.name,
+            "query" if asked else example.label,
+            *([paint[3]] if paint[3] not in ("", "query") else []),
+        ]
+        point = {
+            "id": point_id(example, asked),
+            "x": round(x, 4),
+            "y": round(y, 4),
+            "q": int(asked),
+            "n": ", ".join(words),
+        }
+        data.append(point | {"f": paint[0], "l": paint[1], "k": paint[2], "d": example.digest[:12]})
+    alt = f"Map of {len(shown)} pictures in {len(studio.gallery.classes)} classes; they are listed beside it"
+    options = Markup().join(
+        Markup('<option value="{}">{}</option>').format(html.text(label), html.text(label, 40))
+        for label in studio.gallery.classes
+    )
+    undo = Markup('<button type="button" class="msn-button" data-act="undo">Undo: {}</button>').format(
+        html.text(studio.undo)
+    )
+    return Markup(
+        '<div><div class="msn-map" data-points="{}" data-wanted="{}" '
+        'data-faces="{}"><canvas role="img" aria-label="{}"></canvas>'
+        '<div class="msn-tip" hidden><img alt=""><p></p></div></div>'
+        '<div class="msn-picked" role="group" aria-label="Chosen pictures" hidden><span role="status"></span>'
+        '<select class="msn-select" data-move aria-label="Move the chosen pictures to"><option value="">Move to …'
+        '</option>{}</select><input class="msn-select" data-new maxlength="{}" size="12" '
+        'placeholder="New class …" aria-label="Name a new class for the chosen pictures, then Enter">'
+        '<button type="button" class="msn-button" data-remove>Remove</button>'
+        '<button type="button" class="msn-button" data-let-go>Let go</button></div>'
+        '<p class="msn-hint msn-how"><span class="msn-clicks">Draw around points to choose them, or click them one by '
+        'one with Shift.</span><span class="msn-taps">Tap a point to see its picture; to choose several, draw around '
+        "them.</span> "
+        '<button type="button" class="msn-button msn-touch" data-lasso aria-pressed="false">Draw with a finger</button>'
+        "</p>{}"
+    ).format(
+        json.dumps(data, ensure_ascii=False),
+        html.text(wanted),
+        "yes" if faces else "",
+        html.text(alt),
+        options,
+        limits.MAX_NAME_LENGTH,
+        undo if studio.undo else "",
+    )
+
+
+def leveled(points: np.ndarray, stretch: float = 1) -> np.ndarray:
+    """The map turned so that it is wider than high, and scaled into -1..1; its height by up to ``stretch`` more."""
+    around = points - points.mean(axis=0)
+    turned = around @ np.linalg.svd(around, full_matrices=False)[2].T
+    turned *= np.where(np.abs(turned.max(axis=0)) < np.abs(turned.min(axis=0)), -1, 1)  # SVD leaves the signs open
+    turned -= (turned.max(axis=0) + turned.min(axis=0)) / 2
+    wide, high = np.maximum(np.abs(turned).max(axis=0), 1e-9)
+    level: np.ndarray = turned / max(wide, high) * [1, min(stretch, max(wide, high) / high)]
+    return level
+
+
+def point_id(example: Example, asked: bool) -> str:
+    return f"q{example.id}" if asked else example.id  # two galleries, each with ids of its own
+
+
+def pictures(studio: Studio, shown: Sequence[Example]) -> Markup:
+    """The same pictures as buttons, for the keyboard and for looking."""
+    numbers = {label: i for i, label in enumerate(studio.gallery.classes)}
+    held = len(studio.gallery.enabled)
+    items = ""
+    side = LARGE if len(shown) <= FEW else SIDE
+    for place, example in enumerate(shown[:PICTURES]):
+        asked = place >= held
+        words = f"{example.name}, {'query' if asked else example.label}"
+        mark = Markup('<span class="msn-letter msn-query">?</span>') if asked else html.badge(numbers[example.label])
+        src = studio.url(example, side)
+        items += Markup(
+            '<li><button type="button" data-id="{}" aria-pressed="false" '
+            'title="{}"><img src="{}" alt="{}">{}</button></li>'
+        ).format(point_id(example, asked), html.text(words), src, html.text(words), mark)
+    more = html.hint(f"The first {PICTURES} of {len(shown)} pictures.") if len(shown) > PICTURES else ""
+    return Markup('<div><ul class="msn-gallery" aria-label="Pictures on the map">{}</ul>{}</div>').format(items, more)
