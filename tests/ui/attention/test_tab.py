@@ -299,14 +299,11 @@ def test_without_a_picture_it_says_so(call: Callable[..., Call]) -> None:
 
 
 def test_links_name_layers_and_heads_of_any_model() -> None:
-    assert tab._linked("12", 1, 64, maximum=64) == {"__type__": "update", "value": 12, "maximum": 64}
+    assert tab._widened("12", 1, 64, maximum=64) == {"__type__": "update", "value": 12, "maximum": 64}
     for text in ("0", "65", "x", "", "1e3", "9" * 5000):
         with pytest.raises(ValueError):  # noqa: PT011 (its words are for nobody)
-            tab._linked(text, 1, 64)
-    assert tab._one_of("rollout", map_view.KINDS) == "rollout"
-    assert tab._some("1,3")["value"] == [1, 3] and tab._some("")["value"] == []
+            tab._widened(text, 1, 64)
+    assert tab._heads("1,3")["value"] == [1, 3] and tab._heads("")["value"] == []
     for text in ("0", "1,65", "a", "1;2"):
         with pytest.raises(ValueError):  # noqa: PT011 (its words are for nobody)
-            tab._some(text)
-    with pytest.raises(ValueError, match="eyes"):
-        tab._one_of("eyes", map_view.KINDS)
+            tab._heads(text)

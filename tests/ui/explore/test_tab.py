@@ -216,7 +216,7 @@ def test_colour_by_confidence_and_by_doubt(call: Calls) -> None:
     assert [points[e.id]["l"] == "!" for e in lesson.examples] == named.tolist()
     assert f"{named.sum()} example" in page and 'data-faces="yes"' in page
     assert f"looks like {lesson.judged.predictions[0]}" in points[wrong.id]["n"]
-    with pytest.raises(InputError, match="no colour by 'mood'"):
+    with pytest.raises(InputError, match="colour is 'mood'"):
         tab.answer(one, ExploreControls(colour="mood"))
     with opened(one) as (shown, encoder):
         shown.gallery.remove_class("brick")
@@ -254,11 +254,11 @@ def test_the_list_is_bounded_and_says_so(call: Calls, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (("tsne", True, 15, 0), "no map called 'tsne'"),
+        (("tsne", True, 15, 0), "map is 'tsne'"),
         (("umap", True, 1, 0), "neighbours is 1"),
         (("umap", True, 15, -1), "seed is -1"),
         (("umap", True, 15, 0.5), "seed is 0.5"),
-        ((None, True, 15, 0), "no map called 'None'"),
+        ((None, True, 15, 0), "map is 'None'"),
     ],
 )
 def test_settings_from_outside_are_checked(call: Calls, settings: tuple[Any, ...], words: str) -> None:
@@ -303,7 +303,7 @@ def test_the_endpoint_refuses_in_words(call: Calls, tmp_path: Path, monkeypatch:
         (("",), InputError, "No zip came"),
         ((one_picture,), InputError, "1 picture came out"),
         ((archive(tmp_path, {"../up.png": b"x"}, "up.zip"),), ArchiveError, "points outside"),
-        ((one_picture, "tsne"), InputError, "no method 'tsne'"),
+        ((one_picture, "tsne"), InputError, "method is 'tsne'"),
     ):
         with pytest.raises(error, match=words):
             tab.map(call(), *values)

@@ -50,7 +50,7 @@ def opened_again(call: Call, path: Path) -> tuple[FewShotControls, list[str]]:
 @pytest.mark.parametrize(
     ("saved", "words"),
     [
-        ({"method": "magic"}, "no method 'magic'"),
+        ({"method": "magic"}, "method is 'magic'"),
         ({"k": 51}, "k is 51"),
         ({"k": True}, "k is True"),
         ({"temperature": 0.0}, "temperature is 0.0"),

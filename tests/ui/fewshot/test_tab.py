@@ -224,7 +224,7 @@ def test_stop_leaves_what_was_there(own: Call, sent: Callable[..., list[str]]) -
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (("magic", 5, 5), "no method 'magic'"),
+        (("magic", 5, 5), "method is 'magic'"),
         (("knn", 0, 5), "k is 0"),
         (("knn", 2.5, 5), "k is 2.5"),
         (("knn", None, 5), "k is None"),

@@ -102,7 +102,7 @@ def test_focal_views_are_half_the_input_in_whole_patches(tiny: Encoder) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"size": "huge"}, "The size is 'huge'"),
+        ({"size": "huge"}, "size is 'huge'"),
         ({"draw": 0}, "draw is 0"),
         ({"ratio": float("nan")}, "The share dropped is nan"),
         ({"layer": 1.5}, "layer is 1.5"),

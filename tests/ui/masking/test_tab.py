@@ -305,13 +305,11 @@ def test_without_a_picture_it_says_so(call: Callable[..., Call]) -> None:
         answered(call(picture=None))
 
 
-def test_links_are_checked() -> None:
-    assert tab._number("70", 95) == 70 and tab._kind("focal") == "focal"
-    for text in ("96", "-1", "x", "", "0.5"):
-        with pytest.raises(ValueError):  # noqa: PT011 (its words are for nobody)
-            tab._number(text, 95)
-    with pytest.raises(ValueError, match="eyes"):
-        tab._kind("eyes")
+@pytest.mark.parametrize("text", ["1.1; drop", "x" * 10_000, "eyes"])
+def test_a_link_to_no_patches_is_ignored(text: str) -> None:
+    assert tab._painted("1.1-2.2, 4.4") == "1.1-2.2, 4.4"
+    with pytest.raises(ValueError):  # noqa: PT011 (its words are for nobody)
+        tab._painted(text)
 
 
 # The endpoint

@@ -20,7 +20,7 @@ from vitmsn.ui.attention.map_view import AttentionControls, Sight, brightest, se
 from vitmsn.ui.attention.state import AttentionState
 from vitmsn.ui.models import RANDOM
 from vitmsn.ui.shared import examples, html, patch_grid
-from vitmsn.ui.shared.checks import whole
+from vitmsn.ui.shared.checks import choice, whole
 from vitmsn.ui.visits import Call
 
 BESIDE = {
@@ -87,8 +87,7 @@ def compare(call: Call, ask: AttentionControls, found: Sight) -> Markup:
     """
     if not ask.beside:
         return Markup()
-    if ask.beside not in BESIDE:
-        raise InputError(f"beside is {str(ask.beside)[:32]!r}; choose one of {', '.join(filter(None, BESIDE))}.")
+    choice(ask.beside, "beside", BESIDE)
     try:
         sides = _sides(call, ask, found)
     except ViTMSNError as error:

@@ -10,12 +10,11 @@ from PIL import Image
 
 from vitmsn import attention, draw, limits
 from vitmsn.encoder import Encoder, Keep
-from vitmsn.errors import InputError
 from vitmsn.image import Picture
 from vitmsn.look import OF_A_PATCH, Look, look
 from vitmsn.outputs import ViTMSNOutput
 from vitmsn.ui.shared import patch_grid
-from vitmsn.ui.shared.checks import whole
+from vitmsn.ui.shared.checks import choice, whole
 from vitmsn.ui.shared.html import similar
 from vitmsn.ui.visits import Call
 
@@ -144,8 +143,7 @@ class Sight:
 
 def see(encoder: Encoder, picture: Picture, ask: AttentionControls, keep_indices: Keep = None) -> Sight:
     """The map asked for and all heads' maps. InputError names what this model or this grid does not have."""
-    if ask.kind not in KINDS:
-        raise InputError(f"kind is {str(ask.kind)[:32]!r}; choose one of {', '.join(KINDS)}.")
+    choice(ask.kind, "kind", KINDS)
     layers, many = encoder.config.num_hidden_layers, encoder.config.num_attention_heads
     layer = whole(ask.layer, "layer", 0, layers) or layers
     head = whole(ask.head, "head", -1, many)
@@ -244,8 +242,7 @@ def drawn(found: Sight, photo: Image.Image, scale: draw.Scale | None = None) -> 
     """The map over the photograph, as the controls want it."""
     ask = found.ask
     mass, strength = whole(ask.keep, "keep", 5, 100) / 100, whole(ask.strength, "strength", 0, 100) / 100
-    if ask.shape not in SHAPES:
-        raise InputError(f"shape is {str(ask.shape)[:32]!r}; choose one of {', '.join(SHAPES)}.")
+    choice(ask.shape, "shape", SHAPES)
     if found.colours is not None:
         shown = draw.tinted(photo, found.colours, strength)
     else:

@@ -11,7 +11,6 @@ from PIL import Image
 
 from vitmsn import draw
 from vitmsn.encoder import Encoder
-from vitmsn.errors import InputError
 from vitmsn.look import HEADLESS, OF_A_PATCH, THROUGH
 from vitmsn.ui.app import App
 from vitmsn.ui.attention import compare, downloads, endpoint, head_grid, head_statistics
@@ -28,7 +27,7 @@ from vitmsn.ui.attention.map_view import (
 )
 from vitmsn.ui.attention.state import AttentionState
 from vitmsn.ui.shared import html, patch_grid
-from vitmsn.ui.shared.checks import whole
+from vitmsn.ui.shared.checks import choice, linked_choice, linked_list, linked_whole, whole
 from vitmsn.ui.shared.controls import Controls, bind, changed
 from vitmsn.ui.visits import Call
 
@@ -115,8 +114,7 @@ def _answer(call: Call, asked: AttentionControls, wanted: AttentionControls) -> 
     ask = _fitted(call, wanted)
     found = see(encoder, picture, ask)
     mass = whole(ask.keep, "keep", 5, 100) / 100
-    if ask.order not in head_grid.ORDERS:
-        raise InputError(f"The order is {str(ask.order)[:32]!r}; choose one of {', '.join(head_grid.ORDERS)}.")
+    choice(ask.order, "order", head_grid.ORDERS)
     shown = drawn(found, patch_grid.seen(encoder, picture, ask.input_size(encoder, picture)))
     measured = head_statistics.measure(call, encoder, picture, found.tokens)
     if measured is None and ask.order == "distance":
@@ -350,44 +348,31 @@ def build(app: App) -> None:
 
 def _links(app: App, controls: Controls[AttentionControls], encoder: Encoder) -> None:
     """Every control in the address; what a link says is checked again when the model has had its say."""
-    app.link("kind", controls["kind"], lambda text: _one_of(text, KINDS))
-    app.link("layer", controls["layer"], lambda text: _linked(text, 1, MOST_LAYERS, maximum=MOST_LAYERS))
-    app.link("head", controls["head"], lambda text: _linked(text, -1, MOST_HEADS, choices=head_choices(MOST_HEADS)))
-    app.link("keep", controls["keep"], lambda text: _linked(text, 5, 100))
-    app.link("size", controls["size"], lambda text: _linked(text, 0, 4096))
-    app.link("strength", controls["strength"], lambda text: _linked(text, 0, 100))
-    app.link("start", controls["start"], lambda text: _linked(text, 1, MOST_LAYERS, maximum=MOST_LAYERS))
-    app.link("row", controls["row"], lambda text: _linked(text, 1, 9999))
-    app.link("column", controls["column"], lambda text: _linked(text, 1, 9999))
-    app.link("class", controls["label"], lambda text: _one_of(text, ["", *encoder.labels]))
-    app.link("palette", controls["palette"], lambda text: _one_of(text, draw.PALETTES))
-    app.link("drawn", controls["shape"], lambda text: _one_of(text, SHAPES))
-    app.link("proportions", controls["aspect"], lambda text: _one_of(text, ("true", "false")) == "true")
-    app.link("heads", controls["some"], _some)
-    app.link("order", controls["order"], lambda text: _one_of(text, head_grid.ORDERS))
-    app.link("beside", controls["beside"], lambda text: _one_of(text, compare.BESIDE))
-    app.link("other", controls["other"], lambda text: _one_of(text, compare.names()))
-    app.link("other_hidden", controls["ratio"], lambda text: _linked(text, 0, compare.MOST_RATIO))
-    app.link("other_seed", controls["seed"], lambda text: _linked(text, 0, compare.MOST_SEED))
+    app.link("kind", controls["kind"], lambda text: linked_choice(text, KINDS))
+    app.link("layer", controls["layer"], lambda text: _widened(text, 1, MOST_LAYERS, maximum=MOST_LAYERS))
+    app.link("head", controls["head"], lambda text: _widened(text, -1, MOST_HEADS, choices=head_choices(MOST_HEADS)))
+    app.link("keep", controls["keep"], lambda text: linked_whole(text, 5, 100))
+    app.link("size", controls["size"], lambda text: linked_whole(text, 0, 4096))
+    app.link("strength", controls["strength"], lambda text: linked_whole(text, 0, 100))
+    app.link("start", controls["start"], lambda text: _widened(text, 1, MOST_LAYERS, maximum=MOST_LAYERS))
+    app.link("row", controls["row"], lambda text: linked_whole(text, 1, 9999))
+    app.link("column", controls["column"], lambda text: linked_whole(text, 1, 9999))
+    app.link("class", controls["label"], lambda text: linked_choice(text, ["", *encoder.labels]))
+    app.link("palette", controls["palette"], lambda text: linked_choice(text, draw.PALETTES))
+    app.link("drawn", controls["shape"], lambda text: linked_choice(text, SHAPES))
+    app.link("proportions", controls["aspect"], lambda text: linked_choice(text, ("true", "false")) == "true")
+    app.link("heads", controls["some"], _heads)
+    app.link("order", controls["order"], lambda text: linked_choice(text, head_grid.ORDERS))
+    app.link("beside", controls["beside"], lambda text: linked_choice(text, compare.BESIDE))
+    app.link("other", controls["other"], lambda text: linked_choice(text, compare.names()))
+    app.link("other_hidden", controls["ratio"], lambda text: linked_whole(text, 0, compare.MOST_RATIO))
+    app.link("other_seed", controls["seed"], lambda text: linked_whole(text, 0, compare.MOST_SEED))
 
 
-def _one_of(text: str, known: Any) -> str:
-    if text not in known:
-        raise ValueError(text)
-    return text
-
-
-def _some(text: str) -> Any:
-    """Heads of a link, "1,3"; an empty list is none."""
-    numbers = [int(word) for word in text.split(",") if word]
-    if len(numbers) > MOST_HEADS or not all(1 <= number <= MOST_HEADS for number in numbers):
-        raise ValueError(text)
-    return gr.update(value=numbers, choices=some_choices(MOST_HEADS))
-
-
-def _linked(text: str, low: int, most: int, **ranges: Any) -> Any:
+def _widened(text: str, low: int, most: int, **ranges: Any) -> Any:
     """A number of a link, with the control's range widened until the model has had its say."""
-    value = int(text)
-    if not low <= value <= most:
-        raise ValueError(text)
-    return gr.update(value=value, **ranges)
+    return gr.update(value=linked_whole(text, low, most), **ranges)
+
+
+def _heads(text: str) -> Any:
+    return gr.update(value=linked_list(text, 1, MOST_HEADS), choices=some_choices(MOST_HEADS))

@@ -19,7 +19,7 @@ from vitmsn.names import clean_name
 from vitmsn.ui.app import App
 from vitmsn.ui.explore import map as map_
 from vitmsn.ui.shared import html
-from vitmsn.ui.shared.checks import whole
+from vitmsn.ui.shared.checks import choice, linked_choice, whole
 from vitmsn.ui.shared.controls import bind
 from vitmsn.ui.shared.scripts import script
 from vitmsn.ui.shared.workspace import Studio, centre, opened, own_class, version
@@ -52,10 +52,10 @@ class ExploreControls:
 
     def checked(self) -> MapSettings:
         """What the map depends on, in range; InputError names what is not."""
-        if self.method not in METHODS:
-            raise InputError(f"There is no map called {str(self.method)[:32]!r}; choose one of {', '.join(METHODS)}.")
         neighbors = whole(self.neighbors, "neighbours", 2, limits.MAX_NEIGHBORS)
-        return MapSettings(self.method, bool(self.queries), neighbors, whole(self.seed, "seed", 0, 2**31 - 1))
+        return MapSettings(
+            choice(self.method, "map", METHODS), bool(self.queries), neighbors, whole(self.seed, "seed", 0, 2**31 - 1)
+        )
 
 
 DEFAULTS = ExploreControls()
@@ -63,8 +63,7 @@ DEFAULTS = ExploreControls()
 
 def answer(call: Call, asked: ExploreControls = DEFAULTS) -> tuple[str, str]:
     """(what the map shows, in words; the map and the list). UMAP where it is ready, PCA until then."""
-    if asked.colour not in map_.COLOURS:
-        raise InputError(f"There is no colour by {str(asked.colour)[:32]!r}; choose one of {', '.join(map_.COLOURS)}.")
+    choice(asked.colour, "colour", map_.COLOURS)
     with opened(call) as (studio, encoder):
         settings = asked.checked()
         shown = _shown(studio, settings)
@@ -196,8 +195,7 @@ def map(call: Call, images_zip: str, method: str = "pca") -> tuple[Image.Image, 
     """
     if not images_zip:
         raise InputError("No zip came; send one as `images_zip`.")
-    if method not in METHODS:
-        raise InputError(f"There is no method {str(method)[:32]!r}; choose one of {', '.join(METHODS)}.")
+    choice(method, "method", METHODS)
     encoder = call.encoder
     names: list[tuple[str, str | None]] = []
     rows: list[np.ndarray] = []
@@ -272,8 +270,8 @@ def build(app: App) -> None:
     app.on(getattr(shown, "peek"), peek, [], [peeked], notice=app.notice(), show_progress="hidden")  # noqa: B009
     app.stop(stop)
     app.go(teach, "fewshot")
-    app.link("map", method, _known)
-    app.link("colour", colour, _colour)
+    app.link("map", method, lambda text: linked_choice(text, METHODS))
+    app.link("colour", colour, lambda text: linked_choice(text, map_.COLOURS))
     app.endpoint(
         "map",
         map,
@@ -281,15 +279,3 @@ def build(app: App) -> None:
         [gr.Image(visible=False), gr.JSON(visible=False)],
         long=True,
     )
-
-
-def _known(text: str) -> str:
-    if text not in METHODS:
-        raise ValueError(text)
-    return text
-
-
-def _colour(text: str) -> str:
-    if text not in map_.COLOURS:
-        raise ValueError(text)
-    return text

@@ -21,7 +21,7 @@ from vitmsn.ui.app import KEEP_IN_ADDRESS, App
 from vitmsn.ui.fewshot import actions, answers, camera, cards, downloads, report
 from vitmsn.ui.fewshot.controls import DEFAULTS, FewShotControls
 from vitmsn.ui.shared import examples, html
-from vitmsn.ui.shared.checks import whole
+from vitmsn.ui.shared.checks import linked_choice, linked_whole, whole
 from vitmsn.ui.shared.controls import bind
 from vitmsn.ui.shared.photo import read_picture
 from vitmsn.ui.shared.scripts import run, script
@@ -408,8 +408,8 @@ def build(app: App) -> None:
     app.on([method.input, k.input, caution.input, temperature.input], answer, [controls], page, notice=doubt)
     app.on(method.change, _ask_k, [method], [k, temperature], notice=doubt, show_progress="hidden")
     app.stop(stop)
-    app.link("classifier", method, _known)
-    app.link("k", k, lambda text: whole(float(text), "k", 1, limits.MAX_K))
+    app.link("classifier", method, lambda text: linked_choice(text, METHODS))
+    app.link("k", k, lambda text: linked_whole(text, 1, limits.MAX_K))
     app.endpoint(
         "few_shot",
         few_shot,
@@ -434,9 +434,3 @@ def _start(name: str, call: Call, asked: FewShotControls) -> Page:
 
 def _ask_k(call: Call, method: str) -> Any:
     return [gr.update(visible=method == "knn")] * 2
-
-
-def _known(text: str) -> str:
-    if text not in METHODS:
-        raise ValueError(text)
-    return text

@@ -19,7 +19,7 @@ from vitmsn.ui.app import App
 from vitmsn.ui.learn import live_training, steps
 from vitmsn.ui.learn.walkthrough import MOST_DRAW, MOST_RATIO, LearnControls, study
 from vitmsn.ui.shared import examples, html
-from vitmsn.ui.shared.checks import whole
+from vitmsn.ui.shared.checks import linked_whole
 from vitmsn.ui.shared.controls import Controls, bind
 from vitmsn.ui.shared.scripts import script
 from vitmsn.ui.visits import Call
@@ -94,8 +94,8 @@ def build(app: App) -> None:
         button.click(None, [step], [step], js=GO.format(last=LAST, by=by), api_visibility="private")
     step.change(None, [step], js=SHOW, api_visibility="private")
     page.click(None, js="() => window.print()", api_visibility="private")
-    app.link("step", step, lambda text: whole(float(text), "step", 1, LAST))
-    app.link("draw", controls["draw"], lambda text: whole(float(text), "draw", 1, MOST_DRAW))
+    app.link("step", step, lambda text: linked_whole(text, 1, LAST))
+    app.link("draw", controls["draw"], lambda text: linked_whole(text, 1, MOST_DRAW))
     live_training.build(app)
 
 

@@ -15,17 +15,17 @@ from PIL import Image, ImageEnhance
 
 from vitmsn import image, masking, robustness
 from vitmsn.encoder import Encoder
-from vitmsn.errors import InputError
 from vitmsn.image import Picture
 from vitmsn.robustness import Assignment
 from vitmsn.ui.shared import examples
-from vitmsn.ui.shared.checks import whole
+from vitmsn.ui.shared.checks import choice, real, whole
 
 WHOLE, FOCAL = (0.3, 1.0), (0.05, 0.3)  # share of the picture's area that a crop covers
 FOCAL_VIEWS = 4
 RATIO = (3 / 4, 4 / 3)  # width / height of a crop
 JITTER = {"Brightness": 0.4, "Contrast": 0.4, "Color": 0.2}
 MOST_RATIO, MOST_DRAW = 90, 99
+SIZES = ("half", "own", "double")  # of the input
 WORK = 10e9  # weights times tokens of a forward above which the examples are not encoded beside the views
 
 
@@ -48,25 +48,16 @@ class LearnControls:
         Raises:
             InputError: a value that no control of the page has; it is named.
         """
-        if self.size not in ("half", "own", "double"):
-            raise InputError(f"The size is {str(self.size)[:32]!r}; choose half, own or double.")
         return LearnControls(
-            self.size,
+            choice(self.size, "size", SIZES),
             whole(self.draw, "draw", 1, MOST_DRAW),
-            _number(self.ratio, "The share dropped", 0, MOST_RATIO),
+            real(self.ratio, "The share dropped", 0, MOST_RATIO),
             min(whole(self.layer, "layer", 0, 1000), encoder.config.num_hidden_layers),
             examples.by_name(str(self.other)).name,
-            _number(self.temperature, "The temperature", 0.02, 1),
-            _number(self.sharpening, "The sharpening", 0.05, 1),
-            _number(self.weight, "The weight of me-max", 0, 5),
+            real(self.temperature, "The temperature", 0.02, 1),
+            real(self.sharpening, "The sharpening", 0.05, 1),
+            real(self.weight, "The weight of me-max", 0, 5),
         )
-
-
-def _number(value: Any, name: str, low: float, high: float) -> float:
-    real = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not real or not low <= value <= high:
-        raise InputError(f"{name} is {value!r}; a number from {low:g} to {high:g} is needed.")
-    return float(value)
 
 
 # ---------------------------------------------------------------------------------------------------------------- views

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from vitmsn import masking
 from vitmsn.encoder import Encoder
-from vitmsn.errors import InputError
 from vitmsn.ui.shared import patch_grid
-from vitmsn.ui.shared.checks import whole
+from vitmsn.ui.shared.checks import choice, real, whole
 
 KINDS = {"random": "Random", "focal": "Focal", "block": "Block", "painted": "Painted"}
 MOST_RATIO = 95  # percent
@@ -32,18 +30,12 @@ def kept_grid(ask: MaskingControls, grid: tuple[int, int]) -> np.ndarray:
     """The mask that was asked for, (rows, columns) bool, True where a patch stays."""
     if ask.kind == "painted":
         return masking.to_grid(masking.painted_mask(masking.read_painted(ask.paint, grid)), grid)[0].numpy()
-    if ask.kind not in masking.MASKS:
-        raise InputError(f"kind is {str(ask.kind)[:32]!r}; choose one of {', '.join(KINDS)}.")
+    choice(ask.kind, "kind", KINDS)
     seed = whole(ask.seed, "seed", 0, MOST_SEED)
-    return masking.to_grid(masking.draw_mask(ask.kind, grid, _share(ask.ratio), seed), grid)[0].numpy()
-
-
-def _share(ratio: Any) -> float:
-    """A ratio in percent from the page or a client -> from 0 to 0.95."""
-    number = isinstance(ratio, (int, float)) and not isinstance(ratio, bool)
-    if not number or not 0 <= ratio <= MOST_RATIO:
-        raise InputError(f"The mask ratio is {ratio!r} percent; it must be from 0 (hide nothing) to {MOST_RATIO}.")
-    return ratio / 100
+    return masking.to_grid(
+        masking.draw_mask(ask.kind, grid, real(ask.ratio, "The mask ratio", 0, MOST_RATIO, " percent") / 100, seed),
+        grid,
+    )[0].numpy()
 
 
 def series(kind: str) -> str:

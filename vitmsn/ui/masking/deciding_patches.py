@@ -10,9 +10,9 @@ from markupsafe import Markup
 
 from vitmsn import look, robustness
 from vitmsn.encoder import Encoder, Progress
-from vitmsn.errors import InputError
 from vitmsn.image import Picture
 from vitmsn.ui.shared import html, patch_grid
+from vitmsn.ui.shared.checks import choice
 from vitmsn.ui.shared.scripts import script
 
 SCRIPT = script(__file__, "mask_bits.js", "deciding_patches.js")
@@ -22,8 +22,7 @@ SIDE = 400
 
 def run(encoder: Encoder, picture: Picture, by: str, progress: Progress | None = None) -> robustness.Search:
     """The search, by attention of the last layer or by relevance."""
-    if by not in BY:
-        raise InputError(f"by is {str(by)[:32]!r}; choose one of {', '.join(BY)}.")
+    choice(by, "by", BY)
     kind = "cls" if by == "attention" else "relevance"
     scores = look.look(encoder, picture, kind).values.ravel()
     return robustness.search(encoder, picture, scores, progress=progress)

@@ -13,7 +13,6 @@ from PIL import Image
 
 from vitmsn import draw, robustness
 from vitmsn.encoder import Encoder
-from vitmsn.errors import InputError
 from vitmsn.image import Picture
 from vitmsn.ui.app import App
 from vitmsn.ui.masking import batch_table, deciding_patches, filmstrip, similarity
@@ -21,7 +20,7 @@ from vitmsn.ui.masking.controls import KINDS, MOST_SEED, MaskingControls, kept_g
 from vitmsn.ui.masking.controls import draw as draw_mask
 from vitmsn.ui.masking.state import MaskingState
 from vitmsn.ui.shared import examples, html, patch_grid
-from vitmsn.ui.shared.checks import whole
+from vitmsn.ui.shared.checks import choice, linked_choice, whole
 from vitmsn.ui.shared.controls import Controls
 from vitmsn.ui.shared.photo import Photo
 from vitmsn.ui.visits import Call, Stopped
@@ -91,8 +90,7 @@ def curves(call: Call, asked: MaskingControls) -> Iterator[str]:
     """All curves of the kind of mask that is chosen, as they are measured."""
     encoder, picture = call.encoder, call.picture
     kind = series(asked.kind)
-    if kind not in KINDS:
-        raise InputError(f"kind is {str(asked.kind)[:32]!r}; choose one of {', '.join(KINDS)}.")
+    choice(kind, "kind", KINDS)
     seeds = _seeds(encoder, picture)
     points: list[robustness.CurvePoint] = []
     _remember(call, asked, "curves")
@@ -193,8 +191,7 @@ def mask_curve(call: Call, image: str, kind: str = "random", seeds: int = 4) -> 
     """
     picture, encoder = patch_grid.sent(image), call.encoder
     many = whole(seeds, "seeds", 1, 16)
-    if kind not in KINDS or kind == "painted":
-        raise InputError(f"kind is {str(kind)[:32]!r}; choose one of random, focal, block.")
+    choice(kind, "kind", [name for name in KINDS if name != "painted"])
     points = []
     for point in robustness.curve(
         encoder, picture, lambda r, seed: draw_mask(encoder, kind, 100 * r, seed), seeds=range(many)
@@ -271,19 +268,13 @@ class Sections:
         app.on(self.examples.click, batch_of_examples, [controls], [self.batch], notice=self.batch_line, **slow)
         for button in (self.stop_find, self.stop_curve, self.stop_batch):
             app.stop(button)
-        app.link("by", self.by, _by)
+        app.link("by", self.by, lambda text: linked_choice(text, deciding_patches.BY))
         pictures = [Photo(visible=False), Photo(visible=False)]
         number, words = gr.Number(4, visible=False, precision=0), gr.Textbox("random", visible=False)
         app.endpoint("mask_curve", mask_curve, [pictures[0], words, number], [gr.JSON(visible=False)], long=True)
         by = gr.Textbox("attention", visible=False)
         shown = [gr.Image(visible=False), gr.JSON(visible=False)]
         app.endpoint("mask_search", mask_search, [pictures[1], by], shown, long=True)
-
-
-def _by(text: str) -> str:
-    if text not in deciding_patches.BY:
-        raise ValueError(text)
-    return text
 
 
 def _line() -> gr.HTML:

@@ -21,7 +21,7 @@ from vitmsn.ui.masking.controls import draw as draw_mask
 from vitmsn.ui.masking.sections import Sections, stale
 from vitmsn.ui.masking.state import MaskingState
 from vitmsn.ui.shared import html, patch_grid
-from vitmsn.ui.shared.checks import whole
+from vitmsn.ui.shared.checks import linked_choice, linked_whole, real, whole
 from vitmsn.ui.shared.controls import bind, changed
 from vitmsn.ui.shared.html import milliseconds
 from vitmsn.ui.shared.photo import Photo
@@ -276,9 +276,7 @@ def mask(
     ratio is the share hidden, from 0 to 0.95; seed names the draw.
     """
     encoder, picture = call.encoder, patch_grid.sent(image)
-    number = isinstance(ratio, (int, float)) and not isinstance(ratio, bool)
-    if not number or not 0 <= ratio <= MOST_RATIO / 100:
-        raise InputError(f"ratio is {ratio!r}; it must be from 0 (hide nothing) to {MOST_RATIO / 100}.")
+    ratio = real(ratio, "ratio", 0, MOST_RATIO / 100)
     ask = MaskingControls(kind, round(100 * ratio, 9), seed, hidden)
     found = compare(encoder, picture, kept_grid(ask, encoder.grid()), timed=True)
     return draw.masked_picture(patch_grid.seen(encoder, picture, least=0), found.kept), found.to_dict()
@@ -351,9 +349,9 @@ def build(app: App) -> None:
     ):
         app.on(event, fn, [controls], outputs, notice=notice)
     longer.connect(app, controls, notice)
-    app.link("mask", kind, _kind)
-    app.link("hidden", ratio, lambda text: _number(text, MOST_RATIO))
-    app.link("seed", seed, lambda text: _number(text, MOST_SEED))
+    app.link("mask", kind, lambda text: linked_choice(text, KINDS))
+    app.link("hidden", ratio, lambda text: linked_whole(text, 0, MOST_RATIO))
+    app.link("seed", seed, lambda text: linked_whole(text, 0, MOST_SEED))
     app.link("paint", paint, _painted)
     asked = [
         Photo(visible=False),
@@ -365,21 +363,8 @@ def build(app: App) -> None:
     app.endpoint("mask", mask, asked, [gr.Image(visible=False), gr.JSON(visible=False)])
 
 
-def _kind(text: str) -> str:
-    if text not in KINDS:
-        raise ValueError(text)
-    return text
-
-
 def _painted(text: str) -> str:
     """Hidden patches of a link; whether they are on the grid is the model's to say."""
     if len(text) > limits.MAX_PAINT_LENGTH or set(text) - set("0123456789.,- "):
         raise ValueError(text[:40])
     return text
-
-
-def _number(text: str, most: int) -> int:
-    value = int(text)
-    if not 0 <= value <= most:
-        raise ValueError(text)
-    return value

@@ -1,8 +1,12 @@
-"""Values from the page and from links, checked: nothing that comes from outside is believed."""
+"""Values from the page, from clients and from links, checked: nothing that comes from outside is believed.
+
+Values raise InputError, which says what came and what is needed; links raise ValueError, and are not followed.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 from vitmsn.errors import InputError
@@ -16,3 +20,42 @@ def whole(value: Any, name: str, low: int, high: int) -> int:
     if not low <= value <= high:
         raise InputError(f"{name} is {int(value)}; it must be from {low} to {high}.")
     return int(value)
+
+
+def real(value: Any, name: str, low: float, high: float, unit: str = "") -> float:
+    """A number, checked; `name` and `unit` are for the message."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or not low <= value <= high:
+        raise InputError(f"{name} is {value!r}; it must be from {low:g} to {high:g}{unit}.")
+    return float(value)
+
+
+def choice(value: Any, name: str, known: Collection[str]) -> str:
+    """One of `known`, checked."""
+    if not isinstance(value, str) or value not in known:
+        offered = [word for word in known if word]
+        raise InputError(f"{name} is {str(value)[:32]!r}; choose one of {', '.join(offered)}.")
+    return value
+
+
+def linked_whole(text: str, low: int, high: int) -> int:
+    """A whole number of a link."""
+    value = int(text)
+    if not low <= value <= high:
+        raise ValueError(text)
+    return value
+
+
+def linked_choice(text: str, known: Collection[str]) -> str:
+    """One of `known`, of a link."""
+    if text not in known:
+        raise ValueError(text)
+    return text
+
+
+def linked_list(text: str, low: int, high: int) -> list[int]:
+    """Whole numbers of a link, "1,3"; an empty text is none."""
+    words = [word for word in text.split(",") if word]
+    if len(words) > high - low + 1:
+        raise ValueError(text)
+    return [linked_whole(word, low, high) for word in words]
