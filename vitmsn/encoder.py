@@ -23,14 +23,13 @@ from typing import Any
 import numpy as np
 import torch
 from cachetools import LRUCache
-from PIL import Image
 from torch import Tensor, nn
 
 from vitmsn import checkpoint, limits
 from vitmsn.classification import MULTI, REGRESSION, SINGLE, Classification
 from vitmsn.config import VARIANTS, ViTMSNConfig, pair
 from vitmsn.errors import InputError, MissingHeadError
-from vitmsn.image import ImageSource, Picture, ViTMSNImageProcessor, batches, decode
+from vitmsn.image import ImageSource, Picture, ViTMSNImageProcessor, batches, decode, listed
 from vitmsn.model import MSNHead, ViTMSNModel, log_assignment
 from vitmsn.outputs import ViTMSNOutput
 
@@ -236,7 +235,7 @@ class Encoder:
         Raises:
             ImageError, InputError: a picture, size or mask that cannot be taken, named.
         """
-        sources = _listed(images)
+        sources = listed(images)
         if not sources:
             return np.zeros((0, self.config.hidden_size), np.float32)
         height, width = self._size(size)
@@ -561,14 +560,6 @@ def _row(entry: np.ndarray | ViTMSNOutput | None, layernorm: bool) -> np.ndarray
     """What was remembered of one picture -> its CLS token (D,)."""
     assert entry is not None
     return entry if isinstance(entry, np.ndarray) else _cls(entry, layernorm)[0]
-
-
-def _listed(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
-    if isinstance(images, list | tuple):
-        return list(images)
-    if isinstance(images, bytes | bytearray | memoryview | str | os.PathLike | Picture | Image.Image):
-        return [images]  # type: ignore[list-item]
-    return list(images)
 
 
 def choose_device(device: str = "auto") -> torch.device:

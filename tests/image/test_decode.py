@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from tests.support.pictures import encoded, noise, pixels, smooth
@@ -431,9 +432,9 @@ def test_what_is_no_picture_at_all(tmp_path: Path) -> None:
     assert refused(tmp_path / "empty.png") == "empty.png is empty: save or download it again."
     assert refused(tmp_path / "missing.png").startswith("missing.png is not there")
     assert refused(str(tmp_path / "folder")).startswith("folder is a folder")
-    assert refused("https://example.org/cat.png").startswith("cat.png is not there")
+    assert refused("https://example.org/cat.png").startswith("cat.png is a web address")
     assert refused("nul\x00byte").startswith("nul\N{REPLACEMENT CHARACTER}byte ")
-    assert "ndarray" in refused(np.zeros((4, 4, 3), np.uint8))
+    assert "dict" in refused({})
     assert "NoneType" in refused(None, name="shot 3")
     if os.path.exists("/dev/zero"):
         assert refused("/dev/zero").startswith("zero is not there")
@@ -729,3 +730,41 @@ def test_threads_decode_the_same() -> None:
     with ThreadPoolExecutor(8) as pool:
         digests = list(pool.map(lambda number: decode(files[number % 4]).digest, range(200)))
     assert digests == expected * 50
+
+
+# -- Arrays -----------------------------------------------------------------------------------------------------------
+
+
+def test_arrays_of_every_shape_are_the_picture_they_hold() -> None:
+    colour = np.asarray(noise(9, 7))
+    grey, clear = colour[..., 0], np.dstack([colour, np.full(colour.shape[:2], 255, np.uint8)])
+    for given in (colour, colour.transpose(2, 0, 1), clear, torch.from_numpy(colour.copy())):
+        np.testing.assert_array_equal(np.asarray(decode(given).rgb), colour)
+    for given in (grey, grey[None], grey[..., None]):
+        np.testing.assert_array_equal(np.asarray(decode(given).rgb), np.dstack([grey] * 3))
+    see_through = np.dstack([colour, np.zeros(colour.shape[:2], np.uint8)])
+    assert (np.asarray(decode(see_through).rgb) == 255).all()  # laid on white, as any other picture
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (np.zeros((9, 7, 3)), "an array of float64; whole numbers from 0 to 255"),
+        (torch.zeros(3, 9, 7), "an array of float32; .* multiply values from 0 to 1 by 255"),
+        (np.zeros((3, 7, 3), np.uint8), "could be its first or its last dimension"),
+        (np.zeros((9, 7, 2), np.uint8), "are neither its first nor its last dimension"),
+        (np.zeros((2, 9, 7, 3), np.uint8), r"shape \(2, 9, 7, 3\); \(height, width, channels\)"),
+        (np.zeros((0, 7, 3), np.uint8), r"shape \(0, 7, 3\)"),
+        (np.zeros(7, np.uint8), r"shape \(7,\)"),
+        (np.zeros((2, 600), np.uint8), "times as long one way"),
+    ],
+    ids=lambda value: str(getattr(value, "shape", "")),
+)
+def test_arrays_that_are_no_picture(values: np.ndarray | torch.Tensor, said: str) -> None:
+    with pytest.raises(ImageError, match=said):
+        decode(values)
+
+
+def test_a_web_address_is_not_fetched() -> None:
+    with pytest.raises(ImageError, match=r"y\.jpg is a web address, and nothing is fetched here"):
+        decode("https://example.com/y.jpg")

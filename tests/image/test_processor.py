@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,52 @@ def test_calls_that_make_no_sense() -> None:
         fixed(noise(4, 4), size=8)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"do_resize": False},
+        {"size": {"height": 40, "width": 56}},
+        {"size": {"shortest_edge": 50}, "do_center_crop": True, "crop_size": {"height": 32, "width": 48}},
+        {"do_rescale": False, "image_mean": [1.0, 2.0, 3.0], "image_std": [4.0, 5.0, 6.0]},
+        {"do_normalize": False, "resample": 3},
+    ],
+    ids=str,
+)
+def test_settings_of_a_call_are_transformers(settings: dict[str, Any]) -> None:
+    processor, image = ViTMSNImageProcessor(32), noise(70, 60)
+    wanted = reference(processor)(image, return_tensors="pt", **settings)["pixel_values"]
+    assert torch.equal(processor(image, **settings)["pixel_values"], wanted)
+    assert torch.equal(processor.preprocess(image, **settings)["pixel_values"], wanted)
+    assert processor == ViTMSNImageProcessor(32)  # for the call only
+
+
+def test_a_setting_that_there_is_not() -> None:
+    with pytest.raises(InputError, match="no setting 'do_flip'"):
+        ViTMSNImageProcessor(32)(noise(4, 4), do_flip=True)
+
+
+def test_inputs_are_a_dictionary_with_attributes() -> None:
+    inputs = ViTMSNImageProcessor(32)(noise(40, 30))
+    assert isinstance(inputs, dict) and {**inputs}["pixel_values"] is inputs.pixel_values
+    assert inputs.to("cpu", torch.float16) is inputs and inputs.pixel_values.dtype == torch.float16
+    assert pickle.loads(pickle.dumps(inputs)).pixel_values.shape == (1, 3, 32, 32)
+    with pytest.raises(AttributeError, match="no 'labels' here, only pixel_values"):
+        inputs.labels  # noqa: B018
+    listed = ViTMSNImageProcessor(32)([noise(40, 30)] * 2, return_tensors=None)["pixel_values"]
+    assert isinstance(listed, list) and [one.shape for one in listed] == [(3, 32, 32)] * 2
+
+
+def test_arrays_tensors_and_iterators() -> None:
+    processor, image = ViTMSNImageProcessor(32), noise(40, 30)
+    array = np.asarray(image)
+    wanted = processor(image).pixel_values
+    for given in (array, array.transpose(2, 0, 1), torch.from_numpy(array.copy()), [array], iter([image])):
+        assert torch.equal(processor(given).pixel_values, wanted)
+    assert torch.equal(processor(np.stack([array, array])).pixel_values, torch.cat([wanted, wanted]))
+    assert torch.equal(processor(torch.from_numpy(array.copy()).permute(2, 0, 1)[None]).pixel_values, wanted)
+    assert torch.equal(processor(array).pixel_values, reference(processor)(array, return_tensors="pt")["pixel_values"])
+
+
 # -- preprocessor_config.json -----------------------------------------------------------------------------------------
 
 
@@ -180,6 +227,61 @@ def test_transformers_reads_what_we_write_and_we_what_it_writes(tmp_path: Path, 
     assert torch.equal(theirs(image, return_tensors="pt")["pixel_values"], processor(image)["pixel_values"])
     theirs.save_pretrained(tmp_path / "theirs")
     assert ViTMSNImageProcessor.from_pretrained(tmp_path / "theirs") == processor
+
+
+FULL: dict[str, Any] = {
+    "do_resize": True,
+    "size": {"height": 64, "width": 64},
+    "resample": 2,
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": list(IMAGENET_MEAN),
+    "image_std": list(IMAGENET_STD),
+}
+EDGE = {"size": {"shortest_edge": 72}, "do_center_crop": True, "crop_size": {"height": 64, "width": 64}}
+FOLLOWED: list[tuple[str, dict[str, Any]]] = [
+    *((kind, FULL) for kind in ("ViT", "Siglip", "Pvt", "Beit")),
+    *((kind, FULL | EDGE) for kind in ("Bit", "CLIP", "DeiT")),
+    ("Beit", FULL | {"do_center_crop": True, "crop_size": {"height": 48, "width": 48}}),
+    ("DeiT", FULL | {"size": 72, "do_center_crop": True, "crop_size": 64}),
+    ("CLIP", FULL | {"size": 72, "crop_size": 64}),
+    *((kind, {}) for kind in ("ViT", "DeiT", "Beit", "Pvt", "Siglip", "CLIP", "Bit")),  # what each takes by itself
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"), FOLLOWED, ids=lambda value: value if isinstance(value, str) else len(value)
+)
+def test_files_of_other_types_are_followed_as_transformers_follows_them(
+    kind: str, values: dict[str, Any], tmp_path: Path
+) -> None:
+    transformers = pytest.importorskip("transformers", reason="transformers is the oracle")
+    (tmp_path / "preprocessor_config.json").write_text(
+        json.dumps(values | {"image_processor_type": f"{kind}ImageProcessor"})
+    )
+    theirs = transformers.AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
+    image = noise(90, 70)
+    found = ViTMSNImageProcessor.from_pretrained(tmp_path)(image)["pixel_values"]
+    assert torch.equal(theirs(image, return_tensors="pt")["pixel_values"], found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("MobileViT", {"do_flip_channel_order": True}),
+        ("EfficientNet", {"include_top": True}),
+        ("ConvNext", {"size": {"shortest_edge": 64}, "crop_pct": 0.875}),
+        ("DPT", {"keep_aspect_ratio": True}),
+        ("Levit", EDGE),
+        ("Something", {}),
+    ],
+)
+def test_types_that_do_something_else_are_refused(kind: str, more: dict[str, Any]) -> None:
+    for ending in ("ImageProcessor", "ImageProcessorFast", "FeatureExtractor"):
+        values = FULL | more | {"image_processor_type": kind + ending}
+        with pytest.raises(CheckpointError, match=rf"its type is {kind}ImageProcessor, .* known are ViT, DeiT"):
+            ViTMSNImageProcessor.from_dict(values)
 
 
 def test_the_official_checkpoints_file_of_transformers_4() -> None:
@@ -233,6 +335,7 @@ def test_no_preprocessor_file_means_imagenet_and_says_so(tmp_path: Path) -> None
         {"image_mean": ["a", "b", "c"]},
         {"image_std": [0, 0, 0]},
         {"rescale_factor": {}},
+        {"do_pad": True},
     ],
     ids=str,
 )

@@ -4,9 +4,9 @@ bytes, path or PIL -> decode -> Picture (upright, sRGB, 8 bit) -> ViTMSNImagePro
 """
 
 from vitmsn.image.batches import Batch, batches
-from vitmsn.image.decode import WHITE, ImageSource, Picture, decode
+from vitmsn.image.decode import WHITE, ImageSource, Picture, decode, listed
 from vitmsn.image.formats import SNIFFED, SUPPORTED, is_picture
-from vitmsn.image.processor import IMAGENET_MEAN, IMAGENET_STD, RECIPES, Size, ViTMSNImageProcessor
+from vitmsn.image.processor import IMAGENET_MEAN, IMAGENET_STD, RECIPES, ImageInputs, Size, ViTMSNImageProcessor
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -16,6 +16,7 @@ __all__ = [
     "SUPPORTED",
     "WHITE",
     "Batch",
+    "ImageInputs",
     "ImageSource",
     "Picture",
     "Size",
@@ -23,4 +24,5 @@ __all__ = [
     "batches",
     "decode",
     "is_picture",
+    "listed",
 ]

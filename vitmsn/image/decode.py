@@ -12,14 +12,15 @@ import os
 import struct
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Union
+from typing import Union, cast
 
 import numpy as np
+import torch
 from PIL import ExifTags, Image, ImageChops, ImageCms, UnidentifiedImageError
 
 from vitmsn import limits
@@ -27,7 +28,7 @@ from vitmsn.errors import ImageError
 from vitmsn.image import formats, heif, jpeg, tiff
 from vitmsn.image.values import Notes, to_8bit
 
-ImageSource = Union[bytes, str, "os.PathLike[str]", Image.Image, "Picture"]
+ImageSource = Union[bytes, str, "os.PathLike[str]", Image.Image, np.ndarray, torch.Tensor, "Picture"]
 
 WHITE = (255, 255, 255)
 
@@ -99,10 +100,10 @@ class Picture:
 def decode(source: ImageSource, *, name: str | None = None) -> Picture:
     """Decode one picture, whatever it comes as, or refuse it by name.
 
-    ``source``: encoded bytes, the path of a file, a PIL image, or a ``Picture`` (returned as it is). ``name`` is what
-    messages call it; by default the file's name. Of animations and documents the first frame is taken; EXIF orientation
-    is applied; colour profiles are converted to sRGB; alpha is laid on white; 16-bit and float values are scaled; the
-    last rows that a JPEG lacks are grey, with a note.
+    ``source``: encoded bytes, the path of a file, a PIL image, an array or tensor of whole numbers from 0 to 255, or a
+    ``Picture`` (returned as it is). ``name`` is what messages call it; by default the file's name. Of animations and
+    documents the first frame is taken; EXIF orientation is applied; colour profiles are converted to sRGB; alpha is
+    laid on white; 16-bit and float values are scaled; the last rows that a JPEG lacks are grey, with a note.
 
     Raises ``ImageError``, and nothing else, for whatever cannot be decoded within ``limits``.
     """
@@ -111,6 +112,9 @@ def decode(source: ImageSource, *, name: str | None = None) -> Picture:
     if isinstance(source, Image.Image):
         shown = _shown(name or os.path.basename(os.fsdecode(getattr(source, "filename", ""))) or "picture")
         return _decode(shown, lambda: _Opened(source))
+    if isinstance(source, (np.ndarray, torch.Tensor)):
+        shown = _shown(name or "picture")
+        return _decode(shown, lambda: _Opened(_of_array(source, shown)))
     if isinstance(source, (bytes, bytearray, memoryview)):
         shown, data = _shown(name or "picture"), bytes(source)
     elif isinstance(source, (str, os.PathLike)):
@@ -118,11 +122,48 @@ def decode(source: ImageSource, *, name: str | None = None) -> Picture:
         data = _read(source, shown)
     else:
         what = f"not a value of type {type(source).__name__}"
-        raise ImageError(f"{_shown(name or 'picture')}: a path, encoded bytes or a PIL image is needed, {what}.")
+        raise ImageError(
+            f"{_shown(name or 'picture')}: a path, encoded bytes, a PIL image or an array is needed, {what}."
+        )
     if len(data) > limits.MAX_IMAGE_BYTES:
         most = limits.MAX_IMAGE_BYTES / limits.MIB
         raise ImageError(f"{shown} is larger than {most:g} MiB: make it smaller or save it as JPEG.")
     return _decode(shown, lambda: _opened(data, shown))
+
+
+def listed(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
+    """One picture or several, in anything ``decode`` takes; an array of four dimensions is several."""
+    single = isinstance(images, (bytes, bytearray, memoryview, str, os.PathLike, Picture, Image.Image))
+    if isinstance(images, (np.ndarray, torch.Tensor)):
+        single = images.ndim < 4
+    if single or not isinstance(images, Iterable):  # what is neither is refused by the decoder, by name
+        return [cast(ImageSource, images)]
+    return list(cast("Iterable[ImageSource]", images))
+
+
+def _of_array(values: np.ndarray | torch.Tensor, shown: str) -> Image.Image:
+    """(height, width), (height, width, channels) or (channels, height, width) of uint8 -> a PIL image."""
+    array = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values
+    if array.dtype != np.uint8:
+        raise ImageError(
+            f"{shown} is an array of {array.dtype}; whole numbers from 0 to 255 (uint8) are needed: multiply values "
+            "from 0 to 1 by 255, round and convert them."
+        )
+    if array.ndim == 3:
+        first, last = array.shape[0] in (1, 3, 4), array.shape[2] in (1, 3, 4)
+        if first == last:
+            what = (
+                "could be its first or its last dimension" if first else "are neither its first nor its last dimension"
+            )
+            raise ImageError(
+                f"{shown} is an array of shape {array.shape}, whose channels {what}: give (height, width, channels) of "
+                "1, 3 or 4 channels, or a PIL image."
+            )
+        array = np.moveaxis(array, 0, 2) if first else array
+        array = array[..., 0] if array.shape[2] == 1 else array
+    if array.ndim not in (2, 3) or 0 in array.shape:
+        raise ImageError(f"{shown} is an array of shape {array.shape}; (height, width, channels) is needed.")
+    return Image.fromarray(np.ascontiguousarray(array))
 
 
 _one_large = threading.Lock()  # a large picture takes several times its pixels in memory while it is decoded
@@ -229,6 +270,8 @@ def _shown(name: str) -> str:
 
 
 def _read(path: str | os.PathLike[str], shown: str) -> bytes:
+    if os.fsdecode(path).startswith(("http://", "https://")):
+        raise ImageError(f"{shown} is a web address, and nothing is fetched here: download the picture, give its path.")
     try:
         if not os.path.isfile(path):  # also keeps devices and pipes out
             what = "is a folder, not a picture" if os.path.isdir(path) else "is not there"

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from PIL import Image
 
 from vitmsn import checkpoint
 from vitmsn.errors import CheckpointError, InputError
-from vitmsn.image.decode import ImageSource, decode
+from vitmsn.image.decode import ImageSource, decode, listed
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -27,7 +28,47 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 RECIPES = ("squash", "resize-256-crop-224")
 
 Size = int | Mapping[str, int]
+
+_HALF = (0.5, 0.5, 0.5)
+_CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+_SQUARE, _EDGE = {"height": 224, "width": 224}, {"shortest_edge": 224}
+
+
+def _type(
+    size: Mapping[str, int], mean: Sequence[float], std: Sequence[float], *, resample: int = 3, crop: bool = False
+) -> dict[str, Any]:
+    return {"size": size, "image_mean": mean, "image_std": std, "resample": resample, "do_center_crop": crop}
+
+
+# transformers' processors that resize, crop, rescale and normalize as we do, with what each takes where its file is
+# silent; those not listed do something else to pictures.
+_TYPES: dict[str, dict[str, Any]] = {
+    "ViT": _type(_SQUARE, _HALF, _HALF, resample=2),
+    "DeiT": _type({"height": 256, "width": 256}, _HALF, _HALF, crop=True),
+    "Beit": _type(_SQUARE, _HALF, _HALF),
+    "Pvt": _type(_SQUARE, IMAGENET_MEAN, IMAGENET_STD),
+    "Siglip": _type(_SQUARE, _HALF, _HALF),
+    "CLIP": _type(_EDGE, _CLIP_MEAN, _CLIP_STD, crop=True),
+    "Bit": _type(_EDGE, _CLIP_MEAN, _CLIP_STD, crop=True),
+}
+_BY_THE_EDGE = ("Siglip", "CLIP", "Bit")  # to these, a size of one number is that of the shorter side
 _RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}  # Pillow's numbers
+
+
+class ImageInputs(dict[str, Any]):
+    """What a model is called with, ``model(**inputs)``: a dictionary whose entries are attributes as well."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"there is no {name!r} here, only {', '.join(self)}") from None
+
+    def to(self, *where: Any, **how: Any) -> ImageInputs:
+        """These tensors on another device or in another precision, as ``Tensor.to`` takes them; itself, changed."""
+        for name, value in self.items():
+            self[name] = value.to(*where, **how)
+        return self
 
 
 class ViTMSNImageProcessor:
@@ -139,18 +180,25 @@ class ViTMSNImageProcessor:
 
     def __call__(
         self,
-        images: ImageSource | Sequence[ImageSource],
-        size: int | tuple[int, int] | None = None,
-        return_tensors: str = "pt",
-    ) -> dict[str, Any]:
+        images: ImageSource | Iterable[ImageSource],
+        size: int | tuple[int, int] | Mapping[str, int] | None = None,
+        return_tensors: str | None = "pt",
+        **settings: Any,
+    ) -> ImageInputs:
         """``{"pixel_values": (N, 3, H, W) float32}`` of one picture or several, in anything ``decode`` takes.
 
-        ``size`` as in ``view``; ``return_tensors`` "pt" or "np". Raises ``ImageError`` for what cannot be decoded.
+        ``size`` as in ``view``, or as in ``preprocessor_config.json``, whose other settings (``do_resize``,
+        ``do_center_crop``, ``image_mean``, ...) can be given for this call, too. ``return_tensors``: "pt", "np", or
+        None for a list of arrays, one a picture. Raises ``ImageError`` for what cannot be decoded, ``InputError`` for
+        settings that there are not.
         """
-        if return_tensors not in ("pt", "np"):
-            raise InputError(f'return_tensors is {return_tensors!r}: choose "pt" or "np".')
-        several = images if isinstance(images, (list, tuple)) else [cast(ImageSource, images)]
-        views = [self.view(image, size) for image in several]
+        if return_tensors not in ("pt", "np", None):
+            raise InputError(f'return_tensors is {return_tensors!r}: choose "pt", "np" or None.')
+        if settings or isinstance(size, Mapping):
+            if size is not None:
+                settings["size"] = size if isinstance(size, Mapping) else _edges(_height_width(size, "size"))
+            return self._with(settings)(images, return_tensors=return_tensors)
+        views = [self.view(image, size) for image in listed(images)]
         if not views:
             raise InputError("there are no pictures: give at least one.")
         if len({view.size for view in views}) > 1:
@@ -158,7 +206,19 @@ class ViTMSNImageProcessor:
         pixels = np.stack([np.asarray(view) for view in views])  # (N, H, W, 3) uint8
         table = self._table()
         values = np.stack([table[channel][pixels[..., channel]] for channel in range(3)], axis=1)  # (N, 3, H, W)
-        return {"pixel_values": torch.from_numpy(values) if return_tensors == "pt" else values}
+        if return_tensors is None:
+            return ImageInputs(pixel_values=list(values))
+        return ImageInputs(pixel_values=torch.from_numpy(values) if return_tensors == "pt" else values)
+
+    preprocess = __call__  # as transformers' processors also have it
+
+    def _with(self, settings: dict[str, Any]) -> ViTMSNImageProcessor:
+        """A processor like this one but for some settings of ``preprocessor_config.json``."""
+        own = self.to_dict()
+        if unknown := sorted(set(settings) - set(own)):
+            raise InputError(f"there is no setting {unknown[0]!r}: choose among {', '.join(sorted(own))}.")
+        del own["image_processor_type"]  # everything is said already
+        return ViTMSNImageProcessor(**_from_transformers(own | settings))
 
     def _table(self) -> np.ndarray:
         """(3, 256) float32: what each 8-bit value of each channel becomes, in transformers' order of rounding."""
@@ -187,14 +247,19 @@ class ViTMSNImageProcessor:
     ) -> ViTMSNImageProcessor:
         """From a parsed ``preprocessor_config.json``.
 
-        ``None`` (there is no such file) warns and takes ImageNet's mean and standard deviation and ``size``. Raises
-        ``CheckpointError``, naming ``source``, for what cannot be followed to the letter.
+        ``None`` (there is no such file) warns and takes ImageNet's mean and standard deviation and ``size``. A file
+        that names its type is followed as ``AutoImageProcessor`` follows it. Raises ``CheckpointError``, naming
+        ``source``, for what cannot be followed to the letter: another type of processor among them.
         """
         assumed = "ImageNet's mean and standard deviation are assumed"
         if values is None:
             values = {"size": size}
             warnings.warn(f"{source} has no preprocessor_config.json: a squash and {assumed}.", stacklevel=3)
-        elif values.get("do_normalize", True) and not (values.get("image_mean") and values.get("image_std")):
+        elif (
+            not _type_name(values)
+            and values.get("do_normalize", True)
+            and not (values.get("image_mean") and values.get("image_std"))
+        ):
             warnings.warn(f"{source}: preprocessor_config.json lacks image_mean or image_std: {assumed}.", stacklevel=3)
         try:
             return cls(**_from_transformers(values))
@@ -228,8 +293,25 @@ class ViTMSNImageProcessor:
         partial.replace(path / "preprocessor_config.json")
 
 
+def _type_name(values: Mapping[str, Any]) -> str:
+    """ "ViTImageProcessorFast" -> "ViT"; "" where the file names no type."""
+    named = str(values.get("image_processor_type") or values.get("feature_extractor_type") or "")
+    return re.sub(r"(ImageProcessor(Fast|Pil)?|FeatureExtractor)$", "", named)
+
+
 def _from_transformers(values: Mapping[str, Any]) -> dict[str, Any]:
     """A ``preprocessor_config.json`` -> arguments of the processor; absent keys take the defaults."""
+    if kind := _type_name(values):
+        if kind not in _TYPES:
+            raise InputError(
+                f"its type is {kind}ImageProcessor, which does something else to pictures; known are "
+                f"{', '.join(_TYPES)}: write one of them."
+            )
+        values = _TYPES[kind] | {name: value for name, value in values.items() if value is not None}
+        if isinstance(edge := values["size"], int):  # before the spelling of 4.x below
+            values["size"] = {"shortest_edge": edge} if kind in _BY_THE_EDGE else {"height": edge, "width": edge}
+    if values.get("do_pad"):
+        raise InputError("do_pad is true, and pictures are not padded here: turn it off.")
     names = ("size", "image_mean", "image_std", "do_resize", "do_rescale", "do_normalize", "rescale_factor")
     arguments = {name: values[name] for name in names if values.get(name) is not None}
     if isinstance(size := arguments.get("size"), (list, tuple)):
