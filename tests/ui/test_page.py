@@ -83,7 +83,7 @@ def test_opening_the_page_shows_the_first_example(app: App, opened: Callable[...
     notice, tab, tabs, model, *_ = opened()
     visit = app.visitors.of("a")
     assert notice == "" and tab == tabs.selected == "classify" and model == EMBEDDED
-    assert visit.example == "cat" and visit.begun
+    assert visit.example == "coffee" and visit.begun
 
 
 def test_a_link_is_followed(app: App, opened: Callable[..., list[Any]]) -> None:
@@ -106,7 +106,7 @@ def test_a_link_to_what_is_not_there_is_said_and_left(
 ) -> None:
     notice, tab, tabs, model, *_ = opened(tab="nowhere", **query)
     assert words in notice and "<script>" not in notice
-    assert tab == tabs.selected == "classify" and model == EMBEDDED and app.visitors.of("a").example == "cat"
+    assert tab == tabs.selected == "classify" and model == EMBEDDED and app.visitors.of("a").example == "coffee"
 
 
 @pytest.mark.parametrize("value", ["", "99999999999999999999", "-1", "nan", "1e400", "<b>", "\x00", "½"])

@@ -25,10 +25,10 @@ from vitmsn.ui.shared.scripts import script
 SCRIPT = script(__file__, "examples.js")
 STRIP_SIDE = 96  # pixels of the thumbnails under a picture
 
-# name, package, file, title (also the alternative text), credit
+# name, package, file, title (also the alternative text), credit; the page opens with the first
 PHOTOGRAPHS = (
-    ("cat", "skimage", "data/chelsea.png", "A tabby cat", "Stéfan van der Walt, CC0, from scikit-image"),
     ("coffee", "skimage", "data/coffee.png", "A cup of espresso", "Rachel Michetti, CC0, from scikit-image"),
+    ("cat", "skimage", "data/chelsea.png", "A tabby cat", "Stéfan van der Walt, CC0, from scikit-image"),
     ("flower", "sklearn", "datasets/images/flower.jpg", "A dahlia", "vultilion, CC BY 2.0, from scikit-learn"),
     (
         "temple",
