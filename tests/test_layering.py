@@ -318,6 +318,7 @@ def test_a_file_tells_one_story(module: str) -> None:
 
 
 def test_the_list_of_long_files_is_current() -> None:
+    assert len(LONG) <= 3, "make a package of one of these, or find a better idea"
     for module in LONG:
         lines = len(FILES[module].read_text(encoding="utf-8").splitlines())
         assert lines > 0.8 * LONG_FROM, f"{module} is short again: take it off the list"

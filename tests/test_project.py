@@ -153,7 +153,7 @@ def test_the_python_of_the_readme_runs(
     for name, shape in re.findall(r"^(\w+) = .*?# \(([^)]*)\)", "\n".join(blocks), re.MULTILINE):
         assert len(names[name].shape) == len(shape.split(",")), name  # type: ignore[attr-defined]
     said = capsys.readouterr().out
-    assert re.search(r"\['(cat|dog)'\]", said) and "confidences" in said
+    assert re.search(r"\['(cat|dog)'\]", said) and "'probability'" in said
 
 
 def test_the_licence_is_whole() -> None:

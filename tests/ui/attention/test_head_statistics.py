@@ -46,7 +46,7 @@ def test_a_dot_for_every_head_to_scale(call: Callable[..., Call]) -> None:
     found = head_statistics.Depth((), values, values / 4, 16)
     html = head_statistics.plot(found, (2, 1))
     distance = html.split("</figure>")[0]
-    dots = re.findall(r'cx="([\d.]+)" cy="([\d.]+)" r="4"><title>([^<]*)<', distance)
+    dots = re.findall(r'cx="([\d.]+)" cy="([\d.]+)" r="3"><title>([^<]*)<', distance)
     assert [title for *_, title in dots][:2] == ["Layer 1, head 1: 1 patches away", "Layer 1, head 2: 3 patches away"]
     x = sorted({float(x) for x, *_ in dots})
     assert x[1] - x[0] == pytest.approx(x[2] - x[1], abs=0.2)

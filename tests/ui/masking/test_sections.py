@@ -25,7 +25,7 @@ def test_the_curves_come_point_by_point(call: Callable[..., Call]) -> None:
     shown = list(sections.curves(call(), PLAIN))
     assert len(shown) == len(robustness.RATIOS)
     assert [html.count("<svg") for html in (shown[0], shown[-1])] == [3, 3]  # no prototypes here
-    assert shown[0].count('r="2.5"') < shown[-1].count('r="2.5"')
+    assert shown[0].count('r="3"') < shown[-1].count('r="3"')
     assert "With 50 % hidden the embedding stays" in shown[-1] and "with 95 % hidden" in shown[-1]
     [bare] = {html.count("<svg") for html in sections.curves(call(RANDOM), PLAIN)}
     assert bare == 2

@@ -80,21 +80,21 @@ def test_a_similarity_stands_beside_the_centered_one() -> None:
 def test_both_curves_are_drawn_on_one_axis_down_to_zero() -> None:
     plain, around = {50: [0.98], 90: [0.96]}, {50: [0.8], 90: [0.4]}
     html = similarity.chart(plain, (70, 0.97), "random", 0.95, (around, 0.6))
-    dots = [float(y) for y in re.findall(r'cy="([\d.]+)" r="2.5"', html)]
-    rings = [float(y) for y in re.findall(r'cy="([\d.]+)" r="7"', html)]
+    dots = [float(y) for y in re.findall(r'cy="([\d.]+)" r="3"', html)]
+    rings = [float(y) for y in re.findall(r'cy="([\d.]+)" r="8"', html)]
     axis = {float(v): float(y) - 4 for y, v in re.findall(r'y="([\d.]+)" class="end">([\d.]+)<', html)}
-    assert set(axis) == {0, 0.5, 1} and html.count("<polyline") == 2
+    assert set(axis) == {0, 0.5, 1} and html.count('polyline class="main"') == 2
 
     def value(y: float) -> float:
         return (axis[0] - y) / (axis[0] - axis[1])
 
-    assert [value(y) for y in dots] == pytest.approx([0.8, 0.4, 0.98, 0.96], abs=0.01)
-    assert [value(y) for y in rings] == pytest.approx([0.6, 0.97], abs=0.01)
-    names = {name: float(y) for y, name in re.findall(r'y="([\d.]+)">(plain|centered)<', html)}
+    assert [value(y) for y in dots] == pytest.approx([0.98, 0.96, 0.8, 0.4], abs=0.01)
+    assert [value(y) for y in rings] == pytest.approx([0.97, 0.6], abs=0.01)
+    names = {name: float(y) for y, name in re.findall(r'y="([\d.]+)" class="word">(plain|centered)<', html)}
     assert names["centered"] - names["plain"] >= 14, "the names of the lines do not lie on each other"
     assert "plain: 1.00 at 0 %; 0.98 at 50 %; 0.96 at 90 %; this view 0.97 at 70 %; centered: 1.00 at 0 %" in html
     near = similarity.chart({90: [0.99]}, (70, 0.99), "random", 0.95, ({90: [0.97]}, 0.98))
-    low, high = (float(y) for y in re.findall(r'y="([\d.]+)">(?:plain|centered)<', near))
+    high, low = (float(y) for y in re.findall(r'y="([\d.]+)" class="word">(?:plain|centered)<', near))
     assert low - high >= 14 and high > 0
 
 

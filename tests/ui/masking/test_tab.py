@@ -177,7 +177,7 @@ def test_the_curve_goes_through_this_view(call: Callable[..., Call]) -> None:
     ring = out["chart"].split('class="here"')[1]
     dots = out["chart"].split('class="here"')[0]
     place = ring.split('cy="')[1].split('"')[0]
-    assert f'cy="{place}" r="2.5"' in dots, "seed 2 is one of the measured views"
+    assert f'cy="{place}" r="3"' in dots, "seed 2 is one of the measured views"
     assert f"this view {html.similar(found.similarity)} at 69 %" in out["chart"]
     assert "random views" in out["chart"] and "focal views" in answered(visit, MaskingControls("focal"))["chart"]
 

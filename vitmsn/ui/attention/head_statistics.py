@@ -11,6 +11,7 @@ from vitmsn.image import Picture
 from vitmsn.outputs import ViTMSNOutput
 from vitmsn.ui.attention.state import AttentionState, Depth
 from vitmsn.ui.shared import html
+from vitmsn.ui.shared.charts import Axis, Line, chart
 from vitmsn.ui.visits import Call
 
 NUMBERS = 1e8  # attention weights that may be computed within an answer; more wait for a button
@@ -48,37 +49,22 @@ def plot(found: Depth | None, chosen: tuple[int, int]) -> Markup:
     return Markup('<section class="msn-depth"><div>{}{}</div>{}</section>').format(distance, entropy, html.hint(said))
 
 
-def _chart(values: np.ndarray, chosen: tuple[int, int], title: str, unit: str, most: float | None = None) -> str:
+def _chart(values: np.ndarray, chosen: tuple[int, int], title: str, unit: str, most: float | None = None) -> Markup:
     layers, many = values.shape
     top = max(float(values.max()), most or 0.0) * 1.05 or 1.0
-    left, right, high, low = 36, 312, 28, 168
-
-    def place(layer: float, value: float) -> tuple[float, float]:
-        x = left + 16 + (right - left - 32) * ((layer - 1) / max(layers - 1, 1) if layers > 1 else 0.5)
-        return x, low - (low - high) * value / top
-
-    shapes = [Markup('<text x="{}" y="16">{}</text>').format(left, html.text(title))]
-    for share in (0.0, 0.5, 1.0):
-        y = low - (low - high) * share
-        shapes.append(Markup('<path d="M{} {:.1f}H{}"/>').format(left, y, right))
-        shapes.append(Markup('<text x="{}" y="{:.1f}" class="end">{:.2g}</text>').format(left - 6, y + 4, top * share))
-    shapes += [
-        Markup('<text x="{:.1f}" y="{}" class="middle">{}</text>').format(place(layer, 0)[0], low + 18, layer)
-        for layer in range(1, layers + 1)
-        if layers <= 12 or layer % 4 == 0 or layer == 1
+    dots = [
+        (layer + 1, float(values[layer, head]), f"Layer {layer + 1}, head {head + 1}: {values[layer, head]:.2g} {unit}")
+        for layer in range(layers)
+        for head in range(many)
     ]
-    means = " ".join("{:.1f},{:.1f}".format(*place(n + 1, float(row.mean()))) for n, row in enumerate(values))
-    shapes.append(Markup('<polyline points="{}"/>').format(means))
-    for layer in range(layers):
-        for head in range(many):
-            x, y = place(layer + 1, float(values[layer, head]))
-            here = (layer + 1, head + 1) == chosen
-            name = f"Layer {layer + 1}, head {head + 1}: {values[layer, head]:.2g} {unit}"
-            shapes.append(Markup('<circle cx="{:.1f}" cy="{:.1f}" r="4"><title>{}</title></circle>').format(x, y, name))
-            if here:
-                shapes.append(Markup('<circle class="here" cx="{:.1f}" cy="{:.1f}" r="8"/>').format(x, y))
+    ring = (chosen[0], float(values[chosen[0] - 1, chosen[1] - 1])) if min(chosen) > 0 else None
+    named = [layer for layer in range(1, layers + 1) if layers <= 12 or layer % 4 == 0 or layer == 1]
     rows = "; ".join(f"layer {n + 1}: {row.min():.2g} to {row.max():.2g}" for n, row in enumerate(values))
-    return Markup(
-        '<figure class="msn-chart"><svg viewBox="0 0 328 196" role="img" aria-label="{} of every '
-        'head, over the layers. {}">{}</svg></figure>'
-    ).format(html.text(title), rows, Markup().join(shapes))
+    return chart(
+        [Line([(n + 1, float(row.mean())) for n, row in enumerate(values)], dots=dots, ring=ring)],
+        Axis(0.5, layers + 0.5, [(layer, str(layer)) for layer in named]),
+        Axis(0, top, [(top * share, f"{top * share:.2g}") for share in (0.0, 0.5, 1.0)]),
+        alt=f"{title} of every head, over the layers. {rows}",
+        title=title,
+        narrow=True,
+    )

@@ -5,8 +5,6 @@ What can be clicked carries `data-act`; fewshot.js listens. Names of classes and
 
 from __future__ import annotations
 
-import math
-
 from markupsafe import Markup
 
 from vitmsn.fewshot import ENOUGH, Lesson
@@ -14,6 +12,7 @@ from vitmsn.fewshot.evaluation import LearningCurve
 from vitmsn.gallery import Example
 from vitmsn.ui.fewshot.cards import picture
 from vitmsn.ui.shared import html
+from vitmsn.ui.shared.charts import Axis, Line, chart
 from vitmsn.ui.shared.html import badge, many
 from vitmsn.ui.shared.workspace import METHODS, Studio
 
@@ -189,33 +188,22 @@ def _more(studio: Studio, lesson: Lesson) -> Markup:
     return Markup('<p><button type="button" class="msn-button" data-act="curve">Would more examples help?</button></p>')
 
 
-def _drawn(curve: LearningCurve) -> str:
+def _drawn(curve: LearningCurve) -> Markup:
     """Accuracy over examples of each class, as inline SVG in the page's own colours."""
-    left, right, top, bottom = 48, 376, 12, 148
-    last = math.log(curve.shots[-1]) or 1.0
-
-    def place(shots: int, value: float) -> tuple[float, float]:
-        return left + (right - left) * math.log(shots) / last, bottom - (bottom - top) * value
-
-    marks = Markup().join(
-        Markup('<path d="M{} {:.1f}H{}"/><text x="{}" y="{:.1f}" class="end">{:.0f} %</text>').format(
-            left, place(1, share)[1], right, left - 8, place(1, share)[1] + 4, 100 * share
-        )
-        for share in (0, 0.5, 1)
+    points = list(zip(curve.shots, curve.accuracy.tolist(), strict=True))
+    last = curve.shots[-1]
+    named: list[tuple[float, str]] = []
+    edge = 0.0
+    for shots in curve.shots:
+        if not named or shots >= edge:
+            named.append((float(shots), str(shots)))
+            edge = shots * max(last, 2) ** 0.075  # a little more than the words take
+    said = "; ".join(f"{html.percent(value, whole=True)} from {shots}" for shots, value in points)
+    return chart(
+        [Line(points, dots=[(shots, value, "") for shots, value in points])],
+        Axis(1, max(last, 2), named, logarithmic=True),
+        Axis(0, 1, [(share, html.percent(share, whole=True)) for share in (0, 0.5, 1)]),
+        alt=f"Share right over examples of each class: {said}",
+        caption="Share right over examples of each class: learned from so many, asked about the others, again and "
+        "again.",
     )
-    points = [(shots, *place(shots, value)) for shots, value in zip(curve.shots, curve.accuracy.tolist(), strict=True)]
-    named, edge = "", -99.0
-    for shots, x, _ in points:
-        if x - edge > 24:
-            named, edge = (
-                Markup('{}<text x="{:.1f}" y="{}" class="middle">{}</text>').format(named, x, bottom + 18, shots),
-                x,
-            )
-    line = " ".join(f"{x:.1f},{y:.1f}" for _, x, y in points)
-    dots = Markup().join(Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3"/>').format(x, y) for _, x, y in points)
-    said = "; ".join(f"{value:.0%} from {shots}" for shots, value in zip(curve.shots, curve.accuracy, strict=True))
-    return Markup(
-        '<figure class="msn-chart"><svg viewBox="0 0 400 176" role="img" aria-label="Share right over examples of each '
-        'class: {}">{}{}<polyline points="{}"/>{}</svg><figcaption>Share right over examples of '
-        "each class: learned from so many, asked about the others, again and again.</figcaption></figure>"
-    ).format(said, marks, named, line, dots)

@@ -15,7 +15,7 @@ from vitmsn import limits
 from vitmsn.ui.app import SKIP, App
 from vitmsn.ui.learn.training_process import Desk, Run, Switches, TrainingState
 from vitmsn.ui.shared import html
-from vitmsn.ui.shared.charts import Line, chart
+from vitmsn.ui.shared.charts import Axis, Line, chart
 from vitmsn.ui.shared.scripts import script
 from vitmsn.ui.visits import Call, Visit
 
@@ -108,46 +108,48 @@ def charts(run: Run) -> str:
     about, frames = run.about, run.frames
     if not about or not frames:
         return ""
-    steps = (0, about["steps"])
+    last_step, most = about["steps"], about["prototypes"]
+    steps = Axis(0, last_step, [(0, "0"), (last_step, f"{last_step:g} steps")])
     first, last, learned = frames[0], frames[-1], [frame for frame in frames if frame["step"]]
     accuracy = chart(
         [
-            Line(f"raw {share(about['raw'])}", [(0, about["raw"])], quiet=True),
-            Line(f"trained {share(last['knn'])}", [(f["step"], f["knn"]) for f in frames]),
-            Line(f"random {share(first['knn'])}", [(0, first["knn"])], quiet=True),
+            Line([(0, about["raw"])], f"raw {share(about['raw'])}"),
+            Line([(f["step"], f["knn"]) for f in frames], f"trained {share(last['knn'])}", now=True),
+            Line([(0, first["knn"])], f"random {share(first['knn'])}"),
         ],
-        across=steps, along="steps", up=(0, 1), marks=(0, 0.5, 1),
+        steps,
+        Axis(0, 1, [(value, f"{value:g}") for value in (0, 0.5, 1)]),
         caption=f"kNN accuracy on {about['held_out']} digits held out, by the vote of 20 neighbours among "
         f"{about['pictures']:,}. Dashed: the same with random weights, and on raw pixels, which suit these small, "
         "centered digits well.",
         alt=f"kNN accuracy over the steps: {said(frames, 'knn', share)}; random weights {share(first['knn'])}, raw "
         f"pixels {share(about['raw'])}",
-    )  # fmt: skip
+    )
     if not learned:
         return accuracy
-    most = about["prototypes"]
+    in_use = [(f["step"], f["prototypes_in_use"]) for f in learned]
     used = chart(
-        [Line(f"in use {last['prototypes_in_use']:.0f}", [(f["step"], f["prototypes_in_use"]) for f in learned])],
-        across=steps, along="steps", up=(0, most), marks=(0, most // 2, most),
+        [Line(in_use, f"in use {last['prototypes_in_use']:.0f}", now=True)],
+        steps,
+        Axis(0, most, [(value, f"{value:g}") for value in (0, most // 2, most)]),
         caption=f"Prototypes that are some picture's first choice in a batch, of {most}. One: collapse.",
         alt=f"Prototypes in use over the steps: {said(learned, 'prototypes_in_use', lambda v: f'{v:.0f}')} of {most}",
-    )  # fmt: skip
+    )
     top = math.log(most)
+    mean = [(f["step"], f["mean_entropy"]) for f in learned]
+    cross = [(f["step"], f["cross_entropy"]) for f in learned]
     loss = chart(
         [
-            Line(f"mean entropy {last['mean_entropy']:.1f}", [(f["step"], f["mean_entropy"]) for f in learned]),
-            Line(
-                f"cross-entropy {last['cross_entropy']:.1f}",
-                [(f["step"], f["cross_entropy"]) for f in learned],
-                quiet=True,
-            ),
+            Line(mean, f"mean entropy {last['mean_entropy']:.1f}", now=True),
+            Line(cross, f"cross-entropy {last['cross_entropy']:.1f}", kind="quiet"),
         ],
-        across=steps, along="steps", up=(0, 1.2 * top), marks=(0, round(top, 1)),
-        caption=f"The loss in nats: cross-entropy (thin) falls as views agree; me-max keeps the entropy of the mean "
+        steps,
+        Axis(0, 1.2 * top, [(value, f"{value:g}") for value in (0, round(top, 1))]),
+        caption="The loss in nats: cross-entropy (thin) falls as views agree; me-max keeps the entropy of the mean "
         f"assignment (thick) near its most, log {most} = {top:.1f}.",
         alt=f"Mean entropy over the steps: {said(learned, 'mean_entropy', lambda v: f'{v:.2f}')}; cross-entropy: "
         f"{said(learned, 'cross_entropy', lambda v: f'{v:.2f}')} nats",
-    )  # fmt: skip
+    )
     return Markup('<div class="msn-three">{}{}{}</div>').format(accuracy, used, loss)
 
 

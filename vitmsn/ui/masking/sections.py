@@ -103,7 +103,7 @@ def curves(call: Call, asked: MaskingControls) -> Iterator[str]:
             points.append(point)
             progress(len(points), total, "ratios")
             if len(points) < total:
-                yield similarity.charts(points)
+                yield similarity.panels(points)
     except Outdated as outdated:
         call.message = str(outdated)
         yield ""
@@ -113,7 +113,7 @@ def curves(call: Call, asked: MaskingControls) -> Iterator[str]:
         call.message = so_far if call.visit.stopped > call.began else str(stopped)
     views = points[-1].views
     compared = html.hint(similarity.worth(call.name, views.others, views.centered is not None))
-    yield html.sentence(similarity.told(points)) + compared + similarity.charts(points) + code
+    yield html.sentence(similarity.told(points)) + compared + similarity.panels(points) + code
 
 
 def _seeds(encoder: Encoder, picture: Picture) -> range:

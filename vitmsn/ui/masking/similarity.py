@@ -10,10 +10,12 @@ from markupsafe import Markup
 from vitmsn import robustness
 from vitmsn.encoder import Encoder
 from vitmsn.image import Picture
-from vitmsn.ui.shared import examples, html
+from vitmsn.ui.shared import charts, examples, html
+from vitmsn.ui.shared.charts import Axis, Line
 
 RATIOS = (10, 20, 30, 40, 50, 60, 70, 80, 90)  # percent hidden
 SEEDS = 4
+HIDDEN = Axis(0, 100, [(percent, f"{percent}{' %' if percent == 100 else ''}") for percent in (0, 25, 50, 75, 100)])
 MILLISECONDS = 1500  # what the views may cost, and once more the other pictures; a slow model gets fewer, or none
 
 Sampler = Callable[[int, int], np.ndarray]  # percent hidden, seed -> patches kept
@@ -92,7 +94,7 @@ def chart(
     views: str,
     other: float | None,
     centered: tuple[Points, float] | None = None,
-) -> str:
+) -> Markup:
     """The measured similarities as inline SVG, in the page's own colours.
 
     Args:
@@ -101,60 +103,32 @@ def chart(
         other: plain similarity of other pictures, or None.
         centered: the same views, and the one above, around the model's mean; other pictures have 0 there.
     """
-    lines = [("plain", points, mark[1])] + ([("centered", *centered)] if centered else [])
-    known = [value for _, line, here in lines for value in (here, *(one for some in line.values() for one in some))]
+    measured = [("plain", points, mark[1])] + ([("centered", *centered)] if centered else [])
+    known = [value for _, line, here in measured for value in (here, *(one for some in line.values() for one in some))]
     low, step = axis(min([*known, 1.0 if other is None else other, 0.0 if centered else 1.0]))
-    left, right, top, bottom = 48, 340 if centered else 376, 12, 168  # two lines have their names at their ends
-
-    def place(percent: float, value: float) -> tuple[float, float]:
-        return left + (right - left) * percent / 100, top + (bottom - top) * (1 - value) / (1 - low)
-
-    shapes = []
-    for number in range(round((1 - low) / step) + 1):
-        value = low + number * step
-        _, y = place(0, value)
-        shapes.append(
-            Markup('<path d="M{} {:.1f}H{}"/><text x="{}" y="{:.1f}" class="end">{:g}</text>').format(
-                left, y, right, left - 8, y + 4, value
-            )
-        )
-    for percent in (0, 25, 50, 75, 100):
-        x, y = place(percent, low)
-        shapes.append(
-            Markup('<text x="{:.1f}" y="{:.1f}" class="middle">{}{}</text>').format(
-                x, y + 18, percent, " %" if percent == 100 else ""
-            )
-        )
+    lines, told = [], []
     if other is not None:
-        end = place(max(points), 0)[0] if centered else right
-        shapes.append(Markup('<path class="other" d="M{} {:.1f}H{:.1f}"/>').format(left, place(0, other)[1], end))
-    told, floor = [], bottom - 2.0
-    for name, measured, here in lines[::-1]:  # the lower line first, so that the names of both find room at their ends
-        means = {0: 1.0} | {ratio: float(np.mean(values)) for ratio, values in measured.items()}
-        path = " ".join("{:.1f},{:.1f}".format(*place(ratio, mean)) for ratio, mean in means.items())
-        shapes.append(Markup('<polyline points="{}"/>').format(path))
-        for ratio, values in measured.items():
-            shapes += [
-                Markup('<circle cx="{:.1f}" cy="{:.1f}" r="2.5"/>').format(*place(ratio, value)) for value in values
-            ]
-        shapes.append(Markup('<circle class="here" cx="{:.1f}" cy="{:.1f}" r="7"/>').format(*place(mark[0], here)))
+        lines.append(Line([(0, other), (max(points) if centered else 100, other)], kind="other"))
+    for name, line, here in measured:
+        means = {0: 1.0} | {ratio: float(np.mean(values)) for ratio, values in line.items()}
+        dots = [(ratio, value, "") for ratio, values in line.items() for value in values]
+        lines.append(Line(list(means.items()), name if centered else "", dots=dots, ring=(mark[0], here)))
         row = "; ".join(f"{html.similar(mean)} at {ratio} %" for ratio, mean in means.items())
-        told.append(f"{row}; this view {html.similar(here)} at {mark[0]:.0f} %")
-        if centered:
-            x, y = place(*list(means.items())[-1])
-            floor = min(y + 4, floor)
-            shapes.append(Markup('<text x="{:.1f}" y="{:.1f}">{}</text>').format(x + 8, floor, name))
-            told[-1], floor = f"{name}: {told[-1]}", floor - 14
-    label = "Similarity to the full view over the share of patches hidden: " + "; ".join(told[::-1])
+        row += f"; this view {html.similar(here)} at {mark[0]:.0f} %"
+        told.append(f"{name}: {row}" if centered else row)
     said = f"Similarity to the full view over the patches hidden. Dots: {views} views, measured on this machine now; "
     said += f"ring{'s' if centered else ''}: the view above"
     if other is not None:
         said += f"; dashes: how similar other pictures are, {html.similar(other)}{' plainly' if centered else ''}"
         said += "; centered they are about 0" if centered else ""
-    return Markup(
-        '<figure class="msn-chart"><svg viewBox="0 0 400 196" role="img" aria-label="{}">{}</svg>'
-        "<figcaption>{}.</figcaption></figure>"
-    ).format(label, Markup().join(shapes), said)
+    marks = [low + number * step for number in range(round((1 - low) / step) + 1)]
+    return charts.chart(
+        lines,
+        HIDDEN,
+        Axis(low, 1, [(value, f"{value:g}") for value in marks]),
+        alt="Similarity to the full view over the share of patches hidden: " + "; ".join(told),
+        caption=f"{said}.",
+    )
 
 
 def axis(least: float) -> tuple[float, float]:
@@ -167,7 +141,7 @@ def axis(least: float) -> tuple[float, float]:
 # --------------------------------------------------------------------------------------------------------- all curves
 
 
-def charts(points: list[robustness.CurvePoint]) -> Markup:
+def panels(points: list[robustness.CurvePoint]) -> Markup:
     """Four small charts over the share hidden, from what is measured so far, as HTML: similarity, answers kept,
     cross-entropy, milliseconds. Dots are draws, the line their mean."""
     if not points:
@@ -223,39 +197,18 @@ def _panel(
     ends: tuple[float, float],
     form: str,
     other: list[float] | None = None,
-) -> str:
-    left, right, high, low = 44, 312, 28, 168
-    bottom, top = ends
-
-    def place(share: float, value: float) -> str:
-        x = left + (right - left) * share / 100
-        return f"{x:.1f},{low - (low - high) * (value - bottom) / ((top - bottom) or 1.0):.1f}"
-
-    shapes = [Markup('<text x="{}" y="16">{}</text>').format(left, html.text(title))]
-    for share in (0.0, 0.5, 1.0):
-        value = bottom + share * (top - bottom)
-        y = low - (low - high) * share
-        shapes.append(Markup('<path d="M{} {:.1f}H{}"/>').format(left, y, right))
-        shapes.append(
-            Markup('<text x="{}" y="{:.1f}" class="end">{:g}</text>').format(left - 6, y + 4, float(f"{value:.3g}"))
-        )
-    shapes += [
-        Markup('<text x="{}" y="{}" class="middle">{}{}</text>').format(
-            place(at, 0).split(",")[0], low + 18, at, " %" if at == 100 else ""
-        )
-        for at in (0, 25, 50, 75, 100)
-    ]
-    if other is not None:
-        line = " ".join(place(share, value) for share, value in zip(shares, other, strict=True))
-        shapes.append(Markup('<polyline class="other" points="{}"/>').format(line))
-    means = [float(values.mean()) for values in runs]
-    shapes.append(
-        Markup('<polyline points="{}"/>').format(" ".join(place(*pair) for pair in zip(shares, means, strict=True)))
-    )
-    dots = [place(share, float(value)) for share, values in zip(shares, runs, strict=True) for value in values]
-    shapes += [Markup('<circle cx="{}" cy="{}" r="2.5"/>').format(*dot.split(",")) for dot in dots]
+) -> Markup:
+    (low, high), means = ends, [float(values.mean()) for values in runs]
+    lines = [] if other is None else [Line(list(zip(shares, other, strict=True)), kind="other")]
+    dots = [(share, float(value), "") for share, values in zip(shares, runs, strict=True) for value in values]
+    lines.append(Line(list(zip(shares, means, strict=True)), dots=dots))
     rows = "; ".join(f"{form.format(mean)} at {share:.0f} %" for share, mean in zip(shares, means, strict=True))
-    label = f"{html.text(title)}, over the share of patches hidden: {rows}"
-    return Markup(
-        '<figure class="msn-chart"><svg viewBox="0 0 328 196" role="img" aria-label="{}">{}</svg></figure>'
-    ).format(label, Markup().join(shapes))
+    marks = [low + share * (high - low) for share in (0.0, 0.5, 1.0)]
+    return charts.chart(
+        lines,
+        HIDDEN,
+        Axis(low, high, [(value, f"{float(f'{value:.3g}'):g}") for value in marks]),
+        alt=f"{title}, over the share of patches hidden: {rows}",
+        title=title,
+        narrow=True,
+    )

@@ -1,97 +1,124 @@
-"""A small line chart as inline SVG, in the page's own colours: readable in light, in dark and on paper.
+"""The page's line chart, as inline SVG in the page's own colours: readable in light, in dark and on paper.
 
 Lines are told apart by their strokes and by words at their ends, never by colour alone.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from markupsafe import Markup
 
 from vitmsn.ui.shared import html
 
-WIDTH, HEIGHT = 400, 172
-LEFT, RIGHT, TOP, BOTTOM = 44, 268, 12, 140
+WIDTH, NARROW, HEIGHT = 400, 328, 196
+LEFT, BOTTOM = 48, 168
 APART = 14  # pixels between two words at the right
+LETTER = 7  # pixels that a letter of them takes
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What an axis holds, from `low` to `high`, and the words at some of its values."""
+
+    low: float
+    high: float
+    marks: Sequence[tuple[float, str]]
+    logarithmic: bool = False
+
+    def share(self, value: float) -> float:
+        """Where a value lies, 0..1; values outside lie at the edge."""
+        low, high, here = (math.log(v) if self.logarithmic else v for v in (self.low, self.high, value))
+        return min(1.0, max(0.0, (here - low) / ((high - low) or 1.0)))
 
 
 @dataclass(frozen=True)
 class Line:
-    """Points (x, y) in order and the words at their end; one point alone is a level, drawn all across, dashed."""
+    """Points (x, y) in order; one point alone is a level, drawn all across, dashed."""
 
-    words: str
     points: Sequence[tuple[float, float]]
-    quiet: bool = False  # a line to compare with
+    words: str = ""  # at its end
+    kind: Literal["main", "quiet", "other"] = "main"  # other: dashed, to compare with
+    dots: Sequence[tuple[float, float, str]] = ()  # what the line is the mean of: x, y and words for who points there
+    ring: tuple[float, float] | None = None  # what the page speaks of
+    now: bool = False  # a dot at its end
 
 
 def chart(
-    lines: Sequence[Line], *, across: tuple[float, float], along: str, up: tuple[float, float], marks: Sequence[float],
-    caption: str, alt: str, unit: str = "",
-) -> str:  # fmt: skip
-    """The lines over one pair of axes.
+    lines: Sequence[Line],
+    across: Axis,
+    up: Axis,
+    *,
+    alt: str,
+    title: str = "",
+    caption: str = "",
+    narrow: bool = False,
+) -> Markup:
+    """The lines over one pair of axes, as a figure.
 
     Args:
-        across, up: what the two axes hold, from and to; values outside are drawn at the edge.
-        along: what is across, in words.
-        marks: values of the upright axis that get a line and a number.
-        unit: of those numbers.
-        caption: below the chart, in words.
         alt: what the chart shows, for who cannot see it.
+        title, caption: above the lines, and below the chart, in words.
+        narrow: of the width that two have beside each other.
     """
+    width, top = NARROW if narrow else WIDTH, 28 if title else 12
+    longest = max((len(line.words) for line in lines), default=0)
+    right = width - (16 + LETTER * longest if longest else 24)
 
     def place(x: float, y: float) -> tuple[float, float]:
-        shares = [min(1.0, max(0.0, (v - low) / max(high - low, 1e-9))) for v, (low, high) in ((x, across), (y, up))]
-        return LEFT + (RIGHT - LEFT) * shares[0], BOTTOM - (BOTTOM - TOP) * shares[1]
+        return LEFT + (right - LEFT) * across.share(x), BOTTOM - (BOTTOM - top) * up.share(y)
 
-    shapes = []
-    for mark in marks:
-        y = place(0, mark)[1]
-        shapes.append(Markup('<path d="M{} {:.1f}H{}"/>').format(LEFT, y, RIGHT))
-        shapes.append(
-            Markup('<text x="{}" y="{:.1f}" class="end">{:g}{}</text>').format(LEFT - 6, y + 4, mark, html.text(unit))
-        )
-    shapes += [
-        Markup('<text x="{}" y="{}">{:g}</text>').format(LEFT, BOTTOM + 18, across[0]),
-        Markup('<text x="{}" y="{}" class="end">{:g} {}</text>').format(
-            RIGHT, BOTTOM + 18, across[1], html.text(along)
-        ),
-    ]
+    shapes = [Markup('<text x="{}" y="16">{}</text>').format(LEFT, title)] if title else []
+    for value, words in up.marks:
+        y = place(across.low, value)[1]
+        shapes.append(Markup('<path d="M{} {:.1f}H{}"/>').format(LEFT, y, right))
+        shapes.append(Markup('<text x="{}" y="{:.1f}" class="end">{}</text>').format(LEFT - 6, y + 4, words))
+    for value, words in across.marks:
+        x = place(value, up.low)[0]
+        shapes.append(Markup('<text x="{:.1f}" y="{}" class="middle">{}</text>').format(x, BOTTOM + 18, words))
     drawn = [line for line in lines if line.points]
     for line in drawn:
-        css = "quiet" if line.quiet else "main"
-        if len(line.points) == 1:
-            y = place(*line.points[0])[1]
-            shapes.append(Markup('<path class="level" d="M{} {:.1f}H{}"/>').format(LEFT, y, RIGHT))
-        else:
-            at = " ".join("{:.1f},{:.1f}".format(*place(*point)) for point in line.points)
-            shapes.append(Markup('<polyline class="{}" points="{}"/>').format(css, at))
-        if not line.quiet:
-            shapes.append(
-                Markup('<circle class="now" cx="{:.1f}" cy="{:.1f}" r="4"/>').format(*place(*line.points[-1]))
-            )
-    ends = spread([place(*line.points[-1])[1] for line in drawn])
-    for line, y in zip(drawn, ends, strict=True):
-        shapes.append(
-            Markup('<text x="{}" y="{:.1f}" class="word">{}</text>').format(RIGHT + 8, y + 4, html.text(line.words))
-        )
-    return Markup(
-        '<figure class="msn-chart msn-lines"><svg viewBox="0 0 {} {}" role="img" '
-        'aria-label="{}">{}</svg>'
-        "<figcaption>{}</figcaption></figure>"
-    ).format(WIDTH, HEIGHT, html.text(alt, 600), Markup().join(shapes), html.text(caption, 400))
+        shapes += _line(line, [place(*point) for point in line.points], right)
+        for x, y, words in line.dots:
+            at = place(x, y)
+            shapes.append(Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3">{}</circle>').format(*at, _title(words)))
+        if line.ring is not None:
+            shapes.append(Markup('<circle class="here" cx="{:.1f}" cy="{:.1f}" r="8"/>').format(*place(*line.ring)))
+    named = [line for line in drawn if line.words]
+    heights = spread([place(*line.points[-1])[1] for line in named], top, BOTTOM)
+    for line, y in zip(named, heights, strict=True):
+        shapes.append(Markup('<text x="{}" y="{:.1f}" class="word">{}</text>').format(right + 8, y + 4, line.words))
+    said = Markup("<figcaption>{}</figcaption>").format(html.text(caption, 600)) if caption else ""
+    figure = '<figure class="msn-chart"><svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>{}</figure>'
+    return Markup(figure).format(width, HEIGHT, html.text(alt, 2000), Markup().join(shapes), said)
 
 
-def spread(heights: Sequence[float]) -> list[float]:
+def _line(line: Line, places: Sequence[tuple[float, float]], right: float) -> list[Markup]:
+    if len(places) == 1:
+        return [Markup('<path class="level" d="M{} {:.1f}H{}"/>').format(LEFT, places[0][1], right)]
+    at = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    drawn = [Markup('<polyline class="{}" points="{}"/>').format(line.kind, at)]
+    if line.now:
+        drawn.append(Markup('<circle class="now" cx="{:.1f}" cy="{:.1f}" r="4"/>').format(*places[-1]))
+    return drawn
+
+
+def _title(words: str) -> Markup:
+    return Markup("<title>{}</title>").format(words) if words else Markup()
+
+
+def spread(heights: Sequence[float], top: float, bottom: float) -> list[float]:
     """Heights moved apart, as little as it takes, in the same order, for words to stand beside lines that meet."""
     placed = [0.0] * len(heights)
     order = sorted(range(len(heights)), key=lambda index: heights[index])
-    floor = float(TOP)
+    floor = top
     for index in order:
         placed[index] = floor = max(floor, heights[index])
         floor += APART
-    ceiling = float(BOTTOM + APART)
+    ceiling = bottom + APART
     for index in reversed(order):
-        placed[index] = ceiling = min(placed[index], ceiling - APART if index != order[-1] else float(BOTTOM))
+        placed[index] = ceiling = min(placed[index], ceiling - APART if index != order[-1] else bottom)
     return placed
