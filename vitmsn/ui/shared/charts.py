@@ -92,8 +92,9 @@ def chart(
     for line, y in zip(named, heights, strict=True):
         shapes.append(Markup('<text x="{}" y="{:.1f}" class="word">{}</text>').format(right + 8, y + 4, line.words))
     said = Markup("<figcaption>{}</figcaption>").format(html.text(caption, 600)) if caption else ""
-    figure = '<figure class="msn-chart"><svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>{}</figure>'
-    return Markup(figure).format(width, HEIGHT, html.text(alt, 2000), Markup().join(shapes), said)
+    return Markup(
+        '<figure class="msn-chart"><svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>{}</figure>'
+    ).format(width, HEIGHT, html.text(alt, 2000), Markup().join(shapes), said)
 
 
 def _line(line: Line, places: Sequence[tuple[float, float]], right: float) -> list[Markup]:
