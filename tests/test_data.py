@@ -55,7 +55,7 @@ def pets(tmp_path: Path) -> Path:
     files = {f"cats/{number}.png": png(number) for number in range(3)}
     files |= {"dogs/a.JPG": png(10), "dogs/more/deep/b.jpeg": png(11)}
     files |= {".DS_Store": b"x", "cats/.hidden.png": png(0), "__MACOSX/cats/0.png": b"x", "notes.txt": b"x"}
-    files |= {"dogs/raw.heic": b"x", "dogs/.git/c.png": png(1), "loose.png": png(12)}
+    files |= {"dogs/raw.nef": b"x", "dogs/.git/c.png": png(1), "loose.png": png(12)}
     write(tmp_path / "pets", files)
     (tmp_path / "pets" / "birds").mkdir()
     return tmp_path / "pets"
@@ -87,9 +87,9 @@ def test_what_is_left_out_is_listed(pets: Path) -> None:
         "birds: no pictures",
         "cats/.hidden.png: hidden, or of a system",
         "dogs/.git/c.png: hidden, or of a system",
-        "dogs/raw.heic: not a picture by its name",
+        "dogs/raw.nef: not a picture",
         "loose.png: in no class folder",
-        "notes.txt: not a picture by its name",
+        "notes.txt: not a picture",
     ]
 
 
@@ -103,7 +103,7 @@ def test_a_folder_without_sub_folders_is_unlabelled(tmp_path: Path) -> None:
     assert data.classes == ()
     assert data.labels.tolist() == [-1, -1]
     assert [(record.id, record.label) for record in data] == [("a.png", None), ("b.png", None)]
-    assert data.skipped == ("c.txt: not a picture by its name",)
+    assert data.skipped == ("c.txt: not a picture",)
 
 
 def test_folders_of_splits(tmp_path: Path) -> None:
@@ -114,6 +114,25 @@ def test_folders_of_splits(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no split 'test': choose one of train, validation"):
         open_data(root, split="test")
     assert open_data(root / "train").classes == ("a", "b")
+
+
+def test_a_picture_is_known_by_its_content(tmp_path: Path) -> None:
+    files = {"cat/photo.jpg_large": png(1), "cat/IMG_1234": png(2), "cat/notes.txt": b"x", "cat/fake.jpg": b"no"}
+    data = open_data(write(tmp_path, files))
+    assert [record.id for record in data] == ["cat/IMG_1234", "cat/fake.jpg", "cat/photo.jpg_large"]
+    assert data.skipped == ("cat/notes.txt: not a picture",)
+    with pytest.warns(UserWarning, match=r"1 of 3 pictures .* are left out: cat/fake.jpg"):
+        assert len(to_uint8(data, 8)[0]) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+def test_names_that_are_no_utf_8_are_escaped(tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path) + b"/caf\xe9"
+    os.mkdir(folder)
+    with open(folder + b"/\xff.png", "wb") as file:
+        file.write(png(1))
+    data = open_data(tmp_path)
+    assert data.classes == ("caf\\xe9",) and [record.id for record in data] == ["caf\\xe9/\\xff.png"]
 
 
 def test_which_split_was_chosen_is_said_and_an_empty_one_is_none(tmp_path: Path) -> None:
@@ -358,6 +377,36 @@ def uneven(tmp_path: Path) -> DataSet:
     counts = {"a": 20, "b": 10, "c": 2, "d": 1}
     files = {f"{name}/{number:02d}.png": png(number) for name, count in counts.items() for number in range(count)}
     return open_data(write(tmp_path / "uneven", files))
+
+
+def of_classes(root: Path, sizes: list[int]) -> DataSet:
+    return open_data(write(root, {f"c{c:02}/{n}.png": b"x" for c, size in enumerate(sizes) for n in range(size)}))
+
+
+@pytest.mark.parametrize("per", [1, 2, 3, 5, 10, 50])
+@pytest.mark.parametrize("fraction", [0.02, 0.1, 0.3])
+def test_the_share_asked_for_is_held_out(per: int, fraction: float, tmp_path: Path) -> None:
+    data = of_classes(tmp_path, [per] * 20)
+    wanted = max(1, round(fraction * 20 * per))
+    rest, held = data.split(fraction, by_class=False)
+    assert (len(rest), len(held)) == (20 * per - wanted, wanted)
+    if per == 1:
+        with pytest.raises(DataError, match="has one picture in each class, so that none can be held out"):
+            data.split(fraction)
+        return
+    rest, held = data.split(fraction)
+    assert len(held) == wanted and len(rest) + len(held) == len(data)
+    counts = np.bincount(held.labels, minlength=20)
+    assert counts.max() - counts.min() <= 1 and counts.max() < per
+
+
+def test_a_class_of_one_keeps_its_picture_and_too_few_are_said(tmp_path: Path) -> None:
+    data = of_classes(tmp_path, [1, 1, 1, 1, 8])
+    assert np.bincount(data.split(0.25)[1].labels, minlength=5).tolist() == [0, 0, 0, 0, 3]
+    with pytest.warns(UserWarning, match="7 of 12 pictures .* are held out, not 11: each class keeps at least one"):
+        data.split(0.9)
+    with pytest.raises(DataError, match="has 1 picture: at least two are needed"):
+        data.subset([0]).split(0.5)
 
 
 def test_split_is_stratified_seeded_and_complete(uneven: DataSet) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -107,3 +109,42 @@ def test_what_is_something_else_is_not_touched(files: list[str], encoder: Encode
         parquet.embed(files, encoder, tmp_path)
     with pytest.raises(DataError, match="is a file"):
         parquet.embed(files, encoder, files[0])
+
+
+def test_a_replaced_or_repaired_picture_is_embedded_again(files: list[str], encoder: Encoder, tmp_path: Path) -> None:
+    out = tmp_path / "out.parquet"
+    parquet.embed(files, encoder, out)
+    before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    Image.new("RGB", (20, 20), "red").save(files[0])
+    parquet.embed(files, encoder, out)
+    names, rows = parquet.load(out)
+    np.testing.assert_allclose(rows, encoder.embed(names), atol=1e-5)
+    again = {path.name for path in out.iterdir() if path.stat().st_mtime_ns != before[path.name]}
+    assert again == {"part-00000.parquet"}
+
+    Image.new("RGB", (20, 20), "blue").save(tmp_path / "05b.png")
+    parquet.embed(files, encoder, out)
+    assert parquet.summary(out).skipped == () and parquet.load(out)[0] == files
+
+
+def test_what_was_skipped_is_tried_again(
+    files: list[str], encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.parquet"
+    with monkeypatch.context() as patch:
+        patch.setattr(limits, "MAX_PIXELS", 100)
+        parquet.embed(files, encoder, out)
+    assert len(parquet.summary(out).skipped) == 12
+    parquet.embed(files, encoder, out)  # the files are as they were
+    assert len(parquet.summary(out).skipped) == 1 and parquet.summary(out).pictures == 11
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+def test_names_that_are_no_utf_8_are_escaped(files: list[str], encoder: Encoder, tmp_path: Path) -> None:
+    odd = [os.fsdecode(os.fsencode(tmp_path) + name) for name in (b"/caf\xe9.png", b"/no\xff.png")]
+    os.rename(files[0], odd[0])
+    Path(odd[1]).write_bytes(b"no picture")
+    parquet.embed(odd, encoder, tmp_path / "odd.parquet")
+    assert parquet.load(tmp_path / "odd.parquet")[0] == [f"{tmp_path}/caf\\xe9.png"]
+    assert parquet.summary(tmp_path / "odd.parquet").skipped[0][0] == f"{tmp_path}/no\\xff.png"
+    parquet.embed(odd, encoder, tmp_path / "odd.parquet")

@@ -233,9 +233,10 @@ def read_folder(path: str | os.PathLike[str], split: str | None = None) -> Entri
 
     for folder, below, found in os.walk(root, onerror=fail):
         below[:] = people(below, is_folder=True)
-        parts = Path(folder).relative_to(root).parts
+        parts = tuple(map(names.escaped, Path(folder).relative_to(root).parts))
         folders.append(parts)
-        files.extend(_File((*parts, name), partial(load, os.path.join(folder, name))) for name in people(found, False))
+        kept = people(found, is_folder=False)
+        files += [_File((*parts, names.escaped(name)), partial(load, os.path.join(folder, name))) for name in kept]
         if len(files) > limits.MAX_ARCHIVE_ENTRIES:
             raise GalleryError(
                 f"{shown_name(root.name)} holds more than {limits.MAX_ARCHIVE_ENTRIES} files: give a folder with fewer."

@@ -25,8 +25,8 @@ import torch
 
 from vitmsn import limits
 from vitmsn.errors import DataError, ImageError
-from vitmsn.image import ViTMSNImageProcessor, decode
-from vitmsn.names import SPLITS, litter, litter_in, split_folders
+from vitmsn.image import SNIFFED, ViTMSNImageProcessor, decode, is_picture
+from vitmsn.names import SPLITS, escaped, litter, litter_in, split_folders
 
 UNLABELLED = -1  # in ``DataSet.labels``; a record says ``None``
 
@@ -82,19 +82,53 @@ class DataSet:
         places = np.unique(self._places(indices))
         return replace(self, rows=self.rows[places], labels=self.labels[places])
 
-    def split(self, fraction: float, seed: int = 0) -> tuple[DataSet, DataSet]:
-        """(the rest, the held out): ``fraction`` of every class, chosen by ``seed``; both keep the order.
+    def split(self, fraction: float, seed: int = 0, by_class: bool = True) -> tuple[DataSet, DataSet]:
+        """(the rest, the held out): ``fraction`` of the pictures, at least one, drawn by ``seed``; both keep the order.
 
-        A class of two pictures or more has at least one on either side; a single picture stays with the rest.
+        by_class: of every class its share, as near as whole pictures allow, and never its last one; where that makes
+        fewer than asked for, it warns. Otherwise at random, as self-supervised training wants it. Raises DataError
+        where no picture can be held out.
         """
         if not 0 < fraction < 1:
             raise DataError(f"a fraction of {fraction} cannot be held out: give a number between 0 and 1.")
+        if len(self) < 2:
+            raise DataError(f"{self.name} has {len(self)} picture: at least two are needed to hold one out.")
         generator = np.random.default_rng(seed)
-        held = np.zeros(len(self), dtype=bool)
-        for label in np.unique(self.labels):
-            places = generator.permutation(np.flatnonzero(self.labels == label))
-            held[places[: min(max(1, round(fraction * len(places))), len(places) - 1)]] = True
-        return self.subset(np.flatnonzero(~held)), self.subset(np.flatnonzero(held))
+        wanted = min(max(1, round(fraction * len(self))), len(self) - 1)
+        order = generator.permutation(len(self))
+        if by_class:
+            order = order[self._held_out(self.labels[order], fraction, wanted)]
+        held = np.sort(order[:wanted])
+        if not len(held):
+            raise DataError(
+                f"{self.name} has one picture in each class, so that none can be held out: add pictures, or name "
+                "others to measure on."
+            )
+        if len(held) < wanted:
+            few = f"{len(held)} of {len(self)} pictures of {self.name} are held out, not {wanted}"
+            warnings.warn(f"{few}: each class keeps at least one to learn from.", stacklevel=2)
+        return self.subset(np.setdiff1d(np.arange(len(self)), held)), self.subset(held)
+
+    @staticmethod
+    def _held_out(labels: np.ndarray, fraction: float, wanted: int) -> np.ndarray:
+        """Which of the rows with these labels are held out: the largest remainders get what whole numbers leave."""
+        classes, of_row, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+        share = np.minimum(fraction * sizes, sizes - 1)
+        counts = np.floor(share).astype(np.int64)
+        first = np.full(len(classes), len(labels))
+        np.minimum.at(first, of_row, np.arange(len(labels)))  # equal remainders: in the order of chance
+        for place in np.lexsort((first, counts - share)):
+            if counts.sum() < wanted and counts[place] < sizes[place] - 1:
+                counts[place] += 1
+        while counts.sum() < wanted and (counts < sizes - 1).any():  # classes of one picture leave theirs to others
+            counts[np.argmax(sizes - 1 - counts)] += 1
+        seen = np.zeros(len(classes), dtype=np.int64)
+        chosen = []
+        for row, place in enumerate(of_row):
+            if seen[place] < counts[place]:
+                chosen.append(row)
+            seen[place] += 1
+        return np.array(chosen, dtype=np.int64)
 
 
 def open_data(source: str | os.PathLike[str], split: str | None = None) -> DataSet:
@@ -136,6 +170,8 @@ def to_uint8(
     Pictures are decoded and squashed as the model's own preprocessing does. Those that cannot be decoded are left out,
     with one warning that names them. ``progress(done, total)`` is called after each.
     """
+    if not len(dataset):
+        raise DataError(f"{dataset.name} has no pictures.")
     processor = ViTMSNImageProcessor(side)
     pixels = np.empty((len(dataset), 3, side, side), dtype=np.uint8)
     labels = np.empty(len(dataset), dtype=np.int64)
@@ -176,7 +212,9 @@ def _choose(splits: Sequence[str], wanted: str | None, text: str) -> str:
 
 # -- Folders ----------------------------------------------------------------------------------------------------------
 
+# Taken at their word until they are decoded; a file called otherwise is a picture if its first bytes say so.
 _EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+_EXTENSIONS += (".heic", ".heif", ".avif")
 
 
 def _open_folder(root: Path, text: str, split: str | None) -> DataSet:
@@ -197,8 +235,8 @@ def _open_folder(root: Path, text: str, split: str | None) -> DataSet:
         top, *below = name.split("/")
         if litter_in((top, *below)):
             skipped.append(f"{name}: hidden, or of a system")
-        elif os.path.splitext(name)[1].lower() not in _EXTENSIONS:
-            skipped.append(f"{name}: not a picture by its name")
+        elif os.path.splitext(name)[1].lower() not in _EXTENSIONS and not _begins_as_picture(root / name):
+            skipped.append(f"{name}: not a picture")
         else:
             pictures.setdefault(top if below else "", []).append(name)
     loose = pictures.pop("", [])
@@ -212,6 +250,16 @@ def _open_folder(root: Path, text: str, split: str | None) -> DataSet:
     classes = tuple(sorted(pictures))
     labels = np.repeat(np.arange(len(classes)), [len(pictures[name]) for name in classes])
     return _of_files(root, text, [path for name in classes for path in pictures[name]], labels, classes, skipped)
+
+
+def _begins_as_picture(path: Path) -> bool:
+    try:
+        if not path.is_file():
+            return False
+        with open(path, "rb") as file:
+            return is_picture(file.read(SNIFFED))
+    except OSError:
+        return False
 
 
 def _visible_folders(root: Path) -> list[Path]:
@@ -240,9 +288,10 @@ def _of_files(
                     data = file.read(limits.MAX_IMAGE_BYTES + 1)  # enough for the decoder to say that it is too much
             except OSError as error:
                 raise DataError(f"{root / names[row]} cannot be read ({_reason(error)}): check the file.") from error
-            yield Record(names[row], data, _label(labels[row]))
+            yield Record(escaped(names[row]), data, _label(labels[row]))
 
-    return DataSet(text, classes, labels.astype(np.int64), read, read, np.arange(len(names)), tuple(skipped))
+    shown, said = tuple(map(escaped, classes)), tuple(map(escaped, skipped))
+    return DataSet(escaped(text), shown, labels.astype(np.int64), read, read, np.arange(len(names)), said)
 
 
 # -- Parquet and the hub, through ``datasets`` ------------------------------------------------------------------------

@@ -116,6 +116,11 @@ def name_key(name: str) -> str:
     return unicodedata.normalize("NFC", "".join(folded))
 
 
+def escaped(name: str) -> str:
+    r"""A file name of any bytes as text that every format can hold: bytes that are no UTF-8 become ``\xe9``."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def shown_name(name: str) -> str:
     """``clean_name`` for messages: a name of nothing visible is described."""
     try:
@@ -131,8 +136,19 @@ LITTER = {
     *("__macosx", ".ds_store", ".appledouble", ".spotlight-v100", ".fseventsd", ".trashes", ".trash", "icon\r"),
     *(".temporaryitems", ".documentrevisions-v100", ".apdisk", ".localized", "network trash folder"),
     *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "recycler", "recycled", "system volume information"),
-    *("lost+found", ".thumbnails", ".thumb", ".thumbs", ".nomedia", ".directory", ".cache", ".xdg-volume-info"),
-    *("@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", ".@__thumb", ".@upload_cache", ".streams"),
+    *("lost+found", ".thumbnails", ".thumb", ".thumbs", ".nomedia", ".hidden", ".directory", ".cache"),
+    *(".xdg-volume-info", ".streams"),
+        "lost+found",
+        ".thumbnails",
+        ".thumb",
+        ".thumbs",
+        ".nomedia",
+        ".hidden",
+        ".directory",
+        ".cache",
+        ".xdg-volume-info",
+    ),
+    *("@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", ".@__thumb", ".@upload_cache"),
     *(".picasa.ini", "picasa.ini", ".picasaoriginals", ".dropbox", ".dropbox.cache", ".tmp.drivedownload"),
     *(".stfolder", ".stversions", ".sync", ".git", ".svn", ".hg", ".idea", ".vscode", ".venv", ".ipynb_checkpoints"),
     *("__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache"),

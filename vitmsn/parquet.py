@@ -4,7 +4,8 @@
 
 The output is a folder of Parquet files, as pandas, DuckDB, Spark and `datasets` read it as one table. Each file covers
 a fixed run of the inputs, is written beside and put in place whole, and remembers in its own header what it was made
-of: the same call again goes on with the parts that are missing, and several processes share them by number.
+of: the same call again goes on with the parts that are missing, makes those again of which an input has another size
+or time, or was no picture and now is one, and several processes share them by number.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import pyarrow.parquet
 from vitmsn.encoder import Encoder
 from vitmsn.errors import DataError
 from vitmsn.image import Picture, batches
+from vitmsn.names import escaped
 
 Progress = Callable[[int, int], object]  # (inputs done, inputs in all), of this process
 Table = Callable[[list[str], list[Picture]], pyarrow.Table]
@@ -147,7 +149,7 @@ class _Parts:
             raise DataError(f"{out} holds {strange[0]}, which is no part of it: choose an empty or new folder.")
         for path in self.folder.glob("part-*.parquet"):
             number = int(path.stem.removeprefix("part-"))
-            if number >= self.total or {**_header(path), "skipped": []} != self.header(number, []):
+            if number >= self.total or not _same(_header(path), self.header(number, [], "")):
                 raise DataError(
                     f"{out} was made of other files, with another model or other options: choose another name, or "
                     "delete it."
@@ -159,11 +161,39 @@ class _Parts:
     def files(self, number: int) -> Sequence[str]:
         return self._files[number * PART : (number + 1) * PART]
 
-    def header(self, number: int, skipped: list[list[str]]) -> dict[str, Any]:
+    def header(self, number: int, skipped: list[list[str]], inputs: str) -> dict[str, Any]:
         digest = hashlib.sha256()
         for file in self.files(number):
             digest.update(f"{file}\0".encode("utf-8", "surrogateescape"))
-        return {"made_by": self._made_by, "files": digest.hexdigest(), "skipped": skipped}
+        return {"made_by": self._made_by, "files": digest.hexdigest(), "skipped": skipped, "inputs": inputs}
+
+    def inputs(self, number: int) -> str:
+        """Size and time of every input of a part as they are now, in short."""
+        digest = hashlib.sha256()
+        for file in self.files(number):
+            try:
+                about = os.stat(file)
+                digest.update(f"{about.st_size} {about.st_mtime_ns}\n".encode())
+            except (OSError, ValueError):
+                digest.update(b"not there\n")
+        return digest.hexdigest()
+
+    def done(self, number: int) -> bool:
+        """Whether a part is there, made of its inputs as they are now, and what it skipped still is no picture."""
+        path = self.path(number)
+        if not path.exists():
+            return False
+        made = _header(path)
+        if made.get("inputs") != self.inputs(number):
+            return False
+        skipped = {file for file, _ in made["skipped"]}
+        again = ((file, Path(file)) for file in self.files(number) if escaped(file) in skipped)
+        return not any(batch.pictures for batch in batches(again, lambda *_: None))
+
+
+def _same(made: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether two headers are of the same files by name, and of the same model and options."""
+    return all(made.get(key) == now[key] for key in ("made_by", "files"))
 
 
 def _header(path: Path) -> dict[str, Any]:
@@ -190,20 +220,21 @@ def _write(
     done = 0
     for number in own:
         target = parts.path(number)
-        if target.exists():
+        if parts.done(number):
             done += len(parts.files(number))
             continue
         fresh = parts.folder / f".part-{number:05}.{os.getpid()}"
         skipped: list[list[str]] = []
+        inputs = parts.inputs(number)  # as they are before they are read
         try:
             with pyarrow.parquet.ParquetWriter(fresh, schema, compression="zstd") as writer:
                 sources = ((file, Path(file)) for file in parts.files(number))
-                for batch in batches(sources, lambda file, error: skipped.append([file, str(error)])):  # noqa: B023
+                for batch in batches(sources, lambda file, error: skipped.append([escaped(file), str(error)])):  # noqa: B023
                     if batch.pictures:
-                        writer.write_table(table(batch.keys, batch.pictures))
+                        writer.write_table(table(list(map(escaped, batch.keys)), batch.pictures))
                     if progress:
                         progress(done + batch.done, total)
-                writer.add_key_value_metadata({HEADER: json.dumps(parts.header(number, skipped)).encode()})
+                writer.add_key_value_metadata({HEADER: json.dumps(parts.header(number, skipped, inputs)).encode()})
             os.replace(fresh, target)
         except OSError as error:
             raise DataError(f"{parts.folder} cannot be written ({error.strerror}): choose another place.") from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import sys
 import time
@@ -55,3 +57,14 @@ def test_progress_is_a_line_on_a_terminal(capsys: Capture, monkeypatch: pytest.M
         "50 min left\033[K",
         "2 h 45 min left\033[K",
     ]
+
+
+def test_names_of_any_bytes_and_letters_in_every_output(tmp_path: Path) -> None:
+    odd = os.fsdecode(b"caf\xe9")
+    answer = output.Result({"files": [odd, {"name": "猫 \U0001f408"}], odd: 1}, ("file", "n"), [(odd, 1), ("猫", 2)])
+    assert json.loads(output.as_json(answer.data)) == {"files": ["caf\\xe9", {"name": "猫 \U0001f408"}], "caf\\xe9": 1}
+    assert "caf\\xe9" in output.table(answer.header, answer.rows)
+    output.write_table(answer, str(tmp_path / "t.csv"))
+    assert (tmp_path / "t.csv").read_bytes() == "\ufefffile,n\r\ncaf\\xe9,1\r\n猫,2\r\n".encode()
+    output.write_table(answer, str(tmp_path / "t.json"))
+    assert json.loads((tmp_path / "t.json").read_bytes()) == json.loads(output.as_json(answer.data))

@@ -9,13 +9,12 @@ Exit codes: 0; 1 where no input could be used; 2 for a mistake, said in one line
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import warnings
 from collections.abc import Sequence
 
-from vitmsn.cli.output import plain, say, table
+from vitmsn.cli.output import as_json, plain, say, table
 from vitmsn.cli.parser import make_parser
 from vitmsn.errors import ViTMSNError
 
@@ -30,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(answer, int):
             return answer
         shown = [table(answer.header, answer.rows)] if answer.rows else []
-        print(json.dumps(answer.data, indent=1) if options.json else "\n".join([*shown, *map(plain, answer.lines)]))
+        print(as_json(answer.data) if options.json else "\n".join([*shown, *map(plain, answer.lines)]))
         sys.stdout.flush()
     except KeyboardInterrupt:
         say("interrupted")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from vitmsn.cli import parquet
 from vitmsn.cli.inputs import Inputs, Options, load_encoder
 from vitmsn.cli.output import Result, percent, write, write_table
+from vitmsn.names import escaped
 
 # --- classify, embed -----------------------------------------------------------------------------------------------
 
@@ -49,7 +50,7 @@ def embed(options: Options) -> Result | int:
     data = {"model": encoder.name, "dim": dim, "files": names, "embeddings": numbers, "skipped": inputs.skipped}
     result = Result(data, worked=bool(names), lines=[f"{len(names)} embeddings of {dim} numbers"])
     if options.out and options.out.endswith(".npz"):
-        np.savez_compressed(write(options.out), files=np.array(names), embeddings=embeddings)
+        np.savez_compressed(write(options.out), files=np.array(list(map(escaped, names))), embeddings=embeddings)
     elif options.out:
         result.header = ("file", *map(str, range(dim)))
         result.rows = [(name, *row) for name, row in zip(names, numbers, strict=True)]

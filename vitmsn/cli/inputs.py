@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vitmsn import names
 from vitmsn.cli.output import Bar, say
 from vitmsn.errors import DataError, ImageError
 
@@ -35,8 +36,8 @@ class Inputs:
     What cannot be decoded is said on stderr, listed in ``skipped`` and left out.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self.files = [file for name in names for file in _files_of(Path(name))]
+    def __init__(self, paths: Sequence[str]) -> None:
+        self.files = [file for path in paths for file in _files_of(Path(path))]
         self.skipped: list[dict[str, str]] = []
 
     def batches(self, size: int | None = None) -> Iterator[tuple[list[str], list[Picture]]]:
@@ -61,8 +62,11 @@ class Inputs:
 def _files_of(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    found = [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
-    found = sorted(file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts))
-    if not found:
+    every = [Path(folder, name) for folder, _, found in os.walk(path) for name in found]
+    ignored = {file: names.litter_in(file.relative_to(path).parts) for file in every}
+    if said := names.ignored_note(name for name in ignored.values() if name):
+        say(f"of {path.name or path}, {said}")
+    files = sorted(file for file in every if not ignored[file])
+    if not files:
         raise DataError(f"{path} holds no files; give a folder of pictures.")
-    return found
+    return files

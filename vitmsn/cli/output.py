@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitmsn.errors import InputError
+from vitmsn.names import escaped
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -60,7 +61,21 @@ def _duration(seconds: float) -> str:
 
 def plain(text: object) -> str:
     """Text fit for a terminal: whatever a file is called, it moves no cursor and rings no bell."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(text))
+    known = escaped(str(text))
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in known)
+
+
+def as_json(data: object) -> str:
+    """JSON that every reader takes: bytes of file names that are no UTF-8 are escaped, see ``names.escaped``."""
+
+    def readable(value: object) -> object:
+        if isinstance(value, str):
+            return escaped(value)
+        if isinstance(value, dict):
+            return {readable(key): readable(item) for key, item in value.items()}
+        return [readable(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+    return json.dumps(readable(data), indent=1)
 
 
 def say(line: str) -> None:
@@ -93,12 +108,12 @@ def write(target: str | Path) -> Path:
 
 
 def write_table(answer: Result, out: str) -> None:
-    """``--out`` of a table: JSON, or CSV."""
+    """``--out`` of a table: JSON, or CSV with the mark by which spreadsheets know UTF-8."""
     from vitmsn.export import csv_text
 
     whole = out.endswith(".json")
-    text = json.dumps(answer.data, indent=1) + "\n" if whole else csv_text(answer.header, answer.rows)
-    write(out).write_text(text, encoding="utf-8", newline="")
+    text = as_json(answer.data) + "\n" if whole else escaped(csv_text(answer.header, answer.rows))
+    write(out).write_text(text, encoding="utf-8" if whole else "utf-8-sig", newline="")
 
 
 class PictureFiles:

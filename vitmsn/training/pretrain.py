@@ -110,7 +110,9 @@ def prepare(
         name = dataset.name
         read = [
             open_pictures(part, side, stream, partial(progress, what) if progress and processes.first else None)
-            for part, what in zip(dataset.split(held_out), ("reading pictures", "and those held out"), strict=True)
+            for part, what in zip(
+                dataset.split(held_out, by_class=False), ("reading pictures", "and those held out"), strict=True
+            )
         ]
         (pictures, labels), (queries, wanted) = read
     precision = choose_dtype(dtype, processes.device)
