@@ -8,7 +8,15 @@ import pytest
 from tests.support.blobs import ALL, blobs
 from vitmsn.errors import FewShotError
 from vitmsn.fewshot.classifiers import CentroidClassifier, LogisticClassifier, RidgeClassifier
-from vitmsn.fewshot.evaluation import judge, learning_curve, leave_one_out, lonely, wilson_interval
+from vitmsn.fewshot.evaluation import (
+    LearningCurve,
+    LeaveOneOut,
+    judge,
+    learning_curve,
+    leave_one_out,
+    lonely,
+    wilson_interval,
+)
 
 
 @pytest.mark.parametrize("estimator", ALL)
@@ -29,7 +37,8 @@ def test_the_report_adds_up_and_finds_the_wrong_label():
     np.testing.assert_allclose(result.class_accuracy, [1, 7 / 8, np.nan])
     assert result.suspects().tolist() == [2] and result.predictions[2] == "cat"
     assert result.exact and result.sentence() == (
-        "92% right (12 of 13; 95 % interval 67% to 99%), each held out alone; 1 alone in its class not judged."
+        "12 of 13 right (92 %). On new pictures expect 67\N{EN DASH}99 %; always naming dog gets 62 %. "
+        "1 alone in its class not judged."
     )
 
 
@@ -39,10 +48,31 @@ def test_wilson_interval_agrees_with_the_published_example():
     assert wilson_interval(0, 0) == (0, 1) and wilson_interval(5, 5)[1] == 1
 
 
+def judged(right, total):
+    """A judgement of two classes, each of half the examples, of which so many were named rightly."""
+    half, none = total // 2, np.zeros(total)
+    first = min(half, right)
+    confusion = np.array([[first, half - first], [half - (right - first), right - first]])
+    return LeaveOneOut(np.array(["bee", "wasp"]), none, none, none[:, None], none == 0, confusion, True)
+
+
+def test_the_sentence_says_what_guessing_gets_and_whether_this_is_better():
+    assert judged(13, 20).sentence() == (
+        "13 of 20 right (65 %). On new pictures expect 43\N{EN DASH}82 %; guessing gets 50 %, so this may be luck."
+    )
+    assert not judged(13, 20).better_than_guessing
+    good = judged(19, 20)
+    assert good.better_than_guessing and good.sentence().endswith("expect 76\N{EN DASH}99 %; guessing gets 50 %.")
+    assert judged(10, 20).sentence().endswith("guessing gets 50 %: this is no better.")
+    told = good.to_dict()
+    assert (told["right"], told["total"], told["accuracy"], told["guessing"]) == (19, 20, 0.95, 0.5)
+    assert told["better_than_guessing"] and told["interval"] == pytest.approx(wilson_interval(19, 20), abs=1e-6)
+
+
 def test_many_logistic_examples_are_held_out_in_folds_and_it_is_said():
     X, y = blobs([150, 80, 1])
     result = leave_one_out(LogisticClassifier(), X, y)
-    assert not result.exact and result.method == "held out in ten folds" and not result.judged[-1]
+    assert not result.exact and result.sentence().endswith("Held out in ten folds.") and not result.judged[-1]
     assert result.total == 230 and 0.6 < result.accuracy < 1
     assert leave_one_out(LogisticClassifier(), X[:200], y[:200]).exact
 
@@ -93,3 +123,21 @@ def test_a_learning_curve_says_whether_and_where_more_examples_help():
     assert not noise.helps and "will change little" in noise.sentence()
     with pytest.raises(FewShotError, match="needs three of one class"):
         learning_curve(RidgeClassifier(), X[[0, 1, 13, 14]], y[[0, 1, 13, 14]])
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "error", "sentence"),
+    [
+        ((0.64, 0.72), 0.01, "it went from 64 % to 72 % right: more examples will help, most of bee."),
+        ((0.64, 0.72), 0.05, "it went from 64 % to 72 % right, which may be chance: add some and ask again."),
+        ((0.72, 0.72), 0.01, "it stayed at 72 % right. More examples like these will change little; different ones "),
+        ((0.72, 0.64), 0.01, "it did not rise: 72 %, then 64 % right. More examples like these will change little; "),
+        ((0.9, 0.98), 0.01, "With 8 examples of each class 98 % are right: there is little left to gain."),
+    ],
+)
+def test_a_learning_curve_says_one_thing_only(accuracy, error, sentence):
+    share = np.array(accuracy)
+    curve = LearningCurve(np.array(["bee", "wasp"]), (4, 8), share, np.full(2, error), np.stack([share, share], axis=1))
+    said = curve.sentence()
+    assert sentence in said and said.startswith(("From 4 to 8 examples of each class", "With 8"))
+    assert ("will help" in said) == curve.helps and ("change little" in said) == (curve.rise <= 0.02)

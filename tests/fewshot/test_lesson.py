@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
 from vitmsn import fewshot
 from vitmsn.errors import FewShotError
-from vitmsn.fewshot import CentroidClassifier, KNNClassifier, RidgeClassifier, automatic, learn, leave_one_out
+from vitmsn.fewshot import (
+    NONE,
+    NOT_SURE,
+    CentroidClassifier,
+    KNNClassifier,
+    RidgeClassifier,
+    automatic,
+    learn,
+    leave_one_out,
+)
 
 
 def test_automatic_follows_the_smallest_class():
@@ -67,9 +80,13 @@ def test_queries_come_with_their_evidence_and_strangers_are_not_named():
     X, y, _ = cloud(8)
     lesson = learn(X, y, examples=[f"{label}{i}" for i, label in enumerate(y)])
     own, other = lesson.answer(np.stack([X[0] + 0.01, 20 * np.eye(12)[7]]), n_neighbors=2)
-    assert own.label == own.closest == "a" and own.confidence == own.probabilities.max() > 0.5
-    assert own.neighbours[0][0] == 0 and own.neighbours[0][1] > 0.999 and len(own.neighbours) == 2
+    assert own.label == own.closest == "a" and own.probability == own.probabilities.max() > 0.5
+    assert own.neighbors[0][0] == 0 and own.neighbors[0][1] > 0.999 and len(own.neighbors) == 2
     assert other.label is None and other.closest in "abc" and lesson.examples[0] == "a0"
+    assert other.reason == NONE and other.distance > other.limit == lesson.rejector.threshold_ > own.distance
+    assert other.sentence().startswith(f"None of these: distance {other.distance:.2f} to the nearest example, limit ")
+    assert f"{100 * other.probability:.0f} %" not in other.sentence() and own.reason == ""
+    assert own.sentence() == f"a ({100 * own.probability:.0f} %)."
     assert lesson.answer(X[:0]) == [] and lesson.curve().shots[-1] == 6 and lesson.lonely().dtype == np.intp
 
 
@@ -98,3 +115,59 @@ def test_strangers_are_told_around_the_models_mean():
     assert np.array_equal(lesson.rejector.center_, np.zeros(12)) and not np.allclose(lesson.classifier.center_, 0)
     elsewhere = lesson.rejector.center_ + [20, -20] * 6
     assert lesson.answer(elsewhere[None])[0].label is None
+
+
+def test_an_answer_within_the_noise_of_guessing_is_not_sure():
+    X, y, _ = cloud(6)
+    two = y != "c"
+    lesson = learn(X[two], y[two])
+    assert lesson.sure_from == pytest.approx(0.5 + 0.5 / np.sqrt(12))
+    ends = X[y == "a"].mean(axis=0), X[y == "b"].mean(axis=0)
+    way = np.linspace(0, 1, 200)[:, None]
+    [sure] = lesson.answer(X[:1])
+    assert sure.label == "a" and sure.probability >= lesson.sure_from
+    lesson = replace(lesson, rejector=None)
+    doubt = min(lesson.answer(way * ends[0] + (1 - way) * ends[1]), key=lambda one: one.probability)
+    assert doubt.label is None and doubt.reason == NOT_SURE and 0.5 <= doubt.probability < lesson.sure_from
+    assert doubt.sentence() == f"Not sure. Closest match: {doubt.closest} ({100 * doubt.probability:.0f} %)."
+    assert (doubt.distance, doubt.limit) == (None, None)
+
+
+def test_labels_that_mean_nothing_name_nothing():
+    named = 0
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        lesson = learn(rng.normal(size=(24, 12)), rng.permutation(np.repeat(["bee", "wasp"], 12)), caution=0)
+        named += sum(one.label is not None for one in lesson.answer(rng.normal(size=(40, 12))))
+    assert named <= 20  # of 200
+
+
+def test_many_examples_make_an_answer_sure_a_fifth_of_the_way_from_guessing():
+    X, y, _ = cloud(40)
+    assert learn(X, y).sure_from == pytest.approx(1 / 3 + 2 / 3 * 0.2)
+
+
+def test_a_lesson_and_its_answers_tell_the_same_to_every_program():
+    X, y, noise = cloud(4)
+    examples = [SimpleNamespace(name=f"{i}.png", label=str(label)) for i, label in enumerate(y)]
+    lesson = learn(X, y, pixels=noise, examples=examples)
+    told = lesson.to_dict()
+    assert told["method"] == "ridge" and told["why"] == "4 examples in the smallest class"
+    assert told["classes"][0] == {"label": "a", "examples": 4, "different": 4, "accuracy": 1.0}
+    assert told["leave_one_out"]["sentence"] == lesson.sentence() == lesson.judged.sentence()
+    assert told["near_copies"] == "" and told["leave_one_out"]["guessing"] == pytest.approx(1 / 3, abs=1e-6)
+    [one] = lesson.answer(X[:1], n_neighbors=1)
+    said = one.to_dict(lesson)
+    assert said["label"] == said["closest"] == "a" and said["reason"] == "" and said["sentence"] == one.sentence()
+    assert said["neighbors"] == [{"file": "0.png", "label": "a", "similarity": 1.0}]
+    assert list(said["probabilities"]) == ["a", "b", "c"] and said["probabilities"]["a"] == said["probability"]
+    assert json.dumps([told, said])
+
+
+def test_the_scale_of_the_similarities_is_named():
+    X, y, noise = cloud(4)
+    mean = np.zeros(12)
+    assert "mean of the classes" in learn(X, y, feature_mean=mean).scale
+    few = np.sort(np.concatenate([np.flatnonzero(y == label)[:2] for label in "abc"]))
+    assert "model's mean" in learn(X[few], y[few], feature_mean=mean).scale
+    assert "raw pixels" in learn(X, y, "pixels", pixels=noise).scale

@@ -11,7 +11,7 @@ from vitmsn.fewshot.geometry import nearest
 from vitmsn.fewshot.rejector import Rejector
 
 
-def test_the_rejector_turns_strangers_away_and_keeps_the_promised_share():
+def test_the_rejector_turns_strangers_away_and_keeps_more_than_it_promised():
     rejected, turned_away = [], []
     for seed in range(10):
         rng = np.random.default_rng(seed)
@@ -19,20 +19,33 @@ def test_the_rejector_turns_strangers_away_and_keeps_the_promised_share():
         X = np.concatenate([place + rng.normal(size=(50, 30)) for place in places[:3]])
         known = np.concatenate([place + rng.normal(size=(50, 30)) for place in places[:3]])
         strangers = places[3] + rng.normal(size=(50, 30))
-        rejector = Rejector(caution=0.1, center=np.zeros(30)).fit(X)
+        rejector = Rejector(caution=0.1, center=np.zeros(30)).fit(X, np.repeat([0, 1, 2], 50))
         rejected.append(rejector.reject(known).mean())
         turned_away.append(rejector.reject(strangers).mean())
         assert ((rejector.score(known) > rejector.threshold_) == rejector.reject(known)).all()
-    assert abs(np.mean(rejected) - 0.1) < 0.03
+    assert np.mean(rejected) < 0.05
     assert min(turned_away) > 0.95
 
 
-def test_caution_is_the_share_of_examples_that_would_be_rejected():
-    X, _ = blobs([20, 20])
+def test_where_classes_overlap_caution_is_the_share_of_examples_that_would_be_rejected():
+    X, _ = blobs([40], spread=0)
+    y = np.arange(40) % 2
     for caution in (0.0, 0.25, 0.5, 1.0):
-        rejector = Rejector(caution=caution).fit(X)
+        rejector = Rejector(caution=caution, center=np.full(20, -3.0)).fit(X, y)
         expected = {0.0: 0, 1.0: 39}.get(caution, caution * 40)
-        assert (rejector.distances_ > rejector.threshold_).sum() == expected
+        assert abs((rejector.distances_ > rejector.threshold_).sum() - expected) <= 1
+
+
+def test_the_limit_lies_on_the_way_from_the_examples_to_the_other_classes():
+    X = np.concatenate([np.eye(9)[0] + 0.3 * np.eye(9)[3:6], np.eye(9)[1] + 0.3 * np.eye(9)[3:6]])
+    y = [0, 0, 0, 1, 1, 1]
+    own = 1 - 1 / 1.09  # between two examples of a class
+    across = 1 - 0.09 / 1.09  # between the classes, where the same direction is shared
+    for caution, share in ((0, 0.3), (0.5, 0.15), (1, 0)):
+        rejector = Rejector(caution=caution, center=np.zeros(9)).fit(X, y)
+        assert rejector.threshold_ == pytest.approx(own + (across - own) * share)
+    opposite = Rejector(center=np.zeros(9)).fit(np.concatenate([X[:3], -X[:3]]), y)
+    assert opposite.threshold_ < 0.4  # opposite classes are no farther apart than unrelated ones
 
 
 @pytest.mark.parametrize("k", [1, 3, 50])

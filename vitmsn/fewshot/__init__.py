@@ -1,7 +1,7 @@
 """Few-shot learning on frozen features: from labelled rows to a lesson, which answers and says how far to trust it.
 
     learn(X, y) -> Lesson: the classifier, its leave-one-out, "none of these", raw pixels to compare with
-    lesson.answer(queries) -> predictions with calibrated confidence and the nearest examples
+    lesson.answer(queries) -> predictions with calibrated probability and the nearest examples
 
 The parts stand in files of their own and are all public here: the lesson (``lesson``), four scikit-learn estimators
 (``classifiers``), how far to trust them (``evaluation``), when to name nothing (``rejector``), and the geometry that
@@ -16,13 +16,26 @@ from vitmsn.fewshot.classifiers import (
     RidgeClassifier,
 )
 from vitmsn.fewshot.evaluation import LearningCurve, LeaveOneOut, learning_curve, leave_one_out, lonely, wilson_interval
-from vitmsn.fewshot.geometry import nearest
-from vitmsn.fewshot.lesson import ENOUGH, METHODS, Lesson, Prediction, automatic, centre, learn, pixel_classifier
+from vitmsn.fewshot.geometry import near_copies, nearest
+from vitmsn.fewshot.lesson import (
+    ENOUGH,
+    METHODS,
+    NONE,
+    NOT_SURE,
+    Lesson,
+    Prediction,
+    automatic,
+    centre,
+    learn,
+    pixel_classifier,
+)
 from vitmsn.fewshot.rejector import Rejector
 
 __all__ = [
     "ENOUGH",
     "METHODS",
+    "NONE",
+    "NOT_SURE",
     "CentroidClassifier",
     "FewShotClassifier",
     "KNNClassifier",
@@ -39,6 +52,7 @@ __all__ = [
     "learning_curve",
     "leave_one_out",
     "lonely",
+    "near_copies",
     "nearest",
     "pixel_classifier",
     "wilson_interval",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import binomtest
 from sklearn.base import clone
 
 from vitmsn.errors import FewShotError
@@ -13,14 +15,12 @@ from vitmsn.fewshot.classifiers import FewShotClassifier
 from vitmsn.fewshot.geometry import Array, centred, given_centre, softmax, unit
 
 
-def wilson_interval(right: int, total: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % interval (for z = 1.96) of a share of which ``right`` of ``total`` were seen (Wilson, 1927)."""
+def wilson_interval(right: int, total: int) -> tuple[float, float]:
+    """The 95 % interval of a share of which ``right`` of ``total`` were seen (Wilson, 1927); (0, 1) of nothing."""
     if total == 0:
         return 0.0, 1.0
-    p, spread = right / total, z * z / total
-    middle = (p + spread / 2) / (1 + spread)
-    half = z * np.sqrt(p * (1 - p) / total + spread / (4 * total)) / (1 + spread)
-    return float(max(0.0, middle - half)), float(min(1.0, middle + half))
+    found = binomtest(right, total).proportion_ci(0.95, method="wilson")
+    return float(found.low), float(found.high)
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class LeaveOneOut:
     """What a classifier says of each example when it has not seen it.
 
     Examples alone in their class are not judged: without them the class is unknown, and no answer could be right.
+    Near-copies that were judged together (see ``spread``) share an answer and count as one example.
     """
 
     classes: Array  # (C,)
@@ -36,8 +37,7 @@ class LeaveOneOut:
     probabilities: Array  # (N, C); the one temperature was chosen on all judged rows
     judged: Array  # (N,) bool: the example's class has another one
     confusion: Array  # (C, C) judged examples, counted: rows as labelled, columns as predicted
-    exact: bool  # every example was held out alone
-    method: str  # how, in words
+    exact: bool  # every example was held out alone, or with its near-copies
 
     @property
     def right(self) -> int:
@@ -47,7 +47,7 @@ class LeaveOneOut:
     @property
     def total(self) -> int:
         """Judged examples."""
-        return int(self.judged.sum())
+        return int(self.confusion.sum())
 
     @property
     def accuracy(self) -> float:
@@ -60,28 +60,76 @@ class LeaveOneOut:
         return wilson_interval(self.right, self.total)
 
     @property
+    def guessing(self) -> float:
+        """What guessing gets, 0..1: the better of naming any class and of always naming the largest one."""
+        share = self.confusion.sum(axis=1).max(initial=0) / self.total if self.total else 0.0
+        return float(max(share, 1 / len(self.classes)))
+
+    @property
+    def informative(self) -> bool:
+        """Whether the classes' mean accuracy is above that of a guess by more than the guess's standard error."""
+        share = 1 / len(self.classes)
+        return bool(self.total and np.nanmean(self.class_accuracy) > share + np.sqrt(share * (1 - share) / self.total))
+
+    @property
+    def better_than_guessing(self) -> bool:
+        """Whether even the lower end of ``interval`` is above what guessing gets."""
+        return bool(self.total and self.interval[0] > self.guessing)
+
+    @property
     def class_accuracy(self) -> Array:
         """Accuracy (C,) within each class; NaN for a class of one example."""
         count = self.confusion.sum(axis=1)
         return np.divide(self.confusion.diagonal(), count, out=np.full(len(count), np.nan), where=count > 0)
 
-    def suspects(self, confidence: float = 0.6) -> Array:
-        """Examples that may be mislabelled: another class at ``confidence`` or more; the surest first."""
+    def suspects(self, probability: float = 0.6) -> Array:
+        """Examples that may be mislabelled: another class at ``probability`` or more; the surest first."""
         best = self.probabilities.max(axis=1)
-        index = np.flatnonzero(self.judged & (self.predictions != self.labels) & (best >= confidence))
+        index = np.flatnonzero(self.judged & (self.predictions != self.labels) & (best >= probability))
         return index[np.argsort(-best[index], kind="stable")]
 
+    def spread(self, groups: Array) -> LeaveOneOut:
+        """The same with an answer for each of N examples, where this one judged groups of them: ``groups`` (N,)."""
+        rows = {name: getattr(self, name)[groups] for name in ("labels", "predictions", "probabilities", "judged")}
+        return replace(self, **rows)
+
     def sentence(self) -> str:
-        """The result in one sentence with its numbers."""
+        """The result in words with its numbers: what was right, what to expect, and what guessing gets."""
         if not self.total:
             return "Each class has a single example: add a second one to judge by leaving one out."
         low, high = self.interval
+        said = f"{self.right} of {self.total} right ({percent(self.accuracy)}). "
+        said += f"On new pictures expect {100 * low:.0f}\N{EN DASH}{percent(high)}; {self._guess()}"
+        if not self.better_than_guessing:
+            said += ", so this may be luck" if self.accuracy > self.guessing else ": this is no better"
         alone = int((~self.judged).sum())
-        tail = f"; {alone} alone in {'its' if alone == 1 else 'their'} class not judged" if alone else ""
-        return (
-            f"{self.accuracy:.0%} right ({self.right} of {self.total}; 95 % interval {low:.0%} to {high:.0%}), "
-            f"{self.method}{tail}."
-        )
+        tail = f" {alone} alone in {'its' if alone == 1 else 'their'} class not judged." if alone else ""
+        return f"{said}.{tail}{'' if self.exact else ' Held out in ten folds.'}"
+
+    def _guess(self) -> str:
+        """What guessing gets, in words."""
+        if self.guessing > 1 / len(self.classes) + 1e-9:
+            largest = self.classes[self.confusion.sum(axis=1).argmax()]
+            return f"always naming {largest} gets {percent(self.guessing)}"
+        return f"guessing gets {percent(self.guessing)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: numbers as they are, None where nothing was judged."""
+        return {
+            "right": self.right,
+            "total": self.total,
+            "accuracy": round(self.accuracy, 6) if self.total else None,
+            "interval": [round(end, 6) for end in self.interval],
+            "guessing": round(self.guessing, 6),
+            "better_than_guessing": self.better_than_guessing,
+            "exact": self.exact,
+            "confusion": self.confusion.tolist(),
+        }
+
+
+def percent(share: float) -> str:
+    """A share as people read it: "65 %"."""
+    return f"{100 * share:.0f} %"
 
 
 def leave_one_out(estimator: FewShotClassifier, X: ArrayLike, y: ArrayLike) -> LeaveOneOut:
@@ -119,7 +167,6 @@ def judge(fitted: FewShotClassifier, X: ArrayLike, y: ArrayLike) -> LeaveOneOut:
         judged=judged,
         confusion=confusion,
         exact=exact,
-        method="each held out alone" if exact else "held out in ten folds",
     )
 
 
@@ -194,13 +241,16 @@ class LearningCurve:
     def sentence(self) -> str:
         """Whether more examples will help, in one sentence with its numbers."""
         half, last = self.shots[self._half], self.shots[-1]
-        before, now = self.accuracy[self._half], self.accuracy[-1]
-        said = f"From {half} to {last} examples of each class it went from {before:.0%} to {now:.0%} right"
+        before, now = percent(self.accuracy[self._half]), percent(self.accuracy[-1])
+        said = f"From {half} to {last} examples of each class"
         if self.helps:
-            return f"{said}: more examples will help, most of {self.neediest}."
-        if now >= ENOUGH:
-            return f"{said}: there is little left to gain."
-        return f"{said}: more examples like these will change little; different ones might."
+            return f"{said} it went from {before} to {now} right: more examples will help, most of {self.neediest}."
+        if self.accuracy[-1] >= ENOUGH:
+            return f"With {last} examples of each class {now} are right: there is little left to gain."
+        if self.rise > 0.02:
+            return f"{said} it went from {before} to {now} right, which may be chance: add some and ask again."
+        stayed = f"it stayed at {now} right" if before == now else f"it did not rise: {before}, then {now} right"
+        return f"{said} {stayed}. More examples like these will change little; different ones might help."
 
 
 def learning_curve(estimator: FewShotClassifier, X: ArrayLike, y: ArrayLike, seed: int = 0) -> LearningCurve:

@@ -8,16 +8,23 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from vitmsn.errors import FewShotError
-from vitmsn.fewshot.geometry import Array, blocks, centred, fold_geometry, top, unit
+from vitmsn.fewshot.geometry import Array, blocks, centred, class_distances, fold_geometry, near_copies, top, unit
+
+TOWARDS = 0.3  # of the way from the examples' own distances to those of other classes: still one of these
 
 
 class Rejector(BaseEstimator):
-    """The word "none of these": a row is rejected when it is farther from the examples than they are from each other.
+    """The word "none of these": a row is rejected when it is too far from every example.
 
-    caution: share of the examples, 0..1, that would be rejected had they not been seen; 0 rejects only what is farther
-    than every one of them. n_neighbors: the distance is that to the n-th nearest example. center: the model's feature
-    mean (D,), or None for the mean of the examples. A kNN distance beside a simple classifier is the strongest
-    inductive open-set detector at few shots (arXiv 2206.09236).
+    Two distances set the limit. The examples' own: how far each is from the others, its near-copies left out, because
+    a burst of one thing says nothing of how much that thing may vary. And how far the classes lie apart: what is nearer
+    than ``TOWARDS`` of the way from the first to the second is not turned away, however alike the examples are. Where
+    classes overlap there is no such way, and the examples' own distances decide alone.
+
+    caution: share of the examples, 0..1, that may be rejected had they not been seen; the larger, the sooner a row is
+    rejected. n_neighbors: the distance is that to the n-th nearest example. center: the model's feature mean (D,), or
+    None for the mean of the classes' means. A kNN distance beside a simple classifier is the strongest inductive
+    open-set detector at few shots (arXiv 2206.09236).
     """
 
     def __init__(self, caution: float = 0.05, n_neighbors: int = 1, center: ArrayLike | None = None):
@@ -25,8 +32,13 @@ class Rejector(BaseEstimator):
         self.n_neighbors = n_neighbors
         self.center = center
 
-    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Rejector:
-        """Learn from the examples X (N, D), at least two; y is not used. Sets ``threshold_`` (a cosine distance)."""
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None, groups: ArrayLike | None = None) -> Rejector:
+        """Learn from the examples X (N, D), at least two, of classes y (N,); without y, of one class.
+
+        groups: (N,) numbers that near-copies share, found by ``near_copies`` unless given. Sets ``threshold_`` (a
+        cosine distance) and ``distances_`` (G,): of each group of near-copies to the other examples, where its class
+        has another group.
+        """
         if not 0 <= self.caution <= 1 or self.n_neighbors < 1:
             raise FewShotError(
                 f"caution={self.caution} and n_neighbors={self.n_neighbors} came: "
@@ -35,16 +47,25 @@ class Rejector(BaseEstimator):
         rows: Array = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=0)
         if len(rows) < 2:
             raise FewShotError(f"n_samples={len(rows)} came: 'none of these' needs at least 2 examples to compare.")
-        self.center_, Z, S = centred(rows, np.zeros(len(rows), np.intp), self.center)
+        labels = np.zeros(len(rows), np.intp) if y is None else np.asarray(y)
+        codes = np.unique(labels, return_inverse=True)[1]
+        group = near_copies(rows, labels, self.center) if groups is None else np.asarray(groups)
+        self.center_, Z, S = centred(rows, codes, self.center)
         self.rows_ = unit(Z)
-        k = min(self.n_neighbors, len(rows) - 1)
-        distances = []
+        _, first, group, size = np.unique(group, return_index=True, return_inverse=True, return_counts=True)
+        distance = np.empty(len(rows))
         for block in blocks(np.arange(len(Z)), len(Z)):
             _, cosine = fold_geometry(Z, S, block)
-            cosine[np.arange(len(block)), block] = -np.inf
-            distances.append(1 - np.partition(cosine, -k, axis=1)[:, -k])
-        self.distances_ = np.concatenate(distances)  # (N,) of each example to the others
-        self.threshold_ = float(np.quantile(self.distances_, 1 - self.caution))
+            cosine[group[block][:, None] == group] = -np.inf
+            k = min(self.n_neighbors, len(rows))
+            best = np.partition(cosine, -k, axis=1)[:, -k:]
+            distance[block] = 1 - np.where(np.isfinite(best), best, np.inf).min(axis=1)  # the k-th, or the last
+        several = np.bincount(codes[first])[codes[first]] > 1  # (G,) groups whose class has another one
+        own = np.bincount(group, distance)[several] / size[several]
+        apart = float(np.median(np.bincount(group, class_distances(self.rows_, codes)) / size))
+        self.distances_ = own
+        usual = float(np.quantile(own, 1 - self.caution)) if len(own) else 0.0
+        self.threshold_ = usual + max(0.0, apart - usual) * TOWARDS * (1 - self.caution)
         return self
 
     def score(self, X: ArrayLike) -> Array:
