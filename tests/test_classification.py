@@ -7,25 +7,30 @@ from vitmsn.classification import MULTI, REGRESSION, Classification
 
 def test_one_class_of_several() -> None:
     sure = Classification(["cat", "dog"], [0.8123456, 0.1], sure=True)
-    assert sure.named() == "cat" and sure.sentence() == "This looks like: cat, 81 %."
+    assert sure.named() == "cat" and sure.sentence() == "This looks like: cat (81 %)."
     assert sure.to_dict() == {
         "labels": [{"label": "cat", "probability": 0.812346}, {"label": "dog", "probability": 0.1}],
-        "sure": True,
+        "label": "cat",
+        "reason": "",
+        "closest": "cat",
+        "probability": 0.812346,
         "kind": None,
         "kind_probability": None,
         "problem_type": "single_label_classification",
-        "sentence": "This looks like: cat, 81 %.",
+        "sentence": "This looks like: cat (81 %).",
     }
     doubt = Classification(["tabby", "lynx"], [0.4, 0.3], sure=False, kind="cat", kind_probability=0.7)
-    assert doubt.named() == "not sure: cat?" and "Some kind of cat (70 %)" in doubt.sentence()
-    assert Classification(["tabby"], [0.4], sure=False).named() == "not sure: tabby?"
+    assert doubt.named() == "probably a cat (70 %)" and doubt.sentence().startswith(
+        "Probably a cat (70 %). Closest match: "
+    )
+    assert Classification(["tabby"], [0.4], sure=False).named() == "not sure"
 
 
 def test_several_classes_at_once() -> None:
     both = Classification(["cat", "indoor", "dog"], [0.9, 0.87, 0.1], sure=True, problem_type=MULTI, right=2)
     assert both.named() == "cat, indoor" and both.sentence() == "This shows: cat 90 %, indoor 87 %."
     none = Classification(["cat", "indoor"], [0.3, 0.2], sure=False, problem_type=MULTI, right=0)
-    assert none.named() == "not sure: cat?" and none.sentence() == "Not sure. Best guess: cat, 30 %."
+    assert none.named() == "not sure" and none.sentence() == "Not sure. Closest match: cat (30 %)."
 
 
 def test_numbers() -> None:

@@ -321,7 +321,7 @@ def test_several_classes_may_be_right(folder: Path, tmp_path: Path) -> None:
     assert (found.sure, found.right, found.problem_type) == (True, 3, "multi_label_classification")
     assert found.sentence() == "This shows: siamese cat 90 %, goldfish 87 %, shark 51 %."
     doubt = encoder._classification(np.array([0.4, 0.2, 0.1, 0.0]), 3)
-    assert not doubt.sure and doubt.kind is None and doubt.sentence() == "Not sure. Best guess: siamese cat, 40 %."
+    assert not doubt.sure and doubt.kind is None and doubt.sentence() == "Not sure. Closest match: siamese cat (40 %)."
 
 
 def test_a_regression_gives_its_number(folder: Path, tmp_path: Path) -> None:
@@ -362,21 +362,21 @@ def test_embeddings_of_another_model_are_refused(whole: Encoder) -> None:
 @pytest.mark.parametrize(
     ("probabilities", "sure", "kind", "sentence"),
     [
-        ([0.7, 0.1, 0.1, 0.1], True, None, "This looks like: siamese cat, 70 %."),
+        ([0.7, 0.1, 0.1, 0.1], True, None, "This looks like: siamese cat (70 %)."),
         (
             [0.4, 0.3, 0.2, 0.1],
             False,
             "cat",
-            "Some kind of cat (70 %); not sure which. Best guess: siamese cat, 40 %.",
+            "Probably a cat (70 %). Closest match: siamese cat (40 %).",
         ),
         (
             [0.1, 0.3, 0.55, 0.05],
             False,
             "fish",
-            "Some kind of fish (60 %); not sure which. Best guess: goldfish, 55 %.",
+            "Probably a fish (60 %). Closest match: goldfish (55 %).",
         ),
-        ([0.3, 0.25, 0.25, 0.2], False, None, "Not sure. Best guess: siamese cat, 30 %."),
-        ([0.999, 0.0005, 0.0005, 0], True, None, "This looks like: siamese cat, over 99 %."),
+        ([0.3, 0.25, 0.25, 0.2], False, None, "Not sure. Closest match: siamese cat (30 %)."),
+        ([0.999, 0.0005, 0.0005, 0], True, None, "This looks like: siamese cat (over 99 %)."),
     ],
 )
 def test_sure_kind_or_neither(
@@ -384,6 +384,9 @@ def test_sure_kind_or_neither(
 ) -> None:
     found: Classification = whole._classification(np.array(probabilities), 4)
     assert (found.sure, found.kind, found.sentence()) == (sure, kind, sentence)
+    told = found.to_dict()
+    assert (told["label"], told["reason"]) == ((found.labels[0], "") if sure else (None, "not sure"))
+    assert (told["closest"], told["probability"]) == (found.labels[0], max(probabilities))
 
 
 def test_assignments_are_the_heads(whole: Encoder, folder: Path) -> None:

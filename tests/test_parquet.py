@@ -83,7 +83,8 @@ def test_classes_are_those_of_the_encoder(files: list[str], encoder: Encoder, tm
     parquet.classify(files, encoder, tmp_path / "c.parquet", top_k=2)
     rows = pyarrow.parquet.read_table(tmp_path / "c.parquet").to_pylist()
     for row, said in zip(rows, encoder.classify([row["file"] for row in rows], top_k=2), strict=True):
-        assert (row["label"], row["labels"], row["sure"]) == (said.labels[0], said.labels, said.sure)
+        assert (row["label"], row["reason"], row["closest"]) == (said.label, said.reason, said.labels[0])
+        assert row["labels"] == said.labels
         assert row["probability"] == pytest.approx(said.probabilities[0], abs=1e-5) and len(row["probabilities"]) == 2
     with pytest.raises(DataError, match="holds no embeddings"):
         parquet.load(tmp_path / "c.parquet")

@@ -39,35 +39,54 @@ class Classification:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, the same on the page, over the API and on the command line."""
         kind_probability = None if self.kind is None else round(self.kind_probability, 6)
+        named = (
+            {}
+            if self.problem_type == REGRESSION
+            else {"closest": self.labels[0], "probability": round(self.probabilities[0], 6)}
+        )
         return {
+            "label": self.label,
+            "reason": self.reason,
+            **named,
             "labels": self.top(),
-            "sure": self.sure,
             "kind": self.kind,
             "kind_probability": kind_probability,
             "problem_type": self.problem_type,
             "sentence": self.sentence(),
         }
 
+    @property
+    def label(self) -> str | None:
+        """The first class where it is sure, else None, as for numbers, which are no classes."""
+        return self.labels[0] if self.sure and self.problem_type != REGRESSION else None
+
+    @property
+    def reason(self) -> str:
+        """Why no class is named: "not sure", or ""."""
+        return "" if self.sure else "not sure"
+
     def named(self) -> str:
-        """What is named without doubt, or the best guess in doubt: "cat", "cat, indoor", "not sure: cat?"."""
+        """What is named: "cat", "cat, indoor"; in doubt the kind with its own probability, or "not sure"."""
         if self.sure:
             return ", ".join(self.labels[: max(self.right, 1)])
-        return f"not sure: {self.kind or self.labels[0]}?"
+        if self.kind is None:
+            return "not sure"
+        article = "an" if self.kind[:1].lower() in "aeiou" else "a"
+        return f"probably {article} {self.kind} ({percent(self.kind_probability)})"
 
     def sentence(self) -> str:
         """The answer in words."""
         if self.problem_type == REGRESSION:
             pairs = zip(self.labels, self.probabilities, strict=True)
             return f"{', '.join(f'{label}: {value:.4g}' for label, value in pairs)}."
-        first = f"{self.labels[0]}, {percent(self.probabilities[0])}"
+        first = f"{self.labels[0]} ({percent(self.probabilities[0])})"
         if self.problem_type == MULTI and self.sure:
             pairs = zip(self.labels[: self.right], self.probabilities, strict=False)
             return f"This shows: {', '.join(f'{label} {percent(share)}' for label, share in pairs)}."
         if self.sure:
             return f"This looks like: {first}."
-        if self.kind is not None:
-            return f"Some kind of {self.kind} ({percent(self.kind_probability)}); not sure which. Best guess: {first}."
-        return f"Not sure. Best guess: {first}."
+        named = self.named()
+        return f"{named[0].upper()}{named[1:]}. Closest match: {first}."
 
 
 def percent(probability: float) -> str:

@@ -17,7 +17,7 @@ import torch
 
 from vitmsn import checkpoint
 from vitmsn.errors import FewShotError
-from vitmsn.fewshot import CentroidClassifier, Lesson, LogisticClassifier, RidgeClassifier, learn
+from vitmsn.fewshot import ENOUGH, CentroidClassifier, Lesson, LogisticClassifier, RidgeClassifier, learn
 
 if TYPE_CHECKING:
     from vitmsn.encoder import Encoder
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 # Said wherever a checkpoint is offered.
 CHANGES = (
-    "The checkpoint names the same class for every picture. Its confidence differs a little: a linear layer cannot "
-    "scale a row to length 1, so pictures far from all others come out surer and near ones less sure. "
-    "'None of these' and the nearest examples stay in the saved set."
+    "The checkpoint finds the same closest class for every picture. Its probability differs a little: a linear layer "
+    "cannot scale a row to length 1, so pictures far from all others come out surer and near ones less sure. "
+    "'None of these', 'not sure' and the nearest examples stay in the saved set."
 )
 
 
@@ -39,7 +39,7 @@ def save_checkpoint(folder: str | Path, encoder: Encoder, classifier: FewShotCla
     transformers, whose image-classification pipeline runs it as it is.
 
     classifier: centroid, ridge or logistic, fitted on this encoder's embeddings of at least two classes. Its
-    ``to_linear`` becomes the head: the same class for every picture; ``CHANGES`` says what becomes of the confidence.
+    ``to_linear`` becomes the head: the same class for every picture; ``CHANGES`` says what becomes of the probability.
     Raises FewShotError for a classifier that is no linear layer
     or was fitted on something else, CheckpointError for a folder that cannot be written.
     """
@@ -80,7 +80,8 @@ def linear_lesson(lesson: Lesson, gallery: Gallery, encoder: Encoder) -> Lesson:
     automatic makes of the model's embeddings. Raises FewShotError for kNN.
     """
     if lesson.method == "pixels":
-        return learn(gallery.X, gallery.y, feature_mean=encoder.feature_mean)
+        method = "ridge" if lesson.shots >= ENOUGH else "centroid"
+        return learn(gallery.X, gallery.y, method, feature_mean=encoder.feature_mean, pixels=gallery.pixels)
     if not lesson.linear:
         raise FewShotError(
             "k nearest examples cannot be a checkpoint, because it compares with every example: choose automatic, "

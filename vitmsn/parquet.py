@@ -84,7 +84,8 @@ def classify(
     count: int = 1,
     progress: Progress | None = None,
 ) -> None:
-    """As ``embed``, with columns ``file``, ``label``, ``probability``, ``sure``, ``kind`` and the lists ``labels`` and
+    """As ``embed``, with columns ``file``, ``label`` (null where ``reason`` is "not sure"),
+    ``closest``, ``probability``, ``kind`` and the lists ``labels`` and
     ``probabilities`` of the ``top_k`` most probable classes. Raises MissingHeadError without a trained classifier.
     """
     encoder.class_probabilities(np.zeros((0, encoder.config.hidden_size), np.float32))  # no head: said before the work
@@ -92,8 +93,9 @@ def classify(
         [
             ("file", pyarrow.string()),
             ("label", pyarrow.string()),
+            ("reason", pyarrow.string()),
+            ("closest", pyarrow.string()),
             ("probability", pyarrow.float32()),
-            ("sure", pyarrow.bool_()),
             ("kind", pyarrow.string()),
             ("labels", pyarrow.list_(pyarrow.string())),
             ("probabilities", pyarrow.list_(pyarrow.float32())),
@@ -103,7 +105,7 @@ def classify(
     def table(names: list[str], pictures: list[Picture]) -> pyarrow.Table:
         rows = []
         for name, said in zip(names, encoder.classify(pictures, top_k=top_k), strict=True):
-            best = said.labels[0], said.probabilities[0], said.sure, said.kind
+            best = said.label, said.reason, said.labels[0], said.probabilities[0], said.kind
             rows.append(dict(zip(schema.names, (name, *best, said.labels, said.probabilities), strict=True)))
         return pyarrow.Table.from_pylist(rows, schema=schema)
 

@@ -25,13 +25,14 @@ def test_classify(run: Run, model: str, pictures: Path, tmp_path: Path) -> None:
     first = found["pictures"][0]
     [expected] = Encoder.from_pretrained(model).classify(first["file"], top_k=2)
     assert first == {"file": first["file"], **expected.to_dict()} and len(first["labels"]) == 2
+    assert first["closest"] == expected.labels[0] and first["label"] == expected.label
     assert [entry["label"] for entry in first["labels"]] == expected.labels
     assert first["labels"][0]["probability"] == pytest.approx(expected.probabilities[0], abs=1e-4)
     shown = run("classify", pictures, "--model", model, "--out", tmp_path / "new" / "a.csv")
-    assert shown.splitlines()[0].split() == ["file", "answer", "probability", "sure", "next"]
+    assert shown.splitlines()[0].split() == ["file", "answer", "closest", "probability", "next"]
     with (tmp_path / "new" / "a.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 10 and {row["answer"] for row in rows} <= {"ant", "bee", "cat"}
+    assert len(rows) == 10 and {row["closest"] for row in rows} <= {"ant", "bee", "cat"}
 
 
 def test_classify_without_a_head_says_so(capsys: Capture, tmp_path: Path, pictures: Path, small: ViTMSNConfig) -> None:

@@ -27,15 +27,17 @@ Capture = pytest.CaptureFixture[str]
 def test_fewshot(run: Run, model: str, pictures: Path, tmp_path: Path, method: str, picture: Picture) -> None:
     bundle = tmp_path / "b" / "classes.zip"
     told = run.json("fewshot", "train", pictures, "--model", model, "--method", method, "--k", 3, "--out", bundle)
-    assert told["classes"] == [{"label": name, "examples": 5, "accuracy": 1.0} for name in ("blue", "red")]
+    assert told["classes"] == [
+        {"label": name, "examples": 5, "different": 5, "accuracy": 1.0} for name in ("blue", "red")
+    ]
     assert told["leave_one_out"]["right"] == told["leave_one_out"]["total"] == 10
     query = tmp_path / "query.png"
     picture(RED, 77).save(query)
     found = run.json("fewshot", "predict", bundle, query, "--model", model, "--caution", 0)
     [answer] = found["predictions"]
-    assert found["classes"] == ["blue", "red"] and found["method"] == told["method"]
-    assert answer["label"] in ("red", None) and 0.5 < answer["confidence"] <= 1
-    assert [one["label"] for one in answer["neighbours"]] == ["red"] * 3
+    assert found["classes"] == told["classes"] and found["method"] == told["method"]
+    assert answer["label"] in ("red", None) and 0.5 < answer["probability"] <= 1
+    assert [one["label"] for one in answer["neighbors"]] == ["red"] * 3
     shown = run("fewshot", "predict", bundle, query, "--model", model, "--out", tmp_path / "a.csv")
     assert "query.png" in shown and "most similar example" in (tmp_path / "a.csv").read_text()
 
@@ -44,8 +46,8 @@ def test_fewshot_as_a_checkpoint(run: Run, model: str, pictures: Path, tmp_path:
     folder, bundle = tmp_path / "model", tmp_path / "b.zip"
     words = ("fewshot", "train", pictures, "--model", model, "--out", bundle, "--method")
     told = run.json(*words, "ridge", "--checkpoint", folder)
-    assert told["method"] == "ridge" and "names the same class" in told["said"][-1]
-    assert any("From 2 to 4 examples of each class" in line for line in told["said"])
+    assert told["method"] == "ridge" and "finds the same closest class" in told["said"][-1]
+    assert any("of each class" in line for line in told["said"])
     files = sorted(pictures.rglob("*.png"))
     named = run.json("classify", *files, "--model", folder)["pictures"]
     predicted = run.json("fewshot", "predict", bundle, *files, "--model", model, "--caution", 0)["predictions"]
@@ -64,7 +66,7 @@ def test_fewshot_from_a_zip_and_none_of_these(run: Run, model: str, pictures: Pa
         for path in pictures.rglob("*.png"):
             file.write(path, path.relative_to(pictures))
     told = run("fewshot", "train", archive, "--model", model, "--out", tmp_path / "b.zip")
-    assert "100% right (10 of 10" in told
+    assert "10 of 10 right (100 %). On new pictures expect" in told
     Image.new("RGB", (20, 20), (20, 255, 20)).save(tmp_path / "green.png")
     words = ("fewshot", "predict", tmp_path / "b.zip", tmp_path / "green.png", "--model", model)
     assert run.json(*words)["predictions"][0]["label"] is None

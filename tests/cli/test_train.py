@@ -183,7 +183,7 @@ def test_head_end_to_end(run: Run, model: str, pictures: Path, tmp_path: Path, p
     for one in run.json("classify", pictures, "--model", out)["pictures"]:
         assert one["labels"][0]["label"] == ("red" if "red" in one["file"] else "blue")
         # six held-out pictures are no ground to be sure on
-        assert not one["sure"] and one["sentence"].startswith("Not sure")
+        assert one["label"] is None and one["sentence"].startswith("Not sure")
     shown = run(*words[:2], out, *words[3:], "--dtype", "float32")  # over itself
     assert shown.split("\n")[0].split() == ["held-out", "pictures", "top-1", "top-5", "sure", "from"]
     assert shown.splitlines()[1].split() == ["6", "100.0", "%", "100.0", "%", "never"]

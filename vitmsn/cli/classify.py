@@ -20,14 +20,12 @@ def classify(options: Options) -> Result | int:
     for names, pictures in inputs.batches():
         for name, answer in zip(names, encoder.classify(pictures, top_k=options.top_k), strict=True):
             found.append({"file": name, **answer.to_dict()})
-            sure = "yes" if answer.sure else f"some {answer.kind}" if answer.kind else "no"
-            shown = answer.named() if answer.sure else answer.labels[0]
             others = list(zip(answer.labels, answer.probabilities, strict=True))[max(answer.right, 1) :]
             rest = ", ".join(f"{label} {figure(value)}" for label, value in others[:2])
-            rows.append((name, shown, figure(answer.probabilities[0]), sure, rest))
+            rows.append((name, answer.named(), answer.labels[0], figure(answer.probabilities[0]), rest))
     data = {"model": encoder.name, "pictures": found, "skipped": inputs.skipped}
     what = "probability" if encoder.has_classifier else "value"
-    result = Result(data, ("file", "answer", what, "sure", "next"), rows, worked=bool(found))
+    result = Result(data, ("file", "answer", "closest", what, "next"), rows, worked=bool(found))
     if options.out:
         write_table(result, options.out)
     return result

@@ -56,7 +56,7 @@ def fewshot_train(options: Options) -> Result:
     for skipped in added.skipped:
         say(f"skipped {skipped.name}: {skipped.reason}")
     lesson = _lesson(gallery, encoder, options.caution)
-    judged, lines = lesson.judged, [lesson.judged.sentence()]
+    lines = [line for line in (lesson.sentence(), lesson.near_copies()) if line]
     if lesson.reason:
         lines.append(f"{lesson.method}: {lesson.reason}")
     if lesson.pixels is not None and lesson.pixels.total and lesson.method != "pixels":
@@ -68,21 +68,16 @@ def fewshot_train(options: Options) -> Result:
         bundle.save(gallery, write(options.out))
     if linear is not None:
         export.save_checkpoint(options.checkpoint, encoder, linear.classifier)
-        lines.append(f"{options.checkpoint}: {linear.method}. {export.CHANGES}")
-    shares = [None if share != share else round(share, 6) for share in judged.class_accuracy.tolist()]  # NaN: alone
-    counts = [gallery.counts[label] for label in judged.classes]
-    classes = [
-        {"label": str(label), "examples": count, "accuracy": share}
-        for label, count, share in zip(judged.classes, counts, shares, strict=True)
-    ]
-    left_out = {"right": judged.right, "total": judged.total, "sentence": judged.sentence()}
-    left_out["accuracy"] = round(judged.accuracy, 6) if judged.total else None
-    data = {"model": encoder.name, "method": lesson.method, "classes": classes, "leave_one_out": left_out}
-    data |= {"said": lines, "out": options.out, "checkpoint": options.checkpoint}
+        differs = f" instead of {lesson.method}: {linear.sentence()}" if linear.method != lesson.method else "."
+        lines.append(f"{options.checkpoint}: {linear.method}{differs} {export.CHANGES}")
+    data = {"model": encoder.name, **lesson.to_dict(), "said": lines, "out": options.out}
+    data |= {"checkpoint": options.checkpoint, "checkpoint_method": linear.method if linear else None}
     data |= {"skipped": [{"file": one.name, "reason": one.reason} for one in added.skipped], "notes": [*added.notes]}
-    right = ["" if share is None else percent(share) for share in shares]
-    rows = list(zip(judged.classes, counts, right, strict=True))
-    return Result(data, ("class", "examples", "right when left out"), rows, lines)
+    rows = [
+        (one["label"], one["examples"], one["different"], "" if one["accuracy"] is None else percent(one["accuracy"]))
+        for one in data["classes"]
+    ]
+    return Result(data, ("class", "examples", "different", "right when left out"), rows, lines)
 
 
 def fewshot_predict(options: Options) -> Result:
@@ -98,16 +93,13 @@ def fewshot_predict(options: Options) -> Result:
     for names, pictures in inputs.batches():
         said = lesson.answer(encoder.embed(pictures), raw_pixels(pictures))
         for name, one in zip(names, said, strict=True):
-            near = [
-                {"file": lesson.examples[i].name, "label": lesson.examples[i].label, "similarity": round(cosine, 6)}
-                for i, cosine in one.neighbours
-            ]
-            answer = {"file": name, "label": one.label, "confidence": round(one.confidence, 6)}
-            found.append(answer | {"closest": one.closest, "neighbours": near})
-            beside = f"{near[0]['label']}/{near[0]['file']}", f"{near[0]['similarity']:.2f}"
-            rows.append((name, one.label or "none of these", percent(one.confidence), *beside))
-    data = {"model": encoder.name, "method": lesson.method, "classes": lesson.classes, "predictions": found}
-    header = ("file", "answer", "confidence", "most similar example", "similarity")
+            told = one.to_dict(lesson)
+            found.append({"file": name, **told})
+            near, far = told["neighbors"][0], "" if one.distance is None else f"{one.distance:.2f}"
+            beside = f"{near['label']}/{near['file']}", f"{near['similarity']:.2f}"
+            rows.append((name, one.label or one.reason, one.closest, percent(one.probability), far, *beside))
+    data = {"model": encoder.name, **lesson.to_dict(), "predictions": found}
+    header = ("file", "answer", "closest", "probability", "distance", "most similar example", "similarity")
     result = Result({**data, "skipped": inputs.skipped}, header, rows, worked=bool(found))
     if options.out:
         write_table(result, options.out)

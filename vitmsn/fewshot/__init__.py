@@ -15,8 +15,9 @@ from vitmsn.fewshot.classifiers import (
     LogisticClassifier,
     RidgeClassifier,
 )
+from vitmsn.fewshot.copies import near_copies
 from vitmsn.fewshot.evaluation import LearningCurve, LeaveOneOut, learning_curve, leave_one_out, lonely, wilson_interval
-from vitmsn.fewshot.geometry import near_copies, nearest
+from vitmsn.fewshot.geometry import nearest
 from vitmsn.fewshot.lesson import (
     ENOUGH,
     METHODS,

@@ -17,18 +17,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.spatial.distance import squareform
 
 from vitmsn.errors import FewShotError
 
 Array = NDArray[Any]
 
 BLOCK = 2**18  # numbers in one (folds, rows) block, so that it stays in the processor's cache
-COPY = 0.02  # of the distance between classes: nearer rows of one class are near-copies, where no pixels say more
-COPY_PIXELS = 0.015  # one minus the correlation of raw pixels: nearer pictures are near-copies,
-COPY_GUARD = 0.25  # unless the model sees between them this share of the distance between classes
-TOGETHER = 2000  # rows of a class that are compared all with all; of more, one such piece after the other
 
 
 # --- rows and folds ------------------------------------------------------------------------------------------------
@@ -148,9 +142,6 @@ def largest_columns(values: Array, k: int) -> Array:
     return np.take_along_axis(columns, order, axis=1)
 
 
-# --- near-copies ---------------------------------------------------------------------------------------------------
-
-
 def class_distances(U: Array, codes: Array) -> Array:
     """Cosine distance (N,) of each unit row to the nearest row of another class; 1, as of the unrelated, without one.
 
@@ -163,53 +154,6 @@ def class_distances(U: Array, codes: Array) -> Array:
             distance[codes[block][:, None] == codes] = 1
             nearest_other[block] = distance.min(axis=1)
     return np.clip(nearest_other, 0, 1)
-
-
-def near_copies(X: ArrayLike, y: ArrayLike, center: ArrayLike | None = None, pixels: ArrayLike | None = None) -> Array:
-    """Which rows are near-copies of one another, as frames of one burst are: a group number (N,) for each row.
-
-    X: (N, D), y: (N,), center: as for the classifiers; pixels: raw pixels (N, P) of the same pictures. Rows of one
-    group are of one class. Groups are numbered from 0 in the order of their first row. With pixels, pictures are
-    near-copies whose pixels correlate and between which the model sees little; without, rows that lie together much
-    more closely than the classes lie apart.
-    """
-    rows, (_, codes) = np.asarray(X), np.unique(np.asarray(y), return_inverse=True)
-    if len(rows) == 0:
-        return np.zeros(0, np.intp)
-    _, Z, _ = centred(rows, codes, center)
-    U = unit(Z)
-    apart = class_distances(U, codes)
-    seen = None
-    if pixels is not None:
-        raw = np.asarray(pixels, np.float32)
-        seen = unit(raw - raw.mean(axis=1, keepdims=True))
-    groups = np.arange(len(rows))
-    for code in range(codes.max() + 1):
-        own = np.flatnonzero(codes == code)
-        scale = max(float(np.median(apart[own])), np.finfo(np.float32).eps)
-        for start in range(0, len(own), TOGETHER):
-            some = own[start : start + TOGETHER]
-            if len(some) > 1:
-                distance = (1 - U[some] @ U[some].T) / scale
-                if seen is None:
-                    distance = distance / COPY
-                else:
-                    distance = np.maximum(distance / COPY_GUARD, (1 - seen[some] @ seen[some].T) / COPY_PIXELS)
-                close = squareform(np.maximum(distance, 0), checks=False)
-                # the mean distance within a group decides, so that a pan does not become one group link by link
-                found = fcluster(linkage(close, "average"), 1, "distance")
-                groups[some] = len(rows) * (code + 1) + start + found
-    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[inverse]
-
-
-def group_means(rows: Array, groups: Array) -> Array:
-    """Mean row (G, D) of each group, in the dtype of ``rows``."""
-    if groups.max(initial=-1) + 1 == len(rows):
-        return rows
-    total = np.zeros((groups.max() + 1, rows.shape[1]))
-    np.add.at(total, groups, rows)
-    return (total / np.bincount(groups)[:, None]).astype(rows.dtype)
 
 
 # --- probabilities -------------------------------------------------------------------------------------------------

@@ -18,8 +18,9 @@ from vitmsn.fewshot.classifiers import (
     LogisticClassifier,
     RidgeClassifier,
 )
+from vitmsn.fewshot.copies import group_means, near_copies
 from vitmsn.fewshot.evaluation import LearningCurve, LeaveOneOut, judge, learning_curve, lonely, percent
-from vitmsn.fewshot.geometry import Array, group_means, near_copies, nearest, unit
+from vitmsn.fewshot.geometry import Array, nearest, unit
 from vitmsn.fewshot.rejector import Rejector
 
 ENOUGH = 3  # examples in the smallest class, from which leave-one-out and "none of these" mean something

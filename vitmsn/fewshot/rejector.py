@@ -8,7 +8,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from vitmsn.errors import FewShotError
-from vitmsn.fewshot.geometry import Array, blocks, centred, class_distances, fold_geometry, near_copies, top, unit
+from vitmsn.fewshot.copies import near_copies
+from vitmsn.fewshot.geometry import Array, blocks, centred, class_distances, fold_geometry, top, unit
 
 TOWARDS = 0.3  # of the way from the examples' own distances to those of other classes: still one of these
 

@@ -92,7 +92,8 @@ def test_a_table_refuses_by_name_and_goes_on(call: Maker, files: list[str], tiny
     made = tab.many(call(), files)
     _, red, bad, blue = shown(made)
     [first] = tiny.classify([files[0]])
-    assert red[1] == "=red.png" and unescape(red[2]).endswith(first.labels[0]) and red[3].endswith("%")
+    assert red[1] == "=red.png" and unescape(red[2]) == first.named()
+    assert unescape(red[3]).startswith(f"{first.labels[0]} (") and red[3].endswith("%)")
     assert bad[1] == "bad.png" and "save it as JPEG or PNG" in bad[2]
     assert blue[1] == "blue.png"
 
@@ -101,11 +102,11 @@ def test_the_csv_is_the_table_and_no_formula(call: Maker, files: list[str], tiny
     [data] = re.findall(r"base64,([^\"]+)\">Download", tab.many(call(), files))
     text = base64.b64decode(data).decode("utf-8-sig")
     head, red, bad, blue = csv.reader(io.StringIO(text))
-    assert head[:5] == ["file", "answer", "sure", "class 1", "probability 1"] and len(head) == 13
-    assert red[0] == "'=red.png" and bad[0] == "bad.png" and bad[2:] == [""]
+    assert head[:5] == ["file", "answer", "kind", "kind probability", "class 1"] and len(head) == 14
+    assert red[0] == "'=red.png" and bad[0] == "bad.png" and bad[2:] == ["", ""]
     [result] = tiny.classify([files[2]])
-    assert blue[3] == result.labels[0]
-    assert float(blue[4]) == pytest.approx(result.probabilities[0], abs=1e-5)
+    assert blue[4] == result.labels[0]
+    assert float(blue[5]) == pytest.approx(result.probabilities[0], abs=1e-5)
 
 
 def test_tables_of_many_more_pictures_than_a_step(call: Maker, tmp_path: Path) -> None:

@@ -199,14 +199,14 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(call: Calls, values: di
         assert shown.gallery.counts == {"brick": 8, "grass": 8, "gravel": 8}
 
 
-def test_colour_by_confidence_and_by_doubt(call: Calls) -> None:
+def test_colour_by_probability_and_by_doubt(call: Calls) -> None:
     one = call()
     with opened(one) as (shown, _):
         wrong = shown.gallery.examples[0]
         shown.gallery.move([wrong.id], "gravel")
     with opened(one) as (shown, encoder):
         lesson = shown.lesson(encoder, "auto", 5, 0.05)
-    _, page = tab.answer(one, ExploreControls(colour="confidence"))
+    _, page = tab.answer(one, ExploreControls(colour="probability"))
     points = {point["id"]: point for point in attribute(page, "points")}
     sure = lesson.judged.probabilities[0].max()
     assert points[wrong.id]["l"] == str(int(10 * sure)) and points[wrong.id]["n"].endswith("% sure")

@@ -77,7 +77,7 @@ def test_looking_closer_changes_nothing(taught: Call) -> None:
     assert [did(taught, act="sort").order for _ in range(3)] == ["up", "down", ""]
     assert did(taught, act="unfold", id="RED").unfolded == {"red"}
     _, page, _, _ = tab.act(event(taught, act="curve"))
-    assert "From 2 to 3 examples of each class" in page
+    assert "With 3 examples of each class 100 % are right" in page
     assert studio_of(taught).version == version
     with pytest.raises(GalleryError, match="there is no class"):
         did(taught, act="cell", id="gone", text="red")

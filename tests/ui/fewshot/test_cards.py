@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.ui import pictures, studio_with
 from vitmsn.encoder import Encoder
+from vitmsn.fewshot import NONE, NOT_SURE
 from vitmsn.gallery import Gallery
 from vitmsn.ui.fewshot import answers, cards, report
 from vitmsn.ui.shared import html
@@ -79,9 +80,27 @@ def test_the_answers_in_one_sentence(tiny: Encoder) -> None:
     queries, said = shown.queries.examples, lesson.answer(shown.queries.X)
     assert answers.summary(shown, queries, said) == "3 pictures: 2 red, 1 blue."
     shown.truth = dict(zip([query.id for query in queries], ["red", "red", "red"], strict=True))
-    assert answers.summary(shown, queries, said).startswith("2 of 3 pictures it had never seen")
+    assert answers.summary(shown, queries, said).startswith("2 of 3 new pictures named correctly")
     page = answers.answers(shown, lesson, queries, said)
     assert page.count("✓ right") == 2 and page.count("✗ it is red") == 1
+
+
+def test_an_answer_says_why_it_names_no_class(tiny: Encoder) -> None:
+    shown = studio_with(tiny, red=5, blue=5)
+    shown.ask(tiny, pictures("red", 3, seed=1), 3)
+    lesson = learn(shown.gallery, None)
+    first, second, third = lesson.answer(shown.queries.X)
+    nothing = dataclasses.replace(first, label=None, reason=NONE, distance=0.851, limit=0.24, probability=0.95)
+    unsure = dataclasses.replace(second, label=None, reason=NOT_SURE, probability=0.55)
+    page = answers.answers(shown, lesson, shown.queries.examples, [nothing, unsure, third])
+    assert "<strong>none of these</strong><small>distance 0.85 to the nearest example, limit 0.24</small>" in page
+    assert "95" not in page.split("none of these</strong>")[1].split("</td>")[0]
+    assert "<strong>not sure</strong><small>closest match: red (55\N{NO-BREAK SPACE}%)</small>" in page
+    assert "3 pictures: 1 none of these, 1 not sure, 1 red." in page
+    assert "Similarity: cosine around the mean of the classes; 1 is the same, 0 unrelated." in page
+    shown.truth = dict.fromkeys((query.id for query in shown.queries.examples), "red")
+    said = answers.summary(shown, shown.queries.examples, [nothing, unsure, third])
+    assert said == "1 of 3 new pictures named correctly; none of these: 1; not sure: 1."
 
 
 def test_a_query_that_is_an_example_is_told(tiny: Encoder) -> None:
@@ -101,10 +120,10 @@ def test_the_table_as_csv_holds_no_formula(tiny: Encoder) -> None:
     data = re.search(r'href="data:text/csv;base64,([^"]+)"', page)
     assert data is not None
     head, *lines = csv.reader(io.StringIO(base64.b64decode(data[1]).decode("utf-8-sig")))
-    assert head[:4] == ["file", "answer", "closest", "confidence"] and len(lines) == 2
+    assert head[:4] == ["file", "answer", "closest", "probability"] and len(lines) == 2
     assert lines[0][2] == "'=1+1"
     assert not [cell for line in [head, *lines] for cell in line if cell.startswith(("=", "+", "@"))]
-    assert sum(float(value) for value in lines[0][7:]) == pytest.approx(1, abs=1e-3)
+    assert sum(float(value) for value in lines[0][8:]) == pytest.approx(1, abs=1e-3)
 
 
 def test_many_answers_are_folded_and_many_pictures_counted(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +171,7 @@ def test_a_class_left_out_says_so_and_can_be_merged(tiny: Encoder) -> None:
     assert '<select class="msn-select" data-merge="red"' in page and '<option value="blue">' in page
 
 
-def test_answers_are_sorted_by_confidence_and_can_be_taught(tiny: Encoder) -> None:
+def test_answers_are_sorted_by_probability_and_can_be_taught(tiny: Encoder) -> None:
     shown = studio_with(tiny, red=5, blue=5)
     shown.ask(tiny, [*pictures("red", 2, seed=1), *pictures("purple", 2, seed=1)], 4)
     lesson = learn(shown.gallery, None)
@@ -162,7 +181,7 @@ def test_answers_are_sorted_by_confidence_and_can_be_taught(tiny: Encoder) -> No
         shown.order = order
         page = answers.answers(shown, lesson, queries, said)
         found = re.findall(r'data-act="look" data-id="(e\d+)"', page)
-        sure = [said[ids.index(id)].confidence for id in found]
+        sure = [said[ids.index(id)].probability for id in found]
         assert found == expected or sure == sorted(sure, reverse=order == "down")
         assert ("aria-sort" in page) == bool(order)
     assert page.count("data-correct=") == 4

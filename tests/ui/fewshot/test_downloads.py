@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import zipfile
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ def test_a_set_opens_again_here_and_in_python(taught: Call, call: Callable[..., 
     assert studio_of(other).gallery.counts == {"red": 4, "blue": 4} and not len(studio_of(other).queries)
     assert studio_of(other).undo == "opened a saved set" and not other.message
     assert controls == FewShotControls("knn", 3, 10, 0.07)
-    assert "KNNClassifier(3" in page[3] and page == list(tab.answer(other, controls))
+    assert 'fewshot.learn(examples.X, examples.y, "knn", k=3, temperature=0.07, caution=0.1,' in unescape(page[3])
+    assert page == list(tab.answer(other, controls))
 
 
 def opened_again(call: Call, path: Path) -> tuple[FewShotControls, list[str]]:
@@ -76,8 +78,17 @@ def test_a_set_of_another_model_is_embedded_again(taught: Call, call: Callable[.
     path, other = bundle.save(studio_of(taught).gallery, tmp_path / "few-shot.zip"), call()
     controls, page = opened_again(other, path)
     assert studio_of(other).gallery.fingerprint == other.encoder.fingerprint
-    assert controls.method == "ridge" and "of 8)" in page[1]  # nothing was saved but the examples
+    assert controls.method == "ridge" and "8 of 8 right" in page[1]  # nothing was saved but the examples
     assert other.message == "This set was saved with another model; its pictures were embedded again with this one."
+
+
+def test_a_checkpoint_of_another_method_says_how_good_it_is_beside_the_button(taught: Call) -> None:
+    assert "checkpoint holds" not in tab.answer(taught, FewShotControls("ridge"))[3]
+    said = tab.answer(taught, FewShotControls("pixels"))[3]
+    assert (
+        "The checkpoint holds ridge, because raw pixels cannot be a layer of the model: 8 of 8 right (100 %)." in said
+    )
+    assert "A checkpoint cannot hold k nearest examples" in tab.answer(taught, FewShotControls("knn"))[3]
 
 
 def test_a_checkpoint_and_a_table(taught: Call) -> None:
@@ -85,7 +96,9 @@ def test_a_checkpoint_and_a_table(taught: Call) -> None:
     with zipfile.ZipFile(path) as packed:
         assert {"config.json", "model.safetensors", "README.md"} <= set(packed.namelist()) and said == ""
     _, said = downloads.make(taught, "checkpoint", "pixels", 5, 0.05)
-    assert said == "Raw pixels cannot be a layer of the model; the checkpoint holds ridge instead."
+    assert said.startswith(
+        "Raw pixels cannot be a layer of the model; the checkpoint holds ridge instead: 8 of 8 right ("
+    )
     with pytest.raises(FewShotError, match="k nearest examples cannot be a checkpoint"):
         downloads.make(taught, "checkpoint", "knn", 5, 0.05)
     path, _ = downloads.make(taught, "embeddings", "auto", 5, 0.05)

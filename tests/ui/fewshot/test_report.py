@@ -7,8 +7,10 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from tests.support.ui import studio_with
+from tests.support.ui import pictures, studio_with
+from vitmsn import image
 from vitmsn.encoder import Encoder
 from vitmsn.ui.fewshot import actions, report
 from vitmsn.ui.shared.workspace import learn
@@ -17,19 +19,19 @@ from vitmsn.ui.shared.workspace import learn
 @pytest.mark.parametrize(
     ("counts", "expected"),
     [
-        ({"red": 1, "blue": 4}, "Fewer than 3 examples per class (red): too few to judge."),
-        ({"red": 2, "blue": 2}, "Fewer than 3 examples per class (red, blue): too few to judge."),
-        ({"red": 4, "blue": 4}, "100 % right (8 of 8), between 68 and 100 %."),
+        ({"red": 1, "blue": 4}, "Fewer than 3 different examples per class (red): too few to judge."),
+        ({"red": 2, "blue": 2}, "Fewer than 3 different examples per class (red, blue): too few to judge."),
+        ({"red": 4, "blue": 4}, "8 of 8 right (100 %). On new pictures expect 68\N{EN DASH}100 %; guessing gets 50 %."),
     ],
 )
 def test_the_verdict(tiny: Encoder, counts: dict[str, int], expected: str) -> None:
     shown = studio_with(tiny, **counts)
     lesson = learn(shown.gallery, None)
-    assert report.verdict(lesson) == expected
+    assert lesson.sentence() == expected
     assert expected in report.trust(shown, lesson, False)
 
 
-def test_too_few_examples_show_no_matrix_and_say_what_the_confidence_is_worth(tiny: Encoder) -> None:
+def test_too_few_examples_show_no_matrix_and_say_what_the_probability_is_worth(tiny: Encoder) -> None:
     for counts, words in (({"red": 1, "blue": 1}, "are a guess"), ({"red": 2, "blue": 2}, "are rough")):
         shown = studio_with(tiny, **counts)
         said = report.trust(shown, learn(shown.gallery, None), False)
@@ -83,7 +85,7 @@ def test_raw_pixels_are_the_line_to_beat(tiny: Encoder) -> None:
     chosen = dataclasses.replace(lesson, method="pixels", reason="the model finds all examples alike")
     assert report.baseline(chosen).endswith("without the model, because the model finds all examples alike.")
     asked = report.trust(shown, learn(shown.gallery, None, "pixels"), True)
-    assert "compared pixel by pixel" in asked and "Chosen because" not in asked
+    assert "compared at 16" in asked and "Chosen because" not in asked
     assert "Chosen because of this: 4 examples in the smallest class." in report.trust(shown, lesson, False)
 
 
@@ -97,3 +99,27 @@ def test_whether_more_examples_would_help_is_measured_on_request(tiny: Encoder) 
     assert page.count("<circle") == 4
     other = learn(shown.gallery, None, "centroid")
     assert 'data-act="curve"' in report.trust(shown, other, False)  # measured for another classifier
+
+
+def test_near_copies_are_said_and_count_once(tiny: Encoder) -> None:
+    shown = studio_with(tiny, red=4, blue=4)
+    [still] = pictures("red", 1, seed=5)
+    frames = np.asarray(still.rgb)[None] + np.random.default_rng(0).normal(0, 1, (6, *np.shape(still.rgb)))
+    burst = [image.decode(Image.fromarray(frame.clip(0, 255).astype(np.uint8)), name="frame.png") for frame in frames]
+    shown.add(tiny, "red", burst)
+    page = report.trust(shown, learn(shown.gallery, None), False)
+    assert "6 of the 10 pictures of red are near-copies of one another and count as 1" in page
+    assert "9 right (100 %)" in page and "Near-copies were hidden together and count once." in page
+
+
+def test_when_automatic_takes_another_method_it_says_so_once(tiny: Encoder) -> None:
+    shown = studio_with(tiny, red=2, blue=4)
+    first = shown.lesson(tiny, "auto", 5, 0.05)
+    assert first.method == "centroid" and "Automatic changed" not in report.trust(shown, first, False)
+    shown.add(tiny, "red", pictures("red", 2, seed=1))
+    lesson = shown.lesson(tiny, "auto", 5, 0.05)
+    page = report.trust(shown, lesson, False)
+    assert "Automatic changed from centroid to ridge: 4 examples in the smallest class." in page
+    assert "Similarities are now: cosine around the mean of the classes" in page
+    shown.add(tiny, "red", pictures("red", 1, seed=2))
+    assert "Automatic changed" not in report.trust(shown, shown.lesson(tiny, "auto", 5, 0.05), False)

@@ -57,9 +57,9 @@ def files_of(colour: str, count: int, seed: int = 0) -> dict[str, bytes]:
 def test_it_opens_answered(call: Calls) -> None:
     cards, trust, tried, code = tab.answer(call())
     assert cards.count('class="msn-card"') == 3 and 'value="brick"' in cards
-    assert " right (" in trust and "between" in trust and "Confusion matrix" in trust
-    assert "pictures it had never seen named rightly" in tried and "Download as CSV" in tried
-    assert "fewshot.automatic(examples.shots).fit(" in code
+    assert " right (" in trust and "guessing gets 33 %" in trust and "Confusion matrix" in trust
+    assert "new pictures named correctly" in tried and "Download as CSV" in tried
+    assert "fewshot.learn(examples.X, examples.y," in code
 
 
 def test_from_two_names_to_predictions(own: Call, sent: Callable[..., list[str]]) -> None:
@@ -69,7 +69,7 @@ def test_from_two_names_to_predictions(own: Call, sent: Callable[..., list[str]]
     _, trust, _, _ = tab.answer(own)
     assert "Give a second class some pictures" in trust
     _, trust, _, _ = tab.receive(event(own, to="blue", paths=sent(files_of("blue", 4))))
-    assert "100 % right (8 of 8), between 68 and 100 %." in trust
+    assert "8 of 8 right (100 %). On new pictures expect 68\N{EN DASH}100 %; guessing gets 50 %." in trust
     *_, tried, _ = tab.ask(event(own, to="queries", paths=sent(files_of("blue", 2, seed=1))))
     assert tried.count("<tr><td>") == 2 and ">blue</strong>" in tried
     assert not own.message
@@ -274,15 +274,19 @@ def test_the_endpoint_answers_in_plain_json(call: Calls, tmp_path: Path) -> None
         (tmp_path / name).write_bytes(data)
         queries.append(str(tmp_path / name))
     answer = tab.few_shot(call(), folder_of_zips(tmp_path, support(6)), queries, "auto", 2)
-    assert answer["classes"] == ["blue", "red"] and answer["examples"] == {"red": 6, "blue": 6}
-    assert answer["method"] == "ridge"
+    each = {"examples": 6, "different": 6, "accuracy": 1.0}
+    assert answer["classes"] == [{"label": "blue", **each}, {"label": "red", **each}]
+    assert answer["method"] == "ridge" and answer["near_copies"] == "" and 0.5 < answer["sure_from"] < 0.8
+    assert answer["leave_one_out"]["guessing"] == 0.5 and answer["leave_one_out"]["better_than_guessing"]
     assert answer["leave_one_out"]["accuracy"] == 1 and answer["leave_one_out"]["total"] == 12
     assert answer["leave_one_out"]["interval"][0] == pytest.approx(0.757, abs=1e-3)
     red, lime = answer["predictions"]
-    assert (red["file"], red["label"]) == ("red-0.png", "red") and 0.5 < red["confidence"] < 1
-    assert [near["label"] for near in red["neighbours"]] == ["red", "red"]
-    assert red["neighbours"][0]["similarity"] >= red["neighbours"][1]["similarity"]
+    assert (red["file"], red["label"]) == ("red-0.png", "red") and 0.5 < red["probability"] < 1
+    assert [near["label"] for near in red["neighbors"]] == ["red", "red"]
+    assert red["neighbors"][0]["similarity"] >= red["neighbors"][1]["similarity"]
     assert lime["label"] is None and lime["closest"] in ("red", "blue")
+    assert lime["reason"] == "none of these" and lime["distance"] > lime["limit"] and red["reason"] == ""
+    assert "%" not in lime["sentence"] and sum(lime["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     assert [refused["file"] for refused in answer["skipped"]] == ["bad.txt"]
 
 
@@ -291,7 +295,8 @@ def test_the_endpoint_takes_a_saved_set(call: Calls, tmp_path: Path) -> None:
     tab.start(made, "textures")
     path = bundle.save(studio_of(made).gallery, tmp_path / "few-shot.zip")
     answer = tab.few_shot(call(), str(path))
-    assert answer["examples"] == {"brick": 8, "grass": 8, "gravel": 8} and answer["skipped"] == []
+    counts = {one["label"]: one["examples"] for one in answer["classes"]}
+    assert counts == {"brick": 8, "grass": 8, "gravel": 8} and answer["skipped"] == []
 
 
 def test_single_examples_are_not_judged(call: Calls, tmp_path: Path) -> None:
@@ -336,9 +341,10 @@ def test_the_running_app_learns_from_a_zip(client: Client, tmp_path: Path) -> No
         queries=[handle_file(tmp_path / "red-0.png")],
         api_name="/few_shot",
     )
-    assert answer["classes"] == ["blue", "red"] and answer["leave_one_out"]["total"] == 12
+    labels = [one["label"] for one in answer["classes"]]
+    assert labels == ["blue", "red"] and answer["leave_one_out"]["total"] == 12
     [one] = answer["predictions"]
-    assert one["file"] == "red-0.png" and one["closest"] in answer["classes"] and len(one["neighbours"]) == 5
+    assert one["file"] == "red-0.png" and one["closest"] in labels and len(one["neighbors"]) == 5
 
 
 def test_a_hostile_zip_gets_one_clear_sentence_and_the_app_goes_on(client: Client, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from tests.support.ui import pictures, png, zipped
 from vitmsn import archive, limits
 from vitmsn.encoder import Encoder
 from vitmsn.errors import FewShotError, GalleryError, InputError, ViTMSNError
+from vitmsn.fewshot import NONE
 from vitmsn.gallery import Gallery
 from vitmsn.ui.models import EMBEDDED, RANDOM, Models
 from vitmsn.ui.shared import examples, workspace
@@ -76,15 +77,15 @@ def test_queries_are_named_with_their_evidence_and_strangers_are_not(tiny: Encod
     assert [one.label for one in said] == ["red"] * 3 + ["blue"] * 3 + [None] * 3
     assert all(one.closest in ("red", "blue") for one in said)
     for one in said[:6]:
-        assert one.confidence == one.probabilities.max() and 0.5 < one.confidence < 1
-        assert [lesson.examples[i].label for i, _ in one.neighbours] == [one.label] * 2
-        assert one.neighbours[0][1] >= one.neighbours[1][1]
+        assert one.probability == one.probabilities.max() and 0.5 < one.probability < 1
+        assert [lesson.examples[i].label for i, _ in one.neighbors] == [one.label] * 2
+        assert one.neighbors[0][1] >= one.neighbors[1][1]
 
 
 def test_below_three_examples_nothing_is_turned_away(tiny: Encoder) -> None:
     lesson = learn(taught(tiny, red=2, blue=2), None)
     assert lesson.rejector is None
-    assert None not in [one.label for one in lesson.answer(tiny.embed(pictures("lime", 3)))]
+    assert NONE not in [one.reason for one in lesson.answer(tiny.embed(pictures("lime", 3)))]
 
 
 def test_the_models_mean_is_the_centre_while_there_are_few_examples(tiny: Encoder) -> None:

@@ -136,7 +136,9 @@ def _try(path: str) -> tuple[str, Picture | None, str]:
 def _table(rows: list[tuple[str, Picture | None, Classification | None, str]]) -> Markup:
     body = Markup().join(_row(*row) for row in rows)
     head = Markup('<th scope="col" aria-label="Picture"></th>')
-    head += Markup().join(Markup('<th scope="col">{}</th>').format(name) for name in ("File", "Answer", "Probability"))
+    head += Markup().join(
+        Markup('<th scope="col">{}</th>').format(name) for name in ("File", "Answer", "Closest match")
+    )
     return Markup('<table class="msn-table"><thead><tr>{}</tr></thead><tbody>{}</tbody></table>').format(head, body)
 
 
@@ -147,21 +149,25 @@ def _row(name: str, picture: Picture | None, result: Classification | None, reas
     first = result.probabilities[0]
     figure = f"{first:.4g}" if result.problem_type == REGRESSION else html.percent(first)
     return Markup("<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>").format(
-        html.img(picture.thumbnail(64), name), html.text(name, 40), html.text(result.named()), figure
+        html.img(picture.thumbnail(64), name),
+        html.text(name, 40),
+        html.text(result.named()),
+        f"{result.labels[0]} ({figure})",
     )
 
 
 def _download(rows: list[tuple[str, Picture | None, Classification | None, str]]) -> Markup:
     """A link that carries the CSV itself: nothing is written on the server."""
-    head = ["file", "answer", "sure"]
+    head = ["file", "answer", "kind", "kind probability"]
     for place in range(1, SHOWN + 1):
         head += [f"class {place}", f"probability {place}"]
     lines: list[list[object]] = []
     for name, _, result, reason in rows:
         if result is None:
-            lines.append([name, reason, ""])
+            lines.append([name, reason, "", ""])
             continue
-        line: list[object] = [name, result.named() if result.sure else "not sure", "yes" if result.sure else "no"]
+        kind = [result.kind, round(result.kind_probability, 6)] if result.kind else ["", ""]
+        line: list[object] = [name, result.named() if result.sure else "not sure", *kind]
         for label, value in zip(result.labels, result.probabilities, strict=True):
             line += [label, round(value, 6)]
         lines.append(line)
@@ -172,9 +178,9 @@ def _download(rows: list[tuple[str, Picture | None, Classification | None, str]]
 
 
 def classify(call: Call, image: str, top_k: int = 5) -> dict[str, Any]:
-    """Say what is on a picture: `labels`, the most probable of the classes the model knows, best first, each a `label`
-    with its calibrated `probability` between 0 and 1; `top_k` of them, or all there are. `sure` says whether the first
-    can be named, `kind` what is sure where it cannot, `sentence` the answer in words. It has no class for people.
+    """Say what is on a picture. Answers with its `label` (null, with the `reason` "not sure", where no class is
+    probable enough), the `closest` class and its calibrated `probability` from 0 to 1, the `kind` where only that is
+    probable, and as `labels` the `top_k` most probable classes, best first. It has no class for people.
     """
     encoder = call.encoder
     if encoder.problem_type is None:

@@ -15,7 +15,7 @@ from vitmsn.gallery import Example
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.workspace import SIDE, Studio
 
-COLOURS = {"class": "Class", "confidence": "Confidence", "doubt": "Mislabelled?"}
+COLOURS = {"class": "Class", "probability": "Probability", "doubt": "Mislabelled?"}
 PICTURES = 400  # in the list beside the map; the others come when they are pointed at
 LARGE = 128  # pixels of a picture that is pointed at,
 FEW = 200  # and of those in the list, up to so many
@@ -51,9 +51,9 @@ def painted(studio: Studio, encoder: Encoder, shown: Sequence[Example], colour: 
     judged = lesson.judged
     said = lesson.answer(studio.queries.X, studio.queries.pixels) if len(shown) > held else []
     best = judged.probabilities.max(axis=1)
-    if colour == "confidence":
+    if colour == "probability":
         sure = [float(value) if known else None for value, known in zip(best, judged.judged, strict=True)]
-        paints = [_shade(value) for value in [*sure, *(one.confidence for one in said)]]
+        paints = [_shade(value) for value in [*sure, *(one.probability for one in said)]]
         ends = Markup().join(
             Markup('<li><span class="msn-letter" style="background:{};color:{}">{}</span> {} %</li>').format(
                 tone, ink, letter, percent

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from vitmsn.fewshot import Lesson, Prediction
+from vitmsn.fewshot import NONE, Lesson, Prediction
 from vitmsn.gallery import Example
 from vitmsn.ui.fewshot import cards
 from vitmsn.ui.shared import html
@@ -35,11 +36,11 @@ def answers(studio: Studio, lesson: Lesson, queries: Sequence[Example], said: Se
     numbers = {label: i for i, label in enumerate(studio.gallery.classes)}
     held = {example.digest for example in lesson.examples}
     rows = []
-    order = sorted(zip(queries, said, strict=True), key=lambda pair: pair[1].confidence)
+    order = sorted(zip(queries, said, strict=True), key=lambda pair: pair[1].probability)
     if studio.order == "down":
         order.reverse()
     for query, one in order if studio.order else zip(queries, said, strict=True):
-        near = Markup().join(_neighbour(studio, lesson.examples[i], value) for i, value in one.neighbours)
+        near = Markup().join(_neighbor(studio, lesson.examples[i], value) for i, value in one.neighbors)
         seen = Markup("<small>is among the examples</small>") if query.digest in held else ""
         rows.append(
             Markup('<tr><td>{}</td><td>{}{}</td><td><ul class="msn-near">{}</ul></td></tr>').format(
@@ -52,15 +53,16 @@ def answers(studio: Studio, lesson: Lesson, queries: Sequence[Example], said: Se
     more = Markup("<details><summary>Show all {}</summary>{}</details>").format(len(rows), _table(rows[AT_ONCE:], ""))
     parts = [html.sentence(summary(studio, queries, said)), _table(rows[:AT_ONCE], studio.order or "none")]
     parts += [more] if len(rows) > AT_ONCE else []
+    parts += [html.hint(f"Similarity: {lesson.scale}.")]
     return Markup().join([*parts, _download(lesson, queries, said)])
 
 
 def _table(rows: Sequence[str], order: str) -> Markup:
-    """order: "up", "down" or "none" by confidence, where the head sorts; "" where it does not."""
+    """order: "up", "down" or "none" by probability, where the head sorts; "" where it does not."""
     arrow = {"up": " ↑", "down": " ↓"}.get(order, "")
     sort = Markup(
-        '<button type="button" data-act="sort" title="Sort by confidence">Answer{}'
-        '<span class="msn-aside">, sort by confidence</span></button>'
+        '<button type="button" data-act="sort" title="Sort by probability">Answer{}'
+        '<span class="msn-aside">, sort by probability</span></button>'
     ).format(arrow)
     state = {"up": Markup(' aria-sort="ascending"'), "down": Markup(' aria-sort="descending"')}.get(order, "")
     head = Markup('<th scope="col">Picture</th><th scope="col"{}>{}</th>').format(state, sort if order else "Answer")
@@ -96,9 +98,11 @@ def _correct(studio: Studio, query: Example) -> Markup:
 
 
 def _said(one: Prediction, numbers: dict[str, int], truth: str | None) -> str:
-    sure = html.percent(one.confidence).replace(" %", "\N{NO-BREAK SPACE}%")
-    if one.label is None:
-        words = Markup("<strong>none of these</strong><small>closest: {}, {}</small>").format(
+    sure = html.percent(one.probability).replace(" %", "\N{NO-BREAK SPACE}%")
+    if one.reason == NONE:
+        words = Markup("<strong>none of these</strong><small>{}</small>").format(one.far())
+    elif one.label is None:
+        words = Markup("<strong>not sure</strong><small>closest match: {} ({})</small>").format(
             html.text(one.closest), sure
         )
     else:
@@ -112,7 +116,7 @@ def _said(one: Prediction, numbers: dict[str, int], truth: str | None) -> str:
     )
 
 
-def _neighbour(studio: Studio, example: Example, similarity: float) -> Markup:
+def _neighbor(studio: Studio, example: Example, similarity: float) -> Markup:
     title = f"{example.name} in {example.label}, similarity {similarity:.2f}"
     return Markup('<li title="{}">{}<small>{:.2f}</small></li>').format(
         html.text(title), cards.picture(studio, example, title), similarity
@@ -121,26 +125,24 @@ def _neighbour(studio: Studio, example: Example, similarity: float) -> Markup:
 
 def summary(studio: Studio, queries: Sequence[Example], said: Sequence[Prediction]) -> str:
     """The answers in one sentence; how many are right where the classes are known."""
-    nothing = sum(one.label is None for one in said)
     if studio.truth:
         right = sum(one.label == studio.truth.get(query.id) for query, one in zip(queries, said, strict=True))
-        tail = f"; of {nothing} it said 'none of these'" if nothing else ""
-        return f"{right} of {len(queries)} pictures it had never seen named rightly{tail}."
-    found: dict[str, int] = {}
-    for one in said:
-        found[one.label or "none of these"] = found.get(one.label or "none of these", 0) + 1
-    listed = [f"{count} {label}" for label, count in sorted(found.items(), key=lambda item: -item[1])]
+        silent = Counter(one.reason for one in said if one.reason)
+        tail = "".join(f"; {reason}: {count}" for reason, count in silent.most_common())
+        return f"{right} of {len(queries)} new pictures named correctly{tail}."
+    found = Counter(one.label or one.reason for one in said)
+    listed = [f"{count} {label}" for label, count in found.most_common()]
     more = f" and {len(listed) - 6} classes more" if len(listed) > 6 else ""
     return f"{html.many(len(queries), 'picture')}: {', '.join(listed[:6])}{more}."
 
 
 def _download(lesson: Lesson, queries: Sequence[Example], said: Sequence[Prediction]) -> Markup:
     """A link that carries the CSV itself: nothing is written on the server."""
-    head = ["file", "answer", "closest", "confidence", "nearest file", "nearest class", "similarity"]
+    head = ["file", "answer", "closest", "probability", "distance", "nearest file", "nearest class", "similarity"]
     lines: list[list[object]] = []
     for query, one in zip(queries, said, strict=True):
-        index, similarity = one.neighbours[0]
-        near = lesson.examples[index]
-        line = [query.name, one.label or "none of these", one.closest, round(one.confidence, 4), near.name, near.label]
+        index, similarity = one.neighbors[0]
+        near, far = lesson.examples[index], "" if one.distance is None else round(one.distance, 4)
+        line = [query.name, one.label or one.reason, one.closest, round(one.probability, 4), far, near.name, near.label]
         lines.append([*line, round(similarity, 4), *(round(float(value), 4) for value in one.probabilities)])
     return html.csv_link("few-shot.csv", [*head, *(f"p({label})" for label in lesson.classes)], lines)

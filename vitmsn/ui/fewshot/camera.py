@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from vitmsn import draw, image, limits
 from vitmsn.errors import FewShotError, InputError
+from vitmsn.fewshot import NONE
 from vitmsn.gallery import raw_pixels
 from vitmsn.ui.app import App
 from vitmsn.ui.fewshot.controls import FewShotControls
@@ -52,13 +53,14 @@ def frame(call: Call, method: str, k: int, caution: float, temperature: float = 
         classes = studio.gallery.classes
         [said] = lesson.answer(encoder.embed(picture), raw_pixels([picture]))
         numbers = {label: i for i, label in enumerate(classes)}
-        words = "none of these" if said.label is None else said.label
+        words = said.label or said.reason
         mark = "" if said.label is None else html.badge(numbers[said.label])
         best = said.probabilities.argsort()[::-1][:3]
         shares = [(lesson.classes[i], float(said.probabilities[i])) for i in best]
         tone = draw.class_style(numbers[said.closest])[0]
+        how = html.hint(said.far()) if said.reason == NONE else html.bars(shares, quiet=said.label is None)
         return Markup('<div data-n="{}" style="--tone:{}"><p class="msn-sentence">{} {}</p>{}</div>').format(
-            number, tone, mark, html.text(words), html.bars(shares, quiet=said.label is None)
+            number, tone, mark, html.text(words), how
         )
 
 

@@ -14,13 +14,15 @@ from gradio.utils import get_upload_folder
 from markupsafe import Markup
 
 from vitmsn import bundle, export
+from vitmsn.encoder import Encoder
 from vitmsn.errors import FewShotError
+from vitmsn.fewshot import Lesson
 from vitmsn.ui.app import App
 from vitmsn.ui.fewshot.controls import FewShotControls
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.controls import Controls
 from vitmsn.ui.shared.scripts import run, script
-from vitmsn.ui.shared.workspace import learn, opened
+from vitmsn.ui.shared.workspace import Studio, learn, opened
 from vitmsn.ui.visits import Call
 
 PYTHON = (
@@ -65,8 +67,23 @@ def make(call: Call, kind: str, method: str, k: int, caution: float, temperature
         linear = export.linear_lesson(lesson, studio.gallery, encoder)
         said = ""
         if linear.method != lesson.method:
-            said = f"Raw pixels cannot be a layer of the model; the checkpoint holds {linear.method} instead."
+            said = f"Raw pixels cannot be a layer of the model; the checkpoint holds {linear.method} instead: "
+            said += linear.sentence()
         return export.checkpoint_zip(encoder, linear.classifier, folder / "checkpoint.zip"), said
+
+
+def beside(studio: Studio, encoder: Encoder, lesson: Lesson) -> Markup:
+    """What the checkpoint holds where that is not what the page learned, and how good that is; else ""."""
+    if lesson.method == "knn":
+        return html.hint("A checkpoint cannot hold k nearest examples; choose another classifier to download one.")
+    if lesson.linear:
+        return Markup()
+    kept = studio.kept.get("linear")
+    linear = kept if isinstance(kept, Lesson) else export.linear_lesson(lesson, studio.gallery, encoder)
+    studio.kept["linear"] = linear
+    return html.hint(
+        f"The checkpoint holds {linear.method}, because raw pixels cannot be a layer of the model: {linear.sentence()}"
+    )
 
 
 def build(app: App, controls: Controls[FewShotControls]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from vitmsn.fewshot import ENOUGH, Lesson
+from vitmsn.fewshot import Lesson
 from vitmsn.fewshot.evaluation import LearningCurve
 from vitmsn.gallery import Example
 from vitmsn.ui.fewshot.cards import picture
@@ -21,11 +21,11 @@ BEHIND = 24  # pictures behind a cell of the matrix, shown at once
 CROWDED = 7  # classes from which the confusion matrix is set smaller
 
 EXPLAINED = {
-    "knn": "the k most similar examples vote, the nearer the more",
-    "centroid": "each class is the mean of its examples, and the nearest mean wins",
-    "ridge": "one weighing of all features per class, kept small so that few examples do not mislead it",
-    "logistic": "one weighing of all features per class, fitted to probabilities; the slowest",
-    "pixels": "the most similar pictures vote, compared pixel by pixel at 16 x 16, without the model",
+    "knn": "k nearest examples, where the most similar examples vote, the nearer the more",
+    "centroid": "centroid, where each class is the mean of its examples and the nearest mean wins",
+    "ridge": "ridge, a simple linear classifier that suits few examples",
+    "logistic": "logistic regression, a linear classifier fitted to probabilities; the slowest",
+    "pixels": "raw pixels, where the most similar pictures vote, compared at 16 × 16 pixels without the model",
 }
 
 
@@ -34,33 +34,33 @@ def trust(studio: Studio, lesson: Lesson, asked: bool) -> Markup:
 
     asked: whether the method was chosen by hand rather than automatically.
     """
-    chosen = f"{METHODS[lesson.method]}: {EXPLAINED[lesson.method]}."
+    chosen = f"Method: {EXPLAINED[lesson.method]}."
     if not asked and lesson.reason and lesson.method != "pixels":
         chosen = f"{chosen} Chosen because of this: {lesson.reason}."
+    said = html.sentence(lesson.sentence()) + html.hint(lesson.near_copies()) + html.hint(switched(studio, lesson))
     if lesson.few:
-        rough = "are a guess, since no class has two examples" if max(lesson.counts.values()) < 2 else "are rough"
-        said = f"Until then the confidences {rough}, and 'none of these' is not said."
-        return html.sentence(verdict(lesson)) + html.hint(baseline(lesson)) + html.hint(said) + html.hint(chosen)
-    how = (
-        "Leave-one-out: each example was named by a classifier that had not seen it"
-        f"{'' if lesson.judged.exact else ' (in ten folds)'}; on more pictures like these the figure lies between the "
-        "two 95 times in 100. Confidences are set by the same examples."
-    )
-    parts = [html.sentence(verdict(lesson)), html.hint(how), html.hint(baseline(lesson)), confusion(studio, lesson)]
+        rough = "are a guess, since no class has two different examples"
+        rough = rough if max(lesson.different.values()) < 2 else "are rough"
+        strangers = "." if lesson.rejector else ", and 'none of these' is not said."
+        said += html.hint(baseline(lesson)) + html.hint(f"Until then the probabilities {rough}{strangers}")
+        return said + html.hint(chosen)
+    copies = " Near-copies were hidden together and count once." if lesson.near_copies() else ""
+    how = f"Each example was hidden and named by the others.{copies} The range is a 95 % interval."
+    parts = [said, html.hint(how), html.hint(baseline(lesson)), confusion(studio, lesson)]
     return Markup().join(
         [*parts, _behind(studio, lesson), _odd(studio, lesson), _more(studio, lesson), html.hint(chosen)]
     )
 
 
-def verdict(lesson: Lesson) -> str:
-    """How good it is on examples it had not seen, in one sentence; too few examples are no ground for one."""
-    if lesson.few:
-        names = ", ".join(lesson.few[:3]) + (f" and {len(lesson.few) - 3} more" if len(lesson.few) > 3 else "")
-        return f"Fewer than {ENOUGH} examples per class ({names}): too few to judge."
-    judged = lesson.judged
-    low, high = judged.interval
-    share = f"{html.percent(judged.accuracy, whole=True)} right ({judged.right} of {judged.total})"
-    return f"{share}, between {100 * low:.0f} and {html.percent(high, whole=True)}."
+def switched(studio: Studio, lesson: Lesson) -> str:
+    """That automatic took another method with the last change, and what the similarities are now; "" where not."""
+    if not studio.switched:
+        return ""
+    now = METHODS[lesson.method].lower()
+    return (
+        f"Automatic changed from {METHODS[studio.switched].lower()} to {now}: {lesson.reason}. "
+        f"Similarities are now: {lesson.scale}."
+    )
 
 
 def baseline(lesson: Lesson) -> str:

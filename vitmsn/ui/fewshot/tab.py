@@ -14,7 +14,6 @@ from markupsafe import Markup
 
 from vitmsn import archive, bundle, gallery, limits
 from vitmsn.errors import FewShotError, ImageError, InputError
-from vitmsn.fewshot import ENOUGH, Lesson, Prediction
 from vitmsn.gallery import Added, raw_pixels
 from vitmsn.image import Picture
 from vitmsn.ui.app import KEEP_IN_ADDRESS, App
@@ -43,7 +42,7 @@ def answer(call: Call, asked: FewShotControls = DEFAULTS) -> Page:
     """The three steps as they stand."""
     with opened(call) as (studio, encoder):
         settings = asked.checked()
-        shown, code, ask = cards.cards(studio), _python(call, studio, settings), answers.asking(studio)
+        shown, code, ask = cards.cards(studio), _python(call, settings), answers.asking(studio)
         try:
             lesson = studio.lesson(encoder, *settings)
         except FewShotError:
@@ -52,7 +51,7 @@ def answer(call: Call, asked: FewShotControls = DEFAULTS) -> Page:
         said = lesson.answer(studio.queries.X, studio.queries.pixels, NEAREST)
         answered = answers.answers(studio, lesson, queries, said) if queries else ""
         trusted = report.trust(studio, lesson, settings[0] != "auto")
-        return shown, trusted, ask + answered, code
+        return shown, trusted, ask + answered, downloads.beside(studio, encoder, lesson) + code
 
 
 def start(call: Call, name: str, asked: FewShotControls = DEFAULTS) -> Page:
@@ -222,28 +221,21 @@ def _missing(studio: Studio) -> str:
     return "Give a second class some pictures, and it has learned them." if filled == 1 else "Two classes are needed."
 
 
-def _python(call: Call, studio: Studio, settings: tuple[str, int, float, float]) -> Markup:
-    method, k, _, temperature = settings
-    center = "" if studio.gallery.shots >= ENOUGH else "center=encoder.feature_mean"
-    made = {
-        "auto": f"fewshot.automatic(examples.shots{center and ', ' + center})",
-        "knn": f"fewshot.KNNClassifier({k}, temperature={temperature:g}{center and ', ' + center})",
-        "centroid": f"fewshot.CentroidClassifier({center})",
-        "ridge": f"fewshot.RidgeClassifier({center})",
-        "logistic": f"fewshot.LogisticClassifier({center})",
-        "pixels": "fewshot.pixel_classifier(gallery.PIXELS)",
-    }[method]
-    X, asked = ("examples.X", 'encoder.embed(["query.jpg"])')
-    if method == "pixels":
-        X, asked = "examples.pixels", 'gallery.raw_pixels([image.decode("query.jpg")])'
+def _python(call: Call, settings: tuple[str, int, float, float]) -> Markup:
+    method, k, caution, temperature = settings
+    asked = [] if method == "auto" else [f'"{method}"']
+    asked += [f"k={k}, temperature={temperature:g}"] if method == "knn" else []
+    asked += [f"caution={caution:g}"] if caution != 0.05 else []
     return html.in_python(
-        f"from vitmsn import Encoder, archive, fewshot, gallery{', image' if method == 'pixels' else ''}",
+        "from vitmsn import Encoder, archive, fewshot, gallery, image",
         call.python,
         "examples = gallery.Gallery(encoder)",
         'examples.extend(archive.read_folder("folder of folders"), encoder)',
-        f"classifier = {made}.fit({X}, examples.y)",
-        f"print(fewshot.leave_one_out(classifier, {X}, examples.y).sentence())",
-        f"print(classifier.predict({asked}))",
+        f"lesson = fewshot.learn({', '.join(['examples.X, examples.y', *asked])},",
+        "    feature_mean=encoder.feature_mean, pixels=examples.pixels)",
+        "print(lesson.sentence())",
+        'query = [image.decode("query.jpg")]',
+        "print(lesson.answer(encoder.embed(query), gallery.raw_pixels(query))[0].sentence())",
     )
 
 
@@ -256,10 +248,10 @@ def few_shot(
     """Learn classes from a few examples each, and name other pictures with them. `support_zip` is a zip with one
     folder of pictures for each class, or a set that was saved here. method: "auto" (centroid at one or two examples
     per class, ridge above; raw pixels where they do better), "knn" (with k), "centroid", "ridge", "logistic" or
-    "pixels". Answers with the classes, the leave-one-out accuracy, and for each query: its label (null for "none of
-    these", which is said from three examples per class on), the calibrated confidence of the most probable class,
-    which is named as `closest`, and the k most similar examples with their cosine similarity. Files that are no
-    pictures are named under `skipped`.
+    "pixels". Answers with the classes, the leave-one-out accuracy beside what guessing gets, which examples are
+    near-copies, and for each query: its label (null with the `reason` "not sure", or "none of these", which is said
+    from three pictures per class on), the `closest` class and its calibrated `probability`, its `distance` to the
+    nearest example, and the k most similar examples. Files that are no pictures are named under `skipped`.
     """
     if not support_zip:
         raise InputError("No zip came; send one as `support_zip`, with one folder of pictures for each class.")
@@ -286,35 +278,14 @@ def few_shot(
         except ImageError as error:
             refused.append({"file": Path(path).name, "reason": str(error)})
     said = lesson.answer(encoder.embed(pictures, progress=call.progress), raw_pixels(pictures), k)
-    judged = lesson.judged
     return {
         "model": call.name,
-        "method": lesson.method,
-        "classes": lesson.classes,
-        "examples": lesson.counts,
-        "leave_one_out": {
-            "accuracy": judged.accuracy if judged.total else None,
-            "right": judged.right,
-            "total": judged.total,
-            "interval": list(judged.interval),
-            "exact": judged.exact,
-            "confusion": judged.confusion.tolist(),
-            "sentence": report.verdict(lesson),
-        },
-        "predictions": [_plain(lesson, picture.name, one) for picture, one in zip(pictures, said, strict=True)],
+        **lesson.to_dict(),
+        "predictions": [
+            {"file": picture.name, **one.to_dict(lesson)} for picture, one in zip(pictures, said, strict=True)
+        ],
         "skipped": refused,
         "notes": list(added.notes),
-    }
-
-
-def _plain(lesson: Lesson, file: str, one: Prediction) -> dict[str, Any]:
-    near = [(lesson.examples[index], value) for index, value in one.neighbours]
-    return {
-        "file": file,
-        "label": one.label,
-        "confidence": one.confidence,
-        "closest": one.closest,
-        "neighbours": [{"file": e.name, "label": e.label, "similarity": value} for e, value in near],
     }
 
 

@@ -108,9 +108,11 @@ class Studio:
         self._before: tuple[Gallery, Gallery, dict[str, str], str] | None = None
         self.cell: tuple[str, str] | None = None  # of the confusion matrix, opened: (as labelled, as named)
         self.unfolded: set[str] = set()  # classes that show all their pictures
-        self.order = ""  # of the answers: "" as they came, "up" or "down" by confidence
+        self.order = ""  # of the answers: "" as they came, "up" or "down" by probability
         self._urls: dict[str, str] = {}  # digest -> thumbnail on the page
         self._lesson: tuple[Any, Lesson] | None = None
+        self._automatic = ""  # the method that automatic took last, of this set
+        self.switched = ""  # the method before, while automatic has just taken another
         self.kept: dict[Any, Any] = {}  # what took long and holds for this version: maps, curves, attention
 
     @property
@@ -169,6 +171,7 @@ class Studio:
         before = (self.gallery, self.queries, self.truth, self.starter)
         self.gallery, self.queries, self.truth = gallery, queries, truth
         self._before = before if self.begun and not before[3] and len(before[0]) else None
+        self._automatic = self.switched = ""
         self.changed("started anew" if self._before else "")
         self.starter, self.own = name, False
 
@@ -283,7 +286,11 @@ class Studio:
         voting = (k, temperature) if method == "knn" else ()
         asked = (self.version, encoder.fingerprint, method, voting, caution)
         if self._lesson is None or self._lesson[0] != asked:
-            self._lesson = (asked, learn(self.gallery, encoder.feature_mean, method, k, caution, temperature))
+            lesson = learn(self.gallery, encoder.feature_mean, method, k, caution, temperature)
+            self._lesson = (asked, lesson)
+            if method == "auto":
+                self.switched = self._automatic if self._automatic != lesson.method else ""
+                self._automatic = lesson.method
         return self._lesson[1]
 
     def url(self, example: Example, side: int = SIDE) -> str:
