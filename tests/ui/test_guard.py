@@ -189,6 +189,10 @@ def test_what_the_page_needs_passes(request_: Any, path: str) -> None:
     assert request_("GET", path).status_code == 200
 
 
+def test_its_health_is_told_without_gradio(request_: Any) -> None:
+    assert request_("GET", "/healthz").json() == {"status": "ready"}
+
+
 def test_a_closed_page_is_noticed_and_costs_nothing() -> None:
     left: list[str] = []
     sent: list[Any] = []

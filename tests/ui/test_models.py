@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from vitmsn import checkpoint, limits
 from vitmsn.encoder import Encoder
 from vitmsn.errors import CheckpointError, InputError
-from vitmsn.ui.models import EMBEDDED, GIVEN, MSN_ONLY, RANDOM, Models
+from vitmsn.ui.models import EMBEDDED, GIVEN, MSN_ONLY, RANDOM, Models, open_model
 from vitmsn.ui.visits import Call, Visit
 
 
@@ -104,3 +105,25 @@ def test_a_damaged_embedded_model_leaves_the_menu_a_given_one_is_an_error(tiny: 
     assert EMBEDDED not in models and "cut off" in models.warning
     with pytest.raises(CheckpointError, match="cut off"):
         Models("mine", opener=opener).start()
+
+
+@pytest.mark.parametrize("harm", ["flip", "cut", "remove"])
+def test_a_damaged_file_is_named_before_anything_is_served(
+    harm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / EMBEDDED
+    shutil.copytree(checkpoint.embedded(), folder)
+    monkeypatch.setattr(checkpoint, "embedded", lambda name=EMBEDDED: folder)
+    checkpoint.verify()
+    file = folder / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    if harm == "remove":
+        file.unlink()
+    else:
+        file.write_bytes(data if harm == "flip" else data[: len(data) // 2])
+    models = Models(opener=lambda key, source: open_model(key, None if key == EMBEDDED else source))
+    assert models.start() is models.loaded(RANDOM) and EMBEDDED not in models
+    said = "missing" if harm == "remove" else "damaged"
+    assert f"model.safetensors of the embedded model {EMBEDDED} is {said}; install it again." in models.warning
+    assert str(tmp_path) not in models.warning

@@ -11,6 +11,7 @@ to refuse: names, shapes and types are compared before any data is read, and no 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -153,6 +154,7 @@ def _positive(source: str, metadata: Mapping[str, str], name: str, default: Any)
 # --- Places ----------------------------------------------------------------------------------------------------------
 
 EMBEDDED = "vit-msn-tiny-8-64"
+CHECKSUMS = "SHA256SUMS"  # beside an embedded model
 MSN_ONLY = "vit-msn-tiny-8-64-msn-only"  # what masked pre-training alone made, without labels
 
 
@@ -169,6 +171,22 @@ def embedded(name: str = EMBEDDED) -> Path:
     raise CheckpointError(
         f"The embedded model {name!r} is not installed; install it again, or give a folder or hub id."
     )
+
+
+def verify(name: str = EMBEDDED) -> None:
+    """Compare the files of an embedded model with the checksums that came with it.
+
+    Raises:
+        CheckpointError: one is missing or another; it is named without its folder, because pages show this.
+    """
+    folder = embedded(name)
+    for line in (folder / CHECKSUMS).read_text("utf-8").splitlines():
+        wanted, file = line.split(maxsplit=1)
+        path = folder / file
+        found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "nothing"
+        if found != wanted:
+            state = "damaged" if path.is_file() else "missing"
+            raise CheckpointError(f"{file} of the embedded model {name} is {state}; install it again.")
 
 
 def read_processor(name_or_path: str | Path) -> dict[str, Any] | None:

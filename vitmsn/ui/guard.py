@@ -55,10 +55,21 @@ HEADERS = (
 # "=" stands for all below it.
 API = "/gradio_api/"
 FILE = f"{API}file="
+HEALTH = "/healthz"  # for whoever watches over the process
 ROUTES = {
     "GET": (
-        *("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt", "/pwa_icon", "/pwa_icon/"),
-        *("/assets/", "/static/", "/svelte/", "/_app/"),  # the last: of pages rendered on the server
+        *(
+            "/",
+            "/config",
+            "/theme.css",
+            "/favicon.ico",
+            "/manifest.json",
+            "/robots.txt",
+            "/pwa_icon",
+            "/pwa_icon/",
+            HEALTH,
+        ),
+        *("/assets/", "/static/", "/svelte/", HEALTH, "/_app/"),  # the last: of pages rendered on the server
         *(f"{API}{name}" for name in ("app_id", "info", "login_check", "openapi.json", "startup-events", "theme.css")),
         *(f"{API}{name}" for name in ("upload_progress", "queue/data", "call/", "heartbeat/", "file=")),
     ),
@@ -99,6 +110,9 @@ class Guard:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if not _offered(scope["method"], path):
             await refuse(send, 404, "There is nothing at this address.")
+            return
+        if path == HEALTH:  # the port opens when the model is read, so whoever is answered is served
+            await respond(send, 200, {"status": "ending" if self._ended.is_set() else "ready"})
             return
         if path.startswith(f"{API}heartbeat/"):
             await self._heartbeat(path.rpartition("/")[2], receive, send)
@@ -279,7 +293,11 @@ def _length(headers: dict[bytes, bytes]) -> int:
 
 
 async def refuse(send: _Answer, status: int, sentence: str) -> None:
-    body = json.dumps({"detail": sentence}).encode()
+    await respond(send, status, {"detail": sentence})
+
+
+async def respond(send: _Answer, status: int, value: dict[str, str]) -> None:
+    body = json.dumps(value).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

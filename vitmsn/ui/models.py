@@ -26,7 +26,11 @@ OFFICIAL = (
 
 def open_model(key: str, source: str | None) -> Encoder:
     """The encoder behind a menu entry: the embedded model has no source, random weights none either."""
-    return Encoder.random() if key == RANDOM else Encoder.from_pretrained(source)
+    if key == RANDOM:
+        return Encoder.random()
+    if key in (EMBEDDED, MSN_ONLY):
+        checkpoint.verify(key)
+    return Encoder.from_pretrained(source)
 
 
 class Models:
