@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import functools
 import io
 import json
 import os
@@ -10,7 +12,7 @@ import random
 import stat
 import struct
 import zipfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict, namedtuple
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +22,7 @@ from typing import Any
 
 import huggingface_hub.constants
 import huggingface_hub.utils
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -879,3 +882,118 @@ def test_what_the_hub_does_not_have_is_named(hub: ThreadingHTTPServer, monkeypat
 def test_no_network_and_no_cache_is_said() -> None:
     with pytest.raises(CheckpointError, match=r"owner/name cannot be fetched .* and is not in the cache; connect"):
         checkpoint.load("owner/name")
+
+
+# --- Wrapped and nested -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+@pytest.mark.parametrize(
+    "prefix", ["_orig_mod.", "model.", "backbone.", "encoder.", "model.vit.", "module.model._orig_mod.backbone."]
+)
+def test_names_may_stand_behind_those_of_wrappers(layout: Layout, prefix: str, tmp_path: Path) -> None:
+    tensors = backbone()
+    save_file(foreign(tensors, layout, prefix), tmp_path / "a.safetensors")
+    loaded = checkpoint.load(tmp_path / "a.safetensors")
+    assert_equal(loaded.tensors, tensors)
+    assert loaded.config == CONFIG
+
+
+def test_names_of_a_compiled_part_and_of_a_wrapped_classifier(tmp_path: Path) -> None:
+    tensors, linear = backbone(), {"weight": torch.randn(3, 64), "bias": torch.randn(3)}
+    named = foreign(tensors, HUGGING_FACE_5, "model.vit._orig_mod.")
+    named |= {f"model.classifier.{name}": tensor for name, tensor in linear.items()}
+    named["model.vit._orig_mod.layers.0._orig_mod.mlp.fc1.bias"] = named.pop(
+        "model.vit._orig_mod.layers.0.mlp.fc1.bias"
+    )
+    save_file(named, tmp_path / "a.safetensors")
+    loaded = checkpoint.load(tmp_path / "a.safetensors")
+    assert_equal(loaded.tensors, tensors)
+    assert_equal(loaded.classifier, linear)
+
+
+def test_two_networks_behind_different_names_are_told_apart(tmp_path: Path) -> None:
+    both = {prefix + name: tensor for prefix in ("model.", "backbone.") for name, tensor in backbone().items()}
+    save_file(both, tmp_path / "a.safetensors")
+    with pytest.raises(CheckpointError, match=r"has both 'backbone\..*' and 'model\..*'; only one of them can count"):
+        checkpoint.load(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("container", ["state_dict", "model", "teacher"])
+@pytest.mark.parametrize("ending", [".pt", ".pth", ".tar", ".ckpt"])
+def test_tensors_may_lie_in_a_dictionary_of_a_training(container: str, ending: str, tmp_path: Path) -> None:
+    tensors = backbone()
+    saved = {container: foreign(tensors, META, "module.backbone."), "epoch": 3, "student": {"a": torch.zeros(1)}}
+    saved |= {"args": argparse.Namespace(lr=0.1, out=[1, {"a": 2}]), "optimizer": {"state": {0: torch.ones(2)}}}
+    torch.save(saved, tmp_path / f"a{ending}")
+    assert_equal(checkpoint.load(tmp_path / f"a{ending}").tensors, tensors)
+
+
+def test_two_dictionaries_of_tensors_need_a_choice(tmp_path: Path) -> None:
+    torch.save({"model": backbone(), "teacher": backbone()}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match="weights under both 'model' and 'teacher'; save the ones you mean"):
+        checkpoint.load(tmp_path / "a.pt")
+
+
+class Hyperparameters(dict[str, Any]):
+    """As Lightning's AttributeDict: a dictionary of a class of its own, with a state."""
+
+
+class Harm:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.mark),)
+
+
+def lightning(mark: Path) -> dict[str, Any]:
+    settings = Hyperparameters(lr=0.1, optimizer=functools.partial(torch.optim.AdamW, lr=0.1), path=mark)
+    settings.seen = True  # type: ignore[attr-defined]
+    return {
+        "pytorch-lightning_version": "2.5.0",
+        "state_dict": foreign(backbone(), HUGGING_FACE_4, "model.vit."),
+        "hyper_parameters": settings,
+        "callbacks": {
+            "best": np.float64(0.5),
+            "array": np.arange(3),
+            "harm": Harm(mark),
+            "many": [{1}, (2,), Harm(mark)],
+        },
+        "loops": {"fit": Counter("abc"), "kind": namedtuple},
+    }
+
+
+def test_a_lightning_checkpoint_is_read_and_nothing_in_it_runs(tmp_path: Path) -> None:
+    saved, mark = lightning(tmp_path / "harm"), tmp_path / "harm"
+    torch.save(saved, tmp_path / "a.ckpt")
+    loaded = checkpoint.load(tmp_path / "a.ckpt")
+    assert_equal(foreign(loaded.tensors, HUGGING_FACE_4, "model.vit."), saved["state_dict"])
+    assert not mark.exists()
+    torch.save(saved, tmp_path / "a.pt")  # elsewhere such names are refused
+    with pytest.raises(CheckpointError, match="which could be code"):
+        checkpoint.load(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("what", ["tensors", "names", "whole"])
+def test_a_lightning_checkpoint_whose_tensors_are_none(what: str, tmp_path: Path) -> None:
+    saved = lightning(tmp_path / "harm")
+    if what == "tensors":
+        saved["state_dict"]["model.vit.layernorm.bias"] = Harm(tmp_path / "harm")
+    elif what == "names":
+        saved["state_dict"] = {}
+    torch.save(Harm(tmp_path / "harm") if what == "whole" else saved, tmp_path / "a.ckpt")
+    with pytest.raises(CheckpointError, match=r"Inert|holds nothing|a dictionary of tensors is needed"):
+        checkpoint.load(tmp_path / "a.ckpt")
+    assert not (tmp_path / "harm").exists()
+
+
+def test_a_pickle_changes_nothing_that_it_names(tmp_path: Path) -> None:
+    """A state for `torch._utils._rebuild_tensor_v2` itself would be set on the function, for the whole process."""
+    code = b"\x80\x02}X\x05\x00\x00\x00statectorch._utils\n_rebuild_tensor_v2\n}X\x04\x00\x00\x00evilK\x01sbs."
+    with zipfile.ZipFile(tmp_path / "a.ckpt", "w") as archive:
+        for name, data in (("a/data.pkl", code), ("a/version", b"3\n"), ("a/byteorder", b"little")):
+            archive.writestr(name, data)
+    with pytest.raises(CheckpointError):
+        checkpoint.load(tmp_path / "a.ckpt")
+    assert not hasattr(torch._utils._rebuild_tensor_v2, "evil")

@@ -84,13 +84,15 @@ class Weights:
     self_contained: bool = False  # a Meta dictionary tells its own architecture, whatever lies beside it
 
 
+# What stands before a name when the network is a part of another module. transformers 4 has an "encoder" of its own.
+WRAPPERS = re.compile(r"^(?:module\.|model\.|backbone\.|vit\.|encoder\.(?!layer\.))+")
+
+
 def gather(path: Path) -> Weights:
     entries, rest = (open_shards(path), {}) if path.suffix == ".json" else open_weights(path)
     plain: dict[str, StoredTensor] = {}
     for key, entry in entries.items():
-        name = key
-        for wrapper in ("module.", "vit."):
-            name = name.removeprefix(wrapper)
+        name = WRAPPERS.sub("", key.replace("_orig_mod.", ""))
         if name in plain:
             raise CheckpointError(f"{path} has both {plain[name].key!r} and {key!r}; only one of them can count.")
         plain[name] = entry

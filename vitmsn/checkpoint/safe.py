@@ -7,12 +7,14 @@ is read.
 from __future__ import annotations
 
 import json
+import pickle
 import pickletools
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -22,7 +24,7 @@ from torch import Tensor
 from vitmsn import limits
 from vitmsn.errors import CheckpointError
 
-PICKLES = (".bin", ".pt", ".pth", ".tar")
+PICKLES = (".bin", ".pt", ".pth", ".tar", ".ckpt")
 
 
 @dataclass(frozen=True)
@@ -119,11 +121,38 @@ PICKLE_NAMES = re.compile(
 )
 
 
+SETTINGS = "argparse Namespace"  # which training scripts save beside the tensors
+LIGHTNING = ".ckpt"
+
+
+class Inert:
+    """Stands for whatever else a pickle names: it takes all that a pickle does to an object, and does nothing."""
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def __call__(self, *_: Any, **__: Any) -> Inert:
+        return Inert()
+
+    __setstate__ = __setitem__ = append = extend = add = update = __init__
+
+
+class TensorsOnly(pickle.Unpickler):
+    """Makes tensors and plain containers; of everything else, code above all, an inert stand-in."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if not PICKLE_NAMES.fullmatch(f"{module} {name}") or name.endswith("Storage"):  # torch.load knows its storages
+            return Inert
+        found = super().find_class(module, name)
+        # a pickle may set attributes of what it names; a function made for it alone is nobody else's
+        return found if module in ("collections", "builtins", "torch") else lambda *given: found(*given)
+
+
 def read_pickle(path: Path) -> dict[str, Any]:
     """The dictionary in a torch file, its tensors still on disk (memory-mapped).
 
     Checked first: a zip whose entries are stored (torch also opens deflated ones, which may be bombs), once each, and
-    a pickle that names nothing but the parts of dense tensors.
+    a pickle that names nothing but the parts of dense tensors. Lightning keeps a whole training in its file: there,
+    what else is named is not refused and not made either.
     """
     size = sized(path)
     try:
@@ -138,16 +167,25 @@ def read_pickle(path: Path) -> dict[str, Any]:
                     )
             if sum(entry.file_size for entry in entries) > size:
                 raise CheckpointError(f"{path} has entries that overlap; save the tensors again with torch.save.")
+            if any(entry.filename.rpartition("/")[2] == "constants.pkl" for entry in entries):
+                raise CheckpointError(f"{path} is a TorchScript program; save the state_dict() of its network instead.")
             programs = [entry for entry in entries if entry.filename.rpartition("/")[2] == "data.pkl"]
             if len(programs) != 1 or programs[0].file_size > limits.MAX_HEADER_BYTES:
                 raise CheckpointError(f"{path} is a zip without a table of tensors; save them with torch.save.")
-            for opcode, value, _ in pickletools.genops(archive.read(programs[0])):
-                if opcode.name == "GLOBAL" and not PICKLE_NAMES.fullmatch(str(value)):
-                    what = "a sparse tensor" if "sparse" in str(value) else f"{value!r}, which could be code"
-                    raise CheckpointError(
-                        f"{path} asks for {what}; only dense tensors are loaded: save its state_dict() as .safetensors."
-                    )
-        loaded = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+            opcodes = pickletools.genops(archive.read(programs[0]))
+            named = [str(value) for opcode, value, _ in opcodes if opcode.name == "GLOBAL"]
+            foreign = [name for name in named if not PICKLE_NAMES.fullmatch(name)]
+            strange = [name for name in foreign if name != SETTINGS]
+            if strange and path.suffix != LIGHTNING:
+                what = "a sparse tensor" if "sparse" in strange[0] else f"{strange[0]!r}, which could be code"
+                raise CheckpointError(
+                    f"{path} asks for {what}; only dense tensors are loaded: save its state_dict() as .safetensors."
+                )
+        if foreign or path.suffix == LIGHTNING:
+            only = SimpleNamespace(__name__="tensors_only", Unpickler=TensorsOnly)
+            loaded = torch.load(path, map_location="cpu", mmap=True, weights_only=False, pickle_module=only)
+        else:
+            loaded = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except CheckpointError:
         raise
     except Exception as error:  # zipfile, pickletools and torch raise a dozen kinds on damaged files
@@ -177,6 +215,9 @@ def tensor_entries(path: Path, values: Mapping[Any, Any]) -> dict[str, StoredTen
     return entries
 
 
+CONTAINERS = ("state_dict", "model", "teacher")  # where training scripts put a network's tensors
+
+
 def open_weights(path: Path) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
     """A weights file -> its entries, and the rest of a Meta dictionary."""
     if path.suffix == ".safetensors":
@@ -189,7 +230,11 @@ def open_weights(path: Path) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
             return tensor_entries(path, loaded[encoder]), {"meta": True} | {
                 name: loaded[name] for name in ("prototypes", "temperature") if loaded.get(name) is not None
             }
-    return tensor_entries(path, loaded), {}
+    if len(found := [name for name in CONTAINERS if isinstance(loaded.get(name), Mapping)]) > 1:
+        raise CheckpointError(
+            f"{path} has weights under both {found[0]!r} and {found[1]!r}; save the ones you mean in their own file."
+        )
+    return tensor_entries(path, loaded[found[0]] if found else loaded), {}
 
 
 def open_shards(index: Path) -> dict[str, StoredTensor]:

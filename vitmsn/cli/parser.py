@@ -262,7 +262,7 @@ def make_parser() -> argparse.ArgumentParser:
     add = command(
         "convert", train.convert, "read any checkpoint, write a folder that this package and transformers read"
     )
-    add("source", help="a hub id, a folder, or a file (.safetensors, .bin, .pth.tar)")
+    add("source", help="a hub id, a folder, or a file (.safetensors, .bin, .pth, .tar, .ckpt)")
     add("target", help="the folder to write")
     add("--dtype", choices=DTYPES, default="float32", help="of the weights in the file (default: float32)")
     add("--json", action="store_true", help="print JSON instead of a table")
