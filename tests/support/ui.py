@@ -14,7 +14,7 @@ from vitmsn import image
 from vitmsn.config import ViTMSNConfig
 from vitmsn.encoder import Encoder
 from vitmsn.image import Picture
-from vitmsn.ui.shared.workspace import Studio, WorkspaceState
+from vitmsn.ui.shared.workspace import Workspace, WorkspaceState
 from vitmsn.ui.visits import Call
 
 LABELS = ("tabby", "Egyptian cat", "goldfish", "<b>shark</b>", "teapot", "alp")
@@ -52,14 +52,14 @@ def png(picture: Picture) -> bytes:
     return out.getvalue()
 
 
-def studio_of(call: Call) -> Studio:
-    made = call.visit.state(WorkspaceState).studio
+def workspace_of(call: Call) -> Workspace:
+    made = call.visit.state(WorkspaceState).workspace
     assert made is not None
     return made
 
 
-def studio_with(encoder: Encoder, **counts: int) -> Studio:
-    made = Studio(encoder)
+def workspace_with(encoder: Encoder, **counts: int) -> Workspace:
+    made = Workspace(encoder)
     for label, count in counts.items():
         made.add(encoder, label, pictures(label, count))
     return made

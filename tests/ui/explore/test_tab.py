@@ -288,7 +288,7 @@ def test_the_endpoint_draws_and_lists_every_file(call: Calls, tmp_path: Path) ->
     assert len(points) == 7 and points["red-0.png"]["label"] == "red" and points["lime-0.png"]["label"] is None
     assert all(np.isfinite([point["x"], point["y"]]).all() for point in answer["points"])
     assert [refused["file"] for refused in answer["skipped"]] == ["notes.txt"]
-    assert one.visit.state(WorkspaceState).studio is None
+    assert one.visit.state(WorkspaceState).workspace is None
 
 
 def test_the_endpoint_knows_umap(call: Calls, tmp_path: Path, quick: list[tuple[int, ...]]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.ui import event, pictures, studio_of
+from tests.support.ui import event, pictures, workspace_of
 from vitmsn.errors import FewShotError, GalleryError
 from vitmsn.ui.fewshot import tab
 from vitmsn.ui.visits import Call
@@ -16,7 +16,7 @@ from vitmsn.ui.visits import Call
 @pytest.fixture
 def taught(own: Call) -> Call:
     """Two classes of four pictures and two queries."""
-    shown = studio_of(own)
+    shown = workspace_of(own)
     for colour in ("red", "blue"):
         shown.add(own.encoder, colour, pictures(colour, 4))
     shown.ask(own.encoder, pictures("red", 2, seed=1), 2)
@@ -25,11 +25,11 @@ def taught(own: Call) -> Call:
 
 def did(call: Call, **values: Any) -> Any:
     tab.act(event(call, **values))
-    return studio_of(call)
+    return workspace_of(call)
 
 
 def ids(call: Call, label: str) -> list[str]:
-    return [example.id for example in studio_of(call).gallery.examples if example.label == label]
+    return [example.id for example in workspace_of(call).gallery.examples if example.label == label]
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_corrected_answer_is_an_example_once(taught: Call) -> None:
 
 
 def test_looking_closer_changes_nothing(taught: Call) -> None:
-    version = studio_of(taught).version
+    version = workspace_of(taught).version
     _, _, page, _ = tab.act(event(taught, act="look", id="e2"))
     assert page.count("bright where the model looked") == 1
     assert did(taught, act="look", id="e2").kept == {}
@@ -78,7 +78,7 @@ def test_looking_closer_changes_nothing(taught: Call) -> None:
     assert did(taught, act="unfold", id="RED").unfolded == {"red"}
     _, page, _, _ = tab.act(event(taught, act="curve"))
     assert "With 3 examples of each class 100 % are right" in page
-    assert studio_of(taught).version == version
+    assert workspace_of(taught).version == version
     with pytest.raises(GalleryError, match="there is no class"):
         did(taught, act="cell", id="gone", text="red")
     with pytest.raises(GalleryError, match="there is no example"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.ui import event, pictures, studio_of
+from tests.support.ui import event, pictures, workspace_of
 from vitmsn import limits
 from vitmsn.errors import ImageError, InputError
 from vitmsn.image import Picture
@@ -27,10 +27,10 @@ def test_a_frame_is_named_with_its_number(own: Call) -> None:
     sent = event(own, n=7, frame=jpeg(red))
     assert 'data-n="7"' in camera.frame(sent, "auto", 5, 0.05)  # nothing learned yet: an answer all the same
     for colour in ("red", "blue"):
-        studio_of(own).add(own.encoder, colour, pictures(colour, 4))
+        workspace_of(own).add(own.encoder, colour, pictures(colour, 4))
     said = camera.frame(event(own, n=8, frame=jpeg(red)), "auto", 5, 0.0)
     assert 'data-n="8"' in said and "red" in said and said.count("msn-bar-value") == 2
-    assert not len(studio_of(own).queries)  # frames are not kept
+    assert not len(workspace_of(own).queries)  # frames are not kept
     assert camera.frame(event(own, n=9, frame=jpeg(red)), "pixels", 5, 0.0).count("red") >= 2
 
 

@@ -1,4 +1,4 @@
-"""What the studio says on the page: words with their numbers, and nothing a visitor typed as HTML."""
+"""What the workspace says on the page: words with their numbers, and nothing a visitor typed as HTML."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from tests.support.ui import pictures, studio_with
+from tests.support.ui import pictures, workspace_with
 from vitmsn.encoder import Encoder
 from vitmsn.fewshot import NONE, NOT_SURE
 from vitmsn.gallery import Gallery
 from vitmsn.ui.fewshot import answers, cards, report
 from vitmsn.ui.shared import html
-from vitmsn.ui.shared.workspace import Studio, learn
+from vitmsn.ui.shared.workspace import Workspace, learn
 
 NASTY = ["<img src=x onerror=alert(1)>", "=1+1", "$x^2$ ${1+1} {{value}}", '"><script>alert(1)</script>']
 
@@ -40,8 +40,8 @@ def read(html: str) -> Tags:
     return parser
 
 
-def named(encoder: Encoder, names: list[str], count: int) -> Studio:
-    made = Studio(encoder)
+def named(encoder: Encoder, names: list[str], count: int) -> Workspace:
+    made = Workspace(encoder)
     for colour, name in zip(("red", "blue", "lime", "gold"), names, strict=True):
         made.add(encoder, name, pictures(colour, count))
     return made
@@ -65,7 +65,7 @@ def test_names_are_text_everywhere(tiny: Encoder) -> None:
 
 
 def test_every_picture_has_words_and_every_button_a_name(tiny: Encoder) -> None:
-    page = cards.cards(studio_with(tiny, red=3, blue=3)) + answers.asking(studio_with(tiny))
+    page = cards.cards(workspace_with(tiny, red=3, blue=3)) + answers.asking(workspace_with(tiny))
     assert len(re.findall(r"<img [^>]*alt=\"[^\"]+\"", page)) == page.count("<img") == 6
     for button in re.findall(r"<button[^>]*>(?:<img[^>]*>|[^<]*)</button>", page):
         assert re.search(r'aria-label="[^"]+"|alt="[^"]+"|>[A-Z]', button), button
@@ -74,7 +74,7 @@ def test_every_picture_has_words_and_every_button_a_name(tiny: Encoder) -> None:
 
 
 def test_the_answers_in_one_sentence(tiny: Encoder) -> None:
-    shown = studio_with(tiny, red=5, blue=5)
+    shown = workspace_with(tiny, red=5, blue=5)
     shown.ask(tiny, [*pictures("red", 2, seed=1), *pictures("blue", 1, seed=1)], 3)
     lesson = dataclasses.replace(learn(shown.gallery, None), rejector=None)
     queries, said = shown.queries.examples, lesson.answer(shown.queries.X)
@@ -86,7 +86,7 @@ def test_the_answers_in_one_sentence(tiny: Encoder) -> None:
 
 
 def test_an_answer_says_why_it_names_no_class(tiny: Encoder) -> None:
-    shown = studio_with(tiny, red=5, blue=5)
+    shown = workspace_with(tiny, red=5, blue=5)
     shown.ask(tiny, pictures("red", 3, seed=1), 3)
     lesson = learn(shown.gallery, None)
     first, second, third = lesson.answer(shown.queries.X)
@@ -104,7 +104,7 @@ def test_an_answer_says_why_it_names_no_class(tiny: Encoder) -> None:
 
 
 def test_a_query_that_is_an_example_is_told(tiny: Encoder) -> None:
-    shown = studio_with(tiny, red=3, blue=3)
+    shown = workspace_with(tiny, red=3, blue=3)
     shown.ask(tiny, pictures("red", 1), 1)
     lesson = learn(shown.gallery, None)
     assert "is among the examples" in answers.answers(
@@ -128,7 +128,7 @@ def test_the_table_as_csv_holds_no_formula(tiny: Encoder) -> None:
 
 def test_many_answers_are_folded_and_many_pictures_counted(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cards, "ON_A_CARD", 4)
-    shown = studio_with(tiny, red=9, blue=4)
+    shown = workspace_with(tiny, red=9, blue=4)
     held = cards.cards(shown)
     assert "and 5 more" in held and held.count("<img") == 8
     shown.ask(tiny, pictures("red", answers.AT_ONCE + 3, seed=1), 3)
@@ -152,11 +152,11 @@ def test_a_badge_can_be_read_on_every_colour() -> None:
 
 
 def test_what_is_kept_is_said_before_it_bites(tiny: Encoder) -> None:
-    assert "6 of at most 2000 pictures in 2 of at most 50 classes" in cards.cards(studio_with(tiny, red=3, blue=3))
+    assert "6 of at most 2000 pictures in 2 of at most 50 classes" in cards.cards(workspace_with(tiny, red=3, blue=3))
 
 
 def test_an_empty_gallery_still_shows_its_classes(tiny: Encoder) -> None:
-    shown = Studio(tiny)
+    shown = Workspace(tiny)
     shown.gallery = Gallery(tiny)
     shown.gallery.add_class("cats")
     page = cards.cards(shown)
@@ -164,7 +164,7 @@ def test_an_empty_gallery_still_shows_its_classes(tiny: Encoder) -> None:
 
 
 def test_a_class_left_out_says_so_and_can_be_merged(tiny: Encoder) -> None:
-    shown = studio_with(tiny, red=3, blue=3)
+    shown = workspace_with(tiny, red=3, blue=3)
     shown.gallery.enable_class("red", False)
     page = cards.cards(shown)
     assert page.count("does not count") == 1 and page.count("Count it again") == page.count("Leave it out") == 1
@@ -172,7 +172,7 @@ def test_a_class_left_out_says_so_and_can_be_merged(tiny: Encoder) -> None:
 
 
 def test_answers_are_sorted_by_probability_and_can_be_taught(tiny: Encoder) -> None:
-    shown = studio_with(tiny, red=5, blue=5)
+    shown = workspace_with(tiny, red=5, blue=5)
     shown.ask(tiny, [*pictures("red", 2, seed=1), *pictures("purple", 2, seed=1)], 4)
     lesson = learn(shown.gallery, None)
     queries, said = shown.queries.examples, lesson.answer(shown.queries.X)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.ui import CONFIG, event, pictures, studio_of
+from tests.support.ui import CONFIG, event, pictures, workspace_of
 from vitmsn import bundle
 from vitmsn.encoder import Encoder
 from vitmsn.errors import FewShotError
@@ -24,7 +24,7 @@ from vitmsn.ui.visits import Call
 def taught(own: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
     for colour in ("red", "blue"):
-        studio_of(own).add(own.encoder, colour, pictures(colour, 4))
+        workspace_of(own).add(own.encoder, colour, pictures(colour, 4))
     return own
 
 
@@ -35,8 +35,8 @@ def test_a_set_opens_again_here_and_in_python(taught: Call, call: Callable[..., 
     assert back.settings == {"method": "knn", "k": 3, "temperature": 0.07, "caution": 0.1}
     other = call()
     controls, page = opened_again(other, path)
-    assert studio_of(other).gallery.counts == {"red": 4, "blue": 4} and not len(studio_of(other).queries)
-    assert studio_of(other).undo == "opened a saved set" and not other.message
+    assert workspace_of(other).gallery.counts == {"red": 4, "blue": 4} and not len(workspace_of(other).queries)
+    assert workspace_of(other).undo == "opened a saved set" and not other.message
     assert controls == FewShotControls("knn", 3, 10, 0.07)
     assert 'fewshot.learn(examples.X, examples.y, "knn", k=3, temperature=0.07, caution=0.1,' in unescape(page[3])
     assert page == list(tab.answer(other, controls))
@@ -64,20 +64,20 @@ def opened_again(call: Call, path: Path) -> tuple[FewShotControls, list[str]]:
 def test_settings_that_the_page_does_not_have_are_said_and_left(
     taught: Call, call: Callable[..., Call], tmp_path: Path, saved: dict[str, Any], words: str
 ) -> None:
-    studio_of(taught).gallery.settings = {"method": "knn", "k": 3, "temperature": 0.1, "caution": 0.0} | saved
-    path = bundle.save(studio_of(taught).gallery, tmp_path / "few-shot.zip")
+    workspace_of(taught).gallery.settings = {"method": "knn", "k": 3, "temperature": 0.1, "caution": 0.0} | saved
+    path = bundle.save(workspace_of(taught).gallery, tmp_path / "few-shot.zip")
     other = call()
     controls, _ = opened_again(other, path)
-    assert controls == FewShotControls("ridge", 7, 20, 0.5) and len(studio_of(other).gallery) == 8
+    assert controls == FewShotControls("ridge", 7, 20, 0.5) and len(workspace_of(other).gallery) == 8
     assert words in other.message and "your own settings" in other.message
 
 
 def test_a_set_of_another_model_is_embedded_again(taught: Call, call: Callable[..., Call], tmp_path: Path) -> None:
     stranger = Encoder.random(CONFIG, seed=1, device="cpu")
-    studio_of(taught).gallery.re_embed(stranger)
-    path, other = bundle.save(studio_of(taught).gallery, tmp_path / "few-shot.zip"), call()
+    workspace_of(taught).gallery.re_embed(stranger)
+    path, other = bundle.save(workspace_of(taught).gallery, tmp_path / "few-shot.zip"), call()
     controls, page = opened_again(other, path)
-    assert studio_of(other).gallery.fingerprint == other.encoder.fingerprint
+    assert workspace_of(other).gallery.fingerprint == other.encoder.fingerprint
     assert controls.method == "ridge" and "8 of 8 right" in page[1]  # nothing was saved but the examples
     assert other.message == "This set was saved with another model; its pictures were embedded again with this one."
 

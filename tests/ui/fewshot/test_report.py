@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.ui import pictures, studio_with
+from tests.support.ui import pictures, workspace_with
 from vitmsn import image
 from vitmsn.encoder import Encoder
 from vitmsn.ui.fewshot import actions, report
@@ -25,7 +25,7 @@ from vitmsn.ui.shared.workspace import learn
     ],
 )
 def test_the_verdict(tiny: Encoder, counts: dict[str, int], expected: str) -> None:
-    shown = studio_with(tiny, **counts)
+    shown = workspace_with(tiny, **counts)
     lesson = learn(shown.gallery, None)
     assert lesson.sentence() == expected
     assert expected in report.trust(shown, lesson, False)
@@ -33,13 +33,13 @@ def test_the_verdict(tiny: Encoder, counts: dict[str, int], expected: str) -> No
 
 def test_too_few_examples_show_no_matrix_and_say_what_the_probability_is_worth(tiny: Encoder) -> None:
     for counts, words in (({"red": 1, "blue": 1}, "are a guess"), ({"red": 2, "blue": 2}, "are rough")):
-        shown = studio_with(tiny, **counts)
+        shown = workspace_with(tiny, **counts)
         said = report.trust(shown, learn(shown.gallery, None), False)
         assert "<table" not in said and words in said
 
 
 def test_the_matrix_keeps_the_order_of_the_page(tiny: Encoder) -> None:
-    shown = studio_with(tiny, red=4, blue=4)  # scikit-learn sorts: blue, red
+    shown = workspace_with(tiny, red=4, blue=4)  # scikit-learn sorts: blue, red
     shown.gallery.move([shown.gallery.examples[0].id], "blue")  # one red picture mislabelled
     lesson = learn(shown.gallery, None)
     table = report.confusion(shown, lesson)
@@ -51,7 +51,7 @@ def test_the_matrix_keeps_the_order_of_the_page(tiny: Encoder) -> None:
 
 
 def test_an_example_that_looks_wrong_comes_with_the_click_that_mends_it(tiny: Encoder) -> None:
-    shown = studio_with(tiny, red=8, blue=8)
+    shown = workspace_with(tiny, red=8, blue=8)
     wrong = shown.gallery.examples[0]
     shown.gallery.move([wrong.id], "blue")
     said = report.trust(shown, learn(shown.gallery, None), False)
@@ -61,7 +61,7 @@ def test_an_example_that_looks_wrong_comes_with_the_click_that_mends_it(tiny: En
 
 
 def test_a_cell_opens_the_pictures_behind_it(tiny: Encoder) -> None:
-    shown = studio_with(tiny, red=5, blue=5)
+    shown = workspace_with(tiny, red=5, blue=5)
     wrong = shown.gallery.examples[0]
     shown.gallery.move([wrong.id], "blue")
     lesson = learn(shown.gallery, None)
@@ -77,7 +77,7 @@ def test_a_cell_opens_the_pictures_behind_it(tiny: Encoder) -> None:
 
 
 def test_raw_pixels_are_the_line_to_beat(tiny: Encoder) -> None:
-    shown = studio_with(tiny, red=4, blue=4)
+    shown = workspace_with(tiny, red=4, blue=4)
     lesson = learn(shown.gallery, None)
     assert lesson.pixels is not None and lesson.pixels.right == lesson.judged.right == 8
     assert report.baseline(lesson).startswith("Raw pixels, without the model, do as well: 100 %.")
@@ -90,7 +90,7 @@ def test_raw_pixels_are_the_line_to_beat(tiny: Encoder) -> None:
 
 
 def test_whether_more_examples_would_help_is_measured_on_request(tiny: Encoder) -> None:
-    shown = studio_with(tiny, red=6, blue=6)
+    shown = workspace_with(tiny, red=6, blue=6)
     lesson = learn(shown.gallery, None)
     assert 'data-act="curve"' in report.trust(shown, lesson, False)
     actions.curve(shown, lesson)
@@ -102,7 +102,7 @@ def test_whether_more_examples_would_help_is_measured_on_request(tiny: Encoder) 
 
 
 def test_near_copies_are_said_and_count_once(tiny: Encoder) -> None:
-    shown = studio_with(tiny, red=4, blue=4)
+    shown = workspace_with(tiny, red=4, blue=4)
     [still] = pictures("red", 1, seed=5)
     frames = np.asarray(still.rgb)[None] + np.random.default_rng(0).normal(0, 1, (6, *np.shape(still.rgb)))
     burst = [image.decode(Image.fromarray(frame.clip(0, 255).astype(np.uint8)), name="frame.png") for frame in frames]
@@ -113,7 +113,7 @@ def test_near_copies_are_said_and_count_once(tiny: Encoder) -> None:
 
 
 def test_when_automatic_takes_another_method_it_says_so_once(tiny: Encoder) -> None:
-    shown = studio_with(tiny, red=2, blue=4)
+    shown = workspace_with(tiny, red=2, blue=4)
     first = shown.lesson(tiny, "auto", 5, 0.05)
     assert first.method == "centroid" and "Automatic changed" not in report.trust(shown, first, False)
     shown.add(tiny, "red", pictures("red", 2, seed=1))

@@ -15,7 +15,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from tests.support.app import Served
-from tests.support.ui import event, pictures, png, studio_of, zipped
+from tests.support.ui import event, pictures, png, workspace_of, zipped
 from vitmsn import bundle, limits
 from vitmsn.errors import ArchiveError, FewShotError, GalleryError, InputError, ViTMSNError
 from vitmsn.ui.fewshot import tab
@@ -82,11 +82,11 @@ def test_a_bad_file_and_a_double_are_said_and_the_others_go_on(own: Call, sent: 
     frames[0].save(gif, "GIF", save_all=True, append_images=frames[1:])
     files["moves.gif"] = gif.getvalue()
     tab.receive(event(own, to="red", paths=sent(files)))
-    assert studio_of(own).gallery.counts["red"] == 3
+    assert workspace_of(own).gallery.counts["red"] == 3
     assert "notes.txt" in own.message and "moves.gif: first frame" in own.message
     tab.receive(event(own, to="blue", paths=sent(files_of("red", 1))))
     assert own.message == "red-0.png is the same picture as red-0.png in red."
-    assert studio_of(own).gallery.counts["blue"] == 0
+    assert workspace_of(own).gallery.counts["blue"] == 0
     tab.receive(event(own, to="red", paths=sent(files_of("red", 2))))
     assert own.message.startswith("2 pictures were here already (red-0.png is")
 
@@ -106,7 +106,7 @@ def test_only_uploads_of_this_page_are_read(own: Call, sent: Callable[..., list[
             tab.receive(event(own, to="red", paths=paths))
     with pytest.raises(InputError, match="go at once"):
         tab.receive(event(own, to="red", paths=[good] * (limits.MAX_EXAMPLES + 1)))
-    assert len(studio_of(own).gallery) == 0
+    assert len(workspace_of(own).gallery) == 0
 
 
 def test_an_upload_that_was_deleted_meanwhile_is_said(own: Call, sent: Callable[..., list[str]]) -> None:
@@ -121,16 +121,16 @@ def test_names_are_text_whatever_they_hold(call: Calls, name: str) -> None:
     made = call()
     tab.start(made, "")
     cleared, cards, *_ = tab.add_class(made, name)
-    [kept] = [label for label in studio_of(made).gallery.classes if label not in workspace.BLANK]
+    [kept] = [label for label in workspace_of(made).gallery.classes if label not in workspace.BLANK]
     assert cleared == "" and kept == name[: limits.MAX_NAME_LENGTH]
     assert "<b>" not in cards
     tab.act(event(made, act="rename", id=kept, text="plain"))
-    assert "plain" in studio_of(made).gallery.classes
+    assert "plain" in workspace_of(made).gallery.classes
 
 
 def test_the_small_buttons(own: Call, sent: Callable[..., list[str]]) -> None:
     tab.receive(event(own, to="red", paths=sent(files_of("red", 3))))
-    shown = studio_of(own)
+    shown = workspace_of(own)
     first = shown.gallery.examples[0].id
     cards, *_ = tab.act(event(own, act="remove", id=first))
     assert shown.gallery.counts["red"] == 2 and "Undo: removed red-0.png from red" in cards
@@ -160,14 +160,14 @@ def test_the_small_buttons(own: Call, sent: Callable[..., list[str]]) -> None:
     ],
 )
 def test_a_page_that_asks_for_nonsense_is_refused_in_words(own: Call, values: dict[str, Any]) -> None:
-    before = studio_of(own).gallery.classes
+    before = workspace_of(own).gallery.classes
     with pytest.raises(ViTMSNError):
         tab.act(event(own, **values))
-    assert studio_of(own).gallery.classes == before
+    assert workspace_of(own).gallery.classes == before
 
 
 def test_a_name_that_is_taken_is_refused_and_the_page_drawn_again(own: Call) -> None:
-    before = studio_of(own).version
+    before = workspace_of(own).version
     cards, *_ = tab.act(event(own, act="rename", id="blue", text="RED"))
     assert "a class red already" in own.message and 'value="blue"' in cards
     assert f'data-version="{before + 1}"' in cards  # another value, so that the page takes notice
@@ -209,7 +209,7 @@ def test_what_was_left_out_for_one_reason_is_said_once(call: Calls, tmp_path: Pa
     shades = {f"c{n:02d}/{n}.png": png(picture) for n, picture in enumerate(pictures("red", limits.MAX_CLASSES + 5))}
     (tmp_path / "many.zip").write_bytes(zipped(shades))
     tab.unzip(made, str(tmp_path / "many.zip"))
-    assert len(studio_of(made).gallery.classes) == limits.MAX_CLASSES
+    assert len(workspace_of(made).gallery.classes) == limits.MAX_CLASSES
     assert made.message == "5 files, 50.png among them: a gallery holds at most 50 classes: remove or merge some first."
 
 
@@ -218,7 +218,7 @@ def test_stop_leaves_what_was_there(own: Call, sent: Callable[..., list[str]]) -
     own.visit.stopped = own.began + 1
     with pytest.raises(Stopped):
         tab.receive(event(own, to="blue", paths=sent(files_of("blue", 3))))
-    assert studio_of(own).gallery.counts == {"red": 3, "blue": 0}
+    assert workspace_of(own).gallery.counts == {"red": 3, "blue": 0}
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_the_endpoint_answers_in_plain_json(call: Calls, tmp_path: Path) -> None
 def test_the_endpoint_takes_a_saved_set(call: Calls, tmp_path: Path) -> None:
     made = call()
     tab.start(made, "textures")
-    path = bundle.save(studio_of(made).gallery, tmp_path / "few-shot.zip")
+    path = bundle.save(workspace_of(made).gallery, tmp_path / "few-shot.zip")
     answer = tab.few_shot(call(), str(path))
     counts = {one["label"]: one["examples"] for one in answer["classes"]}
     assert counts == {"brick": 8, "grass": 8, "gravel": 8} and answer["skipped"] == []
@@ -322,7 +322,7 @@ def test_the_endpoint_refuses_in_words(call: Calls, tmp_path: Path) -> None:
 def test_the_endpoint_leaves_the_visit_alone(call: Calls, tmp_path: Path) -> None:
     made = call()
     tab.few_shot(made, folder_of_zips(tmp_path, support()))
-    assert made.visit.state(WorkspaceState).studio is None
+    assert made.visit.state(WorkspaceState).workspace is None
 
 
 # The endpoint on the running app

@@ -16,7 +16,7 @@ from vitmsn.fewshot import NONE
 from vitmsn.gallery import Gallery
 from vitmsn.ui.models import EMBEDDED, RANDOM, Models
 from vitmsn.ui.shared import examples, workspace
-from vitmsn.ui.shared.workspace import Studio, learn, opened, own_class
+from vitmsn.ui.shared.workspace import Workspace, learn, opened, own_class
 from vitmsn.ui.visits import Call, Stopped
 
 Calls = Callable[..., Call]
@@ -30,7 +30,7 @@ def taught(encoder: Encoder, **counts: int) -> Gallery:
 
 
 def test_own_pictures_would_be_missed_until_they_are_in_a_file(tiny: Encoder) -> None:
-    made = Studio(tiny)
+    made = Workspace(tiny)
     made.start(tiny, "")
     made.name_class("red")
     assert not made.own
@@ -46,7 +46,7 @@ def test_own_pictures_would_be_missed_until_they_are_in_a_file(tiny: Encoder) ->
 
 
 def test_a_class_named_twice_by_a_double_click_is_one(tiny: Encoder) -> None:
-    made = Studio(tiny)
+    made = Workspace(tiny)
     made.start(tiny, "")
     made.name_class("red")
     made.name_class("red")
@@ -178,13 +178,13 @@ def test_another_model_embeds_everything_again_or_nothing(call: Calls, tiny: Enc
 
 
 @pytest.fixture
-def own(call: Calls) -> tuple[Studio, Encoder]:
+def own(call: Calls) -> tuple[Workspace, Encoder]:
     with opened(call()) as (shown, encoder):
         shown.start(encoder, "")
         return shown, encoder
 
 
-def test_ones_own_classes_take_the_places_of_the_blank_ones(own: tuple[Studio, Encoder]) -> None:
+def test_ones_own_classes_take_the_places_of_the_blank_ones(own: tuple[Workspace, Encoder]) -> None:
     shown, _ = own
     assert shown.gallery.classes == list(workspace.BLANK)
     shown.name_class("cats")
@@ -197,14 +197,14 @@ def test_ones_own_classes_take_the_places_of_the_blank_ones(own: tuple[Studio, E
         shown.name_class(" \u200b ")
 
 
-def test_a_filled_class_keeps_its_name(own: tuple[Studio, Encoder]) -> None:
+def test_a_filled_class_keeps_its_name(own: tuple[Workspace, Encoder]) -> None:
     shown, encoder = own
     shown.add(encoder, "Class 1", pictures("red", 1))
     shown.name_class("cats")
     assert shown.gallery.classes == ["Class 1", "cats"]
 
 
-def test_doubles_are_said_and_undo_takes_back_one_change(own: tuple[Studio, Encoder]) -> None:
+def test_doubles_are_said_and_undo_takes_back_one_change(own: tuple[Workspace, Encoder]) -> None:
     shown, encoder = own
     shown.name_class("red")
     added = shown.add(encoder, "red", pictures("red", 3))
@@ -219,7 +219,7 @@ def test_doubles_are_said_and_undo_takes_back_one_change(own: tuple[Studio, Enco
         shown.take_back()
 
 
-def test_a_change_that_fails_changes_nothing(own: tuple[Studio, Encoder], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_that_fails_changes_nothing(own: tuple[Workspace, Encoder], monkeypatch: pytest.MonkeyPatch) -> None:
     shown, encoder = own
     shown.add(encoder, "Class 1", pictures("red", 2))
     before = (shown.gallery.counts, shown.version)
@@ -283,7 +283,7 @@ def test_queries_of_ones_own_replace_those_of_the_set(call: Calls, monkeypatch: 
         assert not len(shown.queries)
 
 
-def test_ones_own_set_can_be_taken_back_after_a_starter_set(own: tuple[Studio, Encoder]) -> None:
+def test_ones_own_set_can_be_taken_back_after_a_starter_set(own: tuple[Workspace, Encoder]) -> None:
     shown, encoder = own
     shown.begun = True
     shown.add(encoder, "Class 1", pictures("red", 2))
@@ -296,7 +296,7 @@ def test_ones_own_set_can_be_taken_back_after_a_starter_set(own: tuple[Studio, E
     assert not shown.undo  # a set that nobody touched is one click away anyway
 
 
-def test_a_lesson_is_learned_once_per_version_and_setting(own: tuple[Studio, Encoder]) -> None:
+def test_a_lesson_is_learned_once_per_version_and_setting(own: tuple[Workspace, Encoder]) -> None:
     shown, encoder = own
     shown.add(encoder, "Class 1", pictures("red", 3))
     shown.add(encoder, "Class 2", pictures("blue", 3))

@@ -13,7 +13,7 @@ from vitmsn.encoder import Encoder
 from vitmsn.errors import FewShotError
 from vitmsn.gallery import Example
 from vitmsn.ui.shared import html
-from vitmsn.ui.shared.workspace import SIDE, Studio
+from vitmsn.ui.shared.workspace import SIDE, Workspace
 
 COLOURS = {"class": "Class", "probability": "Probability", "doubt": "Mislabelled?"}
 PICTURES = 400  # in the list beside the map; the others come when they are pointed at
@@ -23,10 +23,10 @@ DIM, STRANGE = "#8c8c8c", "#d55e00"  # of what is not judged, and of what may be
 Paint = tuple[str, str, str, str]  # fill, letter, the letter's colour, what the colour says
 
 
-def painted(studio: Studio, encoder: Encoder, shown: Sequence[Example], colour: str) -> tuple[list[Paint], str]:
+def painted(workspace: Workspace, encoder: Encoder, shown: Sequence[Example], colour: str) -> tuple[list[Paint], str]:
     """How each point is painted, and the legend. Colour never says it alone: a letter stands on it."""
-    numbers = {label: i for i, label in enumerate(studio.gallery.classes)}
-    held = len(studio.gallery.enabled)
+    numbers = {label: i for i, label in enumerate(workspace.gallery.classes)}
+    held = len(workspace.gallery.enabled)
     queries = Markup('<li><span class="msn-letter msn-query">?</span> queries</li>') if len(shown) > held else ""
     if colour == "class":
         paints = []
@@ -38,18 +38,18 @@ def painted(studio: Studio, encoder: Encoder, shown: Sequence[Example], colour: 
                 paints.append((tone, letter, html.ink(numbers[example.label]), ""))
         items = Markup().join(
             Markup("<li>{} {} <small>{}</small></li>").format(
-                html.badge(i), html.text(label), studio.gallery.counts[label]
+                html.badge(i), html.text(label), workspace.gallery.counts[label]
             )
             for label, i in numbers.items()
         )
         return paints, Markup('<ul class="msn-legend">{}{}</ul>').format(items, queries)
     try:
-        lesson = studio.lesson(encoder, "auto", 5, 0.05)
+        lesson = workspace.lesson(encoder, "auto", 5, 0.05)
     except FewShotError:
         words = html.hint("Give two classes some pictures, and there is something to judge.")
         return [(DIM, "", "#000", "")] * len(shown), words
     judged = lesson.judged
-    said = lesson.answer(studio.queries.X, studio.queries.pixels) if len(shown) > held else []
+    said = lesson.answer(workspace.queries.X, workspace.queries.pixels) if len(shown) > held else []
     best = judged.probabilities.max(axis=1)
     if colour == "probability":
         sure = [float(value) if known else None for value, known in zip(best, judged.judged, strict=True)]
@@ -84,10 +84,15 @@ def _shade(value: float | None) -> Paint:
 
 
 def canvas(
-    studio: Studio, shown: Sequence[Example], around: np.ndarray, paints: Sequence[Paint], wanted: str, faces: bool
+    workspace: Workspace,
+    shown: Sequence[Example],
+    around: np.ndarray,
+    paints: Sequence[Paint],
+    wanted: str,
+    faces: bool,
 ) -> Markup:
     """The canvas with its data as attributes (escaped; the script writes names only as text), still open at its end."""
-    held = len(studio.gallery.enabled)
+    held = len(workspace.gallery.enabled)
     data = []
     for place, (example, (x, y), paint) in enumerate(zip(shown, around.tolist(), paints, strict=True)):
         asked = place >= held
@@ -104,13 +109,13 @@ def canvas(
             "n": ", ".join(words),
         }
         data.append(point | {"f": paint[0], "l": paint[1], "k": paint[2], "d": example.digest[:12]})
-    alt = f"Map of {len(shown)} pictures in {len(studio.gallery.classes)} classes; they are listed beside it"
+    alt = f"Map of {len(shown)} pictures in {len(workspace.gallery.classes)} classes; they are listed beside it"
     options = Markup().join(
         Markup('<option value="{}">{}</option>').format(html.text(label), html.text(label, 40))
-        for label in studio.gallery.classes
+        for label in workspace.gallery.classes
     )
     undo = Markup('<button type="button" class="msn-button" data-act="undo">Undo: {}</button>').format(
-        html.text(studio.undo)
+        html.text(workspace.undo)
     )
     return Markup(
         '<div><div class="msn-map" data-points="{}" data-wanted="{}" '
@@ -134,7 +139,7 @@ def canvas(
         html.text(alt),
         options,
         limits.MAX_NAME_LENGTH,
-        undo if studio.undo else "",
+        undo if workspace.undo else "",
     )
 
 
@@ -153,17 +158,17 @@ def point_id(example: Example, asked: bool) -> str:
     return f"q{example.id}" if asked else example.id  # two galleries, each with ids of its own
 
 
-def pictures(studio: Studio, shown: Sequence[Example]) -> Markup:
+def pictures(workspace: Workspace, shown: Sequence[Example]) -> Markup:
     """The same pictures as buttons, for the keyboard and for looking."""
-    numbers = {label: i for i, label in enumerate(studio.gallery.classes)}
-    held = len(studio.gallery.enabled)
+    numbers = {label: i for i, label in enumerate(workspace.gallery.classes)}
+    held = len(workspace.gallery.enabled)
     items = ""
     side = LARGE if len(shown) <= FEW else SIDE
     for place, example in enumerate(shown[:PICTURES]):
         asked = place >= held
         words = f"{example.name}, {'query' if asked else example.label}"
         mark = Markup('<span class="msn-letter msn-query">?</span>') if asked else html.badge(numbers[example.label])
-        src = studio.url(example, side)
+        src = workspace.url(example, side)
         items += Markup(
             '<li><button type="button" data-id="{}" aria-pressed="false" '
             'title="{}"><img src="{}" alt="{}">{}</button></li>'

@@ -22,7 +22,7 @@ from vitmsn.ui.shared import html
 from vitmsn.ui.shared.checks import choice, linked_choice, whole
 from vitmsn.ui.shared.controls import bind
 from vitmsn.ui.shared.scripts import script
-from vitmsn.ui.shared.workspace import Studio, centre, opened, own_class, version
+from vitmsn.ui.shared.workspace import Workspace, centre, opened, own_class, version
 from vitmsn.ui.visits import Call
 
 SCRIPT = script(__file__, "lasso.js", "explore.js")
@@ -64,41 +64,41 @@ DEFAULTS = ExploreControls()
 def answer(call: Call, asked: ExploreControls = DEFAULTS) -> tuple[str, str]:
     """(what the map shows, in words; the map and the list). UMAP where it is ready, PCA until then."""
     choice(asked.colour, "colour", map_.COLOURS)
-    with opened(call) as (studio, encoder):
+    with opened(call) as (workspace, encoder):
         settings = asked.checked()
-        shown = _shown(studio, settings)
+        shown = _shown(workspace, settings)
         if len(shown) < 2:
             return html.sentence("A map needs two pictures: add some in Few-shot."), ""
-        around = centre(studio.gallery, encoder.feature_mean)
+        around = centre(workspace.gallery, encoder.feature_mean)
         X = _rows(shown, around)
-        ready = studio.kept.get(settings)
+        ready = workspace.kept.get(settings)
         points = projection.pca(X) if ready is None else ready
-        wanted = f"{studio.version} {settings}" if settings.method == "umap" and ready is None else ""
-        words = _words(studio, shown, around) + _method_words(X, points, settings, ready is not None)
+        wanted = f"{workspace.version} {settings}" if settings.method == "umap" and ready is None else ""
+        words = _words(workspace, shown, around) + _method_words(X, points, settings, ready is not None)
         level = map_.leveled(points, stretch=3 if ready is not None else 1)
-        paints, legend = map_.painted(studio, encoder, shown, asked.colour)
-        drawn = map_.canvas(studio, shown, level, paints, wanted, asked.faces) + legend + Markup("</div>")
-        return words, Markup('<div class="msn-atlas">{}{}</div>').format(drawn, map_.pictures(studio, shown))
+        paints, legend = map_.painted(workspace, encoder, shown, asked.colour)
+        drawn = map_.canvas(workspace, shown, level, paints, wanted, asked.faces) + legend + Markup("</div>")
+        return words, Markup('<div class="msn-atlas">{}{}</div>').format(drawn, map_.pictures(workspace, shown))
 
 
 def lay_out(call: Call, asked: ExploreControls = DEFAULTS) -> Markup:
     """Make the UMAP that `answer` wants, with progress; nobody else's clicks wait for it."""
-    with opened(call) as (studio, encoder):
+    with opened(call) as (workspace, encoder):
         settings = asked.checked()
-        shown, made_for = _shown(studio, settings), studio.version
-        X = _rows(shown, centre(studio.gallery, encoder.feature_mean))
+        shown, made_for = _shown(workspace, settings), workspace.version
+        X = _rows(shown, centre(workspace.gallery, encoder.feature_mean))
     call.progress(0, 1, SLOW)
     points = projection.umap(
         X, settings.seed, settings.neighbors, MIN_DIST, progress=lambda done, total: call.progress(done, total, SLOW)
     )
-    with opened(call) as (studio, _):
-        if studio.version == made_for:
-            studio.kept[settings] = points
+    with opened(call) as (workspace, _):
+        if workspace.version == made_for:
+            workspace.kept[settings] = points
         return html.sentence("The map is ready.")
 
 
-def _shown(studio: Studio, settings: MapSettings) -> list[Example]:
-    return [*studio.gallery.enabled, *(studio.queries.examples if settings.queries else [])]
+def _shown(workspace: Workspace, settings: MapSettings) -> list[Example]:
+    return [*workspace.gallery.enabled, *(workspace.queries.examples if settings.queries else [])]
 
 
 def _rows(shown: Sequence[Example], center: np.ndarray | None) -> np.ndarray:
@@ -112,10 +112,10 @@ def _unit(X: np.ndarray, center: np.ndarray | None) -> np.ndarray:
     return unit
 
 
-def _words(studio: Studio, shown: Sequence[Example], center: np.ndarray | None) -> Markup:
-    own, total = own_class(studio.gallery.X, studio.gallery.y.tolist(), center)
+def _words(workspace: Workspace, shown: Sequence[Example], center: np.ndarray | None) -> Markup:
+    own, total = own_class(workspace.gallery.X, workspace.gallery.y.tolist(), center)
     queries = len(shown) - total
-    if total < 2 or len(set(studio.gallery.y.tolist())) < 2:
+    if total < 2 or len(set(workspace.gallery.y.tolist())) < 2:
         return html.sentence(f"{html.many(len(shown), 'picture')} on the map.")
     asked = f" and {html.many(queries, 'query')}".replace("querys", "queries") if queries else ""
     what = f"{html.many(total, 'example')}{asked} on the map."
@@ -149,22 +149,22 @@ def act(call: Call, asked: ExploreControls = DEFAULTS) -> tuple[str, str]:
         call.message = "This page slept so long that your pictures were deleted; start again from Few-shot."
         return answer(call, asked)
     what, ids, text = call.chosen("act"), call.chosen("ids"), str(call.chosen("text") or "")
-    with opened(call) as (studio, _):
+    with opened(call) as (workspace, _):
         if what == "undo":
-            studio.take_back()
+            workspace.take_back()
             return answer(call, asked)
         if what not in ("move", "remove") or not isinstance(ids, list) or not all(isinstance(id, str) for id in ids):
             raise InputError("The page asked for something unknown; load it again.")
         own = [id for id in ids if not id.startswith("q")]
-        queries = [studio.queries[id[1:]] for id in ids if id.startswith("q")]
+        queries = [workspace.queries[id[1:]] for id in ids if id.startswith("q")]
         if what == "remove":
             if not own:
                 raise InputError("These are queries; clear them in Few-shot.")
-            with studio.change(f"removed {html.many(len(own), 'picture')}") as gallery:
+            with workspace.change(f"removed {html.many(len(own), 'picture')}") as gallery:
                 gallery.remove(own)
             call.message = "Queries stay; clear them in Few-shot." if queries else ""
             return answer(call, asked)
-        with studio.change(f"moved {html.many(len(ids), 'picture')} to {clean_name(text)}") as gallery:
+        with workspace.change(f"moved {html.many(len(ids), 'picture')} to {clean_name(text)}") as gallery:
             label = gallery.add_class(text)
             gallery.move(own, label)
             held = {example.digest for example in gallery.examples}
@@ -177,10 +177,10 @@ def act(call: Call, asked: ExploreControls = DEFAULTS) -> tuple[str, str]:
 def peek(call: Call) -> Markup:
     """The picture of a point that is not in the list."""
     id = str(call.chosen("id"))
-    with opened(call) as (studio, _):
-        example = studio.queries[id[1:]] if id.startswith("q") else studio.gallery[id]
+    with opened(call) as (workspace, _):
+        example = workspace.queries[id[1:]] if id.startswith("q") else workspace.gallery[id]
         return Markup('<img data-of="{}" src="{}" alt="{}">').format(
-            html.text(id), studio.url(example, map_.LARGE), html.text(example.name)
+            html.text(id), workspace.url(example, map_.LARGE), html.text(example.name)
         )
 
 

@@ -11,16 +11,16 @@ from vitmsn.fewshot import NONE, Lesson, Prediction
 from vitmsn.gallery import Example
 from vitmsn.ui.fewshot import cards
 from vitmsn.ui.shared import html
-from vitmsn.ui.shared.workspace import Studio
+from vitmsn.ui.shared.workspace import Workspace
 
 AT_ONCE = 9  # answers in sight; the others one click away
 
 
-def asking(studio: Studio) -> Markup:
+def asking(workspace: Workspace) -> Markup:
     """The drop zone for queries."""
     clear = (
         Markup('<button type="button" class="msn-button" data-act="clear">Clear</button>')
-        if len(studio.queries)
+        if len(workspace.queries)
         else ""
     )
     return Markup(
@@ -31,27 +31,27 @@ def asking(studio: Studio) -> Markup:
     ).format(cards.ways("Choose pictures", "Pictures to name"), clear, html.hint("or drop or paste them here"))
 
 
-def answers(studio: Studio, lesson: Lesson, queries: Sequence[Example], said: Sequence[Prediction]) -> Markup:
+def answers(workspace: Workspace, lesson: Lesson, queries: Sequence[Example], said: Sequence[Prediction]) -> Markup:
     """What was said of the queries: one sentence, the table, and the same as CSV."""
-    numbers = {label: i for i, label in enumerate(studio.gallery.classes)}
+    numbers = {label: i for i, label in enumerate(workspace.gallery.classes)}
     held = {example.digest for example in lesson.examples}
     rows = []
     order = sorted(zip(queries, said, strict=True), key=lambda pair: pair[1].probability)
-    if studio.order == "down":
+    if workspace.order == "down":
         order.reverse()
-    for query, one in order if studio.order else zip(queries, said, strict=True):
-        near = Markup().join(_neighbor(studio, lesson.examples[i], value) for i, value in one.neighbors)
+    for query, one in order if workspace.order else zip(queries, said, strict=True):
+        near = Markup().join(_neighbor(workspace, lesson.examples[i], value) for i, value in one.neighbors)
         seen = Markup("<small>is among the examples</small>") if query.digest in held else ""
         rows.append(
             Markup('<tr><td>{}</td><td>{}{}</td><td><ul class="msn-near">{}</ul></td></tr>').format(
-                _looked(studio, query),
-                _said(one, numbers, studio.truth.get(query.id)),
-                seen or _correct(studio, query),
+                _looked(workspace, query),
+                _said(one, numbers, workspace.truth.get(query.id)),
+                seen or _correct(workspace, query),
                 near,
             )
         )
     more = Markup("<details><summary>Show all {}</summary>{}</details>").format(len(rows), _table(rows[AT_ONCE:], ""))
-    parts = [html.sentence(summary(studio, queries, said)), _table(rows[:AT_ONCE], studio.order or "none")]
+    parts = [html.sentence(summary(workspace, queries, said)), _table(rows[:AT_ONCE], workspace.order or "none")]
     parts += [more] if len(rows) > AT_ONCE else []
     parts += [html.hint(f"Similarity: {lesson.scale}.")]
     return Markup().join([*parts, _download(lesson, queries, said)])
@@ -72,11 +72,11 @@ def _table(rows: Sequence[str], order: str) -> Markup:
     )
 
 
-def _looked(studio: Studio, query: Example) -> Markup:
+def _looked(workspace: Workspace, query: Example) -> Markup:
     """The query as a button that shows what the model looked at, and then that."""
     name = html.text(query.name)
-    seen = studio.kept.get(("look", query.id))
-    shown = cards.picture(studio, query, query.name)
+    seen = workspace.kept.get(("look", query.id))
+    shown = cards.picture(workspace, query, query.name)
     if isinstance(seen, str):
         shown = Markup('<img src="{}" alt="{}, bright where the model looked">').format(seen, name)
     return Markup(
@@ -85,11 +85,11 @@ def _looked(studio: Studio, query: Example) -> Markup:
     ).format(query.id, "true" if seen else "false", name, shown)
 
 
-def _correct(studio: Studio, query: Example) -> Markup:
+def _correct(workspace: Workspace, query: Example) -> Markup:
     """A chooser that makes the query an example of what it really is."""
     options = Markup().join(
         Markup('<option value="{}">{}</option>').format(html.text(label), html.text(label, 40))
-        for label in studio.gallery.classes
+        for label in workspace.gallery.classes
     )
     return Markup(
         '<select class="msn-select msn-small" data-correct="{}" aria-label="What {} '
@@ -116,17 +116,17 @@ def _said(one: Prediction, numbers: dict[str, int], truth: str | None) -> str:
     )
 
 
-def _neighbor(studio: Studio, example: Example, similarity: float) -> Markup:
+def _neighbor(workspace: Workspace, example: Example, similarity: float) -> Markup:
     title = f"{example.name} in {example.label}, similarity {similarity:.2f}"
     return Markup('<li title="{}">{}<small>{:.2f}</small></li>').format(
-        html.text(title), cards.picture(studio, example, title), similarity
+        html.text(title), cards.picture(workspace, example, title), similarity
     )
 
 
-def summary(studio: Studio, queries: Sequence[Example], said: Sequence[Prediction]) -> str:
+def summary(workspace: Workspace, queries: Sequence[Example], said: Sequence[Prediction]) -> str:
     """The answers in one sentence; how many are right where the classes are known."""
-    if studio.truth:
-        right = sum(one.label == studio.truth.get(query.id) for query, one in zip(queries, said, strict=True))
+    if workspace.truth:
+        right = sum(one.label == workspace.truth.get(query.id) for query, one in zip(queries, said, strict=True))
         silent = Counter(one.reason for one in said if one.reason)
         tail = "".join(f"; {reason}: {count}" for reason, count in silent.most_common())
         return f"{right} of {len(queries)} new pictures named correctly{tail}."

@@ -43,14 +43,14 @@ def frame(call: Call, method: str, k: int, caution: float, temperature: float = 
         picture = image.decode(base64.b64decode(data[len(START) :], validate=True), name="camera.jpg")
     except binascii.Error:
         raise InputError("The camera sent something else than a small picture; load the page again.") from None
-    with opened(call) as (studio, encoder):
+    with opened(call) as (workspace, encoder):
         try:
-            lesson = studio.lesson(encoder, method, k, caution, temperature)
+            lesson = workspace.lesson(encoder, method, k, caution, temperature)
         except FewShotError:
             return Markup(
                 '<p data-n="{}" class="msn-hint">Give two classes some pictures, and it has learned them.</p>'
             ).format(number)
-        classes = studio.gallery.classes
+        classes = workspace.gallery.classes
         [said] = lesson.answer(encoder.embed(picture), raw_pixels([picture]))
         numbers = {label: i for i, label in enumerate(classes)}
         words = said.label or said.reason

@@ -13,53 +13,53 @@ from markupsafe import Markup
 from vitmsn import draw, limits
 from vitmsn.gallery import Example
 from vitmsn.ui.shared import examples, html
-from vitmsn.ui.shared.workspace import Studio
+from vitmsn.ui.shared.workspace import Workspace
 
 THUMBNAILS = 240  # shown in all cards together; the others count without being shown
 ON_A_CARD = 24
 
 
-def picture(studio: Studio, example: Example, alt: str) -> Markup:
+def picture(workspace: Workspace, example: Example, alt: str) -> Markup:
     """A small picture of an example or query."""
-    return Markup('<img src="{}" alt="{}">').format(studio.url(example), html.text(alt))
+    return Markup('<img src="{}" alt="{}">').format(workspace.url(example), html.text(alt))
 
 
-def cards(studio: Studio) -> Markup:
+def cards(workspace: Workspace) -> Markup:
     """A card for each class: name, pictures, ways to add more; then what the set is and how much room is left."""
-    shown = studio.gallery
+    shown = workspace.gallery
     members: dict[str, list[Example]] = {label: [] for label in shown.classes}
     for example in shown.examples:
         members[example.label].append(example)
     most = max(4, min(ON_A_CARD, THUMBNAILS // max(1, len(members))))
     items = Markup().join(
-        _card(studio, i, label, own, len(own) if label in studio.unfolded else most)
+        _card(workspace, i, label, own, len(own) if label in workspace.unfolded else most)
         for i, (label, own) in enumerate(members.items())
     )
     undo = Markup('<button type="button" class="msn-button" data-act="undo">Undo: {}</button>').format(
-        html.text(studio.undo)
+        html.text(workspace.undo)
     )
-    credit = next((known.credit for known in examples.starter_sets() if known.name == studio.starter), "")
+    credit = next((known.credit for known in examples.starter_sets() if known.name == workspace.starter), "")
     room = (
         f"{len(shown)} of at most {limits.MAX_EXAMPLES} pictures in {len(members)} of at most {limits.MAX_CLASSES} "
         f"classes; {limits.MAX_IMAGE_BYTES // limits.MIB} MB a picture. Click pictures to move or remove them."
     )
-    own = " data-own" if studio.own else ""
+    own = " data-own" if workspace.own else ""
     return Markup('<div class="msn-cards" data-version="{}"{}>{}</div>{}{}{}{}').format(
-        studio.version,
+        workspace.version,
         own,
         items,
         _picked(list(members)),
-        undo if studio.undo else "",
+        undo if workspace.undo else "",
         html.hint(room),
         html.hint(f"Pictures: {credit}.") if credit else "",
     )
 
 
-def _card(studio: Studio, index: int, label: str, members: list[Example], most: int) -> Markup:
+def _card(workspace: Workspace, index: int, label: str, members: list[Example], most: int) -> Markup:
     letter, name = draw.class_style(index)[1], html.text(label)
     thumbnails = Markup().join(
         Markup('<li><button type="button" data-pick="{}" aria-pressed="false" title="{}">{}</button></li>').format(
-            example.id, html.text(example.name), picture(studio, example, f"{example.name} in {label}")
+            example.id, html.text(example.name), picture(workspace, example, f"{example.name} in {label}")
         )
         for example in members[-most:]
     )
@@ -71,7 +71,7 @@ def _card(studio: Studio, index: int, label: str, members: list[Example], most: 
     resting = bool(members) and not any(example.enabled for example in members)
     others = Markup().join(
         Markup('<option value="{}">{}</option>').format(html.text(other), html.text(other, 40))
-        for other in studio.gallery.classes
+        for other in workspace.gallery.classes
         if other != label
     )
     turn = Markup('<button type="button" class="msn-button" data-act="{}" data-id="{}">').format(

@@ -11,7 +11,7 @@ from vitmsn.ui.shared.workspace import METHODS
 
 
 class LessonSettings(NamedTuple):
-    """What a classifier is learned with, in the order of `Studio.lesson`."""
+    """What a classifier is learned with, in the order of `Workspace.lesson`."""
 
     method: str
     k: int

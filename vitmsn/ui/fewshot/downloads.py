@@ -22,7 +22,7 @@ from vitmsn.ui.fewshot.controls import FewShotControls
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.controls import Controls
 from vitmsn.ui.shared.scripts import run, script
-from vitmsn.ui.shared.workspace import Studio, learn, opened
+from vitmsn.ui.shared.workspace import Workspace, learn, opened
 from vitmsn.ui.visits import Call
 
 PYTHON = (
@@ -51,20 +51,20 @@ ABOUT = (
 
 def make(call: Call, kind: str, method: str, k: int, caution: float, temperature: float = 0.07) -> tuple[Path, str]:
     """(the file, what there is to say of it). The folder's name is a secret, since files are served by their path."""
-    with opened(call) as (studio, encoder):
-        if not len(studio.gallery):
+    with opened(call) as (workspace, encoder):
+        if not len(workspace.gallery):
             raise FewShotError("There is nothing to take away yet: give two classes some pictures.")
         folder = Path(get_upload_folder()) / secrets.token_hex(16)
         folder.mkdir(parents=True)
         if kind == "bundle":
-            studio.gallery.settings = {"method": method, "k": k, "temperature": temperature, "caution": caution}
-            return bundle.save(studio.gallery, folder / "few-shot.zip"), ""
+            workspace.gallery.settings = {"method": method, "k": k, "temperature": temperature, "caution": caution}
+            return bundle.save(workspace.gallery, folder / "few-shot.zip"), ""
         if kind == "embeddings":
             file = folder / "embeddings.csv"
-            file.write_text(export.embeddings_csv(studio.gallery), encoding="utf-8-sig", newline="")
+            file.write_text(export.embeddings_csv(workspace.gallery), encoding="utf-8-sig", newline="")
             return file, ""
-        lesson = learn(studio.gallery, encoder.feature_mean, method, k, caution, temperature)
-        linear = export.linear_lesson(lesson, studio.gallery, encoder)
+        lesson = learn(workspace.gallery, encoder.feature_mean, method, k, caution, temperature)
+        linear = export.linear_lesson(lesson, workspace.gallery, encoder)
         said = ""
         if linear.method != lesson.method:
             said = f"Raw pixels cannot be a layer of the model; the checkpoint holds {linear.method} instead: "
@@ -72,15 +72,15 @@ def make(call: Call, kind: str, method: str, k: int, caution: float, temperature
         return export.checkpoint_zip(encoder, linear.classifier, folder / "checkpoint.zip"), said
 
 
-def beside(studio: Studio, encoder: Encoder, lesson: Lesson) -> Markup:
+def beside(workspace: Workspace, encoder: Encoder, lesson: Lesson) -> Markup:
     """What the checkpoint holds where that is not what the page learned, and how good that is; else ""."""
     if lesson.method == "knn":
         return html.hint("A checkpoint cannot hold k nearest examples; choose another classifier to download one.")
     if lesson.linear:
         return Markup()
-    kept = studio.kept.get("linear")
-    linear = kept if isinstance(kept, Lesson) else export.linear_lesson(lesson, studio.gallery, encoder)
-    studio.kept["linear"] = linear
+    kept = workspace.kept.get("linear")
+    linear = kept if isinstance(kept, Lesson) else export.linear_lesson(lesson, workspace.gallery, encoder)
+    workspace.kept["linear"] = linear
     return html.hint(
         f"The checkpoint holds {linear.method}, because raw pixels cannot be a layer of the model: {linear.sentence()}"
     )

@@ -14,7 +14,7 @@ from vitmsn.ui.fewshot.cards import picture
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.charts import Axis, Line, chart
 from vitmsn.ui.shared.html import badge, many
-from vitmsn.ui.shared.workspace import METHODS, Studio
+from vitmsn.ui.shared.workspace import METHODS, Workspace
 
 ODD = 5  # examples that look wrong, shown at once
 BEHIND = 24  # pictures behind a cell of the matrix, shown at once
@@ -29,7 +29,7 @@ EXPLAINED = {
 }
 
 
-def trust(studio: Studio, lesson: Lesson, asked: bool) -> Markup:
+def trust(workspace: Workspace, lesson: Lesson, asked: bool) -> Markup:
     """The verdict, what it rests on, who is taken for whom, and examples that look wrong.
 
     asked: whether the method was chosen by hand rather than automatically.
@@ -37,7 +37,7 @@ def trust(studio: Studio, lesson: Lesson, asked: bool) -> Markup:
     chosen = f"Method: {EXPLAINED[lesson.method]}."
     if not asked and lesson.reason and lesson.method != "pixels":
         chosen = f"{chosen} Chosen because of this: {lesson.reason}."
-    said = html.sentence(lesson.sentence()) + html.hint(lesson.near_copies()) + html.hint(switched(studio, lesson))
+    said = html.sentence(lesson.sentence()) + html.hint(lesson.near_copies()) + html.hint(switched(workspace, lesson))
     if lesson.few:
         rough = "are a guess, since no class has two different examples"
         rough = rough if max(lesson.different.values()) < 2 else "are rough"
@@ -46,19 +46,19 @@ def trust(studio: Studio, lesson: Lesson, asked: bool) -> Markup:
         return said + html.hint(chosen)
     copies = " Near-copies were hidden together and count once." if lesson.near_copies() else ""
     how = f"Each example was hidden and named by the others.{copies} The range is a 95 % interval."
-    parts = [said, html.hint(how), html.hint(baseline(lesson)), confusion(studio, lesson)]
+    parts = [said, html.hint(how), html.hint(baseline(lesson)), confusion(workspace, lesson)]
     return Markup().join(
-        [*parts, _behind(studio, lesson), _odd(studio, lesson), _more(studio, lesson), html.hint(chosen)]
+        [*parts, _behind(workspace, lesson), _odd(workspace, lesson), _more(workspace, lesson), html.hint(chosen)]
     )
 
 
-def switched(studio: Studio, lesson: Lesson) -> str:
+def switched(workspace: Workspace, lesson: Lesson) -> str:
     """That automatic took another method with the last change, and what the similarities are now; "" where not."""
-    if not studio.switched:
+    if not workspace.switched:
         return ""
     now = METHODS[lesson.method].lower()
     return (
-        f"Automatic changed from {METHODS[studio.switched].lower()} to {now}: {lesson.reason}. "
+        f"Automatic changed from {METHODS[workspace.switched].lower()} to {now}: {lesson.reason}. "
         f"Similarities are now: {lesson.scale}."
     )
 
@@ -78,10 +78,10 @@ def baseline(lesson: Lesson) -> str:
 # ------------------------------------------------------------------------------------------------ who is taken for whom
 
 
-def confusion(studio: Studio, lesson: Lesson) -> Markup:
+def confusion(workspace: Workspace, lesson: Lesson) -> Markup:
     """A table: rows as labelled, columns as named when held out; each number opens the pictures behind it."""
     column = {label: i for i, label in enumerate(lesson.classes)}
-    order = [(i, label) for i, label in enumerate(studio.gallery.classes) if label in column]
+    order = [(i, label) for i, label in enumerate(workspace.gallery.classes) if label in column]
     head = Markup().join(
         Markup('<th scope="col" title="{}">{}</th>').format(html.text(label), badge(i)) for i, label in order
     )
@@ -89,7 +89,7 @@ def confusion(studio: Studio, lesson: Lesson) -> Markup:
     for i, label in order:
         counts = lesson.judged.confusion[column[label]]
         cells = Markup().join(
-            _cell(int(counts[column[other]]), int(counts.sum()), label, other, studio.cell == (label, other))
+            _cell(int(counts[column[other]]), int(counts.sum()), label, other, workspace.cell == (label, other))
             for _, other in order
         )
         rows += Markup('<tr><th scope="row">{} <span>{}</span></th>{}</tr>').format(badge(i), html.text(label), cells)
@@ -113,11 +113,11 @@ def _cell(count: int, total: int, label: str, other: str, opened: bool) -> Marku
     ).format(100 * share, html.text(label), html.text(other), "true" if opened else "false", title, title, count)
 
 
-def _behind(studio: Studio, lesson: Lesson) -> Markup:
+def _behind(workspace: Workspace, lesson: Lesson) -> Markup:
     """The pictures behind the opened cell, each with what can be done about it."""
-    if studio.cell is None:
+    if workspace.cell is None:
         return Markup()
-    label, other = studio.cell
+    label, other = workspace.cell
     judged = lesson.judged
     index = [
         i
@@ -130,7 +130,7 @@ def _behind(studio: Studio, lesson: Lesson) -> Markup:
     rows = ""
     for i in index[:BEHIND]:
         example, sure = lesson.examples[i], html.percent(judged.probabilities[i].max(), whole=True)
-        rows += _row(studio, example, f"{example.name}: named {other} ({sure}).", other if wrong else "")
+        rows += _row(workspace, example, f"{example.name}: named {other} ({sure}).", other if wrong else "")
     more = html.hint(f"The first {BEHIND} of {len(index)}.") if len(index) > BEHIND else ""
     title = html.text(f"{many(len(index), 'example')} of {label}, named {other} when held out")
     close = Markup(
@@ -142,7 +142,7 @@ def _behind(studio: Studio, lesson: Lesson) -> Markup:
 # --------------------------------------------------------------------------------------------------------- odd examples
 
 
-def _odd(studio: Studio, lesson: Lesson) -> Markup:
+def _odd(workspace: Workspace, lesson: Lesson) -> Markup:
     """Examples that the others contradict or that stand alone, with the one click that puts them right."""
     judged = lesson.judged
     suspects = judged.suspects().tolist()
@@ -151,12 +151,12 @@ def _odd(studio: Studio, lesson: Lesson) -> Markup:
         example, other = lesson.examples[i], str(judged.predictions[i])
         sure = html.percent(judged.probabilities[i].max(), whole=True)
         words = f"{example.name} is in {example.label}, yet looks like {other} ({sure})."
-        rows.append(_row(studio, example, words, other))
+        rows.append(_row(workspace, example, words, other))
     for i in lesson.lonely().tolist():
         if i not in suspects:
             example = lesson.examples[i]
             words = f"{example.name} is less like its class, {example.label}, than the other examples are like theirs."
-            rows.append(_row(studio, example, words, ""))
+            rows.append(_row(workspace, example, words, ""))
     if not rows:
         return Markup()
     title = f"{many(len(rows), 'example')} look{'s' if len(rows) == 1 else ''} mislabelled or odd"
@@ -164,7 +164,7 @@ def _odd(studio: Studio, lesson: Lesson) -> Markup:
     return Markup('<h3>{}</h3><ul class="msn-suspects">{}</ul>{}').format(title, Markup().join(rows[:ODD]), more)
 
 
-def _row(studio: Studio, example: Example, words: str, move_to: str) -> Markup:
+def _row(workspace: Workspace, example: Example, words: str, move_to: str) -> Markup:
     move = Markup(
         '<button type="button" class="msn-button" data-act="move" data-id="{}" data-text="{}">Move to {}</button>'
     ).format(example.id, html.text(move_to), html.text(move_to, 24))
@@ -172,15 +172,15 @@ def _row(studio: Studio, example: Example, words: str, move_to: str) -> Markup:
         '<button type="button" class="msn-button" data-act="remove" data-id="{}" aria-label="Remove {}">Remove</button>'
     ).format(example.id, html.text(example.name))
     return Markup("<li>{}<span>{}</span><span>{}{}</span></li>").format(
-        picture(studio, example, example.name), html.text(words), move if move_to else "", remove
+        picture(workspace, example, example.name), html.text(words), move if move_to else "", remove
     )
 
 
 # ----------------------------------------------------------------------------------------------------- would more help?
 
 
-def _more(studio: Studio, lesson: Lesson) -> Markup:
-    measured, curve = studio.kept.get("curve", (None, None))
+def _more(workspace: Workspace, lesson: Lesson) -> Markup:
+    measured, curve = workspace.kept.get("curve", (None, None))
     if measured is lesson and isinstance(curve, LearningCurve):
         return Markup("<h3>Would more examples help?</h3>{}{}").format(html.hint(curve.sentence()), _drawn(curve))
     if measured is lesson and isinstance(curve, str):

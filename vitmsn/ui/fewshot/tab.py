@@ -24,7 +24,7 @@ from vitmsn.ui.shared.checks import linked_choice, linked_whole, whole
 from vitmsn.ui.shared.controls import bind
 from vitmsn.ui.shared.photo import read_picture
 from vitmsn.ui.shared.scripts import run, script
-from vitmsn.ui.shared.workspace import METHODS, Studio, learn, opened, version
+from vitmsn.ui.shared.workspace import METHODS, Workspace, learn, opened, version
 from vitmsn.ui.visits import Call
 
 SCRIPT = script(__file__, "fewshot.js")
@@ -40,24 +40,24 @@ PAGE = ("cards", "trust", "answers", "code")  # what its four parts are
 
 def answer(call: Call, asked: FewShotControls = DEFAULTS) -> Page:
     """The three steps as they stand."""
-    with opened(call) as (studio, encoder):
+    with opened(call) as (workspace, encoder):
         settings = asked.checked()
-        shown, code, ask = cards.cards(studio), _python(call, settings), answers.asking(studio)
+        shown, code, ask = cards.cards(workspace), _python(call, settings), answers.asking(workspace)
         try:
-            lesson = studio.lesson(encoder, *settings)
+            lesson = workspace.lesson(encoder, *settings)
         except FewShotError:
-            return shown, html.sentence(_missing(studio)), ask, code
-        queries = studio.queries.examples
-        said = lesson.answer(studio.queries.X, studio.queries.pixels, NEAREST)
-        answered = answers.answers(studio, lesson, queries, said) if queries else ""
-        trusted = report.trust(studio, lesson, settings[0] != "auto")
-        return shown, trusted, ask + answered, downloads.beside(studio, encoder, lesson) + code
+            return shown, html.sentence(_missing(workspace)), ask, code
+        queries = workspace.queries.examples
+        said = lesson.answer(workspace.queries.X, workspace.queries.pixels, NEAREST)
+        answered = answers.answers(workspace, lesson, queries, said) if queries else ""
+        trusted = report.trust(workspace, lesson, settings[0] != "auto")
+        return shown, trusted, ask + answered, downloads.beside(workspace, encoder, lesson) + code
 
 
 def start(call: Call, name: str, asked: FewShotControls = DEFAULTS) -> Page:
     """A starter set, or two empty classes of one's own."""
-    with opened(call) as (studio, encoder):
-        studio.start(encoder, name, call.progress)
+    with opened(call) as (workspace, encoder):
+        workspace.start(encoder, name, call.progress)
         return answer(call, asked)
 
 
@@ -66,8 +66,8 @@ def add_class(call: Call, name: str, asked: FewShotControls = DEFAULTS) -> tuple
     if not version(call.visit):
         call.message = SLEPT
         return (gr.skip(), *answer(call, asked))
-    with opened(call) as (studio, _):
-        studio.name_class(name)
+    with opened(call) as (workspace, _):
+        workspace.name_class(name)
         return ("", *answer(call, asked))
 
 
@@ -81,15 +81,15 @@ def unzip(call: Call, path: str | None, asked: FewShotControls = DEFAULTS) -> di
     if bundle.is_bundle(path):
         return _reopen(call, path, asked)
     entries = archive.read_zip(path)
-    with opened(call) as (studio, encoder):
-        added = studio.unpack(encoder, entries, call.progress)
+    with opened(call) as (workspace, encoder):
+        added = workspace.unpack(encoder, entries, call.progress)
         call.message = _words(added, [], added.notes)
         return dict(zip(PAGE, answer(call, asked), strict=True))
 
 
 def _reopen(call: Call, path: str, asked: FewShotControls) -> dict[str, Any]:
     """A saved set as it was when it was saved: with the classifier chosen then, by the model chosen now."""
-    with opened(call) as (studio, encoder):
+    with opened(call) as (workspace, encoder):
         saved = bundle.read(path)
         said, wanted = [], asked
         if saved.fingerprint != encoder.fingerprint:
@@ -100,7 +100,7 @@ def _reopen(call: Call, path: str, asked: FewShotControls) -> dict[str, Any]:
             wanted = _saved(saved.settings, asked)
         except InputError as error:
             said.append(f"It is judged with your own settings, because the saved ones cannot be used here. {error}")
-        studio.reopen(encoder, saved)
+        workspace.reopen(encoder, saved)
         call.message = " ".join(said)
         return {**asdict(wanted), **dict(zip(PAGE, answer(call, wanted), strict=True))}
 
@@ -124,9 +124,9 @@ def receive(call: Call, asked: FewShotControls = DEFAULTS) -> Page:
         return answer(call, asked)
     refused: list[str] = []
     notes: list[str] = []
-    with opened(call) as (studio, encoder):
-        label = studio.gallery.label(str(call.chosen("to")))
-        added = studio.add(encoder, label, _decoded(call, refused, notes))
+    with opened(call) as (workspace, encoder):
+        label = workspace.gallery.label(str(call.chosen("to")))
+        added = workspace.add(encoder, label, _decoded(call, refused, notes))
         call.message = _words(added, refused, notes)
         return answer(call, asked)
 
@@ -135,8 +135,8 @@ def ask(call: Call, asked: FewShotControls = DEFAULTS) -> Page:
     """Pictures to name."""
     refused: list[str] = []
     notes: list[str] = []
-    with opened(call) as (studio, encoder):
-        twice = studio.ask(encoder, _decoded(call, refused, notes), len(_sent(call)))
+    with opened(call) as (workspace, encoder):
+        twice = workspace.ask(encoder, _decoded(call, refused, notes), len(_sent(call)))
         notes += [f"{html.many(twice, 'picture')} came twice"] if twice else []
         call.message = _words(Added(), refused, notes)
         return answer(call, asked)
@@ -148,15 +148,15 @@ def act(call: Call, asked: FewShotControls = DEFAULTS) -> Page:
         call.message = SLEPT
         return answer(call, asked)
     what, id, text = (str(call.chosen(name) or "") for name in ("act", "id", "text"))
-    with opened(call) as (studio, encoder):
+    with opened(call) as (workspace, encoder):
         if what in actions.CHANGES:
-            actions.CHANGES[what](call, studio, id, text)
+            actions.CHANGES[what](call, workspace, id, text)
         elif what == "clear":
-            studio.clear_queries(encoder)
+            workspace.clear_queries(encoder)
         elif what == "look":
-            actions.look(studio, encoder, id)
+            actions.look(workspace, encoder, id)
         elif what == "curve":
-            actions.curve(studio, studio.lesson(encoder, *asked.checked()))
+            actions.curve(workspace, workspace.lesson(encoder, *asked.checked()))
         else:
             raise InputError("The page asked for something unknown; load it again.")
         return answer(call, asked)
@@ -214,8 +214,8 @@ def _several(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{len(names)} files, {names[0]} among them"
 
 
-def _missing(studio: Studio) -> str:
-    filled = sum(1 for count in studio.gallery.counts.values() if count)
+def _missing(workspace: Workspace) -> str:
+    filled = sum(1 for count in workspace.gallery.counts.values() if count)
     if not filled:
         return "Give two classes some pictures, and it has learned them."
     return "Give a second class some pictures, and it has learned them." if filled == 1 else "Two classes are needed."

@@ -1,8 +1,8 @@
 """What a visit teaches: its examples, its queries, and the classifier that learned from them.
 
-Few-shot changes it, Explore looks at it. It lives in the visit's memory under "studio", counted in bytes like all that
-a visit keeps, and is embedded again when the visitor chooses another model. One lock per visit: a visitor's own changes
-wait for one another, other visitors' never do.
+Few-shot changes it, Explore looks at it. It lives in the visit's memory, counted in bytes like all that a visit keeps,
+and is embedded again when the visitor chooses another model. One lock per visit: a visitor's own changes wait for one
+another, other visitors' never do.
 """
 
 from __future__ import annotations
@@ -83,10 +83,10 @@ def own_class(X: np.ndarray, y: Sequence[str], center: np.ndarray | None) -> tup
     return int((labels[other] == labels).sum()), len(X)
 
 
-# -------------------------------------------------------------------------------------------------------------- studio
+# ----------------------------------------------------------------------------------------------------------- workspace
 
 
-class Studio:
+class Workspace:
     """One visitor's examples and queries. Use it inside `opened(call)`, which holds the lock.
 
     Attributes: ``gallery``; ``queries``, a gallery of one class; ``truth``, the class of each query of a starter set by
@@ -328,32 +328,32 @@ def _batches(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
 class WorkspaceState:
     """What a visit keeps for Few-shot and Explore together."""
 
-    studio: Studio | None = None
+    workspace: Workspace | None = None
 
     @property
     def nbytes(self) -> int:
-        return 0 if self.studio is None else self.studio.nbytes
+        return 0 if self.workspace is None else self.workspace.nbytes
 
 
 @contextmanager
-def opened(call: Call) -> Iterator[tuple[Studio, Encoder]]:
-    """The visitor's studio, locked, embedded by `call.encoder`; with a starter set when it is new."""
+def opened(call: Call) -> Iterator[tuple[Workspace, Encoder]]:
+    """The visitor's workspace, locked, embedded by `call.encoder`; with a starter set when it is new."""
     encoder = call.encoder
     with call.visit.lock:
         kept = call.visit.state(WorkspaceState)
-        studio = kept.studio = kept.studio or Studio(encoder)
-    with studio.lock:
-        if not studio.begun:
+        workspace = kept.workspace = kept.workspace or Workspace(encoder)
+    with workspace.lock:
+        if not workspace.begun:
             offered = [known.name for known in examples.starter_sets()]
             wished = call.query.get("set", FIRST)
             first = next((name for name in (wished, FIRST) if name in offered), offered[0] if offered else "")
-            studio.start(encoder, first, call.progress)
-            studio.begun = True
-        studio.follow(encoder, call.progress)
-        yield studio, encoder
+            workspace.start(encoder, first, call.progress)
+            workspace.begun = True
+        workspace.follow(encoder, call.progress)
+        yield workspace, encoder
 
 
 def version(visit: Visit) -> int:
     """The stamp of what the tabs show."""
-    studio = visit.state(WorkspaceState).studio
-    return 0 if studio is None else studio.version
+    workspace = visit.state(WorkspaceState).workspace
+    return 0 if workspace is None else workspace.version
