@@ -65,7 +65,7 @@ class PlainStep:
         self.student = PlainViT(model.hidden_size, model.num_hidden_layers, model.num_attention_heads, 8, SIDE)
         self.head = MSNHead(model.hidden_size, recipe.hidden, recipe.output, recipe.prototypes)
         self.target, self.target_head = copy.deepcopy(self.student), copy.deepcopy(self.head)
-        self.optimiser = torch.optim.AdamW([*self.student.parameters(), *self.head.parameters()], lr=1e-3)
+        self.optimizer = torch.optim.AdamW([*self.student.parameters(), *self.head.parameters()], lr=1e-3)
         self.step = 0
 
     def assign(self, projected: Tensor, temperature: float) -> Tensor:
@@ -88,10 +88,10 @@ class PlainStep:
         anchors = self.assign(self.head(cls), 0.1)
         mean = anchors.mean(0)
         loss = -(target.repeat(5, 1) * anchors.log()).sum(1).mean() + (mean * mean.log()).sum()
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.student.parameters(), 3.0)
-        self.optimiser.step()
+        self.optimizer.step()
         with torch.no_grad():
             for ours, new in zip(self.target.parameters(), self.student.parameters(), strict=True):
                 ours.mul_(0.99).add_(new, alpha=0.01)

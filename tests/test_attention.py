@@ -220,7 +220,7 @@ def test_components_are_those_of_scikit_learn(model: ViTMSNModel, pixels: Tensor
         torch.testing.assert_close(shares[picture], torch.from_numpy(pca.explained_variance_ratio_).float())
     largest = scores.gather(1, scores.abs().argmax(1, keepdim=True))
     assert (largest > 0).all()
-    rgb = attention.colours(scores)
+    rgb = attention.colors(scores)
     assert rgb.amin(1).tolist() == [[0, 0, 0]] * 2 and rgb.amax(1).tolist() == [[1, 1, 1]] * 2
     with pytest.raises(InputError, match="from 1 to 16 components"):
         attention.components(out, 17)

@@ -21,10 +21,10 @@ def pixels(picture: Image.Image) -> np.ndarray:
     return np.asarray(picture).astype(int)
 
 
-# Colours
+# Colors
 
 
-def test_classes_have_a_colour_and_a_letter() -> None:
+def test_classes_have_a_color_and_a_letter() -> None:
     assert [draw.class_style(index)[1] for index in (0, 25, 26, 27, 51, 52, 701, 702)] == [
         *("A", "Z", "AA", "AB", "AZ", "BA", "ZZ", "AAA")
     ]
@@ -35,20 +35,20 @@ def test_classes_have_a_colour_and_a_letter() -> None:
         draw.class_style(-1)
 
 
-def test_colours_do_not_import_matplotlib() -> None:
+def test_colors_do_not_import_matplotlib() -> None:
     code = "import sys; from vitmsn import draw; draw.class_style(3); sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_the_ramp_grows_evenly_lighter() -> None:
     values = np.linspace(0, 1, 64)
-    light = draw.colour(values, (0, 1)) @ np.array([0.2126, 0.7152, 0.0722])
+    light = draw.color(values, (0, 1)) @ np.array([0.2126, 0.7152, 0.0722])
     assert (np.diff(light) > 0).all() and light[0] < 5 and light[-1] > 230
     assert draw.ramp(3) == ["#000004", "#b73779", "#fcfdbf"]
 
 
 def test_values_outside_the_scale_take_its_ends_and_nan_is_grey() -> None:
-    found = draw.colour(np.array([-1.0, 0.0, 1.0, 9.0, np.nan]), (0, 1))
+    found = draw.color(np.array([-1.0, 0.0, 1.0, 9.0, np.nan]), (0, 1))
     assert (found[0] == found[1]).all() and (found[2] == found[3]).all()
     assert tuple(found[4]) == draw.HIDDEN
 
@@ -74,7 +74,7 @@ def test_an_overlay_without_opacity_is_the_photograph_and_with_all_of_it_the_map
     values = np.random.default_rng(0).random((4, 6))
     assert (pixels(draw.overlay(RGB, values, 0)) == pixels(RGB)).all()
     only = pixels(draw.overlay(RGB, values, 1, (0, 1)))
-    assert (only[::10, ::10] == draw.colour(values, (0, 1))).all()
+    assert (only[::10, ::10] == draw.color(values, (0, 1))).all()
     assert (only[5:15:9, 12:18:5] == only[10, 12]).sum() < only[5:15:9, 12:18:5].size  # patches have edges
 
 
@@ -87,7 +87,7 @@ def test_patches_lie_where_the_model_cut_them() -> None:
     assert not odd[:21].any() and not odd[:, :40].any() and odd[22:, 41:].all()
 
 
-def test_dim_patches_keep_no_colour() -> None:
+def test_dim_patches_keep_no_color() -> None:
     kept = np.zeros((2, 3), dtype=bool)
     kept[0, 0] = True
     shown = pixels(draw.overlay(RGB, np.ones((2, 3)), 0.5, kept=kept))
@@ -140,7 +140,7 @@ def test_all_heads_share_one_scale_and_stand_in_order() -> None:
     maps[0, 1] = 0.5
     sheet = pixels(draw.head_grid(maps, zoom=2, gap=4))
     assert sheet.shape == (2 * 8 + 4, 3 * 10 + 8, 3)
-    low, middle, high = draw.colour(np.array([0, 0.5, 1]), (0, 1)).astype(int)
+    low, middle, high = draw.color(np.array([0, 0.5, 1]), (0, 1)).astype(int)
     assert (sheet[:8, :10] == low).all() and (sheet[:8, 14:24] == middle).all() and (sheet[12:, 28:] == high).all()
     assert (sheet[8:12] == 255).all()
     assert draw.head_grid(maps, zoom=1, gap=0).size == (15, 8)
@@ -179,11 +179,11 @@ def test_labels_can_hold_anything() -> None:
     draw.curve([0, 1], {name: [0.0, 1.0] for name in NASTY}, x_label="$x", y_label="$y$")
 
 
-def test_a_scatter_colours_by_the_order_of_classes() -> None:
+def test_a_scatter_colors_by_the_order_of_classes() -> None:
     points = np.array([[0.0, 0.0], [1.0, 1.0]])
-    colours = {tuple(int(tone[i : i + 2], 16) for i in (1, 3, 5)) for tone in draw.OKABE_ITO[1:3]}
+    colors = {tuple(int(tone[i : i + 2], 16) for i in (1, 3, 5)) for tone in draw.OKABE_ITO[1:3]}
     picture = pixels(draw.scatter(points, ["b", "c"], classes=["a", "b", "c"]))
-    for tone in colours:
+    for tone in colors:
         assert (abs(picture - tone).sum(-1) < 24).sum() > 50
 
 
@@ -219,13 +219,13 @@ def test_threads_draw_the_same() -> None:
         assert len(set(pool.map(one, range(6)))) == 1
 
 
-# Palettes, contours, colours, side by side
+# Palettes, contours, colors, side by side
 
 
 @pytest.mark.parametrize("palette", draw.PALETTES)
 def test_every_palette_grows_lighter_evenly(palette: str) -> None:
-    """Read in grey, as by an eye without colours: the order of the values is the order of the lightness."""
-    rgb = draw.colour(np.linspace(0, 1, 64), (0, 1), palette).astype(float)
+    """Read in grey, as by an eye without colors: the order of the values is the order of the lightness."""
+    rgb = draw.color(np.linspace(0, 1, 64), (0, 1), palette).astype(float)
     lightness = rgb @ [0.2126, 0.7152, 0.0722]
     assert (np.diff(lightness) > 0).all() and lightness[-1] - lightness[0] > 150
     assert len(draw.ramp(5, palette)) == 5
@@ -248,14 +248,14 @@ def test_a_contour_runs_around_the_set_and_nowhere_else() -> None:
     assert not (np.asarray(draw.contour(plain, np.zeros((2, 2)))) != 255).any()
 
 
-def test_tints_are_the_colours_and_hidden_patches_grey() -> None:
-    colours = np.zeros((1, 3, 3))
-    colours[0, 0], colours[0, 1], colours[0, 2] = (1, 0, 0), (0, 0.5, 1), np.nan
-    shown = np.asarray(draw.tinted(Image.new("RGB", (30, 10), "white"), colours, 1))
+def test_tints_are_the_colors_and_hidden_patches_grey() -> None:
+    colors = np.zeros((1, 3, 3))
+    colors[0, 0], colors[0, 1], colors[0, 2] = (1, 0, 0), (0, 0.5, 1), np.nan
+    shown = np.asarray(draw.tinted(Image.new("RGB", (30, 10), "white"), colors, 1))
     assert shown[5, 5].tolist() == [255, 0, 0] and shown[5, 15].tolist() == [0, 128, 255]
     assert shown[5, 25].tolist() == list(draw.HIDDEN)
     with pytest.raises(InputError, match="opacity"):
-        draw.tinted(Image.new("RGB", (3, 3)), colours, 2)
+        draw.tinted(Image.new("RGB", (3, 3)), colors, 2)
 
 
 def test_pictures_side_by_side_keep_their_proportions() -> None:

@@ -65,7 +65,7 @@ def test_every_kind_is_the_function_behind_it(encoder: Encoder, picture: Picture
         "patch": attention.patch_attention(model, tokens, 6, 1)[0, 1],
         "to": attention.attention_to(model, tokens, 6, 1)[0, 1],
         "similar": attention.similarity(tokens, 6, 1)[0],
-        "colours": attention.components(tokens, 3, 1)[0][0, :, 0],
+        "colors": attention.components(tokens, 3, 1)[0][0, :, 0],
     }
     assert list(expected) == list(KINDS)
     for kind, values in expected.items():
@@ -73,8 +73,8 @@ def test_every_kind_is_the_function_behind_it(encoder: Encoder, picture: Picture
         np.testing.assert_allclose(found.values.ravel(), values, rtol=1e-5, atol=1e-6)
         assert found.grid == (4, 4) and found.maps.shape == (3, 2, 4, 4)
         assert found.label == ("bee" if kind == "relevance" else None)
-    found = look(encoder, picture, "colours")
-    assert found.colours is not None and found.colours.shape == (4, 4, 3) and found.explained is not None
+    found = look(encoder, picture, "colors")
+    assert found.colors is not None and found.colors.shape == (4, 4, 3) and found.explained is not None
     last = look(encoder, picture, "similar", patch=3)
     np.testing.assert_allclose(last.values.ravel(), attention.similarity(tokens, 3)[0], rtol=1e-5)
 
@@ -98,7 +98,7 @@ def test_other_sizes_and_masked_views(encoder: Encoder, picture: Picture) -> Non
     assert np.flatnonzero(~np.isnan(hidden.values)).tolist() == kept
     row = attention.patch_attention(encoder.model, encoder.tokens(picture, keep_indices=kept), 2, 2)[0].mean(0)
     np.testing.assert_allclose(hidden.values.ravel()[kept], row, rtol=1e-5)
-    assert np.isnan(look(encoder, picture, "colours", keep_indices=kept).colours).sum() == 3 * 12
+    assert np.isnan(look(encoder, picture, "colors", keep_indices=kept).colors).sum() == 3 * 12
 
 
 def test_heads_together(encoder: Encoder, picture: Picture) -> None:
@@ -140,7 +140,7 @@ def test_json_of_relevance_has_shares_and_of_tokens_no_entropy(encoder: Encoder,
     told = found.to_dict()
     assert (told["layer"], told["head"], told["label"]) == (None, None, "bee")
     np.testing.assert_allclose(told["map"], found.values / found.values.sum(), atol=1e-6)
-    for kind in ("similar", "colours"):
+    for kind in ("similar", "colors"):
         told = look(encoder, picture, kind).to_dict()
         assert told["half"] is None and told["entropy"] is None and told["head"] is None
     assert np.shape(told["map"]) == (4, 4, 3)

@@ -241,8 +241,8 @@ def test_features_before_and_after_the_layernorm(encoder: Encoder, tmp_path: Pat
     after = lowshot.extract(encoder, data)
     before = lowshot.extract(encoder, data, "pre-layernorm")
     assert after.X.shape == (9, 16) and after.y.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-    normalised = encoder.model.layernorm(torch.from_numpy(before.X)).numpy()
-    np.testing.assert_allclose(normalised, after.X, atol=1e-5)
+    normalized = encoder.model.layernorm(torch.from_numpy(before.X)).numpy()
+    np.testing.assert_allclose(normalized, after.X, atol=1e-5)
     assert np.abs(before.X - after.X).max() > 0.1
 
 

@@ -250,7 +250,7 @@ def test_inputs_that_do_not_fit_are_named(change: dict[str, Any], message: str) 
 # --- Classifier ---------------------------------------------------------------------------------------------------
 
 
-def test_a_classifier_reads_the_normalised_cls_token() -> None:
+def test_a_classifier_reads_the_normalized_cls_token() -> None:
     model = ViTMSNForImageClassification(CONFIG.with_labels(4)).eval()
     pixels, indices = pictures(), kept()
     out = model(pixels, keep_indices=indices, output_hidden_states=True, output_attentions=True)

@@ -126,7 +126,7 @@ def similarity(tokens: ViTMSNOutput, patch: int, layer: int | None = None) -> Te
 
 
 def components(tokens: ViTMSNOutput, count: int = 3, layer: int | None = None) -> tuple[Tensor, Tensor]:
-    """Principal components of the patches' tokens, each picture by itself: three of them make colours (as DINOv2 does).
+    """Principal components of the patches' tokens, each picture by itself: three of them make colors (as DINOv2 does).
 
     Args:
         layer: as in :func:`similarity`.
@@ -146,7 +146,7 @@ def components(tokens: ViTMSNOutput, count: int = 3, layer: int | None = None) -
     return (scores * largest.sign()).float(), shares[:, :count].float()
 
 
-def colours(scores: Tensor) -> Tensor:
+def colors(scores: Tensor) -> Tensor:
     """Scores (..., K, 3) -> RGB from 0 to 1: each component stretched from its least to its largest."""
     low, high = scores.amin(-2, keepdim=True), scores.amax(-2, keepdim=True)
     return (scores - low) / (high - low).clamp_min(torch.finfo(scores.dtype).tiny)
@@ -156,7 +156,7 @@ def colours(scores: Tensor) -> Tensor:
 
 
 def entropy(maps: Tensor) -> Tensor:
-    """Entropy in nats of each map over its last axis, after normalising it to sum to 1: (..., K) -> (...)."""
+    """Entropy in nats of each map over its last axis, after normalizing it to sum to 1: (..., K) -> (...)."""
     shares = _shares(maps)
     return -(shares * shares.clamp_min(torch.finfo(shares.dtype).tiny).log()).sum(-1)
 
@@ -166,13 +166,13 @@ def mean_distance(maps: Tensor, positions: Tensor, origin: Tensor | None = None)
 
     Args:
         positions: (K, 2), row and column of each patch.
-        origin: (2,) where distance is measured from; the centre of the attention itself by default, since CLS has no
+        origin: (2,) where distance is measured from; the center of the attention itself by default, since CLS has no
             place of its own.
     """
     shares = _shares(maps)
     positions = positions.to(shares.dtype)
-    centre = shares @ positions if origin is None else origin.to(shares.dtype).expand(*shares.shape[:-1], 2)
-    return (shares * (positions - centre.unsqueeze(-2)).norm(dim=-1)).sum(-1)
+    center = shares @ positions if origin is None else origin.to(shares.dtype).expand(*shares.shape[:-1], 2)
+    return (shares * (positions - center.unsqueeze(-2)).norm(dim=-1)).sum(-1)
 
 
 def overlap(maps: Tensor, others: Tensor) -> Tensor:

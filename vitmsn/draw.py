@@ -1,7 +1,7 @@
 """Arrays -> pictures: maps over photographs, hidden patches, and charts (matplotlib's Figure, never its pyplot).
 
-Sequential values are drawn in magma (or cividis, or grey), even to the eye and safe for the colour blind; classes in
-Okabe and Ito's order with a letter beside each colour, so that no reading depends on colour alone. Every function is
+Sequential values are drawn in magma (or cividis, or grey), even to the eye and safe for the color blind; classes in
+Okabe and Ito's order with a letter beside each color, so that no reading depends on color alone. Every function is
 pure and may be called from any thread. Rows and columns of a grid are patches, row 0 on top.
 """
 
@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vitmsn.errors import InputError
 
-if TYPE_CHECKING:  # matplotlib is imported by what needs it: colours and letters are asked for by every page
+if TYPE_CHECKING:  # matplotlib is imported by what needs it: colors and letters are asked for by every page
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -35,11 +35,11 @@ PALETTES = ("magma", "cividis", "grey")  # all even to the eye and told apart by
 _LOCK = threading.Lock()  # matplotlib's settings and font caches are the process's
 
 
-# ------------------------------------------------------------------------------------------------------------- colours
+# ------------------------------------------------------------------------------------------------------------- colors
 
 
 def class_style(index: int) -> tuple[str, str]:
-    """Colour ("#RRGGBB") and letter of a class: A to Z, then AA, AB, ...; colours come round after eight."""
+    """Color ("#RRGGBB") and letter of a class: A to Z, then AA, AB, ...; colors come round after eight."""
     if index < 0:
         raise InputError(f"The class index is {index}; it must be at least 0.")
     letters, rest = "", index + 1
@@ -61,13 +61,13 @@ def _table(palette: str) -> np.ndarray:
 
 
 def ramp(steps: int = 9, palette: str = "magma") -> list[str]:
-    """The colours of a map from its low to its high end as "#rrggbb", for legends drawn elsewhere."""
+    """The colors of a map from its low to its high end as "#rrggbb", for legends drawn elsewhere."""
     places = np.linspace(0, 255, steps).round().astype(int)
     return ["#{:02x}{:02x}{:02x}".format(*_table(palette)[place]) for place in places]
 
 
-def colour(values: np.ndarray, scale: Scale, palette: str = "magma") -> np.ndarray:
-    """Numbers (...) -> uint8 RGB (..., 3) on ``scale``; outside it takes the nearer end's colour, NaN is grey."""
+def color(values: np.ndarray, scale: Scale, palette: str = "magma") -> np.ndarray:
+    """Numbers (...) -> uint8 RGB (..., 3) on ``scale``; outside it takes the nearer end's color, NaN is grey."""
     low, high = scale
     unknown = np.isnan(values)
     shares = (np.where(unknown, low, values) - low) / max(high - low, np.finfo(float).tiny)
@@ -104,7 +104,7 @@ def overlay(
 
     Args:
         values: (rows, columns); NaN where a patch was dropped, drawn grey.
-        opacity: of the map, 0 (only the photograph) to 1 (only the map). The photograph loses its colours as the map
+        opacity: of the map, 0 (only the photograph) to 1 (only the map). The photograph loses its colors as the map
             gains on it, so that none of its own is taken for the map's.
         scale: values of the dark and the bright end; 0 to the largest value by default.
         kept: (rows, columns) bool; elsewhere the photograph shows through, dim and without the map.
@@ -119,7 +119,7 @@ def overlay(
     rows, columns = _places(rgb.size, values.shape)
     grey = np.asarray(rgb.convert("L"), dtype=np.float32)[..., None]
     photo = photo + (grey - photo) * min(1.0, 2 * opacity)
-    tint = colour(values, scale or own_scale(values), palette)[rows][:, columns].astype(np.float32)
+    tint = color(values, scale or own_scale(values), palette)[rows][:, columns].astype(np.float32)
     mixed = photo + (tint - photo) * opacity
     if kept is not None:
         kept = _grid(kept, "set of patches kept").astype(bool)
@@ -138,7 +138,7 @@ def masked_picture(rgb: Image.Image, kept: np.ndarray) -> Image.Image:
     return Image.fromarray(shown)
 
 
-def highlight(picture: Image.Image, row: int, column: int, grid: tuple[int, int], colour: str = MARK) -> Image.Image:
+def highlight(picture: Image.Image, row: int, column: int, grid: tuple[int, int], color: str = MARK) -> Image.Image:
     """The picture with an outline around one patch of ``grid`` (rows, columns)."""
     if not (0 <= row < grid[0] and 0 <= column < grid[1]):
         raise InputError(f"There is no patch at row {row}, column {column} of {grid[0]} x {grid[1]}; rows start at 0.")
@@ -149,15 +149,15 @@ def highlight(picture: Image.Image, row: int, column: int, grid: tuple[int, int]
     pen = max(2, round(max(picture.size) / 200))
     drawn = ImageDraw.Draw(marked)
     drawn.rectangle((left - pen, top - pen, max(right, left) + pen, max(bottom, top) + pen), outline="black", width=pen)
-    drawn.rectangle((left, top, max(right, left), max(bottom, top)), outline=colour, width=pen)
+    drawn.rectangle((left, top, max(right, left), max(bottom, top)), outline=color, width=pen)
     return marked
 
 
-def tinted(rgb: Image.Image, colours: np.ndarray, opacity: float = 0.6) -> Image.Image:
-    """Colours of patches (rows, columns, 3) from 0 to 1 over the photograph, which goes grey; NaN is a hidden patch."""
+def tinted(rgb: Image.Image, colors: np.ndarray, opacity: float = 0.6) -> Image.Image:
+    """Colors of patches (rows, columns, 3) from 0 to 1 over the photograph, which goes grey; NaN is a hidden patch."""
     if not 0 <= opacity <= 1:
         raise InputError(f"The opacity is {opacity}; it must be from 0 to 1.")
-    known = np.where(np.isnan(colours), np.array(HIDDEN) / 255, colours)
+    known = np.where(np.isnan(colors), np.array(HIDDEN) / 255, colors)
     rows, columns = _places(rgb.size, known.shape[:2])
     photo = np.asarray(rgb.convert("RGB"), dtype=np.float32)
     grey = np.asarray(rgb.convert("L"), dtype=np.float32)[..., None]
@@ -166,7 +166,7 @@ def tinted(rgb: Image.Image, colours: np.ndarray, opacity: float = 0.6) -> Image
     return Image.fromarray(mixed.clip(0, 255).round().astype(np.uint8))
 
 
-def contour(picture: Image.Image, kept: np.ndarray, colour: str = MARK) -> Image.Image:
+def contour(picture: Image.Image, kept: np.ndarray, color: str = MARK) -> Image.Image:
     """The picture with a line around a set of patches, (rows, columns) bool, on a black one: seen on any ground."""
     inside = _grid(kept, "set of patches").astype(bool)
     marked = picture.convert("RGB")
@@ -180,7 +180,7 @@ def contour(picture: Image.Image, kept: np.ndarray, colour: str = MARK) -> Image
     lines = [((x[c], y[r]), (x[c], y[r + 1])) for r, c in upright]
     lines += [((x[c], y[r]), (x[c + 1], y[r])) for r, c in level]
     pen = max(2, round(max(picture.size) / 200))
-    for ink, thick in (("black", 2 * pen), (colour, pen)):
+    for ink, thick in (("black", 2 * pen), (color, pen)):
         for line in lines:
             drawn.line(line, fill=ink, width=thick)
     return marked
@@ -217,7 +217,7 @@ def head_grid(
     maps = np.asarray(maps, dtype=float)
     if maps.ndim != 4 or not maps.size:
         raise InputError(f"The maps are {maps.shape}; (rows of maps, columns of maps, rows, columns) is needed.")
-    pixels = colour(maps, scale or own_scale(maps), palette).repeat(zoom, axis=2).repeat(zoom, axis=3)
+    pixels = color(maps, scale or own_scale(maps), palette).repeat(zoom, axis=2).repeat(zoom, axis=3)
     down, across, height, width, _ = pixels.shape
     sheet = np.full((down, across, height + gap, width + gap, 3), 255, dtype=np.uint8)
     sheet[:, :, :height, :width] = pixels
@@ -226,7 +226,7 @@ def head_grid(
 
 
 def with_legend(picture: Image.Image, scale: Scale, what: str = "", palette: str = "magma") -> Image.Image:
-    """The picture with the colour scale of its shares underneath: the ramp, its two ends, and ``what`` is shared."""
+    """The picture with the color scale of its shares underneath: the ramp, its two ends, and ``what`` is shared."""
     pad, text_height = 8, 14
     strip = Image.new("RGB", (picture.width, 3 * pad + 8 + text_height), "white")
     bar = Image.fromarray(_table(palette)[None]).resize((max(picture.width - 2 * pad, 1), 8), Image.Resampling.BILINEAR)
@@ -257,7 +257,7 @@ def curve(
     mark: tuple[float, float] | None = None,
     dark: bool = False,
 ) -> Image.Image:
-    """Lines over ``x``: one in each colour, named at its end.
+    """Lines over ``x``: one in each color, named at its end.
 
     Args:
         lines: name -> (points,), or (repeats, points), drawn as their mean in a band from the least to the largest.
@@ -329,10 +329,10 @@ def scatter(
     title: str = "",
     dark: bool = False,
 ) -> Image.Image:
-    """A map of labelled points: (N, 2), one label each, coloured and lettered by class.
+    """A map of labelled points: (N, 2), one label each, colored and lettered by class.
 
     Args:
-        classes: the order that gives colours and letters; the labels as they first appear by default.
+        classes: the order that gives colors and letters; the labels as they first appear by default.
     """
     at = np.asarray(points, dtype=float)
     if at.ndim != 2 or at.shape[1] != 2 or len(at) != len(labels) or not np.isfinite(at).all():
@@ -366,7 +366,7 @@ def scatter(
 
 
 def _letter(axes: Axes, letter: str, place: np.ndarray, tone: str, alone: bool) -> None:
-    """A class's letter on its point, in an ink that reads on its colour; `alone`, larger, on a plate of it."""
+    """A class's letter on its point, in an ink that reads on its color; `alone`, larger, on a plate of it."""
     red, green, blue = (int(tone[at : at + 2], 16) for at in (1, 3, 5))
     ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 115 else "white"
     box = {"boxstyle": "round,pad=0.3", "facecolor": tone, "edgecolor": "none"} if alone else None
@@ -396,7 +396,7 @@ def _ink(dark: bool) -> str:
 
 
 def _figure(width: float, height: float, dark: bool) -> tuple[Figure, Axes]:
-    """An empty figure (inches) with one pair of axes in the page's colours; inside the lock only."""
+    """An empty figure (inches) with one pair of axes in the page's colors; inside the lock only."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -75,7 +75,7 @@ class Encoder:
         name, source: how it was asked for, and what was opened.
         model, processor, config, device, dtype: the parts. Outputs are float32 whatever ``dtype`` is.
         labels: the classes it can name, or what a regression's numbers are of; empty without a head.
-        feature_mean: (D,) float32 mean embedding of the pre-training data, or None; centre on it before distances.
+        feature_mean: (D,) float32 mean embedding of the pre-training data, or None; center on it before distances.
         fingerprint: hex digest of weights and preprocessing; encoders that share it give the same embeddings.
         card: what its folder's ``vitmsn.json`` says (threshold, kinds of labels, where it was trained).
     """
@@ -230,7 +230,7 @@ class Encoder:
             progress: called with (pictures done, pictures in all) after every batch.
 
         Returns:
-            (N, D) float32. Norms differ widely between models: normalise before distances.
+            (N, D) float32. Norms differ widely between models: normalize before distances.
 
         Raises:
             ImageError, InputError: a picture, size or mask that cannot be taken, named.

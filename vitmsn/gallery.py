@@ -66,7 +66,7 @@ class Example:
     digest: str  # of the pixels that were sent, hex
     thumbnail: bytes  # JPEG, longer side at most limits.THUMBNAIL_SIDE, encoded here
     embedding: NDArray[np.float32]  # (D,)
-    pixels: NDArray[np.uint8]  # (PIXELS,) the picture at PIXEL_SIDE x PIXEL_SIDE in colour, to compare the model with
+    pixels: NDArray[np.uint8]  # (PIXELS,) the picture at PIXEL_SIDE x PIXEL_SIDE in color, to compare the model with
     enabled: bool = True  # False: kept, but left out of X and y
 
     @property

@@ -30,11 +30,11 @@ KINDS = {
     "patch": "what a patch attends to, in a layer",
     "to": "what attends to a patch, in a layer",
     "similar": "cosine similarity of a patch's token to all others, after a layer",
-    "colours": "the first three principal components of the patches' tokens after a layer, as colours",
+    "colors": "the first three principal components of the patches' tokens after a layer, as colors",
 }
 OF_A_PATCH = ("patch", "to", "similar")
 THROUGH = ("rollout", "relevance")  # all layers and heads at once
-HEADLESS = (*THROUGH, "similar", "colours")
+HEADLESS = (*THROUGH, "similar", "colors")
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Look:
     """What was seen.
 
     Attributes:
-        values: (rows, columns), NaN where a patch was dropped; of ``colours`` the first component.
-        colours: (rows, columns, 3) from 0 to 1, and ``explained`` (3,) shares of the variance; None for other kinds.
+        values: (rows, columns), NaN where a patch was dropped; of ``colors`` the first component.
+        colors: (rows, columns, 3) from 0 to 1, and ``explained`` (3,) shares of the variance; None for other kinds.
         maps: (layers, heads, rows, columns): what CLS, or the patch, attends to everywhere; of ``to`` who attends.
         label: of ``relevance``: the class or prototype explained.
         patch: the patch that looks, or is looked at.
@@ -56,7 +56,7 @@ class Look:
     maps: np.ndarray
     tokens: ViTMSNOutput
     patch: int = 0
-    colours: np.ndarray | None = None
+    colors: np.ndarray | None = None
     explained: np.ndarray | None = None
     label: str | None = None
     heads: tuple[int, ...] | None = None
@@ -69,7 +69,7 @@ class Look:
     @property
     def signed(self) -> bool:
         """Whether values may be below 0."""
-        return self.kind in ("similar", "colours")
+        return self.kind in ("similar", "colors")
 
     @property
     def shares(self) -> np.ndarray:
@@ -97,7 +97,7 @@ class Look:
         ``half``: patches that hold half of the map, and ``entropy`` in nats; null where values may be below 0.
         """
         several = None if self.heads is None or self.head not in (0, -1) else [head + 1 for head in self.heads]
-        shown = (self.shares if self.colours is None else self.colours).astype(float).round(6).astype(object)
+        shown = (self.shares if self.colors is None else self.colors).astype(float).round(6).astype(object)
         shown[np.isnan(shown.astype(float))] = None  # dropped patches
         flat = torch.from_numpy(np.nan_to_num(self.shares, nan=0.0)).flatten()
         return {
@@ -130,7 +130,7 @@ def look(
     """Look at a picture in one of the ways of :data:`KINDS`.
 
     Args:
-        layer: -1 is the last; ``similar`` and ``colours`` of the last are taken after the final LayerNorm.
+        layer: -1 is the last; ``similar`` and ``colors`` of the last are taken after the final LayerNorm.
         heads, how: the mean or the max of these heads (all); not for rollout, relevance and tokens.
         patch: its place on the grid, for patch, to and similar.
         start_layer: where rollout and relevance end on their way back.
@@ -163,12 +163,12 @@ def look(
         values = relevance.relevance(model, tokens, score, start_layer)
     elif kind == "similar":
         values = attention.similarity(tokens, place, None if layer == layers - 1 else layer)
-    elif kind == "colours":
+    elif kind == "colors":
         found = attention.components(tokens, 3, None if layer == layers - 1 else layer)
         values = found[0][..., 0]
     else:
         values = attention.combine(maps[:, layer], heads, how)
-    colours = None if found is None else attention.colours(found[0]).transpose(1, 2)  # (1, 3, K)
+    colors = None if found is None else attention.colors(found[0]).transpose(1, 2)  # (1, 3, K)
     return Look(
         kind,
         layer,
@@ -176,7 +176,7 @@ def look(
         attention.to_grid(maps, tokens)[0].numpy(),
         tokens,
         patch,
-        None if colours is None else attention.to_grid(colours, tokens)[0].permute(1, 2, 0).numpy(),
+        None if colors is None else attention.to_grid(colors, tokens)[0].permute(1, 2, 0).numpy(),
         None if found is None else found[1][0].numpy(),
         named,
         None if heads is None else tuple(heads),

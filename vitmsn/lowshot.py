@@ -32,7 +32,7 @@ Progress = Callable[[str, int, int], object]  # (what, done, total)
 FEATURES = ("post-layernorm", "pre-layernorm", "raw-pixels")
 RAW_SIDE = 16  # raw pixels are compared at 16 x 16: finer ones know no more, and cost their square
 PENALTY = 0.0025  # lambda of the original code
-PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # of the linear probe, on standardised features and the mean loss
+PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # of the linear probe, on standardized features and the mean loss
 HELD_OUT = 0.05  # share of the training rows that chooses among them
 BLOCK = 4096  # rows of one matrix product
 
@@ -54,7 +54,7 @@ def extract(
     """Encode a data set once, a batch at a time. Pictures without a label or that cannot be decoded are left out.
 
     Args:
-        features: CLS after ("post-layernorm") or before ("pre-layernorm") the final LayerNorm, or the normalised pixels
+        features: CLS after ("post-layernorm") or before ("pre-layernorm") the final LayerNorm, or the normalized pixels
             of the model's view of the picture, at 16 x 16 ("raw-pixels").
 
     Raises:
@@ -148,7 +148,7 @@ def _right(logits: Tensor, wanted: Tensor, k: int) -> int:
     return int((logits.topk(min(k, logits.shape[1]), dim=1).indices == wanted.unsqueeze(1)).sum())
 
 
-# --- k nearest neighbours ------------------------------------------------------------------------------------------
+# --- k nearest neighbors ------------------------------------------------------------------------------------------
 
 
 @torch.inference_mode()
@@ -190,7 +190,7 @@ def knn_accuracy(
 
 
 def _objective(weight: Tensor, X: Tensor, codes: Tensor, penalty: float, intercept: bool) -> tuple[float, Tensor]:
-    """Mean cross-entropy + penalty / 2 * |weight|^2 and its gradient (C, D); an intercept's column is not penalised."""
+    """Mean cross-entropy + penalty / 2 * |weight|^2 and its gradient (C, D); an intercept's column is not penalized."""
     gradient, total = torch.zeros_like(weight), 0.0
     for block in _blocks(len(X)):
         logits = X[block] @ weight.T  # (b, C)
@@ -217,7 +217,7 @@ def _logistic(
     coordinates ``weight = moved @ root`` in which the curvature, some covariance / C + penalty, is round. The optimum
     is the same.
 
-    intercept: the last column of ``X`` is ones, and its weights are not penalised.
+    intercept: the last column of ``X`` is ones, and its weights are not penalized.
     """
     moved = torch.zeros(n_classes, X.shape[1]) if start is None else start.clone()
     root = None
@@ -252,7 +252,7 @@ class LinearProbe:
     Attributes:
         top1, top5: accuracy on the test rows.
         weight, bias, classes: (C, D), (C,) float32, (C,).
-        penalty: the one that was chosen, on standardised features and the mean loss.
+        penalty: the one that was chosen, on standardized features and the mean loss.
         held_out: indices (H,) of the training rows that were held out to choose it.
         held_out_logits: (H, C) of those rows, by the classifier that had not seen them: a temperature and thresholds
             are chosen on these. The final weights come from all rows.
@@ -277,7 +277,7 @@ def linear_probe(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> LinearProbe:
-    """Multinomial logistic regression on all training rows, standardised.
+    """Multinomial logistic regression on all training rows, standardized.
 
     The penalty of least cross-entropy on a held-out 5 % of the training rows is chosen, from strong to weak and each
     from the solution before, until it gets worse; then all rows are fitted.

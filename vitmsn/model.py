@@ -246,7 +246,7 @@ class ViTMSNModel(Network):
         self.embeddings = Embeddings(config, use_mask_token)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        initialise(self, config.initializer_range)
+        initialize(self, config.initializer_range)
         for token in (self.embeddings.cls_token, self.embeddings.position_embeddings):
             nn.init.trunc_normal_(token, std=config.initializer_range)
 
@@ -302,7 +302,7 @@ class ViTMSNModel(Network):
         """Run the backbone.
 
         Args:
-            pixel_values: (B, C, height, width), normalised; height and width multiples of the patch.
+            pixel_values: (B, C, height, width), normalized; height and width multiples of the patch.
             bool_masked_pos: (B, N) bool, True where a patch is replaced by the mask token.
             keep_indices: (B, K) int64, the patches kept, row-major from 0; all others are dropped.
             interpolate_pos_encoding: accept sizes other than the configured one.
@@ -406,7 +406,7 @@ class ViTMSNForImageClassification(Network):
         self.has_trained_head = False
         self.vit = ViTMSNModel(config, use_mask_token) if backbone is None else backbone
         self.classifier = nn.Linear(config.hidden_size, config.num_labels) if config.num_labels else nn.Identity()
-        initialise(self.classifier, config.initializer_range)
+        initialize(self.classifier, config.initializer_range)
 
     @classmethod
     def from_pretrained(
@@ -541,7 +541,7 @@ class MSNHead(nn.Module):
         ):
             self.projector.add_module(name, module)
         self.prototypes = nn.Parameter(torch.empty(prototypes, output))
-        initialise(self.projector, 0.02)
+        initialize(self.projector, 0.02)
         nn.init.uniform_(self.prototypes, -(output**-0.5), output**-0.5)
 
     @classmethod
@@ -554,7 +554,7 @@ class MSNHead(nn.Module):
         return head.eval()
 
     def forward(self, cls: Tensor) -> Tensor:
-        """CLS (B, D) -> projections (B, output), not normalised."""
+        """CLS (B, D) -> projections (B, output), not normalized."""
         return self.projector(cls)
 
     def assign(self, cls: Tensor, sharpen: bool = False) -> Tensor:
@@ -569,7 +569,7 @@ def log_assignment(projections: Tensor, prototypes: Tensor, temperature: float) 
     return F.log_softmax(cosine / temperature, dim=-1)
 
 
-def initialise(module: nn.Module, std: float) -> None:
+def initialize(module: nn.Module, std: float) -> None:
     """Truncated normal weights and zero biases for linear and patch layers; norms start as the identity."""
     for part in module.modules():
         if isinstance(part, nn.Linear | nn.Conv2d):

@@ -1,6 +1,6 @@
 """Maps: embeddings (N, D) to points (N, 2), by PCA or by UMAP.
 
-PCA is exact and immediate. UMAP (McInnes et al., arXiv 1802.03426) keeps neighbours together; importing it takes
+PCA is exact and immediate. UMAP (McInnes et al., arXiv 1802.03426) keeps neighbors together; importing it takes
 seconds and compiling it some ten more, the latter once per machine where the result can be kept on disk. ``warm_up``
 does both ahead of time.
 """
@@ -58,7 +58,7 @@ def pca(X: ArrayLike, seed: int = 0) -> NDArray[np.float32]:
 
 
 def fitting_neighbors(n_points: int, n_neighbors: int = 15) -> int:
-    """The neighbours that ``umap`` really uses for so many points: all others, when there are fewer than asked for."""
+    """The neighbors that ``umap`` really uses for so many points: all others, when there are fewer than asked for."""
     return min(n_neighbors, n_points - 1)
 
 
@@ -89,7 +89,7 @@ def umap(
     random = check_random_state(seed)
     with _one_at_a_time, _threads_kept():
         library = _library()
-        # The two steps of umap.UMAP, called by themselves: our neighbours are exact, and starting from PCA keeps the
+        # The two steps of umap.UMAP, called by themselves: our neighbors are exact, and starting from PCA keeps the
         # large picture stable (Kobak & Linderman, 2021) where a spectral start warns about every separate group.
         graph, _, _ = library.fuzzy_simplicial_set(
             rows, indices.shape[1], random, "cosine", knn_indices=indices, knn_dists=distances
@@ -138,7 +138,7 @@ def _rows(X: ArrayLike, fewest: int, method: str) -> NDArray[np.float32]:
 
 
 def _neighbors(rows: NDArray[np.float32], k: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """(indices, cosine distances around the mean), both (N, k + 1), nearest first, each row its own first neighbour."""
+    """(indices, cosine distances around the mean), both (N, k + 1), nearest first, each row its own first neighbor."""
     Z = normalize(rows - rows.mean(axis=0))
     indices = np.empty((len(Z), k + 1), np.intp)
     distances = np.empty((len(Z), k + 1), np.float32)

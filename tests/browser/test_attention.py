@@ -184,7 +184,7 @@ def test_on_a_phone(visit: Callable[..., Page]) -> None:
     page.wait_for_function("document.documentElement.scrollWidth <= 390")
 
 
-def test_sorted_heads_relevance_and_colours_by_keyboard_and_in_the_address(visit: Callable[..., Page]) -> None:
+def test_sorted_heads_relevance_and_colors_by_keyboard_and_in_the_address(visit: Callable[..., Page]) -> None:
     page = visit(address=ADDRESS, height=1200)
     expect(said(page)).to_contain_text("looks most at row")
     hold(page.get_by_role("radio", name="Layer", exact=True))  # the order of the maps: the next pill is "Most focused"
@@ -202,10 +202,10 @@ def test_sorted_heads_relevance_and_colours_by_keyboard_and_in_the_address(visit
     expect(page.get_by_text("is its first answer")).to_be_visible()
     page.get_by_label("Like a patch", exact=True).check()
     expect(said(page)).to_contain_text("is most like row")
-    page.get_by_role("radio", name="Colours", exact=True).check()
+    page.get_by_role("radio", name="Colors", exact=True).check()
     expect(said(page)).to_contain_text("three components explain")
     expect(page.locator(".msn-components img")).to_have_count(3)
-    expect(page).to_have_url(re.compile(r"kind=colours"))
+    expect(page).to_have_url(re.compile(r"kind=colors"))
     again = visit(address="?" + page.url.split("?")[1], height=1200)
     expect(said(again)).to_have_text(said(page).inner_text())
     expect(again.get_by_label("Most focused")).to_be_checked()

@@ -202,17 +202,17 @@ def test_safetensors_are_preferred(folder: Path) -> None:
 
 
 def meta_file(path: Path, **changes: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """A training checkpoint as the original code writes it (DataParallel prefixes, optimiser and all)."""
+    """A training checkpoint as the original code writes it (DataParallel prefixes, optimizer and all)."""
     target, msn = backbone(), head()
     projector = {f"module.fc.{k.removeprefix('projector.')}": t for k, t in msn.items() if k.startswith("projector.")}
     state = OrderedDict(foreign(target, META, "module.") | projector)
     anchor = OrderedDict((key, torch.zeros_like(tensor)) for key, tensor in state.items())
-    optimiser = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(3))])
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(3))])
     content: dict[str, Any] = {
         "encoder": anchor,
         "target_encoder": state,
         "prototypes": msn["prototypes"],
-        "opt": optimiser.state_dict(),
+        "opt": optimizer.state_dict(),
         "epoch": 800,
         "loss": 2.5,
         "batch_size": 16,

@@ -17,7 +17,7 @@ from vitmsn import cli
 from vitmsn.config import ViTMSNConfig
 
 CONFIG = models.small()
-COLOURS = {"blue": (40, 40, 200), "red": (200, 40, 40)}
+COLORS = {"blue": (40, 40, 200), "red": (200, 40, 40)}
 
 
 @pytest.fixture
@@ -31,25 +31,25 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(models.write(tmp_path_factory.mktemp("models") / "small", CONFIG, feature_mean=torch.zeros(16)))
 
 
-def noisy(colour: tuple[int, int, int], seed: int, side: int = 20) -> Image.Image:
+def noisy(color: tuple[int, int, int], seed: int, side: int = 20) -> Image.Image:
     noise = np.random.default_rng(seed).normal(0, 20, size=(side, side + 4, 3))
-    return Image.fromarray(np.uint8(np.clip(colour + noise, 0, 255)))
+    return Image.fromarray(np.uint8(np.clip(color + noise, 0, 255)))
 
 
 @pytest.fixture
 def picture() -> Callable[..., Image.Image]:
-    """`picture(colour, seed)`: that colour with noise, a little wider than high."""
+    """`picture(color, seed)`: that color with noise, a little wider than high."""
     return noisy
 
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """Two classes of five pictures, the red ones in a folder below."""
-    for name, colour in COLOURS.items():
+    for name, color in COLORS.items():
         folder = tmp_path / "pictures" / name / ("deeper" if name == "red" else "")
         folder.mkdir(parents=True)
         for number in range(5):
-            noisy(colour, number).save(folder / f"{number}.png")
+            noisy(color, number).save(folder / f"{number}.png")
     return tmp_path / "pictures"
 
 

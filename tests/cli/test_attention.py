@@ -21,7 +21,7 @@ def size_of(path: str | Path) -> tuple[int, int]:
         return image.size
 
 
-@pytest.mark.parametrize("kind", ["cls", "patch", "rollout", "to", "similar", "relevance", "colours"])
+@pytest.mark.parametrize("kind", ["cls", "patch", "rollout", "to", "similar", "relevance", "colors"])
 def test_attention(run: Run, model: str, pictures: Path, tmp_path: Path, kind: str) -> None:
     file, out = pictures / "blue" / "0.png", tmp_path / "map.png"
     where = ["--layer", 1, "--head", 2, "--row", 2, "--column", 3, "--size", 24]

@@ -21,7 +21,7 @@ from vitmsn.training import recipe
 
 TRAINING = ("--batch-size", 8, "--held-out", 0.2, "--device", "cpu")
 PRETRAIN = ("pretrain", "tiny-8-64", *TRAINING, "--views", "8:8:0.5", "16:8:0.5", "--focal-views", 1, "--prototypes", 6)
-COLOURS = {"blue": (40, 40, 200), "red": (200, 40, 40)}
+COLORS = {"blue": (40, 40, 200), "red": (200, 40, 40)}
 Run = Any  # conftest's: run(...) gives what was printed, run.json(...) the parsed answer
 Picture = Callable[..., Image.Image]
 Capture = pytest.CaptureFixture[str]
@@ -163,18 +163,18 @@ def test_finetuning_needs_classes(capsys: Capture, model: str, pictures: Path, t
 
 
 def test_head_end_to_end(run: Run, model: str, pictures: Path, tmp_path: Path, picture: Picture) -> None:
-    for name, colour in COLOURS.items():
+    for name, color in COLORS.items():
         for number in range(5, 12):
-            picture(colour, number).save(pictures / name / f"{number}.png")
+            picture(color, number).save(pictures / name / f"{number}.png")
     kinds, out = tmp_path / "kinds.json", tmp_path / "taught"
-    kinds.write_text('{"colour": ["red", "blue"]}')
+    kinds.write_text('{"color": ["red", "blue"]}')
     words = ("head", "--model", model, "--data", pictures, "--held-out", 0.25, "--device", "cpu", "--out", out)
     found = run.json(*words, "--kinds", kinds)
     assert found["held_out"] == {"pictures": 6, "top1": 1.0, "top5": 1.0} and found["pictures"] == 18
     before, after = checkpoint.load(model), checkpoint.load(out)
     assert list(after.config.id2label.values()) == ["blue", "red"] and after.processor == before.processor
     assert after.card == {
-        "kinds": {"colour": ["red", "blue"]}, "held_out": found["held_out"], "not_sure_below": found["not_sure_below"]
+        "kinds": {"color": ["red", "blue"]}, "held_out": found["held_out"], "not_sure_below": found["not_sure_below"]
     }  # fmt: skip
     for part in ("tensors", "msn_head"):
         halved = {name: tensor.half().to(tensor.dtype) for name, tensor in getattr(before, part).items()}
@@ -187,16 +187,16 @@ def test_head_end_to_end(run: Run, model: str, pictures: Path, tmp_path: Path, p
     shown = run(*words[:2], out, *words[3:], "--dtype", "float32")  # over itself
     assert shown.split("\n")[0].split() == ["held-out", "pictures", "top-1", "top-5", "sure", "from"]
     assert shown.splitlines()[1].split() == ["6", "100.0", "%", "100.0", "%", "never"]
-    assert checkpoint.load(out).card["kinds"] == {"colour": ["red", "blue"]}  # still of these classes
+    assert checkpoint.load(out).card["kinds"] == {"color": ["red", "blue"]}  # still of these classes
     torch.testing.assert_close(checkpoint.load(out).tensors, after.tensors)
 
 
 def test_a_classifier_that_overstates_is_calibrated(
     run: Run, capsys: Capture, model: str, pictures: Path, tmp_path: Path, picture: Picture
 ) -> None:
-    for name, color in COLOURS.items():
+    for name, color in COLORS.items():
         for number in range(5, 40):  # some are labelled wrongly, so that nobody can be sure
-            shown = color if number % 5 else COLOURS["blue" if name == "red" else "red"]
+            shown = color if number % 5 else COLORS["blue" if name == "red" else "red"]
             picture(shown, number).save(pictures / name / f"{number}.png")
     taught, out = tmp_path / "taught", tmp_path / "calibrated"
     run("head", "--model", model, "--data", pictures, "--held-out", 0.25, "--device", "cpu", "--out", taught)

@@ -1,4 +1,4 @@
-"""Views: what is drawn depends on the picture alone, the chances are those asked for, colours stay colours."""
+"""Views: what is drawn depends on the picture alone, the chances are those asked for, colors stay colors."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import torch
 from vitmsn.training import augment
 from vitmsn.training.augment import ViewRecipe, draw_view, keyed_uniform, resize
 
-PLAIN = ViewRecipe(size=16, scale=(1.0, 1.0), ratio=(1.0, 1.0), blur=0.0, flip=0.0, jitter=0.0, grey=0.0)
+PLAIN = ViewRecipe(size=16, scale=(1.0, 1.0), ratio=(1.0, 1.0), blur=0.0, flip=0.0, jitter=0.0, gray=0.0)
 
 
 def pictures(count: int, side: int = 16, seed: int = 0) -> torch.Tensor:
-    """Smooth coloured pictures, so that resampling changes little."""
+    """Smooth colored pictures, so that resampling changes little."""
     coarse = torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
     smooth = torch.nn.functional.interpolate(coarse, size=(side, side), mode="bicubic").clamp(0, 1)
     return (smooth * 255).to(torch.uint8)
 
 
-def colours(view: torch.Tensor) -> torch.Tensor:
-    """Undo the normalisation."""
+def colors(view: torch.Tensor) -> torch.Tensor:
+    """Undo the normalization."""
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (augment.IMAGENET_MEAN, augment.IMAGENET_STD))
     return view * std + mean
 
@@ -62,20 +62,20 @@ def test_the_whole_picture_comes_through_unchanged() -> None:
 def test_a_smaller_view_is_averaged_not_skipped() -> None:
     checks = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
     checks[..., ::2] = 255  # the finest stripes there are
-    view = colours(draw_view(checks, torch.arange(1), replace(PLAIN, size=8), 0, 0))
+    view = colors(draw_view(checks, torch.arange(1), replace(PLAIN, size=8), 0, 0))
     assert torch.allclose(view, torch.full_like(view, 0.5), atol=0.01)
 
 
 def test_flips_and_greys_come_as_often_as_asked() -> None:
     count = 3000
     slope = torch.linspace(0, 255, 16).to(torch.uint8).expand(count, 3, 16, 16).clone()
-    slope[:, 1:] //= 2  # coloured, darker to the left
-    recipe = replace(PLAIN, flip=0.5, grey=0.2)
-    view = colours(draw_view(slope, torch.arange(count), recipe, 0, 0))
+    slope[:, 1:] //= 2  # colored, darker to the left
+    recipe = replace(PLAIN, flip=0.5, gray=0.2)
+    view = colors(draw_view(slope, torch.arange(count), recipe, 0, 0))
     flipped = view[:, 0, 0, 0] > view[:, 0, 0, -1]
-    grey = (view[:, 0] - view[:, 1]).abs().amax((1, 2)) < 1e-4
+    gray = (view[:, 0] - view[:, 1]).abs().amax((1, 2)) < 1e-4
     assert flipped.float().mean().item() == pytest.approx(0.5, abs=0.03)
-    assert grey.float().mean().item() == pytest.approx(0.2, abs=0.03)
+    assert gray.float().mean().item() == pytest.approx(0.2, abs=0.03)
 
 
 def test_jitter_comes_as_often_as_asked() -> None:
@@ -111,7 +111,7 @@ def test_crops_cover_the_share_asked_for() -> None:
     data = torch.stack([ramp.expand(side, side), ramp.unsqueeze(1).expand(side, side), torch.zeros(side, side)])
     data = data.to(torch.uint8).expand(count, 3, side, side)
     recipe = replace(PLAIN, size=16, scale=(0.05, 0.3), ratio=(3 / 4, 4 / 3))
-    view = colours(draw_view(data, torch.arange(count), recipe, 0, 0)) * 255 / 4
+    view = colors(draw_view(data, torch.arange(count), recipe, 0, 0)) * 255 / 4
     width = (view[:, 0, 0, -1] - view[:, 0, 0, 0]) * 16 / 15
     height = (view[:, 1, -1, 0] - view[:, 1, 0, 0]) * 16 / 15
     area = width * height / side**2
@@ -122,9 +122,9 @@ def test_crops_cover_the_share_asked_for() -> None:
     assert (width / height).max().item() == pytest.approx(4 / 3, abs=0.1)
 
 
-def test_views_are_colours_and_finite() -> None:
+def test_views_are_colors_and_finite() -> None:
     recipe = ViewRecipe(size=8, scale=(0.05, 1.0), blur=0.5)
-    view = colours(draw_view(pictures(200), torch.arange(200), recipe, 0, 0))
+    view = colors(draw_view(pictures(200), torch.arange(200), recipe, 0, 0))
     assert torch.isfinite(view).all()
     assert view.min() >= -1e-4
     assert view.max() <= 1 + 1e-4

@@ -22,10 +22,10 @@ def test_every_digit_is_trained_on_or_held_out_never_both() -> None:
 
 def test_they_are_the_data_set_s_own_pixels_in_grey() -> None:
     ((pictures, _), (queries, _)), data = digits.load(8), load_digits()
-    grey = torch.cat([pictures, queries])
-    assert (grey[:, 0] == grey[:, 1]).all() and (grey[:, 1] == grey[:, 2]).all()
+    gray = torch.cat([pictures, queries])
+    assert (gray[:, 0] == gray[:, 1]).all() and (gray[:, 1] == gray[:, 2]).all()
     ink = (torch.from_numpy(data.images) * 255 / 16).round().byte()
-    assert sorted(map(bytes, ink.numpy())) == sorted(map(bytes, grey[:, 0].contiguous().numpy()))
+    assert sorted(map(bytes, ink.numpy())) == sorted(map(bytes, gray[:, 0].contiguous().numpy()))
 
 
 def test_too_small_a_side_is_an_error() -> None:

@@ -83,12 +83,12 @@ def test_the_student_sees_the_crop_that_the_teacher_saw(tmp_path: Path) -> None:
         torch.full((24,), -1),
         ask(teacher, pictures, tmp_path, TeacherViews(3, side=16, scale=(0.3, 1.0)), "t"),
     )
-    kind = augment.ViewRecipe(16, (0.3, 1.0), blur=0.0, grey=0.05)
+    kind = augment.ViewRecipe(16, (0.3, 1.0), blur=0.0, gray=0.05)
     for epoch, view in ((1, 1), (4, 1), (5, 2)):
         seen, _ = distiller._draw(indices, epoch, 16)
         assert torch.equal(seen, augment.draw_view(pictures, indices, kind, RECIPE.seed, epoch, crop=(0, view)))
-    plain = augment.ViewRecipe(16, (0.3, 1.0), blur=0.0, jitter=0.0, grey=0.0)
-    shown = augment.normalise(augment.draw_crop(pictures, indices, plain, 0, 2).float() / 255)
+    plain = augment.ViewRecipe(16, (0.3, 1.0), blur=0.0, jitter=0.0, gray=0.0)
+    shown = augment.normalize(augment.draw_crop(pictures, indices, plain, 0, 2).float() / 255)
     seen = augment.draw_view(pictures, indices, plain, 9, 5, crop=(0, 2))
     assert (shown - seen).abs().mean() < 0.5 * (shown - seen.flip(0)).abs().mean()  # bicubic beside bilinear
 

@@ -17,7 +17,7 @@ from vitmsn.training.finetune import (
     FinetuneRecipe,
     Stretch,
     logits_of,
-    standardise,
+    standardize,
 )
 from vitmsn.training.loop import run
 
@@ -94,10 +94,10 @@ def test_dropped_patches_are_drawn_for_each_picture_and_never_reach_the_layers()
     assert not torch.equal(keep, tuner._keep(keys, epoch=1, size=16))
 
 
-def test_standardised_embeddings_change_no_more_than_their_axes() -> None:
+def test_standardized_embeddings_change_no_more_than_their_axes() -> None:
     data, _ = striped(300)
     ours, before = model(), model()
-    standardise(ours, data)
+    standardize(ours, data)
 
     def embeddings(of: ViTMSNForImageClassification) -> torch.Tensor:
         of.classifier = torch.nn.Identity()

@@ -80,9 +80,9 @@ def test_odd_stages_and_empty_runs_are_refused() -> None:
         Recipe(random_views=0, focal_views=0)
 
 
-def test_colour_and_flip_can_be_left_out() -> None:
-    plain = Recipe(colour=0, flip=0)
+def test_color_and_flip_can_be_left_out() -> None:
+    plain = Recipe(color=0, flip=0)
     for view in (plain.target_view, plain.focal_view):
-        assert (view.jitter, view.grey, view.blur, view.flip) == (0, 0, 0, 0)
+        assert (view.jitter, view.gray, view.blur, view.flip) == (0, 0, 0, 0)
     usual = Recipe().target_view
-    assert (usual.jitter, usual.grey, usual.blur, usual.flip) == (0.8, 0.2, 0.5, 0.5)
+    assert (usual.jitter, usual.gray, usual.blur, usual.flip) == (0.8, 0.2, 0.5, 0.5)

@@ -47,11 +47,11 @@ def test_every_learnable_part_moves_and_the_target_only_follows(pictures: torch.
 
 
 def prototypes_group(trainer: Trainer) -> dict[str, object]:
-    """The optimiser's group that the prototypes are in."""
-    for group in trainer.optimiser.param_groups:
+    """The optimizer's group that the prototypes are in."""
+    for group in trainer.optimizer.param_groups:
         if any(parameter is trainer.head.prototypes for parameter in group["params"]):
             return group
-    pytest.fail("the prototypes are in no group of the optimiser")
+    pytest.fail("the prototypes are in no group of the optimizer")
 
 
 def test_prototypes_decay_only_when_asked(pictures: torch.Tensor) -> None:
@@ -91,10 +91,10 @@ def test_a_stretched_schedule_is_cut_off(pictures: torch.Tensor) -> None:
     for trainer in (plain, stretched):
         trainer.step = trainer.steps
         trainer._set_schedules()
-    rates = [trainer.optimiser.param_groups[0]["lr"] for trainer in (plain, stretched)]
+    rates = [trainer.optimizer.param_groups[0]["lr"] for trainer in (plain, stretched)]
     assert rates[0] == pytest.approx(RECIPE.end_rate)
     assert rates[1] > 1.5 * RECIPE.end_rate
-    decay = stretched.optimiser.param_groups[0]["weight_decay"]
+    decay = stretched.optimizer.param_groups[0]["weight_decay"]
     assert RECIPE.weight_decay[0] < decay < RECIPE.weight_decay[1]
 
 
@@ -216,7 +216,7 @@ def test_continued_pretraining_starts_from_the_given_weights(pictures: torch.Ten
 
 
 def test_views_of_a_picture_come_to_share_prototypes() -> None:
-    # soft coloured pictures, where a crop tells which picture it is from
+    # soft colored pictures, where a crop tells which picture it is from
     coarse = torch.rand(320, 3, 2, 2, generator=torch.Generator().manual_seed(0))
     data = (torch.nn.functional.interpolate(coarse, size=(16, 16), mode="bilinear") * 255).to(torch.uint8)
     recipe = replace(

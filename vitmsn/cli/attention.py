@@ -156,8 +156,8 @@ def _drawn(options: Options, one: Seen, scale: Any = None) -> Image.Image:
         share = counted(options.keep, "keep", 100) / 100
         share = 0.5 if share == 1 else share
         kept = rows.mass_threshold(torch.from_numpy(values).flatten(), share).view(values.shape).numpy()
-    if found.colours is not None:
-        shown = draw.tinted(photo, found.colours, options.opacity)
+    if found.colors is not None:
+        shown = draw.tinted(photo, found.colors, options.opacity)
     elif options.contour:
         shown = draw.contour(photo, kept if kept is not None else values > (values.min() + values.max()) / 2)
     else:
@@ -175,7 +175,7 @@ def _of(found: Look) -> str:
 
 
 def _side_by_side(options: Options, looks: list[Seen]) -> str:
-    """All maps in a row on one colour scale."""
+    """All maps in a row on one color scale."""
     from vitmsn import draw
     from vitmsn.cli.output import save_picture
 
@@ -194,8 +194,8 @@ def _save_numbers(out: str, looks: list[Seen]) -> str:
     arrays: dict[str, np.ndarray] = {"files": np.array([one.name for one in looks])}
     for number, one in enumerate(looks):
         arrays |= {f"map_{number}": one.look.shares, f"heads_{number}": one.look.maps}
-        if one.look.colours is not None:
-            arrays[f"colours_{number}"] = one.look.colours
+        if one.look.colors is not None:
+            arrays[f"colors_{number}"] = one.look.colors
     np.savez_compressed(write(out), **arrays)  # type: ignore[arg-type]  # its stub takes the names for options
     return out
 

@@ -100,8 +100,8 @@ def make_parser() -> argparse.ArgumentParser:
 
     add = command("attention", attention.attention, "show where the model looks, and what for")
     _pictures(add)
-    ways = ("cls", "rollout", "relevance", "patch", "to", "similar", "colours")
-    about = "cls, rollout, relevance for a class; from, to or like a patch; components as colours (default: cls)"
+    ways = ("cls", "rollout", "relevance", "patch", "to", "similar", "colors")
+    about = "cls, rollout, relevance for a class; from, to or like a patch; components as colors (default: cls)"
     add("--kind", choices=ways, default="cls", help=about)
     add("--layer", type=int, default=0, help="from 1; 0 is the last")
     add("--head", type=int, default=0, help="from 1; 0 is the mean of all, -1 the largest")
@@ -116,8 +116,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--compare", action="store_true", help="all pictures side by side in one file, on one scale")
     add("--against", metavar="MODEL", help="compare with another model, like 'random'")
     add("--keep", type=int, default=100, help="percent of the attention to mark (default: 100)")
-    add("--contour", action="store_true", help="a line around it, instead of colours over the picture")
-    add("--palette", choices=("magma", "cividis", "grey"), default="magma", help="colours (default: magma)")
+    add("--contour", action="store_true", help="a line around it, instead of colors over the picture")
+    add("--palette", choices=("magma", "cividis", "grey"), default="magma", help="colors (default: magma)")
     add("--opacity", type=float, default=0.6, help="of the map over the picture (default: 0.6)")
     _usual(add, "write the map to a .png file, or to a folder for several; or all numbers to a .npz file")
 
@@ -134,17 +134,17 @@ def make_parser() -> argparse.ArgumentParser:
     add("--search", choices=("attention", "relevance"), nargs="?", const="attention", help=about)
     _usual(add, "write the masked picture, or the curve, to a .png file, or to a folder for several")
 
-    about = "learn classes from a few examples, and recognise them"
+    about = "learn classes from a few examples, and recognize them"
     steps = commands.add_parser("fewshot", help=about, description=about).add_subparsers(required=True, metavar="STEP")
     add = command("train", fewshot.fewshot_train, "learn from a folder or zip of class folders, and judge it", steps)
     add("examples", help="a folder or a zip with a folder of pictures for each class")
     add("--method", choices=FEWSHOT, default="auto", help="auto: centroid up to two examples, then ridge; or pixels")
-    add("--k", type=int, default=5, help="neighbours of knn (default: 5)")
+    add("--k", type=int, default=5, help="neighbors of knn (default: 5)")
     add("--temperature", type=float, default=0.07, help="of knn's vote: small trusts the nearest (default: 0.07)")
     add("--caution", type=float, default=0.05, help="share of good pictures that 'none of these' may cost")
     add("--checkpoint", metavar="FOLDER", help="write backbone and linear head too, for transformers' pipeline")
     _usual(add, "write what was learned to a .zip bundle, for `predict` and for the page", ".zip")
-    add = command("predict", fewshot.fewshot_predict, "recognise the classes of a bundle on pictures", steps)
+    add = command("predict", fewshot.fewshot_predict, "recognize the classes of a bundle on pictures", steps)
     add("bundle", help="what `train` or the page wrote")
     _pictures(add)
     add("--caution", type=float, help="share of good pictures that 'none of these' may cost; else as saved")
@@ -153,7 +153,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     add = command("map", evaluate.map_, "lay pictures out so that similar ones are near")
     _data(add)
-    add("--method", choices=("pca", "umap"), default="pca", help="pca at once, umap by neighbours (default: pca)")
+    add("--method", choices=("pca", "umap"), default="pca", help="pca at once, umap by neighbors (default: pca)")
     add("--neighbors", type=int, default=15, help="that tie a point, for umap")
     add("--limit", type=int, help="at most so many pictures, drawn by --seed")
     add("--seed", type=int, default=0)
@@ -166,7 +166,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--held-out", type=float, default=0.2, help="share of each class to test on, without --test (default: 0.2)")
     add("--shots", type=_shots, nargs="+", default=[1, 2, 5, 0.01], help="labels a class, or their share below 1")
     add("--splits", type=int, default=3, help="draws of the labels (default: 3)")
-    add("--k", type=int, default=20, help="neighbours of kNN (default: 20)")
+    add("--k", type=int, default=20, help="neighbors of kNN (default: 20)")
     add("--seed", type=int, default=0)
     kinds = ("post-layernorm", "pre-layernorm", "raw-pixels")
     add("--features", choices=kinds, nargs="+", default=kinds[:1], help="what to measure (default: post-layernorm)")

@@ -3,8 +3,8 @@
 All chance is *keyed*: the numbers a picture gets depend on (seed, draw, its index in the data set) alone, not on its
 place in a batch, so a resumed or a distributed run sees the very same views (:func:`keyed_uniform`).
 
-Colours are in [0, 1] until :func:`normalise`. The recipe is the original's: random resized crop, flip, colour jitter,
-grey, blur; solarisation is not used. Probabilities are those of the arguments; the tests count them.
+Colors are in [0, 1] until :func:`normalize`. The recipe is the original's: random resized crop, flip, color jitter,
+gray, blur; solarisation is not used. Probabilities are those of the arguments; the tests count them.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ class ViewRecipe:
     blur: float
     ratio: tuple[float, float] = (3 / 4, 4 / 3)  # width / height of a crop
     flip: float = 0.5
-    jitter: float = 0.8  # probability of colour jitter of the strengths below
+    jitter: float = 0.8  # probability of color jitter of the strengths below
     brightness: float = 0.4
     contrast: float = 0.4
     saturation: float = 0.2
     hue: float = 0.1  # of a full turn
-    grey: float = 0.2
+    gray: float = 0.2
 
 
 # numbers a view consumes, in this order; a name rather than an index where they are used
 _CROP_DRAWS = ("area", "ratio", "top", "left", "flip")
-_DRAWS = (*_CROP_DRAWS, "jitter", "brightness", "contrast", "saturation", "hue", "grey",
+_DRAWS = (*_CROP_DRAWS, "jitter", "brightness", "contrast", "saturation", "hue", "gray",
           "blur", "sigma")  # fmt: skip
 
 
@@ -79,7 +79,7 @@ def _shift_right(x: Tensor, bits: int) -> Tensor:
 def draw_view(
     pictures: Tensor, indices: Tensor, recipe: ViewRecipe, seed: int, draw: int, crop: tuple[int, int] | None = None
 ) -> Tensor:
-    """One random view of each picture, normalised for the model.
+    """One random view of each picture, normalized for the model.
 
     Args:
         pictures: (B, 3, height, width) uint8.
@@ -94,12 +94,12 @@ def draw_view(
     if crop is not None:
         u |= _uniform(_CROP_DRAWS, *crop, indices)
     view = _resized_crop(pictures.float().div_(255), recipe, u)
-    view = _colour_jitter(view, recipe, u)
-    grey = _luma(view).expand_as(view)
-    view = torch.where(_when(u["grey"], recipe.grey), grey, view)
+    view = _color_jitter(view, recipe, u)
+    gray = _luma(view).expand_as(view)
+    view = torch.where(_when(u["gray"], recipe.gray), gray, view)
     if recipe.blur:
         view = _blur(view, u["sigma"], u["blur"] < recipe.blur)
-    return normalise(view)
+    return normalize(view)
 
 
 def draw_crop(pictures: Tensor, indices: Tensor, recipe: ViewRecipe, seed: int, draw: int) -> Tensor:
@@ -119,28 +119,28 @@ def _uniform(names: tuple[str, ...], seed: int, draw: int, indices: Tensor) -> d
     return dict(zip(names, keyed_uniform(seed, draw, indices, len(names)).unbind(1), strict=True))
 
 
-def normalise(colours: Tensor) -> Tensor:
-    """[0, 1] colours (B, 3, height, width) -> ImageNet-normalised."""
-    mean = torch.tensor(IMAGENET_MEAN, device=colours.device).view(1, 3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=colours.device).view(1, 3, 1, 1)
-    return (colours - mean) / std
+def normalize(colors: Tensor) -> Tensor:
+    """[0, 1] colors (B, 3, height, width) -> ImageNet-normalized."""
+    mean = torch.tensor(IMAGENET_MEAN, device=colors.device).view(1, 3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, device=colors.device).view(1, 3, 1, 1)
+    return (colors - mean) / std
 
 
 def resize(pictures: Tensor, size: int) -> Tensor:
-    """The plain view used for evaluation: uint8 (B, 3, height, width) -> normalised (B, 3, size, size), antialiased."""
-    colours = pictures.float().div(255)
-    if colours.shape[-2:] != (size, size):
-        colours = F.interpolate(colours, size=(size, size), mode="bilinear", antialias=True)
-    return normalise(colours)
+    """The plain view used for evaluation: uint8 (B, 3, height, width) -> normalized (B, 3, size, size), antialiased."""
+    colors = pictures.float().div(255)
+    if colors.shape[-2:] != (size, size):
+        colors = F.interpolate(colors, size=(size, size), mode="bilinear", antialias=True)
+    return normalize(colors)
 
 
 def _when(uniform: Tensor, probability: float) -> Tensor:
     return (uniform < probability).view(-1, 1, 1, 1)
 
 
-def _resized_crop(colours: Tensor, recipe: ViewRecipe, u: dict[str, Tensor], mode: str = "bilinear") -> Tensor:
+def _resized_crop(colors: Tensor, recipe: ViewRecipe, u: dict[str, Tensor], mode: str = "bilinear") -> Tensor:
     """Crop a random rectangle and flip it, sampled at twice the size and averaged, against aliasing."""
-    height, width = colours.shape[-2:]
+    height, width = colors.shape[-2:]
     least, most = recipe.scale
     area = (least + (most - least) * u["area"]) * height * width
     low, high = (math.log(bound) for bound in recipe.ratio)
@@ -150,8 +150,8 @@ def _resized_crop(colours: Tensor, recipe: ViewRecipe, u: dict[str, Tensor], mod
     left = u["left"] * (width - crop_width)
     top = u["top"] * (height - crop_height)
     sign = torch.where(u["flip"] < recipe.flip, -1.0, 1.0)
-    # affine map from the view's [-1, 1] to the picture's: scale and centre, x before y
-    theta = torch.zeros(len(colours), 2, 3, device=colours.device)
+    # affine map from the view's [-1, 1] to the picture's: scale and center, x before y
+    theta = torch.zeros(len(colors), 2, 3, device=colors.device)
     theta[:, 0, 0] = sign * crop_width / width
     theta[:, 1, 1] = crop_height / height
     theta[:, 0, 2] = (2 * left + crop_width) / width - 1
@@ -159,61 +159,61 @@ def _resized_crop(colours: Tensor, recipe: ViewRecipe, u: dict[str, Tensor], mod
     # sample as densely as the largest crop needs, then average: 1, 2, 3 ... samples a pixel each way
     dense = max(1, math.ceil(math.sqrt(most) * max(height, width) / recipe.size - 1e-6))
     side = recipe.size * dense
-    grid = F.affine_grid(theta, [len(colours), 3, side, side], align_corners=False)
-    view = F.grid_sample(colours, grid, mode=mode, padding_mode="border", align_corners=False)
+    grid = F.affine_grid(theta, [len(colors), 3, side, side], align_corners=False)
+    view = F.grid_sample(colors, grid, mode=mode, padding_mode="border", align_corners=False)
     return F.avg_pool2d(view, dense) if dense > 1 else view
 
 
-def _luma(colours: Tensor) -> Tensor:
+def _luma(colors: Tensor) -> Tensor:
     """(B, 3, h, w) -> (B, 1, h, w), ITU-R 601."""
-    red, green, blue = colours.unbind(1)
+    red, green, blue = colors.unbind(1)
     return (0.299 * red + 0.587 * green + 0.114 * blue).unsqueeze(1)
 
 
-def _colour_jitter(colours: Tensor, recipe: ViewRecipe, u: dict[str, Tensor]) -> Tensor:
+def _color_jitter(colors: Tensor, recipe: ViewRecipe, u: dict[str, Tensor]) -> Tensor:
     """Brightness, contrast, saturation, hue, in that order, each by a factor drawn for the picture."""
 
     def factor(name: str, strength: float) -> Tensor:
         return (1 + strength * (2 * u[name] - 1)).view(-1, 1, 1, 1)
 
-    view = (colours * factor("brightness", recipe.brightness)).clamp(0, 1)
+    view = (colors * factor("brightness", recipe.brightness)).clamp(0, 1)
     contrast = factor("contrast", recipe.contrast)
     view = (contrast * view + (1 - contrast) * _luma(view).mean((2, 3), keepdim=True)).clamp(0, 1)
     saturation = factor("saturation", recipe.saturation)
     view = (saturation * view + (1 - saturation) * _luma(view)).clamp(0, 1)
     view = _turn_hue(view, recipe.hue * (2 * u["hue"] - 1)).clamp(0, 1)
-    return torch.where(_when(u["jitter"], recipe.jitter), view, colours)
+    return torch.where(_when(u["jitter"], recipe.jitter), view, colors)
 
 
-def _turn_hue(colours: Tensor, turns: Tensor) -> Tensor:
-    """Rotate colours about the grey axis by ``turns`` of a circle: the linear (YIQ) form of a hue change."""
+def _turn_hue(colors: Tensor, turns: Tensor) -> Tensor:
+    """Rotate colors about the gray axis by ``turns`` of a circle: the linear (YIQ) form of a hue change."""
     angle = 2 * math.pi * turns
     cos, sin = angle.cos(), angle.sin()
     to_yiq = torch.tensor(
-        [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], device=colours.device
+        [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], device=colors.device
     )
-    rotation = torch.zeros(len(colours), 3, 3, device=colours.device)
+    rotation = torch.zeros(len(colors), 3, 3, device=colors.device)
     rotation[:, 0, 0] = 1
     rotation[:, 1, 1], rotation[:, 1, 2] = cos, -sin
     rotation[:, 2, 1], rotation[:, 2, 2] = sin, cos
     matrix = torch.linalg.inv(to_yiq) @ rotation @ to_yiq  # (B, 3, 3)
-    return (matrix @ colours.flatten(2)).view_as(colours)
+    return (matrix @ colors.flatten(2)).view_as(colors)
 
 
-def _blur(colours: Tensor, sigma_draw: Tensor, chosen: Tensor) -> Tensor:
+def _blur(colors: Tensor, sigma_draw: Tensor, chosen: Tensor) -> Tensor:
     """Gaussian blur of the chosen pictures, sigma 0.1 to 2 pixels at 224, scaled to the view's size."""
     rows = chosen.nonzero().flatten()
     if not len(rows):
-        return colours
-    size = colours.shape[-1]
+        return colors
+    size = colors.shape[-1]
     sigma = (0.1 + 1.9 * sigma_draw[rows]) * max(size / 224, 0.25)
     radius = max(1, math.ceil(2 * 2.0 * max(size / 224, 0.25)))
-    offsets = torch.arange(-radius, radius + 1, device=colours.device)
+    offsets = torch.arange(-radius, radius + 1, device=colors.device)
     kernel = torch.exp(-0.5 * (offsets / sigma.unsqueeze(1)) ** 2)
     kernel = kernel / kernel.sum(1, keepdim=True)  # (b, 2 r + 1), another for each picture
-    part = colours[rows]
+    part = colors[rows]
     for axis in (2, 3):
         pad = (0, 0, radius, radius) if axis == 2 else (radius, radius, 0, 0)
         windows = F.pad(part, pad, mode="replicate").unfold(axis, 2 * radius + 1, 1)  # (b, 3, h, w, 2 r + 1)
         part = torch.einsum("bchwk,bk->bchw", windows, kernel)
-    return colours.index_copy(0, rows, part)
+    return colors.index_copy(0, rows, part)

@@ -28,8 +28,8 @@ def load(side: int = 16) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
 
     data = load_digits()
     ink = torch.from_numpy(data.images).float()[:, None] / 16  # (N, 1, 8, 8)
-    grey = F.interpolate(ink, size=(side, side), mode="bilinear", align_corners=False)
-    pictures = (255 * grey).round().byte().expand(-1, 3, -1, -1).contiguous()
+    gray = F.interpolate(ink, size=(side, side), mode="bilinear", align_corners=False)
+    pictures = (255 * gray).round().byte().expand(-1, 3, -1, -1).contiguous()
     labels = torch.from_numpy(data.target.astype(np.int64))
     order = torch.from_numpy(np.random.default_rng(0).permutation(len(labels)))
     asked, known = order[:HELD_OUT], order[HELD_OUT:]

@@ -35,7 +35,7 @@ from vitmsn.training import calibration, card, log_figure, loop
 from vitmsn.training.answers import Answers, TeacherViews, ask
 from vitmsn.training.calibration import Calibration
 from vitmsn.training.distributed import Processes
-from vitmsn.training.finetune import Finetuner, FinetuneRecipe, Stretch, logits_of, standardise
+from vitmsn.training.finetune import Finetuner, FinetuneRecipe, Stretch, logits_of, standardize
 
 
 @dataclass(frozen=True)
@@ -265,7 +265,7 @@ def run(
     classes = dataset.classes or opened.classes or tuple(map(str, range(said.num_classes)))
     student = _student(start, classes, recipe.seed)
     if start is None or not _goes_on(start, classes):
-        standardise(student, pictures)
+        standardize(student, pictures)
     if layers is not None:
         student = grow(student, layers)
     head = _teacher_head(source, (said.num_classes, student.config.hidden_size))

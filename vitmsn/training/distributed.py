@@ -2,7 +2,7 @@
 
 Each process encodes its own pictures; their CLS embeddings are then gathered, so that the projector's BatchNorm,
 Sinkhorn, me-max and the loss see the whole batch, in the same order, everywhere. That repeats the head's small
-work in each process and needs no synchronised layers (torch's SyncBatchNorm refuses CPU tensors). The processes are
+work in each process and needs no synchronized layers (torch's SyncBatchNorm refuses CPU tensors). The processes are
 started by `accelerate launch`, which also chooses devices and backends.
 """
 

@@ -174,7 +174,7 @@ class Finetuner:
 
     def _draw(self, indices: Tensor, epoch: int, side: int) -> tuple[Tensor, Tensor | None]:
         """(views of ``side`` pixels, patches that they keep or None for all) of these pictures."""
-        kind = augment.ViewRecipe(size=side, scale=self.recipe.scale, blur=0.0, grey=0.05)
+        kind = augment.ViewRecipe(size=side, scale=self.recipe.scale, blur=0.0, gray=0.05)
         keys, pictures = indices.to(self.device), self.pictures[indices].to(self.device)
         pixels = augment.draw_view(pictures, keys, kind, self.recipe.seed, epoch, self._crop(epoch))
         return pixels, self._keep(keys, epoch, side) if self.stretch.mask_ratio else None
@@ -239,7 +239,7 @@ class Finetuner:
 
 
 @torch.no_grad()
-def standardise(model: ViTMSNForImageClassification, pictures: Tensor, most: int = 5000) -> None:
+def standardize(model: ViTMSNForImageClassification, pictures: Tensor, most: int = 5000) -> None:
     """Make every dimension of the CLS embedding zero on average with variance 1, over the first ``most`` pictures.
 
     The embeddings of two pictures by a pre-trained backbone are nearly parallel (a cosine above .9), so that the
@@ -339,7 +339,7 @@ def run(
         for part, what in zip(dataset.split(held_out), ("reading pictures", "and those held out"), strict=True)
     )
     known, asked = labels >= 0, wanted >= 0
-    standardise(network, pictures[known])
+    standardize(network, pictures[known])
     tuner = Finetuner(recipe, network, pictures[known], labels[known], choose_device(device))
     finished = loop.run(tuner, out, limit_minutes=limit_minutes, say=say)
 

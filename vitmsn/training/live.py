@@ -44,7 +44,7 @@ def watch(
     Yields:
         First ``{"pictures", "held_out", "steps", "prototypes", "raw", "labels"}``: what is trained, kNN accuracy of raw
         pixels, and the labels of the pictures mapped. Then frames: what ``train_step`` tells (none before the first
-        step), ``step``, ``seconds``, ``knn`` (of the target network: 20 neighbours among all training pictures),
+        step), ``step``, ``seconds``, ``knn`` (of the target network: 20 neighbors among all training pictures),
         ``spread`` (of the unit projections of the pictures mapped: mean squared distance to their mean, 1 at most, 0
         when all are alike) and ``xy``, a point of their main plane for each.
     """

@@ -48,7 +48,7 @@ def msn_loss(anchors: Tensor, targets: Tensor, me_max_weight: float = 1.0, entro
 
 
 def sharpen(log_probabilities: Tensor, exponent: float) -> Tensor:
-    """p^(1/T) renormalised, for T = ``exponent``: (B, P) log-probabilities -> (B, P) probabilities (section 3)."""
+    """p^(1/T) renormalized, for T = ``exponent``: (B, P) log-probabilities -> (B, P) probabilities (section 3)."""
     return torch.softmax(log_probabilities.float() / exponent, dim=-1)
 
 

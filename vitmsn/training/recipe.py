@@ -43,7 +43,7 @@ class Recipe:
     target_scale: tuple[float, float] = (0.3, 1.0)
     focal_scale: tuple[float, float] = (0.05, 0.3)
     flip: float = 0.5  # probability; 0 where left and right mean something, as in writing
-    colour: float = 1.0  # how often there is colour jitter, grey and blur, against the original's; 0: never
+    color: float = 1.0  # how often there is color jitter, gray and blur, against the original's; 0: never
 
     # head
     prototypes: int = 512
@@ -57,7 +57,7 @@ class Recipe:
     entropy_weight: float = 0.0
     sinkhorn_iterations: int = 3  # 0: none
 
-    # optimisation
+    # optimization
     epochs: float = 8.0
     batch_size: int = 256  # over all processes
     warmup_epochs: float = 0.3
@@ -105,8 +105,8 @@ class Recipe:
 
     def _view(self, scale: tuple[float, float]) -> augment.ViewRecipe:
         """Of a size that the stage tells later."""
-        jitter, grey, blur = (self.colour * often for often in (0.8, 0.2, 0.5))
-        return augment.ViewRecipe(size=0, scale=scale, flip=self.flip, jitter=jitter, grey=grey, blur=blur)
+        jitter, gray, blur = (self.color * often for often in (0.8, 0.2, 0.5))
+        return augment.ViewRecipe(size=0, scale=scale, flip=self.flip, jitter=jitter, gray=gray, blur=blur)
 
     def as_original(self) -> Recipe:
         """The same run with the details of the original code (facebookresearch/msn)."""
@@ -160,7 +160,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("target_scale", 1e-3, 1),
     ("focal_scale", 1e-3, 1),
     ("flip", 0, 1),
-    ("colour", 0, 1),
+    ("color", 0, 1),
     ("prototypes", 2, 1 << 20),
     ("hidden", 1, 1 << 16),
     ("output", 1, 1 << 16),

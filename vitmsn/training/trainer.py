@@ -1,4 +1,4 @@
-"""Pre-train a ViT-MSN: the networks, the optimiser and the step (arXiv 2204.07141, section 3).
+"""Pre-train a ViT-MSN: the networks, the optimizer and the step (arXiv 2204.07141, section 3).
 
 A step: the target network (an average of past students) assigns the whole picture to prototypes; the student must
 assign a random view with patches dropped, and small focal crops, to the same prototypes. Only the student is trained;
@@ -34,7 +34,7 @@ PARTS = ("views", "target", "anchors", "loss", "backward", "update")  # of a ste
 
 
 class Trainer:
-    """The networks, the optimiser and the step counter of one run.
+    """The networks, the optimizer and the step counter of one run.
 
     Args:
         recipe: what to do.
@@ -93,7 +93,7 @@ class Trainer:
         self._encoders = {
             network: torch.compile(network) if compiled else network for network in (self.model, self.target_model)
         }
-        self.optimiser = torch.optim.AdamW(
+        self.optimizer = torch.optim.AdamW(
             self._parameter_groups(), lr=recipe.start_rate, betas=(0.9, 0.999), fused=True
         )
         self.steps_per_epoch = len(pictures) // recipe.batch_size
@@ -175,7 +175,7 @@ class Trainer:
                 assigned.unflatten(0, cls.shape[:2]), targets, recipe.me_max_weight, recipe.entropy_weight
             )
         with self._part("backward"):
-            self.optimiser.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad(set_to_none=True)
             parts.total.backward()
             backbone, head = list(self.model.parameters()), list(self.head.parameters())
             self.processes.combine_gradients(_gradients(backbone), _gradients(head))
@@ -187,7 +187,7 @@ class Trainer:
                 numbers = f"The loss is {parts.total.item():g} and its gradient {float(norm):g}"
                 some = ", ".join(map(str, indices[:4].tolist()))
                 raise DivergedError(f"{numbers} at step {self.step} (pictures {some}, ...)")
-            self.optimiser.step()
+            self.optimizer.step()
             self._follow()
         self.step += 1
         return {
@@ -198,7 +198,7 @@ class Trainer:
             "anchor_entropy": parts.anchor_entropy.item(),
             "prototypes_in_use": len(targets.argmax(1).unique()),
             "gradient_norm": float(norm),
-            "rate": self.optimiser.param_groups[0]["lr"],
+            "rate": self.optimizer.param_groups[0]["lr"],
         }
 
     def _draw(self, indices: Tensor) -> tuple[list[tuple[Tensor, Tensor | None]], Tensor]:
@@ -269,7 +269,7 @@ class Trainer:
         warmup = round(recipe.warmup_epochs * self.steps_per_epoch)
         rate = schedule.warmup_cosine(self.step, steps, warmup, recipe.start_rate, recipe.peak_rate, recipe.end_rate)
         decay = schedule.cosine(self.step, steps, *recipe.weight_decay)
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = rate
             if group["decays"]:
                 group["weight_decay"] = decay
@@ -294,7 +294,7 @@ class Trainer:
             "head": self.head.state_dict(),
             "target_model": self.target_model.state_dict(),
             "target_head": self.target_head.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -310,7 +310,7 @@ class Trainer:
                 f"The checkpoint was made with another {', '.join(other)}; resume with the same settings."
             )
         self.step = state["step"]
-        for name in ("model", "head", "target_model", "target_head", "optimiser"):
+        for name in ("model", "head", "target_model", "target_head", "optimizer"):
             getattr(self, name).load_state_dict(state[name])
 
 

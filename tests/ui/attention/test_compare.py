@@ -29,8 +29,8 @@ def test_two_figures_with_their_words(call: Callable[..., Call], kind: str, besi
         assert "neither a classifier nor prototypes" in html and "msn-notice" in html
         return
     assert html.count("<figure>") == 2 and html.count('alt="') == 2
-    assert ("own components" in html) == (kind == "colours")
-    if kind not in ("similar", "colours"):
+    assert ("own components" in html) == (kind == "colors")
+    if kind not in ("similar", "colors"):
         assert html.count("half of it on") == 2 and "in common" in html
 
 

@@ -20,7 +20,7 @@ from vitmsn.ui.visits import Call
 
 @pytest.mark.parametrize(
     "ask",
-    [AttentionControls(layer=2), AttentionControls("colours", 1), AttentionControls("relevance", 2, shape="contour")],
+    [AttentionControls(layer=2), AttentionControls("colors", 1), AttentionControls("relevance", 2, shape="contour")],
 )
 def test_three_files(
     call: Callable[..., Call], ask: AttentionControls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -36,7 +36,7 @@ def test_three_files(
     arrays = np.load(io.BytesIO(numbers))
     expected = map_view.see(visit.encoder, large, ask)
     np.testing.assert_allclose(arrays["map"], expected.values)
-    assert arrays["heads"].shape == (2, 2, 4, 4) and ("colours" in arrays) == (ask.kind == "colours")
+    assert arrays["heads"].shape == (2, 2, 4, 4) and ("colors" in arrays) == (ask.kind == "colors")
     monkeypatch.chdir(tmp_path)
     large.rgb.save(tmp_path / large.name)
     lines = [line for line in program.decode().splitlines() if not line.startswith("encoder =")]

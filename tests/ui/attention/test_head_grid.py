@@ -53,7 +53,7 @@ def test_the_sheet_holds_every_map_without_loss() -> None:
     sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(data[1]))).convert("RGB"))
     assert sheet.shape == (2 * 4, 3 * 5, 3)
     top = float(np.quantile(maps(), 0.98))
-    np.testing.assert_allclose(sheet[4:, 10:].astype(int), draw.colour(maps()[2, 1], (0, top)), atol=2)
+    np.testing.assert_allclose(sheet[4:, 10:].astype(int), draw.color(maps()[2, 1], (0, top)), atol=2)
     assert f"{draw.percent(top)}</span> <span>or more" in html
 
 

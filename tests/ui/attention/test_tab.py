@@ -73,7 +73,7 @@ def test_more_pixels_are_more_patches(call: Callable[..., Call]) -> None:
     [
         (
             AttentionControls("eyes"),
-            "kind is 'eyes'; choose one of cls, rollout, relevance, patch, to, similar, colours",
+            "kind is 'eyes'; choose one of cls, rollout, relevance, patch, to, similar, colors",
         ),
         (AttentionControls(layer=3), "layer is 3; it must be from 0 to 2"),
         (AttentionControls(layer=-1), "layer is -1"),
@@ -162,7 +162,7 @@ def test_strength_and_mass_change_the_picture(call: Callable[..., Call]) -> None
         AttentionControls("to", 1, some=[1, 2], row=2, column=3),
         AttentionControls("similar", 1, row=2),
         AttentionControls("relevance", start=2, label="teapot"),
-        AttentionControls("colours", 2),
+        AttentionControls("colors", 2),
     ],
 )
 def test_the_python_lines_give_the_same_map(

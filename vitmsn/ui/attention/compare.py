@@ -1,4 +1,4 @@
-"""Two maps side by side on one colour scale: another picture, an untrained model, or other patches hidden."""
+"""Two maps side by side on one color scale: another picture, an untrained model, or other patches hidden."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def controls() -> tuple[dict[str, Component], gr.UploadButton]:
         [(words, name) for name, words in BESIDE.items()],
         value="",
         label="Beside it",
-        info="The same settings, both on one colour scale.",
+        info="The same settings, both on one color scale.",
         elem_classes="msn-pills",
     )
     with gr.Row():
@@ -92,13 +92,13 @@ def compare(call: Call, ask: AttentionControls, found: Sight) -> Markup:
         sides = _sides(call, ask, found)
     except ViTMSNError as error:
         return html.notice(str(error))
-    if found.colours is not None:
+    if found.colors is not None:
         figures = [
-            (name, draw.tinted(patch_grid.seen(encoder, picture, side=SIDE), sight.colours, ask.strength / 100), sight)
+            (name, draw.tinted(patch_grid.seen(encoder, picture, side=SIDE), sight.colors, ask.strength / 100), sight)
             for name, encoder, picture, sight in sides
-            if sight.colours is not None
+            if sight.colors is not None
         ]
-        said = html.hint("Colours are each picture's own components: compare regions, not hues.")
+        said = html.hint("Colors are each picture's own components: compare regions, not hues.")
     else:
         ends = [sight.scale for *_, sight in sides]
         scale = min(low for low, _ in ends), max(high for _, high in ends)
@@ -189,7 +189,7 @@ def _half(sight: Sight) -> str:
 def common(sides: list[tuple[str, Encoder, Picture, Sight]]) -> str:
     """What two maps have in common, in one sentence; where patches are hidden, over those that both see."""
     (one, *_, left), (other, *_, right) = sides
-    if left.ask.kind == "colours" or left.grid != right.grid:
+    if left.ask.kind == "colors" or left.grid != right.grid:
         return ""
     a, b = left.values.ravel(), right.values.ravel()
     both = ~np.isnan(a) & ~np.isnan(b)

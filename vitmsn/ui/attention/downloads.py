@@ -20,13 +20,13 @@ WHAT = "The map at your picture's resolution (PNG), its numbers and those of all
 def links(call: Call, found: Sight, shown: Image.Image, code: list[str]) -> Markup:
     """Three links that carry the files themselves: nothing is written on the server."""
     stem = html.plain(f"{PurePath(patch_grid.file_name(call)).stem}-{found.ask.kind}", 80)
-    if found.colours is None and found.ask.shape == "overlay":
+    if found.colors is None and found.ask.shape == "overlay":
         shown = draw.with_legend(shown, found.scale, found.what, found.ask.palette)
     picture, numbers = io.BytesIO(), io.BytesIO()
     shown.save(picture, "PNG")
     arrays = {"map": found.values, "heads": found.maps}
-    if found.colours is not None and found.explained is not None:
-        arrays |= {"colours": found.colours, "explained": found.explained}
+    if found.colors is not None and found.explained is not None:
+        arrays |= {"colors": found.colors, "explained": found.explained}
     np.savez_compressed(numbers, **arrays)  # type: ignore[arg-type]  # its stub takes the names for options
     lines = ["from PIL import Image", "", "from vitmsn import Encoder, draw", "from vitmsn.look import look", ""]
     lines += [call.python, *code, _drawing(call, found), ""]
@@ -41,6 +41,6 @@ def links(call: Call, found: Sight, shown: Image.Image, code: list[str]) -> Mark
 
 def _drawing(call: Call, found: Sight) -> str:
     photo = f"Image.open({patch_grid.file_name(call)!r})"
-    if found.colours is not None:
-        return f'draw.tinted({photo}, found.colours, {found.ask.strength / 100:g}).save("{found.ask.kind}.png")'
+    if found.colors is not None:
+        return f'draw.tinted({photo}, found.colors, {found.ask.strength / 100:g}).save("{found.ask.kind}.png")'
     return f'draw.overlay({photo}, found.values, {found.ask.strength / 100:g}).save("{found.ask.kind}.png")'

@@ -34,13 +34,13 @@ def attend(
     proportions: bool = False,
     palette: str = "magma",
 ) -> tuple[Image.Image, dict[str, Any]]:
-    """Show where the model looks on a picture: a map drawn over it, with its colour scale, and the map as numbers (one
+    """Show where the model looks on a picture: a map drawn over it, with its color scale, and the map as numbers (one
     list for each row of patches, row 1 on top).
 
     kind "cls" is what the summary token attends to, "patch" what the patch at `row` and `column` attends to, "to" what
     attends to it, "rollout" what reaches the summary token through all layers from `start` on, "relevance" what counts
     for a class (`label`: its name, or its number from 0; its own answer if empty), weighted by the gradient, "similar"
-    the cosine similarity of the patch's token to all others, "colours" the main directions in which tokens differ, as
+    the cosine similarity of the patch's token to all others, "colors" the main directions in which tokens differ, as
     red, green and blue. Layers, heads, rows and columns count from 1; layer 0 is the last, head 0 the mean and head -1
     the largest of all heads, or of those in `heads` ("1,3"). size is the side of the input in pixels, a multiple of the
     model's patch; 0 is its own size, larger gives a finer map; `proportions` keeps the picture's. keep is the
@@ -57,7 +57,7 @@ def attend(
     )  # fmt: skip
     found = see(call.encoder, picture, ask)
     shown = drawn(found, patch_grid.seen(call.encoder, picture, found.ask.input_size(call.encoder, picture), least=0))
-    if found.colours is None and shape == "overlay":
+    if found.colors is None and shape == "overlay":
         shown = draw.with_legend(shown, found.scale, found.what, palette)
     assert found.look is not None
     return shown, found.look.to_dict()

@@ -35,7 +35,7 @@ def heads(
     distance: np.ndarray | None = None,
     palette: str = "magma",
 ) -> Markup:
-    """The small maps on one colour scale, as HTML.
+    """The small maps on one color scale, as HTML.
 
     Args:
         maps: (layers, heads, rows, columns), shares of the attention of `whom`.

@@ -25,7 +25,7 @@ KINDS = {
     "patch": "From a patch",
     "to": "To a patch",
     "similar": "Like a patch",
-    "colours": "Colours",
+    "colors": "Colors",
 }
 SHAPES = {"overlay": "overlay", "contour": "contour"}
 
@@ -70,7 +70,7 @@ class Sight:
     values: np.ndarray
     maps: np.ndarray
     tokens: ViTMSNOutput
-    colours: np.ndarray | None = None
+    colors: np.ndarray | None = None
     explained: np.ndarray | None = None
     label: str | None = None
     look: Look | None = None  # where the values come from, for programs
@@ -82,7 +82,7 @@ class Sight:
     @property
     def signed(self) -> bool:
         """Whether this is no share of anything."""
-        return self.ask.kind in ("similar", "colours")
+        return self.ask.kind in ("similar", "colors")
 
     @property
     def scale(self) -> draw.Scale:
@@ -92,7 +92,7 @@ class Sight:
 
     @property
     def what(self) -> str:
-        """What the colour scale is of."""
+        """What the color scale is of."""
         if self.ask.kind == "to":
             return f"of a patch's attention, on {self.place}"
         if self.ask.kind == "similar":
@@ -124,15 +124,15 @@ class Sight:
         if ask.kind in ("rollout", "relevance"):
             through = f"{ask.kind} from layer {ask.start} to {len(self.maps)}"
             return f"{through} for {self.label}" if self.label else through
-        if ask.kind in ("similar", "colours"):
+        if ask.kind in ("similar", "colors"):
             return f"tokens after layer {ask.layer}"
         return f"layer {ask.layer}, {self.together}"
 
     @property
     def alt(self) -> str:
         row, column = patch_grid.peak(self.values)
-        if self.ask.kind == "colours":
-            return f"Principal components of the {self.subject} as colours"
+        if self.ask.kind == "colors":
+            return f"Principal components of the {self.subject} as colors"
         if self.ask.kind == "similar":
             return f"Similarity to {self.place} of the {self.subject}"
         whose = {"relevance": "", "rollout": "Attention "}.get(self.ask.kind, "Attention of ")
@@ -169,7 +169,7 @@ def see(encoder: Encoder, picture: Picture, ask: AttentionControls, keep_indices
         keep_indices=keep_indices,
     )
     ask = replace(ask, row=row, column=column)
-    return Sight(ask, found.shares, found.maps, found.tokens, found.colours, found.explained, found.label, found)
+    return Sight(ask, found.shares, found.maps, found.tokens, found.colors, found.explained, found.label, found)
 
 
 def sizes(encoder: Encoder) -> list[tuple[str, int]]:
@@ -194,7 +194,7 @@ def sentence(found: Sight, mass: float) -> str:
     ask, total = found.ask, found.values.size
     row, column = patch_grid.peak(found.values)
     most = float(np.nanmax(found.values))
-    if ask.kind == "colours":
+    if ask.kind == "colors":
         assert found.explained is not None
         share = draw.percent(float(found.explained.sum()))
         return f"After layer {ask.layer}, three components explain {share} of how the tokens of {total} patches differ."
@@ -243,8 +243,8 @@ def drawn(found: Sight, photo: Image.Image, scale: draw.Scale | None = None) -> 
     ask = found.ask
     mass, strength = whole(ask.keep, "keep", 5, 100) / 100, whole(ask.strength, "strength", 0, 100) / 100
     choice(ask.shape, "shape", SHAPES)
-    if found.colours is not None:
-        shown = draw.tinted(photo, found.colours, strength)
+    if found.colors is not None:
+        shown = draw.tinted(photo, found.colors, strength)
     else:
         kept = brightest(found.values, mass) if mass < 1 and not found.signed else None
         if ask.shape == "contour":
@@ -287,7 +287,7 @@ def code(call: Call, found: Sight) -> list[str]:
         words.append(f"label={ask.label!r}")
     if size := ask.input_size(call.encoder, call.picture):
         words.append(f"size={size}")
-    shown = "colours" if ask.kind == "colours" else "values"
+    shown = "colors" if ask.kind == "colors" else "values"
     return [f"found = look({', '.join(words)})", f"print(found.{shown}.round(4))"]
 
 

@@ -138,8 +138,8 @@ def _answer(call: Call, asked: AttentionControls, wanted: AttentionControls) -> 
 
 
 def legend(found: Sight) -> Markup:
-    """What the colours mean."""
-    if found.colours is None:
+    """What the colors mean."""
+    if found.colors is None:
         if found.ask.shape == "contour":
             share = found.ask.keep if found.ask.keep < 100 else 50
             held = f"the fewest patches that hold {share} % of it"
@@ -149,7 +149,7 @@ def legend(found: Sight) -> Markup:
     assert found.explained is not None
     names = ("red", "green", "blue")
     singles = [
-        Image.fromarray(draw.colour(found.colours[..., n], (0, 1), found.ask.palette)).resize(
+        Image.fromarray(draw.color(found.colors[..., n], (0, 1), found.ask.palette)).resize(
             (96, max(1, round(96 * found.grid[0] / found.grid[1]))), Image.Resampling.NEAREST
         )
         for n in range(3)
@@ -161,7 +161,7 @@ def legend(found: Sight) -> Markup:
         for n, (one, name, share) in enumerate(zip(singles, names, found.explained, strict=True))
     )
     said = (
-        "Patches of one colour have similar tokens; each component alone, and how much of the differences it explains:"
+        "Patches of one color have similar tokens; each component alone, and how much of the differences it explains:"
     )
     return Markup('{}<div class="msn-components">{}</div>').format(html.hint(said), figures)
 
@@ -206,7 +206,7 @@ def _controls(call: Call, asked: AttentionControls, ask: AttentionControls) -> d
     encoder = call.encoder
     layers, many = encoder.config.num_hidden_layers, encoder.config.num_attention_heads
     rows, columns = patch_grid.grid(encoder, ask.input_size(encoder, call.picture))
-    through, headless, shares = ask.kind in THROUGH, ask.kind in HEADLESS, ask.kind not in ("similar", "colours")
+    through, headless, shares = ask.kind in THROUGH, ask.kind in HEADLESS, ask.kind not in ("similar", "colors")
     ranges: dict[str, dict[str, Any]] = {
         "layer": {"maximum": max(layers, 2), "interactive": not through},
         "head": {"choices": head_choices(many), "interactive": not headless},
@@ -276,7 +276,7 @@ def build(app: App) -> None:
                         [(words, name) for name, words in SHAPES.items()], value="overlay", label="Drawn as"
                     )
                     strength = gr.Slider(0, 100, 50, step=5, label="Overlay strength, %")
-                    palette = gr.Radio(list(draw.PALETTES), value="magma", label="Colours", info=PALETTE)
+                    palette = gr.Radio(list(draw.PALETTES), value="magma", label="Colors", info=PALETTE)
                     aspect = gr.Checkbox(False, label="Keep the picture's proportions", info=ASPECT)
         with gr.Column(elem_classes="msn-right"):
             shown = app.shown("Where the model looks", height=348, elem_id="attention-map", elem_classes="msn-map")

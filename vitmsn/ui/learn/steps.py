@@ -108,7 +108,7 @@ def tokens(encoder: Encoder, lesson: Walk) -> Markup:
     best = int(cosine.argmax())
     row, column = divmod(int(lesson.kept[best]), lesson.grid[1])
     bound = float(np.percentile(np.abs(states), 99)) or 1.0
-    strips = Image.fromarray(draw.colour(states, (-bound, bound), "cividis"))
+    strips = Image.fromarray(draw.color(states, (-bound, bound), "cividis"))
     tall = max(2, min(8, 320 // len(states)))
     strips = strips.resize((2 * states.shape[1], tall * len(states)), Image.Resampling.NEAREST)
     where = "Before the first layer" if lesson.ask.layer == 0 else f"After layer {lesson.ask.layer} of {layers}"
@@ -120,7 +120,7 @@ def tokens(encoder: Encoder, lesson: Walk) -> Markup:
         [
             (
                 strips,
-                f"{len(states)} rows of {states.shape[1]} numbers as colours, CLS first",
+                f"{len(states)} rows of {states.shape[1]} numbers as colors, CLS first",
                 f"first row: CLS; dark to bright: {-bound:.1f} to {bound:.1f}",
             )
         ],

@@ -38,7 +38,7 @@ def worth(name: str, other: float | None, centered: bool) -> str:
     Args:
         name: of the model.
         other: what other pictures have plainly, where it is known.
-        centered: whether the model has a mean to centre on.
+        centered: whether the model has a mean to center on.
     """
     plainly = "" if other is None else f"To compare: two different pictures are about {html.similar(other)} similar"
     if centered:
@@ -95,7 +95,7 @@ def chart(
     other: float | None,
     centered: tuple[Points, float] | None = None,
 ) -> Markup:
-    """The measured similarities as inline SVG, in the page's own colours.
+    """The measured similarities as inline SVG, in the page's own colors.
 
     Args:
         mark: percent hidden and similarity of the view above.

@@ -1,6 +1,6 @@
-"""The page's line chart, as inline SVG in the page's own colours: readable in light, in dark and on paper.
+"""The page's line chart, as inline SVG in the page's own colors: readable in light, in dark and on paper.
 
-Lines are told apart by their strokes and by words at their ends, never by colour alone.
+Lines are told apart by their strokes and by words at their ends, never by color alone.
 """
 
 from __future__ import annotations

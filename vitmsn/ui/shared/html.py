@@ -143,13 +143,13 @@ def many(count: int, what: str) -> str:
 
 
 def badge(index: int) -> Markup:
-    """A class's colour with its letter on it."""
+    """A class's color with its letter on it."""
     tone, letter = draw.class_style(index)
     return Markup('<span class="msn-letter" style="background:{};color:{}">{}</span>').format(tone, ink(index), letter)
 
 
 def ink(index: int) -> str:
-    """Black or white, whichever is read better on the class's colour."""
+    """Black or white, whichever is read better on the class's color."""
     tone = draw.class_style(index)[0]
     red, green, blue = ((int(tone[i : i + 2], 16) / 255) ** 2.2 for i in (1, 3, 5))
     light = 0.2126 * red + 0.7152 * green + 0.0722 * blue  # relative luminance, as WCAG counts contrast

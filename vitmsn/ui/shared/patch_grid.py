@@ -88,7 +88,7 @@ def file_name(call: Call) -> str:
 
 
 def legend(scale: draw.Scale, what: str, palette: str = "magma", shares: bool = True) -> Markup:
-    """A colour scale as HTML, of shares (in percent) or of plain numbers, readable in light and dark."""
+    """A color scale as HTML, of shares (in percent) or of plain numbers, readable in light and dark."""
     low, high = (draw.percent(end) if shares else f"{end:.2g}" for end in scale)
     ramp = ", ".join(draw.ramp(palette=palette))
     return Markup(
