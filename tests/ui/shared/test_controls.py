@@ -81,7 +81,7 @@ LABELS: dict[str, dict[str, str]] = {
         "row": "Row",
         "column": "Column",
         "label": "Class to explain",
-        "palette": "Colours",
+        "palette": "Colors",
         "shape": "Drawn as",
         "order": "In order of",
         "aspect": "Keep the picture's proportions",
