@@ -213,7 +213,7 @@ def _choose(splits: Sequence[str], wanted: str | None, text: str) -> str:
 # -- Folders ----------------------------------------------------------------------------------------------------------
 
 # Taken at their word until they are decoded; a file called otherwise is a picture if its first bytes say so.
-_EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+_EXTENSIONS: tuple[str, ...] = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _EXTENSIONS += (".heic", ".heif", ".avif")
 
 

@@ -45,7 +45,7 @@ def test_a_set_opens_again_here_and_in_python(taught: Call, call: Callable[..., 
 def opened_again(call: Call, path: Path) -> tuple[FewShotControls, list[str]]:
     """What opening a saved set puts into the four controls, and on the page."""
     shown = tab.unzip(call, str(path), FewShotControls("ridge", 7, 20, 0.5))
-    page = [shown.pop(name) for name in tab.PAGE]
+    page = [shown.pop(name) for name in tab.FewShotPage._fields]
     return FewShotControls(**shown), page
 
 

@@ -120,7 +120,8 @@ def test_an_upload_that_was_deleted_meanwhile_is_said(own: Call, sent: Callable[
 def test_names_are_text_whatever_they_hold(call: Calls, name: str) -> None:
     made = call()
     tab.start(made, "")
-    cleared, cards, *_ = tab.add_class(made, name)
+    out = tab.add_class(made, name)
+    cleared, cards = out["name"], out["cards"]
     [kept] = [label for label in workspace_of(made).gallery.classes if label not in workspace.BLANK]
     assert cleared == "" and kept == name[: limits.MAX_NAME_LENGTH]
     assert "<b>" not in cards

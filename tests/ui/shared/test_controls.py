@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 import pytest
@@ -43,6 +43,17 @@ def test_a_function_gets_the_dataclass_among_other_inputs_and_answers_by_name() 
     wired = by_name(fn, [said, bound, said], {"said": said, **bound})
     assert wired(None, "a", 3, 4, "z") == ["3 4", gr.skip(), 3]
     assert by_name(lambda call, asked: asked, [bound], [said])(None, 5, 6) == Two(5, 6)
+
+
+class Named(NamedTuple):
+    said: str
+    left: int
+
+
+def test_a_named_tuple_is_an_answer_by_name() -> None:
+    with gr.Blocks():
+        said, bound = gr.HTML(), bind(Two, left=gr.Slider(), right=gr.Slider())
+    assert by_name(lambda call: Named("a", 5), [], {**bound, "said": said})(None) == [5, gr.skip(), "a"]
 
 
 def test_a_generator_answers_by_name_each_time() -> None:

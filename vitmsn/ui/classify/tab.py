@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 from markupsafe import Markup
@@ -40,17 +40,27 @@ class ClassifyState:
 # ------------------------------------------------------------------------------------------------------ one picture
 
 
-def answer(call: Call) -> tuple[str, str, str, str, Any]:
-    """Sentence, bars, what the model is, 'In Python', and the classes (only when the model changed) for one picture."""
+class ClassifyPage(NamedTuple):
+    """What is said of one picture."""
+
+    sentence: str
+    bars: str
+    about: str  # the model, and what it can know
+    code: str
+    classes: Any  # sent only when the model changed
+
+
+def answer(call: Call) -> ClassifyPage:
+    """Everything on the tab for the visitor's picture."""
     encoder, picture = call.encoder, call.picture
     code = html.in_python("from vitmsn import Encoder", call.python, _call(picture, call.visit.example))
     known = _once(call)
     if encoder.problem_type is None:
-        return html.sentence(NO_HEAD.format(name=call.name)), "", html.hint(STILL), "", known
+        return ClassifyPage(html.sentence(NO_HEAD.format(name=call.name)), "", html.hint(STILL), "", known)
     [result] = encoder.classify([picture], top_k=SHOWN)
     rows = list(zip(result.labels, result.probabilities, strict=True))
     bars = html.bars(rows, quiet=not result.sure) if encoder.has_classifier else ""  # a number has no bar
-    return html.sentence(result.sentence()), bars, modesty(call), code, known
+    return ClassifyPage(html.sentence(result.sentence()), bars, modesty(call), code, known)
 
 
 def _call(picture: Picture, example: str) -> str:
@@ -246,7 +256,7 @@ def build(app: App) -> None:
         table = gr.HTML()
     with gr.Accordion("What it can recognise", open=False):
         known = gr.HTML(js_on_load=SEARCH)
-    app.answer("classify", answer, [], [said, bars, about, code, known])
+    app.answer("classify", answer, [], {"sentence": said, "bars": bars, "about": about, "code": code, "classes": known})
     app.on(
         [files.upload, files.delete, files.clear], many, [files], [table], notice=line, long=True, show_progress="full"
     )

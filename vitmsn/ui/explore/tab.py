@@ -61,14 +61,21 @@ class ExploreControls:
 DEFAULTS = ExploreControls()
 
 
-def answer(call: Call, asked: ExploreControls = DEFAULTS) -> tuple[str, str]:
+class ExplorePage(NamedTuple):
+    """What the map shows, in words; and the map with the list beside it."""
+
+    words: str
+    map: str
+
+
+def answer(call: Call, asked: ExploreControls = DEFAULTS) -> ExplorePage:
     """(what the map shows, in words; the map and the list). UMAP where it is ready, PCA until then."""
     choice(asked.colour, "colour", map_.COLOURS)
     with opened(call) as (workspace, encoder):
         settings = asked.checked()
         shown = _shown(workspace, settings)
         if len(shown) < 2:
-            return html.sentence("A map needs two pictures: add some in Few-shot."), ""
+            return ExplorePage(html.sentence("A map needs two pictures: add some in Few-shot."), "")
         around = centre(workspace.gallery, encoder.feature_mean)
         X = _rows(shown, around)
         ready = workspace.kept.get(settings)
@@ -78,7 +85,9 @@ def answer(call: Call, asked: ExploreControls = DEFAULTS) -> tuple[str, str]:
         level = map_.leveled(points, stretch=3 if ready is not None else 1)
         paints, legend = map_.painted(workspace, encoder, shown, asked.colour)
         drawn = map_.canvas(workspace, shown, level, paints, wanted, asked.faces) + legend + Markup("</div>")
-        return words, Markup('<div class="msn-atlas">{}{}</div>').format(drawn, map_.pictures(workspace, shown))
+        return ExplorePage(
+            words, Markup('<div class="msn-atlas">{}{}</div>').format(drawn, map_.pictures(workspace, shown))
+        )
 
 
 def lay_out(call: Call, asked: ExploreControls = DEFAULTS) -> Markup:
@@ -143,7 +152,7 @@ def _method_words(X: np.ndarray, points: np.ndarray, settings: MapSettings, umap
 # -------------------------------------------------------------------------------------------------------------- doing
 
 
-def act(call: Call, asked: ExploreControls = DEFAULTS) -> tuple[str, str]:
+def act(call: Call, asked: ExploreControls = DEFAULTS) -> ExplorePage:
     """What is done with chosen points: moved to a class, new or old, removed, or undone. Queries become examples."""
     if not version(call.visit):
         call.message = "This page slept so long that your pictures were deleted; start again from Few-shot."
@@ -263,10 +272,11 @@ def build(app: App) -> None:
         faces=faces,
     )
     again = [method.input, queries.input, neighbors.release, seed.submit, colour.input, faces.input]
-    app.answer("explore", answer, [controls], [said, shown], again=again, notice=line, stamp=version)
+    page = {"words": said, "map": shown}
+    app.answer("explore", answer, [controls], page, again=again, notice=line, stamp=version)
     made = app.on(getattr(shown, "wanted"), lay_out, [controls], [said], notice=line, long=True, show_progress="full")  # noqa: B009
-    app.on(made.then, answer, [controls], [said, shown], notice=app.notice(), show_progress="hidden")
-    app.on(getattr(shown, "act"), act, [controls], [said, shown], notice=line, trigger_mode="multiple")  # noqa: B009
+    app.on(made.then, answer, [controls], page, notice=app.notice(), show_progress="hidden")
+    app.on(getattr(shown, "act"), act, [controls], page, notice=line, trigger_mode="multiple")  # noqa: B009
     app.on(getattr(shown, "peek"), peek, [], [peeked], notice=app.notice(), show_progress="hidden")  # noqa: B009
     app.stop(stop)
     app.go(teach, "fewshot")

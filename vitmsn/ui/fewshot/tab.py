@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 from gradio.utils import get_upload_folder
@@ -34,11 +34,18 @@ PRIVACY = (
     "Your pictures stay in this server's memory for your visit, and go "
     f"{limits.LEAVE_SECONDS // 60} minutes after you close the page. Nothing is kept, nothing is sent elsewhere."
 )
-Page = tuple[str, str, str, str]
-PAGE = ("cards", "trust", "answers", "code")  # what its four parts are
 
 
-def answer(call: Call, asked: FewShotControls = DEFAULTS) -> Page:
+class FewShotPage(NamedTuple):
+    """The parts of the page that every change may touch."""
+
+    cards: str
+    trust: str
+    answers: str
+    code: str
+
+
+def answer(call: Call, asked: FewShotControls = DEFAULTS) -> FewShotPage:
     """The three steps as they stand."""
     with opened(call) as (workspace, encoder):
         settings = asked.checked()
@@ -46,29 +53,29 @@ def answer(call: Call, asked: FewShotControls = DEFAULTS) -> Page:
         try:
             lesson = workspace.lesson(encoder, *settings)
         except FewShotError:
-            return shown, html.sentence(_missing(workspace)), ask, code
+            return FewShotPage(shown, html.sentence(_missing(workspace)), ask, code)
         queries = workspace.queries.examples
         said = lesson.answer(workspace.queries.X, workspace.queries.pixels, NEAREST)
         answered = answers.answers(workspace, lesson, queries, said) if queries else ""
         trusted = report.trust(workspace, lesson, settings[0] != "auto")
-        return shown, trusted, ask + answered, downloads.beside(workspace, encoder, lesson) + code
+        return FewShotPage(shown, trusted, ask + answered, downloads.beside(workspace, encoder, lesson) + code)
 
 
-def start(call: Call, name: str, asked: FewShotControls = DEFAULTS) -> Page:
+def start(call: Call, name: str, asked: FewShotControls = DEFAULTS) -> FewShotPage:
     """A starter set, or two empty classes of one's own."""
     with opened(call) as (workspace, encoder):
         workspace.start(encoder, name, call.progress)
         return answer(call, asked)
 
 
-def add_class(call: Call, name: str, asked: FewShotControls = DEFAULTS) -> tuple[Any, ...]:
+def add_class(call: Call, name: str, asked: FewShotControls = DEFAULTS) -> dict[str, Any]:
     """A new, empty class; empties the text box."""
     if not version(call.visit):
         call.message = SLEPT
-        return (gr.skip(), *answer(call, asked))
+        return answer(call, asked)._asdict()
     with opened(call) as (workspace, _):
         workspace.name_class(name)
-        return ("", *answer(call, asked))
+        return {"name": "", **answer(call, asked)._asdict()}
 
 
 def unzip(call: Call, path: str | None, asked: FewShotControls = DEFAULTS) -> dict[str, Any]:
@@ -84,7 +91,7 @@ def unzip(call: Call, path: str | None, asked: FewShotControls = DEFAULTS) -> di
     with opened(call) as (workspace, encoder):
         added = workspace.unpack(encoder, entries, call.progress)
         call.message = _words(added, [], added.notes)
-        return dict(zip(PAGE, answer(call, asked), strict=True))
+        return answer(call, asked)._asdict()
 
 
 def _reopen(call: Call, path: str, asked: FewShotControls) -> dict[str, Any]:
@@ -102,7 +109,7 @@ def _reopen(call: Call, path: str, asked: FewShotControls) -> dict[str, Any]:
             said.append(f"It is judged with your own settings, because the saved ones cannot be used here. {error}")
         workspace.reopen(encoder, saved)
         call.message = " ".join(said)
-        return {**asdict(wanted), **dict(zip(PAGE, answer(call, wanted), strict=True))}
+        return {**asdict(wanted), **answer(call, wanted)._asdict()}
 
 
 def _saved(kept: dict[str, Any], now: FewShotControls) -> FewShotControls:
@@ -117,7 +124,7 @@ def _saved(kept: dict[str, Any], now: FewShotControls) -> FewShotControls:
     return saved
 
 
-def receive(call: Call, asked: FewShotControls = DEFAULTS) -> Page:
+def receive(call: Call, asked: FewShotControls = DEFAULTS) -> FewShotPage:
     """Pictures dropped on a class."""
     if not version(call.visit):
         call.message = SLEPT
@@ -131,7 +138,7 @@ def receive(call: Call, asked: FewShotControls = DEFAULTS) -> Page:
         return answer(call, asked)
 
 
-def ask(call: Call, asked: FewShotControls = DEFAULTS) -> Page:
+def ask(call: Call, asked: FewShotControls = DEFAULTS) -> FewShotPage:
     """Pictures to name."""
     refused: list[str] = []
     notes: list[str] = []
@@ -142,7 +149,7 @@ def ask(call: Call, asked: FewShotControls = DEFAULTS) -> Page:
         return answer(call, asked)
 
 
-def act(call: Call, asked: FewShotControls = DEFAULTS) -> Page:
+def act(call: Call, asked: FewShotControls = DEFAULTS) -> FewShotPage:
     """One of the small buttons on the page, or a new name for a class."""
     if not version(call.visit):
         call.message = SLEPT
@@ -361,8 +368,7 @@ def build(app: App) -> None:
             gr.HTML(_step(4, "Take it away"))
             downloads.build(app, controls)
             code = gr.HTML()
-    page: list[Any] = [shown, trusted, tried, code]
-    named = {**controls, **dict(zip(PAGE, page, strict=True))}
+    page = {"cards": shown, "trust": trusted, "answers": tried, "code": code}
     teach: dict[str, Any] = {"trigger_mode": "multiple", "concurrency_id": "teach", "concurrency_limit": 4}
     here: dict[str, Any] = {"show_progress": "full", "show_progress_on": [shown]}
     there: dict[str, Any] = {"show_progress": "full", "show_progress_on": [tried]}
@@ -370,8 +376,8 @@ def build(app: App) -> None:
     for key, button in sets:
         app.on(button.click, functools.partial(_start, key), [controls], page, notice=line, **teach)
         button.click(None, js=run(KEEP_IN_ADDRESS, "set", key), api_visibility="private")
-    app.on([name.submit, add.click], add_class, [name, controls], [name, *page], notice=line, **teach)
-    app.on(zipped.upload, unzip, [zipped, controls], named, notice=line, long=True, **here)
+    app.on([name.submit, add.click], add_class, [name, controls], {"name": name, **page}, notice=line, **teach)
+    app.on(zipped.upload, unzip, [zipped, controls], {**controls, **page}, notice=line, long=True, **here)
     app.on(shown.files, uploads(receive), [controls], page, notice=line, **here, **teach)
     app.on(tried.files, uploads(ask), [controls], page, notice=failed, **there, **teach)
     for part, said in ((shown, line), (trusted, doubt), (tried, failed)):
@@ -399,7 +405,7 @@ def _step(number: int, name: str) -> Markup:
     return Markup('<h2 class="msn-step"><span>{}</span>{}</h2>').format(number, name)
 
 
-def _start(name: str, call: Call, asked: FewShotControls) -> Page:
+def _start(name: str, call: Call, asked: FewShotControls) -> FewShotPage:
     return start(call, name, asked)
 
 

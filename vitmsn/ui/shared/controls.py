@@ -60,7 +60,7 @@ def components(things: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
 
 def by_name(fn: Callable[..., Any], inputs: Inputs, outputs: Any) -> Callable[..., Any]:
     """`fn(call, *inputs)` for Gradio's flat values: controls come as their dataclass, and where `outputs` have names,
-    what `fn` answers for a name goes there and what it leaves out stays."""
+    what `fn` answers for a name (in a mapping or a named tuple) goes there and what it leaves out stays."""
 
     def given(values: Sequence[Any]) -> list[Any]:
         left = iter(values)
@@ -69,6 +69,7 @@ def by_name(fn: Callable[..., Any], inputs: Inputs, outputs: Any) -> Callable[..
         ]
 
     def placed(result: Any) -> Any:
+        result = result._asdict() if hasattr(result, "_asdict") and isinstance(outputs, Mapping) else result
         if not isinstance(outputs, Mapping) or not isinstance(result, Mapping):
             return result  # of outputs without names; or one that says that nothing changes
         if unknown := set(result) - set(outputs):
