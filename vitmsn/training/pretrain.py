@@ -47,7 +47,9 @@ class Prepared:
 
     def knn(self) -> dict[str, float]:
         """kNN accuracy of held-out pictures, {"knn": share}; empty where nothing is labelled."""
-        known, asked = _spread(self.labels >= 0, REFERENCE), _spread(self.wanted >= 0, QUERIES)
+        known = _spread(self.labels >= 0, REFERENCE)
+        # of a rare class every picture may be held out, or none be among those compared with
+        asked = _spread(torch.isin(self.wanted, self.labels[known]), QUERIES)
         if not len(known) or not len(asked):
             return {}
         model = self.trainer.target_model
