@@ -2,9 +2,8 @@
 
     read_zip | read_folder -> Entries: (label, name, bytes), and an ArchiveReport of what was left out
 
-Nothing that comes in is trusted. An archive is judged on its table of contents before anything is unpacked, is never
-unpacked to disk, and is counted while it is read. The zips people make and the bundles we make go through the same
-door. What the bytes are is for ``image.decode`` to say.
+No input is trusted. An archive is checked by its table of contents before anything is unpacked, is never unpacked to
+disk, and is counted while it is read. Bundles are read by the same code. ``image.decode`` decides what the bytes are.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class Entry(NamedTuple):
 
 @dataclass
 class ArchiveReport:
-    """What there is to say about a folder or an archive; complete when its last entry was read."""
+    """What was left out of a folder or an archive, and notes; complete when its last entry was read."""
 
     skipped: list[Skipped] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # "the folder cat was joined with Cat"
@@ -66,7 +65,7 @@ class _File(NamedTuple):
 class Entries(Iterator[Entry]):
     """The files of a folder or an archive, one at a time, each folder a class. ``report`` is complete after the last.
 
-    ``total`` counts all files to come, for progress. Whoever breaks off early uses ``with``, or ``close()``.
+    ``total`` counts all files to come, for progress. To stop early, use ``with`` or ``close()``.
     """
 
     def __init__(
@@ -94,7 +93,7 @@ class Entries(Iterator[Entry]):
     def __next__(self) -> Entry:
         try:
             return next(self._stream)
-        except BaseException:  # the end, or a fault
+        except BaseException:  # the end, or an error
             self.close()
             raise
 
@@ -105,7 +104,7 @@ class Entries(Iterator[Entry]):
         self.close()
 
     def close(self) -> None:
-        """Let go of the archive; after the last entry it is done already."""
+        """Close the archive; after the last entry it is closed already."""
         if self._archive is not None:
             self._archive.close()
 
@@ -248,7 +247,7 @@ def read_zip(source: bytes | str | os.PathLike[str], split: str | None = None) -
     """The files of a zip, folders as classes; one folder around them all is looked through; ``split`` as above.
 
     ``source`` is a path or the zip's bytes. Nothing is written to disk, and the bounds of ``limits`` hold for what is
-    really unpacked. Files that are merely too large, archives or not files are skipped and reported. Raises
+    really unpacked. Entries that are too large, archives, or no files are skipped and reported. Raises
     ArchiveError, here or while reading, when the zip is damaged, locked, packed in an unusual way, too large, or built
     to do harm.
     """
@@ -417,7 +416,7 @@ class Archive:
         started = time.monotonic()
         pieces = []
         with self._faults(shown_name(self._names[info])), self._zip.open(info) as stream:
-            while piece := stream.read(2**18):  # never more than the table of contents said: zipfile stops there
+            while piece := stream.read(2**18):  # never more than the table of contents says: zipfile stops there
                 pieces.append(piece)
                 self._unpacked += len(piece)
                 if self._unpacked > limits.MAX_UNPACKED_BYTES:
@@ -431,7 +430,7 @@ class Archive:
 
     @contextmanager
     def _faults(self, where: str) -> Iterator[None]:
-        """Whatever zipfile stumbles over leaves as an ArchiveError that names the place and the fault."""
+        """Errors of zipfile become an ArchiveError that names the place and the error."""
         try:
             yield
         except ViTMSNError:

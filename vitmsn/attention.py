@@ -1,8 +1,8 @@
-"""Where the model looks: attention as rows, rollout, entropy, distance, and the patches that hold most of it.
+"""Where the model looks: attention rows, rollout, entropy, distance, and the patches that hold most of the attention.
 
 Attention is recomputed from the tokens of each layer: a CLS row is one query against the keys of its layer, so all
-layers and heads cost layers x heads x tokens numbers. What needs every query (rollout, who looks at a patch, how far
-heads look) goes through a few rows at a time: no token-by-token matrix is ever kept. Layers, heads and patches count
+layers and heads cost layers x heads x tokens numbers. What needs every query (rollout, attention to a patch,
+distance) is computed a few rows at a time: no token-by-token matrix is kept. Layers, heads and patches count
 from 0. Where patches were dropped, "patches" are the K that were kept, in their order.
 
 Letters: B pictures, L layers, H heads, K patches, T = 1 + K tokens (CLS first), d width of a head.
@@ -59,9 +59,9 @@ def patch_attention(model: ViTMSNModel, tokens: ViTMSNOutput, patch: int, layer:
 
 
 def attention_to(model: ViTMSNModel, tokens: ViTMSNOutput, patch: int, layer: int) -> Tensor:
-    """How much of their attention the patches pay to one patch: a column, (B, H, K), each number a share of its row.
+    """The attention that all patches pay to one patch: a column, (B, H, K), each number a share of its row.
 
-    Columns do not sum to 1: a patch that everyone looks at has a bright one.
+    Columns do not sum to 1: a patch with much attention from all others has large values.
 
     Raises:
         InputError: a patch or a layer that is not there.
@@ -70,7 +70,7 @@ def attention_to(model: ViTMSNModel, tokens: ViTMSNOutput, patch: int, layer: in
     check_layer(model, layer)
     _check_patch(patch, states[0].shape[1] - 1)
     columns = [weights[..., 1 + patch] for _, weights in pieces(model, states[layer], layer)]
-    return torch.cat(columns, dim=-1)[..., 1:]  # without what CLS pays
+    return torch.cat(columns, dim=-1)[..., 1:]  # without CLS's own row
 
 
 def rollout(model: ViTMSNModel, tokens: ViTMSNOutput, start_layer: int = 0) -> Tensor:
@@ -167,7 +167,7 @@ def mean_distance(maps: Tensor, positions: Tensor, origin: Tensor | None = None)
     Args:
         positions: (K, 2), row and column of each patch.
         origin: (2,) where distance is measured from; the center of the attention itself by default, since CLS has no
-            place of its own.
+            position.
     """
     shares = _shares(maps)
     positions = positions.to(shares.dtype)
@@ -181,7 +181,7 @@ def overlap(maps: Tensor, others: Tensor) -> Tensor:
 
 
 def agreement(maps: Tensor) -> Tensor:
-    """How much of each head's attention falls where the mean of the heads' does: (..., H, K) -> (..., H), 0 to 1."""
+    """How much of each head's attention overlaps with the mean of all heads: (..., H, K) -> (..., H), 0 to 1."""
     shares = _shares(maps)
     return overlap(shares, shares.mean(-2, keepdim=True))
 
@@ -191,7 +191,7 @@ class HeadStatistics:
     """What the patches do in each head, (B, L, H): the mean over all patches as queries, CLS left out on both sides.
 
     Attributes:
-        distance: mean distance, in patches, from who looks to what is looked at (Dosovitskiy et al. 2021, figure 7).
+        distance: mean distance, in patches, from query to attended patch (Dosovitskiy et al. 2021, figure 7).
         entropy: of the rows, in nats; log K at most.
     """
 
@@ -200,7 +200,7 @@ class HeadStatistics:
 
 
 def head_statistics(model: ViTMSNModel, tokens: ViTMSNOutput) -> HeadStatistics:
-    """How far and how evenly the patches look, in every layer and head; a few rows at a time."""
+    """Distance and entropy of the patches' attention, in every layer and head; a few rows at a time."""
     states = layer_states(model, tokens)
     places = positions(tokens)  # (B, K, 2)
     found = torch.zeros(2, len(states[0]), len(model.layers), model.config.num_attention_heads)
@@ -263,7 +263,7 @@ def mass_threshold(attention_map: Tensor, mass: float) -> Tensor:
         raise InputError(f"The mass to keep is {mass}; it must be above 0 and at most 1.")
     shares = _shares(attention_map)
     ordered, order = shares.sort(dim=-1, descending=True, stable=True)
-    before = ordered.cumsum(-1) - ordered  # what the stronger patches hold already
+    before = ordered.cumsum(-1) - ordered  # the share of all stronger patches
     return torch.zeros_like(shares, dtype=torch.bool).scatter(-1, order, before < mass - 1e-6)
 
 
@@ -302,7 +302,7 @@ def to_grid(values: Tensor, tokens: ViTMSNOutput) -> Tensor:
     return grid.scatter(-1, places, values).unflatten(-1, (rows, columns))
 
 
-# ---------------------------------------------------------------------------------------------------------------- how
+# -------------------------------------------------------------------------------------------------------- computation
 
 
 def _shares(maps: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ def pair(value: int | list[int] | tuple[int, int]) -> tuple[int, int]:
     return int(rows), int(columns)
 
 
-_UNSET: Any = None  # settled by what else is given
+_UNSET: Any = None  # derived from the other fields
 _WHOLE = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "num_channels")
 _REAL = {  # name -> largest value
     "hidden_dropout_prob": 1.0,
@@ -95,7 +95,7 @@ class ViTMSNConfig:
             )
 
     def _set(self, name: str, value: Any) -> None:
-        object.__setattr__(self, name, value)  # the class is frozen for everyone else
+        object.__setattr__(self, name, value)  # the class is frozen
 
     def _name_labels(self) -> None:
         """Settle ``id2label``, ``label2id`` and ``num_labels``, of which any may be given."""
@@ -191,7 +191,7 @@ class ViTMSNConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ViTMSNConfig:
-        """Read a ``config.json``. Keys that are not about the architecture are transformers' own and are passed over.
+        """Read a ``config.json``. Keys that are not about the architecture are ignored.
 
         Raises:
             ConfigError: another model type, a value of the wrong kind, or numbers that describe no network.
@@ -201,7 +201,7 @@ class ViTMSNConfig:
             raise ConfigError(f"config.json describes a {model_type!r} model; a 'vit_msn' one is needed.")
         known = {f.name for f in fields(cls)}
         kept = {name: value for name, value in values.items() if name in known and value is not None}
-        if "id2label" in kept:  # the inverse is often written carelessly; only the names count
+        if "id2label" in kept:  # label2id is often wrong in files; only the names count
             kept.pop("label2id", None)
         return cls(**kept)
 

@@ -2,7 +2,7 @@
 
     open_data("pets/") -> DataSet -> Record(id, data, label), in an order that is the same every time
 
-Pictures stay encoded: decoding is ``image.decode``'s alone. Parquet files and hub data sets are read by Hugging Face's
+Pictures stay encoded; only ``image.decode`` decodes them. Parquet files and hub data sets are read by Hugging Face's
 ``datasets``, which is imported when it is needed; the files of a folder are read as they are.
 """
 
@@ -285,7 +285,7 @@ def _of_files(
         for row in rows:
             try:
                 with open(root / names[row], "rb") as file:
-                    data = file.read(limits.MAX_IMAGE_BYTES + 1)  # enough for the decoder to say that it is too much
+                    data = file.read(limits.MAX_IMAGE_BYTES + 1)  # a byte too many, so that the decoder refuses
             except OSError as error:
                 raise DataError(f"{root / names[row]} cannot be read ({_reason(error)}): check the file.") from error
             yield Record(escaped(names[row]), data, _label(labels[row]))
@@ -340,7 +340,7 @@ def _open_hub(name: str, split: str | None) -> DataSet:
 
 @contextmanager
 def _datasets(what: str) -> Iterator[None]:
-    """``datasets`` raises errors of many libraries; they leave as one sentence."""
+    """Errors of the many libraries behind ``datasets`` become one sentence."""
     try:
         yield
     except DataError:
@@ -429,7 +429,7 @@ def _of_rows(
 
 
 def _record(row: int, value: dict[str, Any] | None, label: int | None, text: str) -> Record:
-    """Paths in a table are not followed: whoever made it could name any file of this machine."""
+    """Paths in a table are not followed: they could name any file of this machine."""
     value = value or {}
     if value.get("bytes") is None:
         raise DataError(f"{text} has no picture in row {row}, but at most a path: store the pictures' bytes in it.")

@@ -1,7 +1,7 @@
 """Pictures -> embeddings, tokens, classes, prototype assignments: one model behind one lock and one cache.
 
-Whatever looks at a picture asks an :class:`Encoder`. A picture is encoded once for each input size and mask; what came
-out is remembered, up to ``limits.CACHE_BYTES``, under (size, content of the picture, patches kept).
+Everything that needs a model's view of a picture asks an :class:`Encoder`. A picture is encoded once for each input
+size and mask; results are cached, up to ``limits.CACHE_BYTES``, by (size, content of the picture, patches kept).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _RECORDINGS: ContextVar[tuple[list[Timing], ...]] = ContextVar("recordings", def
 
 @contextmanager
 def timings() -> Iterator[list[Timing]]:
-    """Record the forwards of this block, in order; other threads are not recorded, nor is what the cache remembers.
+    """Record the forwards of this block, in order; not those of other threads, and not results from the cache.
 
     with timings() as forwards:
         encoder.embed("cat.jpg")
@@ -100,7 +100,7 @@ class Encoder:
         self.feature_mean, self.card = feature_mean, card or {}
         self.fingerprint = _fingerprint(model, processor)
         self.model = model.to(self.device, dtype).eval().requires_grad_(False)
-        # heads are small and decide probabilities: they stay in float32
+        # heads are small and probabilities depend on them: they stay in float32
         self._classifier = classifier.to(self.device).eval().requires_grad_(False) if classifier is not None else None
         self._msn_head = msn_head.to(self.device).eval().requires_grad_(False) if msn_head is not None else None
         self.labels = list(self.config.id2label.values()) if classifier is not None else []
@@ -152,7 +152,7 @@ class Encoder:
 
     @classmethod
     def random(cls, config: ViTMSNConfig | None = None, seed: int = 0, device: str = "auto") -> Encoder:
-        """Random weights: the best lesson in what training did. By default the embedded architecture."""
+        """Random weights, to compare with: what did training change? By default the embedded architecture."""
         config = config or VARIANTS["tiny-8-64"]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -208,7 +208,7 @@ class Encoder:
         (height, width), (patch_height, patch_width) = self._size(size), self.patch_size
         return height // patch_height, width // patch_width
 
-    # What it gives
+    # Results
 
     def embed(
         self,
@@ -224,7 +224,7 @@ class Encoder:
 
         Args:
             images: one or many, in anything ``image.decode`` takes; decoded a batch at a time (``image.batches``).
-            keep_indices: patches kept, (K,) or (1, K) for all pictures or (N, K); the others are dropped for real.
+            keep_indices: patches kept, (K,) or (1, K) for all pictures or (N, K); the others are dropped, not blanked.
             size: side of the input in pixels, a multiple of the patch; positions are interpolated.
             layernorm: after the final LayerNorm; False is before it, where MSN's low-shot protocol takes them.
             progress: called with (pictures done, pictures in all) after every batch.
@@ -251,7 +251,7 @@ class Encoder:
     def tokens(
         self, image: ImageSource, *, size: int | tuple[int, int] | None = None, keep_indices: Keep = None
     ) -> ViTMSNOutput:
-        """Every layer's tokens of one picture, for attention maps: batch 1, float32, on the CPU; remembered.
+        """Every layer's tokens of one picture, for attention maps: batch 1, float32, on the CPU; cached.
 
         Args:
             size, keep_indices: as in :meth:`embed`; a size may also be (height, width), for pictures that keep theirs.
@@ -277,7 +277,7 @@ class Encoder:
         return self.classify_embeddings(embedded, top_k=top_k)
 
     def classify_embeddings(self, embeddings: np.ndarray, *, top_k: int = 5) -> list[Classification]:
-        """:meth:`classify` for embeddings (N, D) of this model that are there already."""
+        """:meth:`classify` for embeddings (N, D) of this model."""
         if top_k < 1:
             raise InputError(f"top_k is {top_k}; it must be at least 1.")
         return [self._classification(row, top_k) for row in self.scores(embeddings)]
@@ -334,10 +334,10 @@ class Encoder:
     def assign_embeddings(
         self, embeddings: np.ndarray, *, sharpen: bool = False, temperature: float | None = None
     ) -> np.ndarray:
-        """:meth:`assign` for embeddings (N, D) of this model that are there already.
+        """:meth:`assign` for embeddings (N, D) of this model.
 
         Args:
-            temperature: another one than the head's own, and than its sharpened one.
+            temperature: replaces the head's own, sharpened or not.
         """
         head = self._check_prototypes()
         rows = self._rows(embeddings)
@@ -360,7 +360,7 @@ class Encoder:
     def time(
         self, image: ImageSource, *, keep_indices: Keep = None, size: int | None = None, repeats: int = 5
     ) -> float:
-        """Milliseconds of one forward of one picture: the median of ``repeats`` after a first; not remembered."""
+        """Milliseconds of one forward of one picture: the median of ``repeats`` after a first one, never cached."""
         where = self._size(size)
         rows = self._keep(keep_indices, 1, where)
         pixels = self.processor([decode(image)], size=where)["pixel_values"]
@@ -370,7 +370,7 @@ class Encoder:
                     self._forward(pixels, rows, hidden=False)
         return float(np.median([forward.milliseconds for forward in forwards[-repeats:]]))
 
-    # How
+    # Computation
 
     def _rows(self, embeddings: np.ndarray) -> Tensor:
         """Embeddings (N, D) of this model, checked."""
@@ -385,7 +385,7 @@ class Encoder:
     def _embed_batch(
         self, pictures: list[Picture], size: tuple[int, int], rows: list[np.ndarray] | None, layernorm: bool
     ) -> np.ndarray:
-        if len(pictures) == 1:  # the picture someone looks at: its tokens will be wanted too
+        if len(pictures) == 1:  # a single picture: its tokens will probably be needed too
             return _cls(self._tokens(pictures[0], size, rows[0] if rows else None), layernorm)
         before = "" if layernorm else "before the final LayerNorm "
         keys = [self._key(size, picture, rows[i] if rows else None, before) for i, picture in enumerate(pictures)]
@@ -423,7 +423,7 @@ class Encoder:
             self._cache[key] = value
 
     def _forward(self, pixels: Tensor, rows: list[np.ndarray] | None, hidden: bool) -> ViTMSNOutput:
-        """One forward, in halves where the device's memory is short; then on the CPU, and said."""
+        """One forward; in halves where the device's memory is short, then on the CPU with a warning."""
         keep = None if rows is None else torch.from_numpy(np.stack(rows))
         try:
             return self._timed(pixels, keep, hidden)
@@ -441,7 +441,7 @@ class Encoder:
                 parts[0].grid,
                 hidden_states=tuple(torch.cat(state) for state in states) or None,
             )
-        warnings.warn(f"{self.device} has not enough memory for {self.name}; it goes on on the CPU.", stacklevel=2)
+        warnings.warn(f"{self.device} has not enough memory for {self.name}; it continues on the CPU.", stacklevel=2)
         self.device, self.dtype = torch.device("cpu"), choose_dtype("auto", torch.device("cpu"))
         self.model.to(self.device, self.dtype)
         for head in (self._classifier, self._msn_head):
@@ -485,14 +485,14 @@ class Encoder:
         return height, width
 
     def _keep(self, keep: Keep, pictures: int, size: tuple[int, int]) -> list[np.ndarray] | None:
-        """Masks in any accepted shape -> one checked, sorted int64 row a picture."""
+        """Masks in any accepted shape -> a checked, sorted int64 row for each picture."""
         if keep is None:
             return None
         try:
             rows = np.atleast_2d(np.asarray(keep.cpu() if isinstance(keep, Tensor) else keep))
         except ValueError:  # rows of different lengths
             rows = np.full((1, 1), np.nan)
-        if rows.size and rows.dtype.kind not in "iu":  # a bool mask would pass for the patches 0 and 1
+        if rows.size and rows.dtype.kind not in "iu":  # a bool mask would be read as patches 0 and 1
             raise InputError(
                 "keep_indices must be rows of equally many whole numbers, the places of the patches to keep "
                 "(masking.painted_mask makes them of a bool grid)."
@@ -532,7 +532,7 @@ class Encoder:
 
 
 def _fingerprint(model: ViTMSNModel, processor: ViTMSNImageProcessor) -> str:
-    # what weights do not show: how many heads share them, which activation is between them, ...
+    # settings that weights do not show: the number of heads, the activation, ...
     unseen = ("hidden_act", "image_size", "layer_norm_eps", "num_attention_heads", "patch_size")
     settings = {name: getattr(model.config, name) for name in unseen} | {"processor": processor.to_dict()}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
@@ -557,7 +557,7 @@ def _cls(out: ViTMSNOutput, layernorm: bool) -> np.ndarray:
 
 
 def _row(entry: np.ndarray | ViTMSNOutput | None, layernorm: bool) -> np.ndarray:
-    """What was remembered of one picture -> its CLS token (D,)."""
+    """A cached result of one picture -> its CLS token (D,)."""
     assert entry is not None
     return entry if isinstance(entry, np.ndarray) else _cls(entry, layernorm)[0]
 
@@ -582,7 +582,7 @@ def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     """A name -> a precision; "auto" is VITMSN_DTYPE where that is set, bfloat16 where ``device`` computes in it, else
     float32.
 
-    A processor without bfloat16 instructions emulates them a hundred times slower, hence the question.
+    Without bfloat16 instructions a processor emulates them, a hundred times slower.
 
     Raises:
         InputError: a name that is none of these, here or in VITMSN_DTYPE.

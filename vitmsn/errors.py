@@ -3,7 +3,7 @@
 ViTMSNError
 ├── ConfigError        a configuration that describes no possible network
 ├── CheckpointError    a file or folder that cannot be loaded faithfully
-│   └── MissingHeadError   a classifier (or prototypes) asked of a checkpoint that carries none
+│   └── MissingHeadError   a classifier or prototypes that the checkpoint does not have
 ├── InputError         tensors, sizes or options that the model cannot take
 ├── ImageError         bytes that are not a picture we can decode safely
 ├── ArchiveError       a zip that is damaged, hostile or too large
@@ -11,7 +11,7 @@ ViTMSNError
 ├── GalleryError       labelled examples that cannot be kept, moved or opened
 └── FewShotError       too little, or contradictory, to learn from
 
-All of them are ``ValueError`` as well, so that scikit-learn's and everyone's ``except ValueError`` works. A message is
+All of them are ``ValueError`` as well, so that ``except ValueError`` works, in scikit-learn too. A message is
 one sentence that says what came, what is needed and what to do; the app shows it to visitors as it is.
 """
 
@@ -31,7 +31,7 @@ class CheckpointError(ViTMSNError):
 
 
 class MissingHeadError(CheckpointError):
-    """A trained head was asked of a checkpoint that carries only a backbone."""
+    """A trained head is needed, and the checkpoint has only a backbone."""
 
 
 class InputError(ViTMSNError):
@@ -55,4 +55,4 @@ class GalleryError(ViTMSNError):
 
 
 class FewShotError(ViTMSNError):
-    """Too little, or contradictory, to learn from."""
+    """Examples that are too few or contradict each other."""

@@ -47,7 +47,7 @@ def _pixels(thumbnail: Image.Image) -> NDArray[np.uint8]:
 
 
 class Model(Protocol):
-    """What a gallery remembers of the encoder that made its embeddings."""
+    """What a gallery stores about the encoder that made its embeddings."""
 
     @property
     def name(self) -> str: ...
@@ -60,7 +60,7 @@ class Model(Protocol):
 class Example:
     """One labelled picture: what is kept of it."""
 
-    id: str  # stable: moving, renaming, embedding again and saving keep it
+    id: str  # stable when moved, renamed, embedded again or saved
     label: str
     name: str
     digest: str  # of the pixels that were sent, hex
@@ -80,7 +80,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Added:
-    """What became of pictures that were sent: the ids they got, those left out, and what else there is to say."""
+    """The result of adding pictures: their ids, those left out, and notes."""
 
     ids: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
@@ -139,7 +139,7 @@ class Gallery:
 
     @property
     def pixels(self) -> NDArray[np.float32]:
-        """Raw pixels (N, PIXELS) of the enabled examples, 0..255: what a model has to beat."""
+        """Raw pixels (N, PIXELS) of the enabled examples, 0..255: the baseline for a model."""
         rows = [example.pixels for example in self.enabled]
         return np.stack(rows).astype(np.float32) if rows else np.zeros((0, PIXELS), np.float32)
 
@@ -167,7 +167,7 @@ class Gallery:
         return sum(example.nbytes for example in self._examples.values())
 
     def copy(self) -> Gallery:
-        """A gallery of the same examples, which changes on its own; examples never change, so they are shared."""
+        """An independent gallery of the same examples; examples are immutable, so they are shared."""
         twin = copy.copy(self)
         twin.settings, twin._classes, twin._examples = dict(self.settings), dict(self._classes), dict(self._examples)
         return twin
@@ -225,7 +225,7 @@ class Gallery:
     def add(self, label: str, pictures: Sequence[Picture], embeddings: NDArray[Any]) -> Added:
         """Add pictures (N) with their embeddings (N, D), made by this gallery's model, to a class, new or old.
 
-        A picture whose pixels are here already is left out and said. All others are added, or none.
+        A picture with the same pixels as an example is left out and reported. All others are added, or none.
         """
         return self._add([(label, picture) for picture in pictures], embeddings)
 
@@ -286,9 +286,9 @@ class Gallery:
     def extend(self, entries: Iterable[Entry], encoder: Encoder, progress: Progress | None = None) -> Added:
         """Decode, embed and add the entries of a folder or an archive, some dozens at a time.
 
-        Left out, and said: what ``entries`` skipped, files that are no pictures, pictures outside all class folders or
-        here already, and what comes when the gallery is full; ``notes`` are those of ``entries``. A fault on the way
-        raises; what was added until then stays.
+        Left out and reported: what ``entries`` skipped, files that are no pictures, pictures outside all class folders,
+        duplicates, and what comes when the gallery is full; ``notes`` are those of ``entries``. An error on the way is
+        raised; what was added until then stays.
         """
         self.check_model(encoder)
         ids: list[str] = []
@@ -338,7 +338,7 @@ class Gallery:
         return self.add_class(entry.label)
 
     def remove(self, ids: Iterable[str]) -> None:
-        """Remove examples; their classes stay, empty if need be."""
+        """Remove examples; their classes stay, even if empty."""
         for example in [self[id] for id in ids]:
             self._examples.pop(example.id, None)
 
@@ -350,12 +350,12 @@ class Gallery:
         return label
 
     def enable(self, ids: Iterable[str], enabled: bool = True) -> None:
-        """Let examples count, or keep them without counting."""
+        """Include examples in X and y, or keep them without."""
         examples = [self[id] for id in ids]
         self._examples |= {example.id: replace(example, enabled=enabled) for example in examples}
 
     def enable_class(self, name: str, enabled: bool = True) -> str:
-        """Let a class count, or keep it without counting. Returns its name."""
+        """Include a class in X and y, or keep it without. Returns its name."""
         label = self.label(name)
         self.enable([example.id for example in self.examples if example.label == label], enabled)
         return label
@@ -382,7 +382,7 @@ class Gallery:
                 "choose that model, or embed the gallery again (re_embed)."
             )
         made = encoder.config.hidden_size
-        for example in self.examples[:1]:  # the others are as long
+        for example in self.examples[:1]:  # all have the same length
             if len(example.embedding) != made:
                 raise GalleryError(
                     f"this gallery's embeddings have {len(example.embedding)} numbers and {shown_name(encoder.name)} "

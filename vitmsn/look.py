@@ -1,4 +1,4 @@
-"""One call for every way to look: a picture and a kind -> a map on the grid of patches.
+"""One call for every attention map: a picture and a kind -> a map on the grid of patches.
 
     look(encoder, "cat.jpg", "relevance", label="tabby").values          # (rows, columns)
 
@@ -22,7 +22,7 @@ from vitmsn.errors import InputError, MissingHeadError
 from vitmsn.image import ImageSource
 from vitmsn.outputs import ViTMSNOutput
 
-# kind -> what its numbers are
+# kind -> what its values are
 KINDS = {
     "cls": "what CLS attends to, in a layer",
     "rollout": "what reaches CLS through all layers from the first (or start_layer) on",
@@ -39,7 +39,7 @@ HEADLESS = (*THROUGH, "similar", "colors")
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen.
+    """A map, and what it is of.
 
     Attributes:
         values: (rows, columns), NaN where a patch was dropped; of ``colors`` the first component.
@@ -73,7 +73,7 @@ class Look:
 
     @property
     def shares(self) -> np.ndarray:
-        """``values`` as they are shown: relevance as shares of the whole, because its own unit says nothing."""
+        """``values`` as they are shown: relevance as shares of the whole, because its unit has no meaning by itself."""
         total = float(np.nansum(self.values))
         return self.values / total if self.kind == "relevance" and total else self.values
 
@@ -127,13 +127,13 @@ def look(
     size: int | tuple[int, int] | None = None,
     keep_indices: Keep = None,
 ) -> Look:
-    """Look at a picture in one of the ways of :data:`KINDS`.
+    """A map of a picture, of one of the :data:`KINDS`.
 
     Args:
         layer: -1 is the last; ``similar`` and ``colors`` of the last are taken after the final LayerNorm.
         heads, how: the mean or the max of these heads (all); not for rollout, relevance and tokens.
         patch: its place on the grid, for patch, to and similar.
-        start_layer: where rollout and relevance end on their way back.
+        start_layer: the first layer that rollout and relevance go through.
         label: class to explain, by number or name, or number of a prototype where there is no classifier; None: the
             answer itself.
         size: side of the input in pixels, or (height, width); larger gives a finer map.
@@ -218,7 +218,7 @@ def _number(label: int | str) -> int:
 
 
 def _place(tokens: ViTMSNOutput, patch: int) -> int:
-    """A patch of the grid -> its place among the patches kept."""
+    """A patch of the grid -> its index among the kept patches."""
     rows, columns = tokens.grid
     if not 0 <= patch < rows * columns:
         raise InputError(f"patch is {patch}; this picture has the patches 0 to {rows * columns - 1}.")

@@ -1,4 +1,4 @@
-"""How much is in frozen features: kNN, linear probe, and the paper's low-shot protocol.
+"""How good frozen features are: kNN, linear probe, and the paper's low-shot protocol.
 
     pictures -> features, once -> kNN | linear probe | a few labels a class -> Report
 
@@ -30,10 +30,10 @@ Array = NDArray[Any]
 Progress = Callable[[str, int, int], object]  # (what, done, total)
 
 FEATURES = ("post-layernorm", "pre-layernorm", "raw-pixels")
-RAW_SIDE = 16  # raw pixels are compared at 16 x 16: finer ones know no more, and cost their square
+RAW_SIDE = 16  # side of the raw pixels; finer ones are no better and cost the square
 PENALTY = 0.0025  # lambda of the original code
 PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # of the linear probe, on standardized features and the mean loss
-HELD_OUT = 0.05  # share of the training rows that chooses among them
+HELD_OUT = 0.05  # share of the training rows that chooses the penalty
 BLOCK = 4096  # rows of one matrix product
 
 
@@ -213,7 +213,7 @@ def _logistic(
 ) -> Tensor:  # fmt: skip
     """Weights (C, D) of a multinomial logistic regression, by L-BFGS over all rows.
 
-    Features are correlated, which slows L-BFGS down. Given their ``spread`` (see :func:`_spread`) it walks in
+    Features are correlated, which slows L-BFGS down. Given their ``spread`` (see :func:`_spread`) it optimizes in
     coordinates ``weight = moved @ root`` in which the curvature, some covariance / C + penalty, is round. The optimum
     is the same.
 
@@ -286,7 +286,7 @@ def linear_probe(
     if len(rows) < 2 or len(classes) < 2:
         raise DataError(f"{len(rows)} rows of {len(classes)} class came; a linear probe needs two classes.")
     mean, deviation = rows.mean(0), rows.std(0, correction=0)
-    deviation[deviation <= 1e-6 * mean.abs()] = 1  # a constant feature says nothing but rounding
+    deviation[deviation <= 1e-6 * mean.abs()] = 1  # a constant feature varies by rounding only
     ones = torch.ones(len(rows), 1)
     standard = torch.cat([(rows - mean).div_(deviation), ones], 1)
 
@@ -399,7 +399,7 @@ def low_shot(
     """The paper's protocol at ``shots`` labels a class (or, below 1, that share of the labels), on seeded splits.
 
     Args:
-        features: the row's name for what the features are.
+        features: the name of the features in the report.
 
     Raises:
         DataError: a class has fewer pictures than asked for.
@@ -416,7 +416,7 @@ def low_shot(
 
 
 def shots_name(shots: int | float) -> str:
-    """How a row calls its number of labels: "1 image per class", "1 % of labels"."""
+    """The name of a number of labels: "1 image per class", "1 % of labels"."""
     if shots < 1:
         return f"{100 * shots:g} % of labels"
     return f"{int(shots)} image{'' if shots == 1 else 's'} per class"

@@ -94,7 +94,7 @@ def draw_mask(kind: str, grid: Grid, ratio: float, seed: int, batch: int = 1) ->
 
 
 def painted_mask(hidden: np.ndarray | Tensor) -> Tensor:
-    """Keep what was not painted over.
+    """Keep the patches that were not painted over.
 
     Args:
         hidden: (rows, columns) bool, True where a patch was painted out.
@@ -175,7 +175,7 @@ def _patches(grid: Grid) -> int:
 
 
 def _rectangle(grid: Grid, area: int) -> tuple[int, int]:
-    """Height and width of the rectangle in the grid nearest to ``area``; of equals, the one with the grid's aspect."""
+    """Height and width of the rectangle in the grid nearest to ``area``, and then to the grid's aspect."""
     rows, columns = grid
     shapes = [(height, width) for height in range(1, rows + 1) for width in range(1, columns + 1)]
 
@@ -183,7 +183,7 @@ def _rectangle(grid: Grid, area: int) -> tuple[int, int]:
         height, width = shape
         return abs(height * width - area), abs(math.log(height * columns / (width * rows)))
 
-    # an aspect beyond 2:1 is no crop that MSN would take, so area gives way there first
+    # MSN takes no crops beyond 2:1, so aspect comes before area there
     near = [shape for shape in shapes if distance(shape)[1] <= math.log(2)] or shapes
     return min(near, key=distance)
 

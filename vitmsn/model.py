@@ -4,8 +4,8 @@ Letters in shape comments: B pictures, C channels, N patches of the grid, K patc
 dropped), T = 1 + K tokens (CLS first), D width, H heads, d = D / H, P prototypes.
 
 A masked view *drops* patches (Assran et al. 2022, section 3): position embeddings are added first, then only the kept
-tokens go through the layers, so that cost falls with the tokens. ``bool_masked_pos`` replaces patches by a mask token
-instead, as transformers does; it saves nothing and is here for compatibility.
+tokens go through the layers, so the cost falls with the number of tokens. ``bool_masked_pos`` replaces patches by a
+mask token instead, as transformers does; it saves nothing and is here for compatibility.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ class PatchEmbeddings(nn.Module):
     def forward(self, pixel_values: Tensor, chosen: Tensor | None) -> Tensor:
         """Pictures (B, C, height, width) -> (B N, D), or (B K, D) for the rows ``chosen`` of all B x N patches.
 
-        A product over the chosen patches only is faster than the convolution, which knows no other way than all.
+        A product over the chosen patches is faster than the convolution, which computes all of them.
         """
         patch_height, patch_width = self.projection.weight.shape[2:]
         rows, columns = pixel_values.shape[2] // patch_height, pixel_values.shape[3] // patch_width
-        pixels = pixel_values[:, :, : rows * patch_height, : columns * patch_width]  # what is left over fills no patch
+        pixels = pixel_values[:, :, : rows * patch_height, : columns * patch_width]  # the remainder fills no patch
         pixels = pixels.unflatten(3, (columns, patch_width)).unflatten(2, (rows, patch_height))
         pixels = pixels.permute(0, 2, 4, 1, 3, 5).flatten(0, 2).flatten(1)  # (B N, C patch_height patch_width)
         if chosen is not None:
@@ -106,7 +106,7 @@ class Embeddings(nn.Module):
         return self.dropout(torch.cat((cls.expand(batch, -1, -1), tokens + positions), dim=1))
 
 
-# Where a CPU multiplies half precision in hardware, plain products beat the fused kernel up to about this many tokens
+# With half precision in CPU hardware, plain products beat the fused kernel up to about this many tokens
 PLAIN_TOKENS = 320
 
 
@@ -116,7 +116,7 @@ class Attention(nn.Module):
         self.heads, self.head_dim = config.num_attention_heads, config.head_dim
         self.scale = self.head_dim**-0.5
         self.dropout = config.attention_probs_dropout_prob
-        self.eager = False  # always write the products out
+        self.eager = False  # always compute plain products
         self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=config.qkv_bias)
         self.output = nn.Linear(config.hidden_size, config.hidden_size)
 
@@ -141,14 +141,14 @@ class Attention(nn.Module):
 
     @staticmethod
     def plain(query: Tensor) -> bool:
-        """Whether to write the products out: for float64, to be exact; for half precision on a CPU, to be fast."""
+        """Whether to compute plain products: exact for float64, and faster for half precision on a CPU."""
         if query.dtype in (torch.float32, torch.float64):
             return query.dtype == torch.float64
         return query.device.type == "cpu" and query.shape[2] <= PLAIN_TOKENS
 
 
 def traced() -> bool:
-    """Whether a graph is being recorded that has to hold for other inputs, too."""
+    """Whether a graph is being recorded, which must also hold for other inputs."""
     return torch.compiler.is_compiling() or _tracing()
 
 
@@ -170,7 +170,7 @@ class MLP(nn.Module):
         hidden = self.fc1(x)  # (B, T, intermediate)
         if hidden.requires_grad or traced() or hidden.numel() < 2 * PIECE * hidden.shape[-1]:
             return self.fc2(self.activation(hidden))
-        # The largest tensor of the network: a second one of its size would cost more in fresh pages than the activation
+        # The largest tensor of the network: allocating a second one would cost more than the activation itself
         for piece in hidden.flatten(0, -2).split(PIECE):
             piece.copy_(self.activation(piece))
         return self.fc2(hidden)
@@ -192,7 +192,7 @@ class Layer(nn.Module):
 
 
 class Network(nn.Module):
-    """What transformers' users ask of any model."""
+    """Methods that transformers' users expect of any model."""
 
     @property
     def device(self) -> torch.device:
@@ -276,7 +276,7 @@ class ViTMSNModel(Network):
     @classmethod
     def from_checkpoint(cls, loaded: checkpoint.Checkpoint) -> ViTMSNModel:
         """Build a model on copies of the tensors of a loaded checkpoint, in eval mode."""
-        with torch.device("meta"):  # no random weights that nobody will see
+        with torch.device("meta"):  # skips random weights that would be overwritten
             model = cls(loaded.config, use_mask_token="embeddings.mask_token" in loaded.tensors)
         model.load_state_dict({key: tensor.clone() for key, tensor in loaded.tensors.items()}, assign=True)
         return model.eval()
@@ -320,9 +320,7 @@ class ViTMSNModel(Network):
         x = self.embeddings(pixel_values, grid, bool_masked_pos, keep_indices)  # (B, 1 + K, D)
         hidden_states, attentions = [x], []
         room = None
-        if (
-            output_hidden_states and not torch.is_grad_enabled()
-        ):  # one block: kept among passing ones they split the heap
+        if output_hidden_states and not torch.is_grad_enabled():  # allocate once: per-layer tensors fragment the heap
             room = x.new_empty(len(self.layers) + 1, *x.shape)
             room[0], hidden_states = x, [room[0]]
         for layer in self.layers:
@@ -376,7 +374,8 @@ class ViTMSNModel(Network):
                 raise InputError(
                     f"keep_indices is {keep.dtype} {tuple(keep.shape)}; int64 ({len(pixels)}, at least 1) is needed."
                 )
-            looked_at = keep.device.type == "cpu" and not traced() and keep.numel() > 0  # else it would stop the device
+            # not on an accelerator, which the check would synchronize
+            looked_at = keep.device.type == "cpu" and not traced() and keep.numel() > 0
             if looked_at and (int(keep.min()) < 0 or int(keep.max()) >= patches):
                 raise InputError(
                     f"keep_indices runs from {int(keep.min())} to {int(keep.max())}; the grid has patches 0 to "
@@ -397,7 +396,7 @@ class ViTMSNForImageClassification(Network):
         use_mask_token: as in the backbone.
         backbone: put the classifier on this one instead of a new one.
 
-    ``has_trained_head`` tells whether the classifier came from a checkpoint or was made new to be trained.
+    ``has_trained_head`` tells whether the classifier came from a checkpoint or is new and to be trained.
     """
 
     def __init__(self, config: ViTMSNConfig, use_mask_token: bool = False, backbone: ViTMSNModel | None = None) -> None:

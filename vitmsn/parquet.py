@@ -1,4 +1,4 @@
-"""Large folders, part by part: pictures in, Parquet out; memory stays flat, and what was done stays done.
+"""Large folders, part by part: pictures in, Parquet out; constant memory, resumable.
 
     embed(files, encoder, "vectors.parquet")        load("vectors.parquet") -> (files, embeddings)
 
@@ -32,7 +32,7 @@ from vitmsn.names import escaped
 Progress = Callable[[int, int], object]  # (inputs done, inputs in all), of this process
 Table = Callable[[list[str], list[Picture]], pyarrow.Table]
 
-PART = 1024  # inputs of one file: what an interruption may cost
+PART = 1024  # inputs of one file, the most that an interruption loses
 HEADER = b"vitmsn"
 
 
@@ -88,7 +88,7 @@ def classify(
     ``closest``, ``probability``, ``kind`` and the lists ``labels`` and
     ``probabilities`` of the ``top_k`` most probable classes. Raises MissingHeadError without a trained classifier.
     """
-    encoder.class_probabilities(np.zeros((0, encoder.config.hidden_size), np.float32))  # no head: said before the work
+    encoder.class_probabilities(np.zeros((0, encoder.config.hidden_size), np.float32))  # raises without a head
     schema = pyarrow.schema(
         [
             ("file", pyarrow.string()),

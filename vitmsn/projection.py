@@ -74,7 +74,7 @@ def umap(
     X: (N, D), at least four rows; their cosine distance around the mean counts, as in few-shot. n_neighbors: how many
     others each point is tied to, at least 2; fewer when there are not so many (``fitting_neighbors`` says how many).
     min_dist: 0..1, how closely points may lie. The same seed gives the same map. ``progress`` is called now and then;
-    what it raises stops the work. One map is made at a time, whoever asks. Raises InputError.
+    what it raises stops the work. One map is made at a time, for all callers. Raises InputError.
     """
     rows = _rows(X, fewest=FEWEST, method="UMAP")
     if n_neighbors < 2 or not 0 <= min_dist <= 1:
@@ -84,7 +84,7 @@ def umap(
         )
     start = pca(rows)
     start *= 10 / max(float(np.abs(start).max()), 1e-6)
-    start += np.random.default_rng(seed).normal(scale=1e-4, size=start.shape)  # so that doubles can part
+    start += np.random.default_rng(seed).normal(scale=1e-4, size=start.shape)  # so that duplicates can separate
     indices, distances = _neighbors(rows, fitting_neighbors(len(rows), n_neighbors))
     random = check_random_state(seed)
     with _one_at_a_time, _threads_kept():
@@ -146,7 +146,7 @@ def _neighbors(rows: NDArray[np.float32], k: int) -> tuple[NDArray[np.intp], NDA
     for first in range(0, len(Z), step):
         own = np.arange(first, min(first + step, len(Z)))
         distance = np.clip(1 - Z[own] @ Z.T, 0, 2)
-        distance[np.arange(len(own)), own] = -1  # itself comes first, also among doubles
+        distance[np.arange(len(own)), own] = -1  # a row comes first, also among duplicates
         nearest = np.argpartition(distance, k, axis=1)[:, : k + 1]
         order = np.argsort(np.take_along_axis(distance, nearest, axis=1), axis=1, kind="stable")
         indices[own] = np.take_along_axis(nearest, order, axis=1)
@@ -157,7 +157,7 @@ def _neighbors(rows: NDArray[np.float32], k: int) -> tuple[NDArray[np.intp], NDA
 
 @contextmanager
 def _threads_kept() -> Iterator[None]:
-    """Numba sets how many threads OpenMP has, torch's included; afterwards they are as many as before."""
+    """Numba changes OpenMP's number of threads, torch's included; restore it afterwards."""
     threads = torch.get_num_threads()
     try:
         yield
@@ -168,7 +168,7 @@ def _threads_kept() -> Iterator[None]:
 @cache
 def _library() -> ModuleType:
     """umap-learn, imported when used and told to keep on disk what numba compiles."""
-    warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)  # of a variant that nothing here uses
+    warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)  # of a variant not used here
     import umap.layouts
     import umap.umap_
 
@@ -183,7 +183,7 @@ def _library() -> ModuleType:
     for module in (umap.umap_, umap.layouts):
         for thing in vars(module).values():
             if hasattr(thing, "enable_caching"):
-                with suppress(RuntimeError):  # nowhere to write: it is compiled again in the next process
+                with suppress(RuntimeError):  # no writable cache: the next process compiles again
                     thing.enable_caching()
     return umap.umap_
 

@@ -1,4 +1,4 @@
-"""What an answer rests on: gradient-weighted attention, carried back from CLS (Chefer et al. 2021, arXiv 2103.15679).
+"""Which patches count for an answer: gradient-weighted attention from CLS back (Chefer et al. 2021, arXiv 2103.15679).
 
 Each layer mixes relevance by I + mean over heads of (A * dy/dA)+, where y is the score to explain (equations 5 and 6).
 Only CLS's row of the product is wanted, so it goes backwards from the last layer, together with the gradient of the
@@ -55,7 +55,7 @@ def relevance(model: ViTMSNModel, tokens: ViTMSNOutput, score: Score, start_laye
         start_layer: go back to this layer; 0 is all the way.
 
     Returns:
-        (B, K), without the CLS column; all zeros where no head's attention speaks for the score.
+        (B, K), without the CLS column; all zeros where no head's attention raises the score.
     """
     states = layer_states(model, tokens)
     check_layer(model, start_layer)
@@ -74,7 +74,7 @@ def relevance(model: ViTMSNModel, tokens: ViTMSNOutput, score: Score, start_laye
 
 
 def _back(block: Layer, x: Tensor, gradient: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
-    """One layer backwards: tokens before it (B, T, D), gradient after it, the row so far -> row, gradient before."""
+    """One layer backwards: (tokens before it (B, T, D), gradient after it, row so far) -> (row, gradient before it)."""
     x.requires_grad_()
     query, key, value = block.attention.split(block.layernorm_before(x))  # (B, H, T, d)
     mixed = functional.scaled_dot_product_attention(query, key, value)

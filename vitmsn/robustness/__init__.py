@@ -1,4 +1,4 @@
-"""What hiding patches does: to the embedding, to the answer, to the prototypes; and how few patches decide it.
+"""How masking patches changes embedding, answer and prototypes; and which few patches decide the answer.
 
     compare(encoder, "cat.jpg", keep)          one masked view beside the full one -> Comparison
     views(encoder, "cat.jpg", keeps)           several masked views -> Views

@@ -16,8 +16,8 @@ from vitmsn.image import ImageSource
 from vitmsn.robustness.masked_views import as_seen
 from vitmsn.robustness.prediction import Predictions, predict
 
-ORDERS = 3  # random orders that a search is measured against
-STEPS = 64  # sizes of mask that a search looks at before it goes on one by one
+ORDERS = 3  # random orders, to compare a search with
+STEPS = 64  # mask sizes that a search tries before it goes patch by patch
 
 
 @dataclass(frozen=True)
@@ -88,15 +88,15 @@ def search(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Search:
-    """Hide until it changes its mind: greedy by attention, then patch by patch whatever turns out not to be needed.
+    """Hide patches until the answer changes: greedily by score, then show again every patch that is not needed.
 
-    The patches with the highest score go first (or stay longest); from the first mask that works, every patch that can
-    be taken out of it alone is, weakest first. What is left is minimal in that sense, not proven the smallest.
+    The patches with the highest score are hidden first (or kept longest). From the first mask that works, every patch
+    that can be removed alone is removed, weakest first. The result is minimal in that sense, not proven the smallest.
 
     Args:
-        scores: (N,) what to go by; CLS's attention in the last layer, mean of heads, by default.
+        scores: (N,) the order to hide them in; CLS's attention in the last layer, mean of heads, by default.
         seed: of the random orders that this is measured against.
-        progress: called with (masks tried, at most).
+        progress: called with (masks tried, the most there can be).
 
     Raises:
         MissingHeadError: the model gives no answer.
@@ -125,7 +125,7 @@ def search(
             progress(number + 1, 2 * len(counts))
     flip = _first(look, flips, lambda count: order[:count], same=False)
     keep = _first(look, keeps[::-1], lambda count: order[patches - count :], same=True)
-    assert keep is not None  # nothing hidden keeps the answer
+    assert keep is not None  # with nothing hidden the answer stays
     flipped = None if flip is None else _without(look, flip.hidden, flip.hidden[::-1], back=True)
     kept = _without(look, keep.hidden, order[: patches - len(keep.hidden)][::-1], back=False)
     if progress is not None:
@@ -148,7 +148,7 @@ def search(
 
 
 class _Look:
-    """Masks of one picture -> steps: equally many patches hidden in each, one forward."""
+    """Masks of one picture, with equally many patches hidden -> steps, in one forward."""
 
     def __init__(self, encoder: Encoder, picture: image.Picture, full: Predictions) -> None:
         self._encoder, self._picture = encoder, picture
@@ -181,11 +181,11 @@ def _without(look: _Look, hidden: np.ndarray, candidates: np.ndarray, back: bool
     """Patches one by one shown again (`back`) or hidden too, wherever the answer stays on the same side."""
     [best] = look([hidden])
     wanted, before = best.same, -1
-    while before != len(best.hidden):  # taking one out may free another
+    while before != len(best.hidden):  # removing one may make another removable
         before = len(best.hidden)
         for patch in candidates[:STEPS].tolist():
             if (patch in best.hidden) != back or (not back and len(best.hidden) + 1 == len(look.all)):
-                continue  # it is out already, or one patch has to stay
+                continue  # already removed, or the last patch
             [step] = look([best.hidden[best.hidden != patch] if back else np.append(best.hidden, patch)])
             best = step if step.same == wanted else best
     return best

@@ -231,7 +231,7 @@ class CurvePoint:
         kept: patches left, K.
         views: of every draw.
         milliseconds: of one such view, measured; ideal: of the full view, times the share of tokens left. Where it is
-            quick both are measured in turns, so that other work on the machine hits both.
+            quick both are measured in turns, so that other work on the machine affects both.
     """
 
     ratio: float

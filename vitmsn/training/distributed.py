@@ -18,7 +18,7 @@ from vitmsn.errors import ConfigError
 
 
 class Processes:
-    """This process among its fellows; alone it does nothing and costs nothing."""
+    """This process among those that train together; alone it does nothing and costs nothing."""
 
     index = 0
     count = 1

@@ -1,4 +1,4 @@
-"""A run to look at while it learns: numbers, kNN accuracy and a map of held-out pictures, every few steps.
+"""A run to watch while it learns: numbers, kNN accuracy and a map of held-out pictures, every few steps.
 
 What it yields is plain data, one JSON line each on the command line: the page's live training reads them there.
 """

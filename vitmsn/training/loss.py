@@ -61,7 +61,7 @@ def sinkhorn(probabilities: Tensor, iterations: int = 3) -> Tensor:
     Returns:
         (B, P); rows sum to 1 exactly, columns to B / P the more closely the more iterations.
     """
-    # columns then rows, as the original does; a floor keeps a prototype nobody chose from dividing by zero
+    # columns then rows, as the original does; the floor avoids dividing by zero for an unused prototype
     balanced = probabilities.float()
     for _ in range(iterations):
         balanced = balanced / balanced.sum(0, keepdim=True).clamp_min(1e-8)

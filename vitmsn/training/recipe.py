@@ -27,7 +27,7 @@ class Recipe:
     Command:  python -m vitmsn pretrain tiny-8-64 --data DIR --out RUN
     Cost and result: in the card of that stage, assets/vit-msn-tiny-8-64-msn-only/README.md.
 
-    The options at the end are details of the original code that the paper does not tell; their defaults are the
+    The options at the end are details of the original code that are not in the paper; their defaults are the
     paper's, :meth:`as_original` sets them as the original has them.
     """
 
@@ -104,7 +104,7 @@ class Recipe:
         return self._view(self.focal_scale)
 
     def _view(self, scale: tuple[float, float]) -> augment.ViewRecipe:
-        """Of a size that the stage tells later."""
+        """Its size comes from the stage."""
         jitter, gray, blur = (self.color * often for often in (0.8, 0.2, 0.5))
         return augment.ViewRecipe(size=0, scale=scale, flip=self.flip, jitter=jitter, gray=gray, blur=blur)
 
@@ -250,7 +250,7 @@ _DIGITS = Recipe(
     ema=(0.96, 0.99),
 )
 
-# The paper tells ratio and length of S/16, B/16, B/4 and L/7; L/16 takes B/16's.
+# The paper gives ratio and epochs of S/16, B/16, B/4 and L/7; L/16 takes those of B/16.
 PRESETS: dict[str, Recipe] = {
     "tiny-8-64": Recipe(),
     "digits": _DIGITS,

@@ -315,7 +315,7 @@ class Trainer:
 
 
 def _gradients(parameters: list[nn.Parameter]) -> list[Tensor]:
-    """Those that take part: a mask token, and a bias that nothing reads, have none."""
+    """Gradients of parameters that were used: an unused mask token or bias has none."""
     return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
 
