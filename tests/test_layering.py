@@ -116,7 +116,7 @@ ALLOWED: dict[str, set[str]] = {
     "training.picture_store": {"data", "image"},
     "training.recipe": {"config", "checkpoint", "training.augment"},
     "training.answers": {"training.augment"},
-    "training.teacher": {"encoder", "training.answers"},
+    "training.teacher": {"classification", "encoder", "training.answers"},
     "training.trainer": {
         *("config", "checkpoint", "model", "image", "masking"),
         *("training.augment", "training.distributed", "training.loop", "training.loss", "training.picture_store"),

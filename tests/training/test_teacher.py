@@ -90,6 +90,15 @@ def test_a_model_answers_with_its_classes_its_prototypes_or_centers_of_its_featu
     assert len(set(near.argmax(1).tolist())) > 3
 
 
+def test_a_teacher_of_several_classes_at_once_is_refused(tmp_path: Path) -> None:
+    source = small(tmp_path / "a", classifier=True)
+    settings = json.loads((tmp_path / "a" / "config.json").read_text())
+    settings["problem_type"] = "multi_label_classification"
+    (tmp_path / "a" / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match="answers with multi_label_classification, and a student learns shares"):
+        open_teacher(source, noise(), "cpu")
+
+
 def test_a_classifier_of_transformers(tmp_path: Path) -> None:
     import transformers
 

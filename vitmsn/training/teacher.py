@@ -95,9 +95,15 @@ def _of_file(source: str) -> Teacher:
 
 
 def _of_encoder(source: str, pictures: Tensor, device: str) -> Teacher:
+    from vitmsn.classification import SINGLE
     from vitmsn.encoder import Encoder
 
     encoder = Encoder.from_pretrained(source, device)
+    if encoder.problem_type not in (None, SINGLE):
+        raise InputError(
+            f"{source} answers with {encoder.problem_type}, and a student learns shares that add up to one: give a "
+            "classifier of which one class is right, or a backbone."
+        )
 
     def embed(pixels: Tensor) -> np.ndarray:
         return encoder.embed([Image.fromarray(one) for one in pixels.permute(0, 2, 3, 1).cpu().numpy()])

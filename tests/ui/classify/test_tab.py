@@ -150,7 +150,7 @@ def test_classify_refuses_what_is_no_picture(call: Maker, files: list[str], tmp_
         tab.classify(call(), str(tmp_path / "gone.png"))
     with pytest.raises(InputError, match="No picture came"):
         tab.classify(call(), None)  # type: ignore[arg-type]
-    with pytest.raises(MissingHeadError, match="few_shot"):
+    with pytest.raises(MissingHeadError, match="teach it your own classes"):  # as in Python and on the command line
         tab.classify(call(RANDOM), files[0])
 
 

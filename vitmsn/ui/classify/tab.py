@@ -193,10 +193,7 @@ def classify(call: Call, image: str, top_k: int = 5) -> dict[str, Any]:
     probable, and as `labels` the `top_k` most probable classes, best first. It has no class for people.
     """
     encoder = call.encoder
-    if encoder.problem_type is None:
-        raise MissingHeadError(f"{call.name} has no classifier; send examples of your own classes to /few_shot.")
-    top_k = min(whole(top_k, "top_k", 1, 1000), len(encoder.labels))
-    [result] = encoder.classify([_required(image)], top_k=top_k)
+    [result] = encoder.classify([_required(image)], top_k=whole(top_k, "top_k", 1, 1000))
     return result.to_dict()
 
 
