@@ -106,7 +106,7 @@ def test_knn_takes_its_settings_and_what_is_not_offered_is_said():
 
 def test_the_centre_follows_the_number_of_examples():
     mean = np.ones(3)
-    assert fewshot.centre(2, mean) is mean and fewshot.centre(3, mean) is None
+    assert fewshot.choose_center(2, mean) is mean and fewshot.choose_center(3, mean) is None
 
 
 def test_strangers_are_told_around_the_models_mean():

@@ -26,7 +26,7 @@ from vitmsn.fewshot.lesson import (
     Lesson,
     Prediction,
     automatic,
-    centre,
+    choose_center,
     learn,
     pixel_classifier,
 )
@@ -48,7 +48,7 @@ __all__ = [
     "Rejector",
     "RidgeClassifier",
     "automatic",
-    "centre",
+    "choose_center",
     "learn",
     "learning_curve",
     "leave_one_out",

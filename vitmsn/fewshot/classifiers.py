@@ -19,7 +19,7 @@ from vitmsn.errors import FewShotError
 from vitmsn.fewshot.geometry import (
     Array,
     blocks,
-    centred,
+    centered,
     choose_temperature,
     fold_geometry,
     fold_lengths,
@@ -68,7 +68,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def fit(self: Fitted, X: ArrayLike, y: ArrayLike) -> Fitted:
         """Learn from X (N, D), one row per example, and its labels y (N,), numbers or strings of at least two classes.
 
-        Sets ``classes_``, ``center_`` (D,), ``norm_`` (the median length of a centred row), ``temperature_`` and
+        Sets ``classes_``, ``center_`` (D,), ``norm_`` (the median length of a centered row), ``temperature_`` and
         ``held_out_scores_`` (N, C), None beyond 1000 rows, when a sample of them chose the temperature. The
         temperature is a fixed one where no class has two examples, since nothing can be held out then: 0.2 for
         centroids, 0.1 for ridge, 0.5 for logistic, 1 for kNN.
@@ -96,7 +96,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
                 f"only one class came ({self.classes_[0]!s}, n_samples = {len(rows)}): "
                 "add an example of a second class."
             )
-        self.center_, Z, S = centred(rows, codes, self.center)
+        self.center_, Z, S = centered(rows, codes, self.center)
         self.norm_ = float(np.median(np.linalg.norm(Z, axis=1)))
         self._learn(unit(Z), codes)
         self.temperature_ = self._fallback_temperature
@@ -131,7 +131,7 @@ class _LinearClassifier(FewShotClassifier):
 
         It names the same class as ``predict`` for every row, because without an intercept the length of a row only
         scales its logits. Its probabilities equal ``predict_proba`` for rows at the usual distance ``norm_`` from the
-        centre; farther rows come out surer, nearer ones less sure.
+        center; farther rows come out surer, nearer ones less sure.
         """
         check_is_fitted(self)
         weight = self.coef_ / (self.temperature_ * (self.norm_ or 1.0))
@@ -146,7 +146,7 @@ class KNNClassifier(FewShotClassifier):
     """
 
     _fallback_temperature = 1.0
-    _unseen = 0.01  # the share of a vote that a class without a neighbour is granted, so that none is impossible
+    _unseen = 0.01  # the share of a vote that a class without a neighbor is granted, so that none is impossible
 
     def __init__(self, n_neighbors: int = 5, temperature: float = 0.07, center: ArrayLike | None = None):
         self.n_neighbors = n_neighbors
@@ -162,7 +162,7 @@ class KNNClassifier(FewShotClassifier):
         self.rows_, self.codes_ = U, codes
 
     def _vote(self, similarity: Array, codes: Array, n_classes: int) -> Array:
-        """Log of the smoothed share (Q, C) of each class among neighbours (Q, k)."""
+        """Log of the smoothed share (Q, C) of each class among neighbors (Q, k)."""
         weight = np.exp((similarity - similarity[:, :1]) / self.temperature)  # the nearest comes first
         share = np.zeros((len(weight), n_classes))
         np.add.at(share, (np.arange(len(weight))[:, None], codes), weight)
@@ -374,7 +374,7 @@ class LogisticClassifier(_LinearClassifier):
             if len(present) < 2:  # a pair of single examples: the other class is all that is left
                 scores[np.ix_(out, present)] = 0
                 continue
-            middle, around, _ = centred(Z[~out], rest, None if self.center is None else np.zeros(Z.shape[1]))
+            middle, around, _ = centered(Z[~out], rest, None if self.center is None else np.zeros(Z.shape[1]))
             start = self.coef_ if len(present) == len(self.classes_) else None
             weight = self._solve(unit(around), rest, start)
             scores[np.ix_(out, present)] = unit(Z[out] - middle) @ weight.T

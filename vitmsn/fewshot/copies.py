@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from vitmsn.fewshot.geometry import Array, centred, class_distances, unit
+from vitmsn.fewshot.geometry import Array, centered, class_distances, unit
 
 COPY = 0.02  # of the distance between classes: nearer rows of one class are near-copies, where no pixels say more
 COPY_PIXELS = 0.02  # of the variance of two pictures' pixels is in their difference: less, and they are near-copies,
@@ -27,7 +27,7 @@ def near_copies(X: ArrayLike, y: ArrayLike, center: ArrayLike | None = None, pix
     rows, (_, codes) = np.asarray(X), np.unique(np.asarray(y), return_inverse=True)
     if len(rows) == 0:
         return np.zeros(0, np.intp)
-    _, Z, _ = centred(rows, codes, center)
+    _, Z, _ = centered(rows, codes, center)
     U = unit(Z)
     apart = class_distances(U, codes)
     seen = None if pixels is None else _contrast(np.asarray(pixels, np.float32))

@@ -12,7 +12,7 @@ from sklearn.base import clone
 
 from vitmsn.errors import FewShotError
 from vitmsn.fewshot.classifiers import FewShotClassifier
-from vitmsn.fewshot.geometry import Array, centred, given_centre, softmax, unit
+from vitmsn.fewshot.geometry import Array, centered, given_center, softmax, unit
 
 
 def wilson_interval(right: int, total: int) -> tuple[float, float]:
@@ -153,7 +153,7 @@ def judge(fitted: FewShotClassifier, X: ArrayLike, y: ArrayLike) -> LeaveOneOut:
     codes = np.searchsorted(fitted.classes_, labels)
     scores = fitted.held_out_scores_
     if scores is None:
-        _, Z, S = centred(np.asarray(X, dtype=fitted.center_.dtype), codes, fitted.center)
+        _, Z, S = centered(np.asarray(X, dtype=fitted.center_.dtype), codes, fitted.center)
         scores = fitted._held_out(Z, S, codes, np.arange(len(Z)))
     guess = scores.argmax(axis=1)
     judged = np.bincount(codes)[codes] > 1
@@ -182,7 +182,7 @@ def lonely(X: ArrayLike, y: ArrayLike, center: ArrayLike | None = None) -> Array
     rows, labels = np.asarray(X), np.asarray(y)
     if len(rows) == 0:
         return np.zeros(0, np.intp)
-    middle = rows.mean(axis=0) if center is None else given_centre(center, rows)
+    middle = rows.mean(axis=0) if center is None else given_center(center, rows)
     U = unit(rows - middle)
     distance = np.full(len(rows), np.nan)
     for label in np.unique(labels):

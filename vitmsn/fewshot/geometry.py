@@ -1,12 +1,12 @@
-"""What the few-shot classifiers share: rows around a centre, the folds that hold one out, scores to probabilities.
+"""What the few-shot classifiers share: rows around a center, the folds that hold one out, scores to probabilities.
 
-Every row is centred (on the model's feature mean when it is given, else on the mean of the classes' means, which a
+Every row is centered (on the model's feature mean when it is given, else on the mean of the classes' means, which a
 large class cannot drag towards itself) and scaled to length 1, which at 1-5 examples per class matters more than the
 choice of classifier (SimpleShot, arXiv 1911.04623). Scores are divided by one temperature, chosen so that rows which
 the classifier had not seen get fitting probabilities.
 
-A held-out row takes no part in anything, the centre included. Without row i the centre moves by some -s_i, so the rows
-of fold i are z_j + s_i, where z are the rows around the centre of them all. Every fold therefore follows from two Gram
+A held-out row takes no part in anything, the center included. Without row i the center moves by some -s_i, so the rows
+of fold i are z_j + s_i, where z are the rows around the center of them all. Every fold therefore follows from two Gram
 matrices, z z' and s z', without refitting.
 """
 
@@ -17,6 +17,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
+from scipy.optimize import brentq
+from sklearn.preprocessing import normalize
 
 from vitmsn.errors import FewShotError
 
@@ -29,13 +32,12 @@ BLOCK = 2**18  # numbers in one (folds, rows) block, so that it stays in the pro
 
 
 def unit(rows: Array) -> Array:
-    """Rows scaled to length 1; a row of zeros (an example exactly at the centre) stays zero and resembles nothing."""
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    scaled: Array = np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
+    """Rows scaled to length 1; a row of zeros (an example exactly at the center) stays zero and resembles nothing."""
+    scaled: Array = normalize(rows) if len(rows) else rows
     return scaled
 
 
-def given_centre(center: ArrayLike, X: Array) -> Array:
+def given_center(center: ArrayLike, X: Array) -> Array:
     value: Array = np.asarray(center, dtype=X.dtype)
     if value.shape != X.shape[1:]:
         raise FewShotError(
@@ -47,16 +49,16 @@ def given_centre(center: ArrayLike, X: Array) -> Array:
     return value
 
 
-def centred(X: Array, codes: Array, center: ArrayLike | None) -> tuple[Array, Array, Array]:
-    """(centre (D,), rows Z around it (N, D), shifts S (N, D)): without row i the rows lie at ``Z + S[i]``."""
+def centered(X: Array, codes: Array, center: ArrayLike | None) -> tuple[Array, Array, Array]:
+    """(center (D,), rows Z around it (N, D), shifts S (N, D)): without row i the rows lie at ``Z + S[i]``."""
     if center is not None:
-        middle = given_centre(center, X)
+        middle = given_center(center, X)
         return middle, X - middle, np.zeros_like(X)
     counts = np.bincount(codes)
     means = np.stack([X[codes == k].mean(axis=0, dtype=np.float64) for k in range(len(counts))])
     middle = means.mean(axis=0).astype(X.dtype)
     Z = X - middle
-    # A row of a class of n pulls the mean of its class by 1 / (n - 1) of its distance from it, the centre by 1 / C of
+    # A row of a class of n pulls the mean of its class by 1 / (n - 1) of its distance from it, the center by 1 / C of
     # that. A class of one vanishes with its row.
     size, alone = counts[codes, None], counts[codes, None] == 1
     within = (X - means[codes]) / (len(counts) * np.maximum(size - 1, 1))
@@ -74,15 +76,15 @@ def fold_lengths(Z: Array, S: Array, rows: Array) -> Array:
     """1 / |z_j + s_i| (R, N) of training row j in fold i, which holds out ``rows[i]``; zero at j = i."""
     shift = S[rows]
     largest = np.einsum("nd,nd->n", Z, Z) + np.einsum("rd,rd->r", shift, shift)[:, None]
-    squared = largest + 2 * (shift @ Z.T) if shift.any() else largest  # (R, N); a centre that was given never moves
-    floor = 8 * np.finfo(Z.dtype).eps * largest  # below rounding error a row sits on the centre: it has no direction
+    squared = largest + 2 * (shift @ Z.T) if shift.any() else largest  # (R, N); a center that was given never moves
+    floor = 8 * np.finfo(Z.dtype).eps * largest  # below rounding error a row sits on the center: it has no direction
     inverse: Array = np.where(squared > floor, 1 / np.sqrt(np.maximum(squared, floor + np.finfo(Z.dtype).tiny)), 0)
     inverse[np.arange(len(rows)), rows] = 0
     return inverse
 
 
 def fold_geometry(Z: Array, S: Array, rows: Array) -> tuple[Array, Array]:
-    """Geometry of the folds that hold out ``rows``, each around its own centre.
+    """Geometry of the folds that hold out ``rows``, each around its own center.
 
     Returns ``fold_lengths`` and ``cosine`` (R, N) of the held-out row with training row j.
     """
@@ -114,7 +116,7 @@ def nearest(
             f"examples of shape {rows.shape} and queries of shape {wanted.shape} came: "
             "give at least one example, and rows of equal length from one model."
         )
-    middle = rows.mean(axis=0) if center is None else given_centre(center, rows)
+    middle = rows.mean(axis=0) if center is None else given_center(center, rows)
     return top(unit(wanted - middle), unit(rows - middle), n_neighbors)
 
 
@@ -161,26 +163,26 @@ def class_distances(U: Array, codes: Array) -> Array:
 
 def softmax(scores: Array) -> Array:
     """Rows of float64 probabilities; a score of -inf (a class that the fold did not have) gets exactly 0."""
-    share: Array = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
-    return share / share.sum(axis=1, keepdims=True)
+    shares: Array = special.softmax(scores.astype(np.float64), axis=1)
+    return shares
 
 
 def choose_temperature(scores: Array, codes: Array) -> float:
     """The temperature of least cross-entropy for held-out ``scores`` (M, C) of rows of class ``codes`` (M,).
 
     The right class is asked for with probability (M + 1) / (M + 2), not 1 (Platt, 1999): a handful of rows, all right,
-    are no proof of certainty. The cross-entropy is convex in 1 / T, so the sign of its slope is enough to bisect.
+    are no proof of certainty. The cross-entropy is convex in 1 / T, so its slope has one root.
     """
     count, n_classes = scores.shape
     scores = scores.astype(np.float64) - scores.mean(axis=1, keepdims=True)
     target = np.full(scores.shape, 1 / (count + 2) / (n_classes - 1))
     target[np.arange(count), codes] = (count + 1) / (count + 2)
     wanted = (target * scores).sum()
+
+    def slope(log_inverse: float) -> float:
+        return float((softmax(np.exp(log_inverse) * scores) * scores).sum() - wanted)
+
     low, high = np.log(1e-3), np.log(1e3)  # of 1 / T
-    for _ in range(40):
-        middle = (low + high) / 2
-        if (softmax(np.exp(middle) * scores) * scores).sum() < wanted:
-            low = middle
-        else:
-            high = middle
-    return float(np.exp(-middle))
+    if slope(low) >= 0 or slope(high) <= 0:  # beyond the ends
+        return float(np.exp(-low if slope(low) >= 0 else -high))
+    return float(np.exp(-brentq(slope, low, high)))

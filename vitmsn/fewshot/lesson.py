@@ -37,8 +37,8 @@ def automatic(shots: int, center: ArrayLike | None = None) -> CentroidClassifier
     return CentroidClassifier(center=center) if shots <= 2 else RidgeClassifier(center=center)
 
 
-def centre(shots: int, feature_mean: ArrayLike | None) -> ArrayLike | None:
-    """What to centre on: the model's feature mean while there are few examples, then (None) the examples' own means.
+def choose_center(shots: int, feature_mean: ArrayLike | None) -> ArrayLike | None:
+    """What to center on: the model's feature mean while there are few examples, then (None) the examples' own means.
 
     Pictures of one kind (digits, textures) lie together far from the mean of all pictures: around that mean they all
     look alike, and a penalty that keeps weights small hides what tells them apart.
@@ -274,12 +274,12 @@ def learn(
 ) -> Lesson:
     """Fit and judge a classifier on embeddings X (N, D) with labels y (N,).
 
-    method: one of ``METHODS``. "auto" takes centroids at one or two examples in the smallest class and ridge above; and
-    raw pixels, where they were given and do better: by leave-one-out, or, while there is too little to judge by,
-    because the model finds all examples alike. feature_mean: the model's, or None; see ``centre``. k, temperature: of
-    "knn". caution: share of the examples that "none of these" may cost. pixels: raw pixels (N, P) of the same pictures,
-    as a baseline, and to tell near-copies by, which are learned as one. examples: what the rows are of. Raises
-    FewShotError for fewer than two classes and for what is not offered.
+    method: one of ``METHODS``. "auto" takes centroids at one or two examples in the smallest class and ridge above;
+    and raw pixels, where they were given and do better: by leave-one-out, or, while there is too little to judge by,
+    because the model finds all examples alike. feature_mean: the model's, or None; see ``choose_center``. k and
+    temperature: of "knn". caution: share of the examples that "none of these" may cost. pixels: raw pixels (N, P) of
+    the same pictures, as a baseline, and to tell near-copies by, which are learned as one. examples: what the rows
+    are of. Raises FewShotError for fewer than two classes and for what is not offered.
     """
     rows, labels = np.asarray(X), np.asarray(y)
     if method not in METHODS:
@@ -297,7 +297,7 @@ def learn(
     first = np.unique(groups, return_index=True)[1]
     X_of, y_of = group_means(rows, groups), labels[first]  # what is learned: one row for each group of near-copies
     shots, reason = min(Counter(y_of.tolist()).values()), ""
-    middle = centre(shots, feature_mean)
+    middle = choose_center(shots, feature_mean)
     classifier: FewShotClassifier | None = None
     baseline = on_pixels = judged = None
     if raw is not None:

@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from vitmsn.errors import FewShotError
 from vitmsn.fewshot.copies import near_copies
-from vitmsn.fewshot.geometry import Array, blocks, centred, class_distances, fold_geometry, top, unit
+from vitmsn.fewshot.geometry import Array, blocks, centered, class_distances, fold_geometry, top, unit
 
 TOWARDS = 0.3  # of the way from the examples' own distances to those of other classes: still one of these
 
@@ -51,7 +51,7 @@ class Rejector(BaseEstimator):
         labels = np.zeros(len(rows), np.intp) if y is None else np.asarray(y)
         codes = np.unique(labels, return_inverse=True)[1]
         group = near_copies(rows, labels, self.center) if groups is None else np.asarray(groups)
-        self.center_, Z, S = centred(rows, codes, self.center)
+        self.center_, Z, S = centered(rows, codes, self.center)
         self.rows_ = unit(Z)
         _, first, group, size = np.unique(group, return_index=True, return_inverse=True, return_counts=True)
         distance = np.empty(len(rows))

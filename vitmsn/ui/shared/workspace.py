@@ -69,8 +69,8 @@ def learn(
 
 
 def centre(gallery: Gallery, feature_mean: np.ndarray | None) -> np.ndarray | None:
-    """What the gallery's embeddings are centered on, see `fewshot.centre`."""
-    return feature_mean if fewshot.centre(gallery.shots, feature_mean) is not None else None
+    """What the gallery's embeddings are centered on, see `fewshot.choose_center`."""
+    return feature_mean if fewshot.choose_center(gallery.shots, feature_mean) is not None else None
 
 
 def own_class(X: np.ndarray, y: Sequence[str], center: np.ndarray | None) -> tuple[int, int]:
