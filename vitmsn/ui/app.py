@@ -27,7 +27,7 @@ from vitmsn.errors import ViTMSNError
 from vitmsn.ui.models import Models
 from vitmsn.ui.shared import examples, html
 from vitmsn.ui.shared.controls import Controls, Inputs, by_name, components
-from vitmsn.ui.shared.photo import Photo, portrait, read_picture
+from vitmsn.ui.shared.photo import Photo, portrait, read_picture, sent
 from vitmsn.ui.shared.scripts import run, script
 from vitmsn.ui.visits import Call, Visit, Visitors, keep_picture
 
@@ -232,6 +232,9 @@ class App:
             panel.image.input(None, js=FORGET_EXAMPLE, api_visibility="private")
             self.fill(panel.image.input, tab, before=self._receive, given=[panel.image])
             self.fill(panel.strip.click, tab, before=self._choose)
+            files: Any = getattr(panel.strip, "files")  # noqa: B009 (an event of its script: own_picture.js)
+            files(None, js=FORGET_EXAMPLE, api_visibility="private")
+            self.fill(files, tab, before=self._receive_sent)
         for tab, item in self.items.items():
             item.select(None, js=run(OPEN_TAB, tab), api_visibility="private")
             door = gr.Button(visible="hidden", elem_id=f"fill-{tab}")
@@ -309,6 +312,14 @@ class App:
         if visit.picture is not None and visit.picture.notes:
             call.message = f"{visit.picture.name}: {', '.join(visit.picture.notes)}."
         return True
+
+    def _receive_sent(self, call: Call) -> bool:
+        """A picture was dropped, pasted or chosen anywhere on the page; the shown one stays until this one is there."""
+        path = sent(call)[0]
+        try:
+            return self._receive(call, path)
+        finally:
+            self.visitors.read_upload(Path(path))
 
     def _choose(self, call: Call) -> bool:
         example = examples.by_name(str(call.chosen("name")))

@@ -22,7 +22,7 @@ from vitmsn.ui.fewshot.controls import DEFAULTS, FewShotControls
 from vitmsn.ui.shared import examples, html
 from vitmsn.ui.shared.checks import linked_choice, linked_whole, whole
 from vitmsn.ui.shared.controls import bind
-from vitmsn.ui.shared.photo import read_picture
+from vitmsn.ui.shared.photo import read_picture, sent
 from vitmsn.ui.shared.scripts import run, script
 from vitmsn.ui.shared.workspace import METHODS, Workspace, learn, opened, version
 from vitmsn.ui.visits import Call
@@ -143,7 +143,7 @@ def ask(call: Call, asked: FewShotControls = DEFAULTS) -> FewShotPage:
     refused: list[str] = []
     notes: list[str] = []
     with opened(call) as (workspace, encoder):
-        twice = workspace.ask(encoder, _decoded(call, refused, notes), len(_sent(call)))
+        twice = workspace.ask(encoder, _decoded(call, refused, notes), len(sent(call)))
         notes += [f"{html.many(twice, 'picture')} came twice"] if twice else []
         call.message = _words(Added(), refused, notes)
         return answer(call, asked)
@@ -172,21 +172,9 @@ def act(call: Call, asked: FewShotControls = DEFAULTS) -> FewShotPage:
 # ------------------------------------------------------------------------------------------------------- what came in
 
 
-def _sent(call: Call) -> list[str]:
-    """The paths of pictures that the page uploaded: untrusted, so only files of the upload folder count."""
-    paths, folder = call.chosen("paths"), Path(get_upload_folder()).resolve()
-    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths) or not paths:
-        raise InputError("No pictures came; choose some, or drop them on a class.")
-    if len(paths) > limits.MAX_EXAMPLES:
-        raise InputError(f"These are {len(paths)} files and {limits.MAX_EXAMPLES} go at once; send fewer.")
-    if any("\0" in path or not Path(path).resolve().is_relative_to(folder) for path in paths):
-        raise InputError("Only pictures sent through this page are taken; choose them, or drop them on a class.")
-    return paths
-
-
 def _decoded(call: Call, refused: list[str], notes: list[str]) -> Iterator[Picture]:
     """The pictures that came, one at a time; why others were refused, and what there is to say of them."""
-    paths = _sent(call)
+    paths = sent(call)
     for number, path in enumerate(paths):
         call.progress(number, len(paths))
         try:

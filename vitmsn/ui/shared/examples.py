@@ -22,7 +22,7 @@ from vitmsn.image import Picture
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.scripts import script
 
-SCRIPT = script(__file__, "examples.js")
+SCRIPT = script(__file__, "examples.js", "own_picture.js")
 STRIP_SIDE = 96  # pixels of the thumbnails under a picture
 
 # name, package, file, title (also the alternative text), credit; the page opens with the first
@@ -121,6 +121,7 @@ def strip() -> Markup:
     )
     credits = "; ".join(f"{e.title.lower()}: {e.credit}" for e in photographs())
     return Markup(
+        '<p class="msn-hint" role="status" data-said></p>'
         '<div class="msn-strip-row" role="group" aria-label="Example pictures">{}</div>'
         '<details class="msn-credits"><summary>Credits</summary><p>{}.</p></details>'
     ).format(buttons, html.text(credits, 2000))

@@ -10,11 +10,12 @@ import gradio as gr
 import PIL.Image
 from gradio.component_meta import ComponentMeta
 from gradio.data_classes import ImageData
+from gradio.utils import get_upload_folder
 
 from vitmsn import image, limits
-from vitmsn.errors import ImageError
+from vitmsn.errors import ImageError, InputError
 from vitmsn.ui.shared import examples, html
-from vitmsn.ui.visits import Visit
+from vitmsn.ui.visits import Call, Visit
 
 
 class _Files:
@@ -41,6 +42,18 @@ class _Files:
 # `gr.Image` with the two methods above. A subclass, because Gradio makes the component anew from its class on updates;
 # made past Gradio's metaclass, because that writes a stub file beside the source.
 Photo = cast("type[gr.Image]", ABCMeta.__new__(ComponentMeta, "Image", (_Files, gr.Image), {"__module__": __name__}))
+
+
+def sent(call: Call) -> list[str]:
+    """The paths of pictures that the page uploaded: untrusted, so only files of the upload folder count."""
+    paths, folder = call.chosen("paths"), Path(get_upload_folder()).resolve()
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths) or not paths:
+        raise InputError("No pictures came; choose some, or drop them on the page.")
+    if len(paths) > limits.MAX_EXAMPLES:
+        raise InputError(f"These are {len(paths)} files and {limits.MAX_EXAMPLES} go at once; send fewer.")
+    if any("\0" in path or not Path(path).resolve().is_relative_to(folder) for path in paths):
+        raise InputError("Only pictures sent through this page are taken; choose them, or drop them on the page.")
+    return paths
 
 
 def portrait(visit: Visit) -> dict[str, Any]:
