@@ -127,7 +127,7 @@ def test_rollout_goes_through_all_layers(attention: Page) -> None:
 
 
 def test_keep_a_mass_and_more_detail(attention: Page) -> None:
-    keep = attention.get_by_role("slider", name="range slider for Keep % of attention")
+    keep = attention.get_by_role("slider", name="range slider for Strongest patches only, %")
     hold(keep)
     for _ in range(8):
         attention.keyboard.press("ArrowLeft")
@@ -215,13 +215,13 @@ def test_compare_and_take_away(attention: Page) -> None:
     both = attention.locator("#attention-compare")
     expect(both.locator("figure")).to_have_count(2)
     expect(both.locator(".msn-ramp")).to_have_count(1)
-    expect(both).to_contain_text(re.compile(r"and random weights have [\d.]+ % of their attention"))
-    attention.get_by_role("button", name="Take it away").click()
-    attention.get_by_role("button", name="Make the files").click()
+    expect(both).to_contain_text(re.compile(r"The two attention maps overlap by \d+ %"))
+    attention.get_by_role("button", name="Download the map").click()
+    attention.get_by_role("button", name="Prepare the files").click()
     links = attention.locator("#attention-files a")
     expect(links).to_have_count(3)
     with attention.expect_download() as waiting:
         links.nth(1).click()
     assert waiting.value.suggested_filename.endswith("-cls.npz")
-    attention.get_by_role("button", name="Every head across depth").click()
+    attention.get_by_role("button", name="All heads, layer by layer").click()
     expect(attention.get_by_role("img", name="Mean distance, patches of every head")).to_be_visible()

@@ -1,4 +1,4 @@
-"""What is taken away opens elsewhere and holds what was shown."""
+"""Downloads open elsewhere and hold what was shown."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def test_heads_worth_a_look_are_buttons_with_their_reason() -> None:
     html = head_grid.heads(maps(), (1, 1), 1, "CLS", distance=distance)
     said = re.findall(r'data-layer="(\d)" data-head="(\d)">Layer \d, head \d</button> ([^<]*)<', html)
     assert [(layer, head) for layer, head, _ in said] == [("3", "2"), ("3", "1"), ("2", "1"), ("1", "1")]
-    assert said[0][2] == "the most focused: half of its attention falls on 1 of 20 patches"
+    assert said[0][2] == "most focused: half of its attention falls on 1 of 20 patches"
     assert "looks farthest: its patches attend 4.0 patches away" in said[2][2] and "looks nearest" in said[3][2]
     assert "farthest" not in head_grid.heads(maps(), (1, 1), 1, "CLS")
 
@@ -70,7 +70,7 @@ def test_heads_worth_a_look_are_buttons_with_their_reason() -> None:
 @pytest.mark.parametrize(
     ("order", "first"), [("entropy", ("3", "2")), ("distance", ("2", "1")), ("agreement", ("3", "1"))]
 )
-def test_maps_in_order_of_a_number(order: str, first: tuple[str, str]) -> None:
+def test_sorted_maps(order: str, first: tuple[str, str]) -> None:
     distance = np.array([[1.0, 2.0], [4.0, 3.0], [2.5, 2.0]], np.float32)
     html = head_grid.heads(maps(), (1, 0), 1, "CLS", order, distance)
     found = buttons(html)
@@ -80,7 +80,7 @@ def test_maps_in_order_of_a_number(order: str, first: tuple[str, str]) -> None:
     assert f"<span>{first[0]}.{first[1]}</span>" in html and f"{head_grid.ORDERS[order]} first" in html
 
 
-def test_maps_of_nothing_can_be_drawn() -> None:
+def test_maps_of_zeros_can_be_drawn() -> None:
     assert "Layer 1, head 1: peak at row 1, column 1" in head_grid.heads(
         np.zeros((1, 1, 2, 2), np.float32), (1, 1), 1, "CLS"
     )

@@ -1,4 +1,4 @@
-"""Heads across depth: measured once, drawn to scale, said in words."""
+"""All heads, layer by layer: measured once, drawn to scale, described in words."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vitmsn.ui.attention.map_view import AttentionControls
 from vitmsn.ui.visits import Call
 
 
-def test_it_is_the_librarys_and_measured_once(call: Callable[..., Call]) -> None:
+def test_the_librarys_numbers_are_measured_once(call: Callable[..., Call]) -> None:
     visit = call()
     tokens = visit.encoder.tokens(visit.picture)
     found = head_statistics.measure(visit, visit.encoder, visit.picture, tokens)
@@ -29,13 +29,11 @@ def test_it_is_the_librarys_and_measured_once(call: Callable[..., Call]) -> None
     assert head_statistics.measure(visit, visit.encoder, visit.picture, other) is not found
 
 
-def test_what_takes_long_waits_until_it_is_asked_for(
-    call: Callable[..., Call], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slow_measurement_waits_for_its_button(call: Callable[..., Call], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(head_statistics, "NUMBERS", 10)
     visit, ask = call(), AttentionControls(layer=2, order="distance")
     out = tab.answer(visit, ask)
-    assert out["measure"]["visible"] and "<svg" not in out["depth"] and "press 'Measure every head'" in visit.message
+    assert out["measure"]["visible"] and "<svg" not in out["depth"] and "Press Measure all heads" in visit.message
     assert "looks farthest" not in out["heads"] and "msn-sorted" not in out["heads"]
     out = tab.measure(visit, ask)
     assert not out["measure"]["visible"] and out["depth"].count("<svg") == 2 and "msn-sorted" in out["heads"]

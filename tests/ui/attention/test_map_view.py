@@ -1,4 +1,4 @@
-"""What is asked for on the Attention tab, and how what was seen is said."""
+"""What the Attention tab is asked for, and the sentences about the map."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def test_relevance_says_when_the_model_is_not_sure(call: Callable[..., Call]) ->
     found = map_view.see(encoder, picture, AttentionControls("relevance"))
     [result] = encoder.classify(picture)
     said = tab.doubt(encoder, found)
-    assert f"{escape(result.labels[0])} is its first answer" in said
-    assert ("not sure" in said) == (not result.sure)
+    assert f": {escape(result.labels[0])} (" in said
+    assert ("Not sure" in said) == (not result.sure)
     assert tab.doubt(encoder, map_view.see(encoder, picture, AttentionControls("relevance", label="teapot"))) == ""
 
 
-def test_likeness_is_said_with_its_mean_and_the_digits_that_tell_it_from_one(call: Callable[..., Call]) -> None:
+def test_the_similarity_sentence_has_its_mean_and_enough_digits(call: Callable[..., Call]) -> None:
     found = map_view.see(call().encoder, call().picture, AttentionControls("similar", 1))
     values = np.full((4, 4), 0.98)
     values[0, 0], values[1, 2], values[3, 3] = 1, 0.9991, 0.96
@@ -70,7 +70,7 @@ def test_likeness_is_said_with_its_mean_and_the_digits_that_tell_it_from_one(cal
     assert said.endswith("; the mean is 0.98.")
 
 
-def test_a_contour_without_a_mass_holds_half(call: Callable[..., Call]) -> None:
+def test_a_contour_holds_half_by_default(call: Callable[..., Call]) -> None:
     found = map_view.see(call().encoder, call().picture, AttentionControls(shape="contour"))
     held = found.values[map_view.inside(found)].sum() / found.values.sum()
     assert held >= 0.5

@@ -45,7 +45,7 @@ def changes(out: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("layer", "head"), [(0, 0), (1, 0), (1, 2), (2, 1)])
-def test_the_map_is_the_layer_and_head_that_were_asked_for(call: Callable[..., Call], layer: int, head: int) -> None:
+def test_the_map_shows_the_chosen_layer_and_head(call: Callable[..., Call], layer: int, head: int) -> None:
     encoder, picture = call().encoder, call().picture
     found = map_view.see(encoder, picture, AttentionControls(layer=layer, head=head))
     maps = rows.cls_attention(encoder.model, encoder.tokens(picture))[0].numpy()
@@ -64,7 +64,7 @@ def test_the_map_of_a_patch_and_of_rollout(call: Callable[..., Call]) -> None:
     np.testing.assert_allclose(found.values.ravel(), rows.rollout(encoder.model, tokens, 1)[0], rtol=1e-5)
 
 
-def test_more_pixels_are_more_patches(call: Callable[..., Call]) -> None:
+def test_a_larger_input_gives_more_patches(call: Callable[..., Call]) -> None:
     assert map_view.see(call().encoder, call().picture, AttentionControls(size=32)).grid == (8, 8)
 
 
@@ -86,7 +86,7 @@ def test_more_pixels_are_more_patches(call: Callable[..., Call]) -> None:
         (AttentionControls(start=0), "start is 0"),
     ],
 )
-def test_what_is_not_there_is_named(call: Callable[..., Call], ask: AttentionControls, why: str) -> None:
+def test_a_missing_layer_or_head_is_refused(call: Callable[..., Call], ask: AttentionControls, why: str) -> None:
     with pytest.raises(InputError, match=why):
         map_view.see(call().encoder, call().picture, ask)
 
@@ -113,7 +113,7 @@ def test_offered_sizes_are_multiples_of_the_patch(config: ViTMSNConfig, expected
     assert map_view.sizes(Encoder.random(config, device="cpu")) == expected
 
 
-# What is said
+# The sentences
 
 
 def test_the_sentence_has_its_numbers(call: Callable[..., Call]) -> None:
@@ -122,15 +122,13 @@ def test_the_sentence_has_its_numbers(call: Callable[..., Call]) -> None:
     values[2, 1] = 0.25
     found = map_view.Sight(AttentionControls("cls", 2, 1), values, np.stack([[values], [values]]), tokens)
     assert map_view.sentence(found, 1.0) == (
-        "In layer 2, head 1, CLS looks most at row 3, column 2: 25 % of its attention, 4 times an even share."
+        "In layer 2, head 1, CLS looks most at row 3, column 2: 25 % of its attention, 7 × the average patch."
     )
-    assert map_view.sentence(found, 0.4).endswith("; 1 of 16 patches hold 40 % of what goes to patches.")
+    assert map_view.sentence(found, 0.4).endswith("; 40 % of the attention on patches is on 1 of 16 patches.")
     patch = replace(found, ask=AttentionControls("patch", 1, 0, row=4, column=2))
     assert "In layer 1, mean of heads, the patch at row 4, column 2 looks most" in map_view.sentence(patch, 1.0)
     rollout = replace(found, ask=AttentionControls("rollout", start=1))
-    assert map_view.sentence(rollout, 1.0).startswith(
-        "Through layers 1 to 2, most reaches CLS from row 3, column 2: 25 %"
-    )
+    assert map_view.sentence(rollout, 1.0).startswith("Through layers 1 to 2, row 3, column 2 reaches CLS most: 25 %")
 
 
 def test_the_overlay_says_what_it_shows(call: Callable[..., Call]) -> None:
@@ -189,7 +187,7 @@ def test_the_python_lines_give_the_same_map(
 # Controls
 
 
-def test_the_first_answer_gives_the_controls_this_models_ranges(call: Callable[..., Call]) -> None:
+def test_the_first_answer_sets_the_ranges_of_the_controls(call: Callable[..., Call]) -> None:
     visit = call()
     out = answered(visit, replace(START, layer=64, head=9))
     assert out["layer"]["maximum"] == 2 and out["layer"]["value"] == 2
@@ -198,18 +196,24 @@ def test_the_first_answer_gives_the_controls_this_models_ranges(call: Callable[.
     assert changes(answered(visit)) == {}, "and the next one leaves them alone"
 
 
-def test_another_models_last_layer_is_shown_where_the_last_one_was(models: Models, call: Callable[..., Call]) -> None:
+def test_the_last_layer_stays_the_last_with_another_model(models: Models, call: Callable[..., Call]) -> None:
     deep = Encoder.random(replace(call().encoder.config, num_hidden_layers=5), device="cpu")
     visit = call()
     answered(visit)
     models._loaded[RANDOM] = deep
     visit.visit.model = RANDOM
-    assert answered(visit)["layer"] == {"__type__": "update", "value": 5, "maximum": 5, "interactive": True}
+    assert answered(visit)["layer"] == {
+        "__type__": "update",
+        "value": 5,
+        "maximum": 5,
+        "interactive": True,
+        "info": "Layers run one after another; 5 is the last.",
+    }
     visit.visit.model = EMBEDDED
     assert answered(visit, replace(START, layer=1))["layer"]["value"] == 1
 
 
-def test_more_detail_gives_rows_and_columns_more_room(call: Callable[..., Call]) -> None:
+def test_a_larger_input_widens_the_ranges_of_rows_and_columns(call: Callable[..., Call]) -> None:
     visit = call()
     answered(visit)
     out = answered(visit, replace(START, size=32))
@@ -227,7 +231,7 @@ def test_rollout_takes_no_layer_and_no_head(call: Callable[..., Call]) -> None:
 
 
 @pytest.mark.parametrize("empty", [None, 0])
-def test_an_emptied_number_is_the_first(call: Callable[..., Call], empty: Any) -> None:
+def test_an_empty_number_means_the_first(call: Callable[..., Call], empty: Any) -> None:
     assert "row 1, column 1" in answered(call(), replace(START, kind="patch", row=empty, column=empty))["sentence"]
 
 
@@ -246,7 +250,7 @@ def test_an_emptied_number_is_the_first(call: Callable[..., Call], empty: Any) -
         replace(START, kind=None),  # type: ignore[arg-type]
     ],
 )
-def test_a_control_that_was_tampered_with_is_refused(call: Callable[..., Call], ask: AttentionControls) -> None:
+def test_a_tampered_control_is_refused(call: Callable[..., Call], ask: AttentionControls) -> None:
     with pytest.raises(InputError):
         answered(call(), ask)
 
@@ -268,7 +272,7 @@ def test_a_small_map_is_shown_large(call: Callable[..., Call]) -> None:
 @pytest.mark.parametrize(
     "values", [{}, {"layer": 0, "head": 1}, {"layer": 1, "head": 0}, {"layer": "1", "head": 1}, {"layer": 3, "head": 1}]
 )
-def test_a_map_that_is_not_there_is_refused(call: Callable[..., Call], values: dict[str, Any]) -> None:
+def test_a_missing_map_is_refused(call: Callable[..., Call], values: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"(layer|head) is"):
         answered(click(call(), **values), fn=tab.enlarge)
 

@@ -1,4 +1,4 @@
-"""Two maps side by side on one color scale: another picture, an untrained model, or other patches hidden."""
+"""Two maps side by side on one color scale: another picture, an untrained model, or a masked picture."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BESIDE = {
     "": "Nothing",
     "random": "Random weights",
     "picture": "Another picture",
-    "masked": "Patches hidden",
+    "masked": "This picture, masked",
     "masks": "Two masks",
 }
 OWN = "own"
@@ -45,15 +45,15 @@ def controls() -> tuple[dict[str, Component], gr.UploadButton]:
     beside = gr.Radio(
         [(words, name) for name, words in BESIDE.items()],
         value="",
-        label="Beside it",
-        info="The same settings, both on one color scale.",
+        label="Compare with",
+        info="Same settings, one color scale for both.",
         elem_classes="msn-pills",
     )
     with gr.Row():
         other = gr.Dropdown(
             _choices(own=False), value="coffee", label="The other picture", visible=False, filterable=False
         )
-        ratio = gr.Slider(0, MOST_RATIO, 70, step=5, label="Hidden, %", visible=False)
+        ratio = gr.Slider(0, MOST_RATIO, 70, step=5, label="Mask ratio, %", visible=False)
         seed = gr.Number(0, label="Seed", precision=0, visible=False)
     upload = gr.UploadButton("Upload another picture", file_types=["image"], elem_classes="msn-quiet-button")
     return {"beside": beside, "other": other, "ratio": ratio, "seed": seed}, upload
@@ -68,7 +68,7 @@ def ranges(ask: AttentionControls) -> dict[str, dict[str, Any]]:
 
 def _choices(own: bool) -> list[tuple[str, str]]:
     choices = [(example.title, example.name) for example in examples.photographs()]
-    return [("The one you uploaded", OWN), *choices] if own else choices
+    return [("The picture you uploaded", OWN), *choices] if own else choices
 
 
 def keep(call: Call, picture: Picture) -> None:
@@ -81,9 +81,9 @@ def keep(call: Call, picture: Picture) -> None:
 
 
 def compare(call: Call, ask: AttentionControls, found: Sight) -> Markup:
-    """Two figures on one scale and what they have in common, as HTML; nothing when nothing is asked for.
+    """Two figures on one scale and how much they overlap, as HTML; nothing when no comparison was chosen.
 
-    What stands in the way of a comparison is said in its place: the answer above stays.
+    Where no comparison is possible, the reason is shown instead; the answer above stays.
     """
     if not ask.beside:
         return Markup()
@@ -98,7 +98,7 @@ def compare(call: Call, ask: AttentionControls, found: Sight) -> Markup:
             for name, encoder, picture, sight in sides
             if sight.colors is not None
         ]
-        said = html.hint("Colors are each picture's own components: compare regions, not hues.")
+        said = html.hint("Each picture has its own colors: compare regions, not hues.")
     else:
         ends = [sight.scale for *_, sight in sides]
         scale = min(low for low, _ in ends), max(high for _, high in ends)
@@ -124,16 +124,18 @@ def _sides(call: Call, ask: AttentionControls, found: Sight) -> list[tuple[str, 
         wanted = replace(ask, layer=min(ask.layer, layers), head=min(ask.head, many), start=min(ask.start, layers))
         wanted = replace(wanted, some=[number for number in ask.some if number <= many], label="")
         if patch_grid.grid(other, wanted.input_size(other, picture)) != found.grid:
-            raise InputError("Random weights have another grid here; choose another size, or the embedded model.")
+            raise InputError(
+                "Random weights have another patch grid here; choose another input size or the embedded model."
+            )
         return [here, ("random weights", other, picture, see(other, picture, wanted))]
     if ask.beside == "picture":
         second = _picture(call, ask.other)
-        return [here, ("the other one", encoder, second, _at_most(encoder, second, ask))]
+        return [here, ("the other picture", encoder, second, _at_most(encoder, second, ask))]
     seed = whole(ask.seed or 0, "seed", 0, MOST_SEED)
-    share = whole(ask.ratio, "Hidden", 0, MOST_RATIO) / 100
+    share = whole(ask.ratio, "mask ratio", 0, MOST_RATIO) / 100
     first, second_mask = (_masked(encoder, picture, ask, found, share, seed + step) for step in (0, 1))
     name = f"{ask.ratio} % hidden, seed"
-    left = ("every patch", encoder, picture, found) if ask.beside == "masked" else (f"{name} {seed}", *first)
+    left = ("all patches", encoder, picture, found) if ask.beside == "masked" else (f"{name} {seed}", *first)
     return [
         left,
         (f"{name} {seed if ask.beside == 'masked' else seed + 1}", *(first if ask.beside == "masked" else second_mask)),
@@ -144,13 +146,13 @@ def _picture(call: Call, name: str) -> Picture:
     if name == OWN:
         kept = call.visit.state(AttentionState).other
         if kept is None:
-            raise InputError("The other picture is no longer here; upload it again, or choose an example.")
+            raise InputError("Your second picture is no longer here; upload it again, or choose an example.")
         return kept
     return examples.by_name(str(name)).picture
 
 
 def _at_most(encoder: Encoder, picture: Picture, ask: AttentionControls) -> Sight:
-    """The same of another picture, whose grid may be another where proportions are kept."""
+    """The same map of another picture, whose grid may differ where proportions are kept."""
     rows, columns = patch_grid.grid(encoder, ask.input_size(encoder, picture))
     return see(encoder, picture, replace(ask, row=min(ask.row, rows), column=min(ask.column, columns)))
 
@@ -160,7 +162,7 @@ def _masked(
 ) -> tuple[Encoder, Picture, Sight]:
     generator = torch.Generator().manual_seed(seed)
     kept = masking.random_mask(found.grid, share, generator)
-    if ask.kind in OF_A_PATCH:  # the patch that looks has to be there
+    if ask.kind in OF_A_PATCH:  # the chosen patch must stay
         patch = (ask.row - 1) * found.grid[1] + ask.column - 1
         if patch not in kept[0].tolist():
             kept = torch.cat([kept[:, 1:], torch.tensor([[patch]])], dim=1).sort(dim=1).values
@@ -183,26 +185,24 @@ def _half(sight: Sight) -> str:
     if sight.signed:
         return ""
     seen = int((~np.isnan(sight.values)).sum())
-    return f"half of it on {int(brightest(sight.values, 0.5).sum())} of {seen} patches"
+    return f"half of it falls on {int(brightest(sight.values, 0.5).sum())} of {seen} patches"
 
 
 def common(sides: list[tuple[str, Encoder, Picture, Sight]]) -> str:
-    """What two maps have in common, in one sentence; where patches are hidden, over those that both see."""
-    (one, *_, left), (other, *_, right) = sides
+    """How much two maps overlap, in one sentence; where patches are hidden, over those that both see."""
+    (*_, left), (*_, right) = sides
     if left.ask.kind == "colors" or left.grid != right.grid:
         return ""
     a, b = left.values.ravel(), right.values.ravel()
     both = ~np.isnan(a) & ~np.isnan(b)
+    seen = "" if both.all() else f", over the {int(both.sum())} patches that both see"
     if both.sum() < 2:
-        return "The two views share fewer than two patches, too few to compare."
+        return "Fewer than two patches are visible in both, too few to compare."
     if left.signed:
-        return (
-            f"Over {int(both.sum())} patches the two maps differ by {np.abs(a[both] - b[both]).mean():.2f} on average."
-        )
+        return f"The two maps differ by {np.abs(a[both] - b[both]).mean():.2f} per patch on average{seen}."
     shared = attention.overlap(torch.from_numpy(a[both]), torch.from_numpy(b[both]))
     what = "relevance" if left.ask.kind == "relevance" else "attention" if left.ask.kind not in HEADLESS else "rollout"
-    share, patches_seen = draw.percent(float(shared)), int(both.sum())
-    return f"{_upper(one)} and {other} have {share} of their {what} to {patches_seen} patches in common."
+    return f"The two {what} maps overlap by {html.percent(float(shared), whole=True)}{seen}."
 
 
 def _upper(name: str) -> str:

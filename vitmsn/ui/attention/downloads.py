@@ -1,4 +1,4 @@
-"""What is taken away from the Attention tab: a picture, the numbers, and the program that makes them."""
+"""Downloads of the Attention tab: a picture, the numbers, and the program that makes them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vitmsn.ui.attention.map_view import Sight
 from vitmsn.ui.shared import html, patch_grid
 from vitmsn.ui.visits import Call
 
-WHAT = "The map at your picture's resolution (PNG), its numbers and those of all heads (NPZ), and the program (Python)."
+WHAT = "The map in your picture's resolution (PNG), its numbers with those of all heads (NPZ), and the Python code."
 
 
 def links(call: Call, found: Sight, shown: Image.Image, code: list[str]) -> Markup:
@@ -33,7 +33,7 @@ def links(call: Call, found: Sight, shown: Image.Image, code: list[str]) -> Mark
     made = (
         (f"{stem}.png", "image/png", picture.getvalue(), f"Picture, {shown.width} × {shown.height}"),
         (f"{stem}.npz", "application/zip", numbers.getvalue(), f"Numbers, {' × '.join(map(str, found.maps.shape))}"),
-        (f"{stem}.py", "text/x-python", "\n".join(lines).encode(), "Program"),
+        (f"{stem}.py", "text/x-python", "\n".join(lines).encode(), "Python code"),
     )
     links = Markup().join(html.download(*one) for one in made)
     return Markup('<p class="msn-links">{}</p>').format(links)

@@ -1,4 +1,4 @@
-"""`/attention`: the tab for programs."""
+"""`/attention`: the tab as an endpoint."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def attend(
     list for each row of patches, row 1 on top).
 
     kind "cls" is what the summary token attends to, "patch" what the patch at `row` and `column` attends to, "to" what
-    attends to it, "rollout" what reaches the summary token through all layers from `start` on, "relevance" what counts
-    for a class (`label`: its name, or its number from 0; its own answer if empty), weighted by the gradient, "similar"
+    attends to it, "rollout" what reaches the summary token through all layers from `start` on, "relevance" what speaks
+    for a class (`label`: its name, or its number from 0; the model's answer if empty), by the gradient, "similar"
     the cosine similarity of the patch's token to all others, "colors" the main directions in which tokens differ, as
     red, green and blue. Layers, heads, rows and columns count from 1; layer 0 is the last, head 0 the mean and head -1
     the largest of all heads, or of those in `heads` ("1,3"). size is the side of the input in pixels, a multiple of the

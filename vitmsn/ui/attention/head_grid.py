@@ -1,5 +1,4 @@
-"""All heads of a model at a glance: small maps as buttons, by layer and head or in order of a number, and which of them
-are worth a look."""
+"""All heads of a model at a glance: small maps as buttons, by layer or sorted, and which of them are worth a look."""
 
 from __future__ import annotations
 
@@ -14,11 +13,11 @@ from vitmsn import attention, draw
 from vitmsn.ui.shared import html, patch_grid
 from vitmsn.ui.shared.scripts import script
 
-ORDERS = {"layer": "Layer", "entropy": "Most focused", "distance": "Looking far", "agreement": "Unlike the others"}
-ORDER = "Focused: low entropy. Far: mean distance from patch to patch. Unlike: little in common with its layer's mean."
+ORDERS = {"layer": "Layer", "entropy": "Most focused", "distance": "Farthest", "agreement": "Most unusual"}
+ORDER = "Focused: few patches. Far: across the picture. Unusual: differs from its layer."
 REASONS = {  # of `attention.suggest`
-    "focused": "the most focused: half of its attention falls on {value:.0f} of {patches} patches",
-    "alone": "the odd one out: {percent} of its attention is where its layer's mean is",
+    "focused": "most focused: half of its attention falls on {value:.0f} of {patches} patches",
+    "alone": "most unusual: only {percent} overlap with its layer",
     "far": "looks farthest: its patches attend {value:.1f} patches away on average",
     "near": "looks nearest: its patches attend {value:.1f} patches away on average",
 }
@@ -39,13 +38,13 @@ def heads(
 
     Args:
         maps: (layers, heads, rows, columns), shares of the attention of `whom`.
-        chosen: (layer, head) of the map that is shown large, from 1; head 0: none of these is.
-        layer: where the Tab key lands when none is.
+        chosen: (layer, head) of the map that is shown large, from 1; head 0: none.
+        layer: where the Tab key lands when none is shown large.
         order: one of `ORDERS`.
         distance: (layers, heads), of `attention.head_statistics`, where it was measured.
     """
     layers, many, rows, columns = maps.shape
-    top = float(np.quantile(maps, 0.98)) or 1.0  # a few glaring patches would leave all the others black
+    top = float(np.quantile(maps, 0.98)) or 1.0  # otherwise a few very bright patches would leave all others black
     stop = chosen if chosen[1] else (layer, 1)
     flat = torch.from_numpy(maps).flatten(2)  # (L, H, N)
     values = ranked(flat, order, distance)
@@ -88,7 +87,7 @@ def heads(
 
 
 def ranked(maps: torch.Tensor, order: str, distance: np.ndarray | None) -> np.ndarray | None:
-    """(L, H) numbers to sort the maps (L, H, N) by, least first; None for the order of the layers."""
+    """(L, H) numbers to sort the maps (L, H, N) by, smallest first; None for the order of the layers."""
     if order == "entropy":
         return attention.entropy(maps).numpy()
     if order == "agreement":

@@ -1,4 +1,4 @@
-"""Every head across depth: how far and how evenly its patches look (Dosovitskiy et al. 2021, figure 7)."""
+"""All heads, layer by layer: how far and how evenly its patches look (Dosovitskiy et al. 2021, figure 7)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from vitmsn.ui.shared import html
 from vitmsn.ui.shared.charts import Axis, Line, chart
 from vitmsn.ui.visits import Call
 
-NUMBERS = 1e8  # attention weights that may be computed within an answer; more wait for a button
+NUMBERS = 1e8  # attention weights to compute within an answer; more need the button
 
 
 def measure(
     call: Call, encoder: Encoder, picture: Picture, tokens: ViTMSNOutput, at_any_cost: bool = False
 ) -> Depth | None:
-    """Measured now, or before for this visitor; None where it would hold up the answer."""
+    """Measured now or taken from before; None where measuring would delay the answer."""
     key = encoder.fingerprint, picture.digest, tokens.grid
     kept = call.visit.state(AttentionState)
     if kept.depth is not None and kept.depth.key == key:
@@ -37,14 +37,14 @@ def measure(
 def plot(found: Depth | None, chosen: tuple[int, int]) -> Markup:
     """Two charts as inline SVG: a dot for each head, over the layers; a ring around the chosen (layer, head) from 1."""
     if found is None:
-        return html.hint("At this size that is many numbers; it is measured when you ask for it.")
+        return html.hint("This takes a while at this input size. Press the button to measure it.")
     distance = _chart(found.distance, chosen, "Mean distance, patches", "patches away")
     even = float(np.log(found.patches))
-    entropy = _chart(found.entropy, chosen, f"Entropy, nats (even: {even:.2g})", "nats", even)
+    entropy = _chart(found.entropy, chosen, f"Entropy, nats (perfectly even: {even:.2g})", "nats", even)
     least, most = float(found.distance.min()), float(found.distance.max())
     said = (
-        "A dot is a head: how far the patches look in it, and how evenly they spread their attention, as means over "
-        f"all patches; the line is the mean of a layer. Here heads look {least:.1f} to {most:.1f} patches away."
+        "Each dot is a head: how far its patches look, and how evenly they spread their attention (means over all "
+        f"patches). The line is the mean of each layer. Here heads look {least:.1f} to {most:.1f} patches away."
     )
     return Markup('<section class="msn-depth"><div>{}{}</div>{}</section>').format(distance, entropy, html.hint(said))
 

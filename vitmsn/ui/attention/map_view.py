@@ -1,4 +1,4 @@
-"""What someone wants to see on the Attention tab, what was seen, and how that is said."""
+"""What the Attention tab's controls ask for, the map they give, and the sentence about it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SHAPES = {"overlay": "overlay", "contour": "contour"}
 
 @dataclass(frozen=True)
 class AttentionControls:
-    """What someone wants to see: what the tab's controls say.
+    """The values of the tab's controls.
 
     Layers, heads, rows and columns count from 1; layer 0 is the last, head 0 the mean and -1 the largest of all.
     """
@@ -81,7 +81,7 @@ class Sight:
 
     @property
     def signed(self) -> bool:
-        """Whether this is no share of anything."""
+        """Whether the values are no shares, and may be negative."""
         return self.ask.kind in ("similar", "colors")
 
     @property
@@ -197,27 +197,28 @@ def sentence(found: Sight, mass: float) -> str:
     if ask.kind == "colors":
         assert found.explained is not None
         share = draw.percent(float(found.explained.sum()))
-        return f"After layer {ask.layer}, three components explain {share} of how the tokens of {total} patches differ."
+        return f"After layer {ask.layer}, three components explain {share} of how the {total} patch tokens vary."
     if ask.kind == "similar":
         return _alike(found)
-    even = f"{times(most * total)} an even share"
     if ask.kind == "relevance" and not most:
         return f"Through layers {ask.start} to {len(found.maps)}, no head's attention speaks for {found.label}."
+    average = f"{times(most / float(np.nanmean(found.values)))} the average patch"
     if ask.kind in ("rollout", "relevance"):
         layers = f"layers {ask.start} to {len(found.maps)}"
-        what = "reaches CLS from" if ask.kind == "rollout" else f"speaks for {found.label} at"
-        said = f"Through {layers}, most {what} row {row}, column {column}: {draw.percent(most)}, {even}"
+        what = "reaches CLS" if ask.kind == "rollout" else f"speaks for {found.label}"
+        said = f"Through {layers}, row {row}, column {column} {what} most: {draw.percent(most)}, {average}"
     elif ask.kind == "to":
         said = f"In {found.subject}, {found.place} is looked at most by row {row}, column {column}, "
-        said += f"which gives it {draw.percent(most)} of its attention, {even}"
+        said += f"which gives it {draw.percent(most)} of its attention, {average}"
     else:
         said = f"In {found.subject}, {found.whom} looks most at row {row}, column {column}: "
-        said += f"{draw.percent(most)} of its attention, {even}"
+        said += f"{draw.percent(most)} of its attention, {average}"
     if mass < 1:
         kept = int(brightest(found.values, mass).sum())
-        held = "the relevance" if ask.kind == "relevance" else "what goes to patches"
-        held = "what comes to it" if ask.kind == "to" else held
-        said += f"; {kept} of {total} patches hold {draw.percent(mass)} of {held}"
+        held = "the relevance" if ask.kind == "relevance" else "the attention on patches"
+        held = "the attention it gets" if ask.kind == "to" else held
+        where = "comes from" if ask.kind == "to" else "is on"
+        said += f"; {draw.percent(mass)} of {held} {where} {kept} of {total} patches"
     return f"{said}."
 
 
@@ -235,7 +236,8 @@ def _alike(found: Sight) -> str:
 
 
 def times(ratio: float) -> str:
-    return f"{float(f'{ratio:.2g}'):g} times"
+    """How many times the average patch: "8 ×", "1.4 ×"."""
+    return f"{ratio:.0f} ×" if ratio >= 2.95 else f"{float(f'{ratio:.2g}'):g} ×"
 
 
 def drawn(found: Sight, photo: Image.Image, scale: draw.Scale | None = None) -> Image.Image:

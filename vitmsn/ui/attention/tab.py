@@ -1,4 +1,4 @@
-"""Attention: where the model looks, in any layer and head, through all of them, from and to a patch, and what for."""
+"""Attention: where the model looks, by layer and head, through all layers, from or to a patch, or for one class."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ from vitmsn.ui.shared.checks import choice, linked_choice, linked_list, linked_w
 from vitmsn.ui.shared.controls import Controls, bind, changed
 from vitmsn.ui.visits import Call
 
-MOST_LAYERS, MOST_HEADS = 64, 64  # what a link may name before the model has had its say
+MOST_LAYERS, MOST_HEADS = 64, 64  # the most that a link may name; the model checks it again
 WHO = (
-    "CLS is the token that sums up the picture. Rollout and relevance follow it back through all layers, relevance for "
-    "one class. Or click a patch."
+    "CLS: what the summary token looks at. Rollout: traced through all layers. Relevance: what spoke for one answer. "
+    "Or click the picture."
 )
-LAYER = "A step of the network."
-HEAD = "Each layer looks in several ways."
-KEEP = "Marks the fewest patches that hold it."
-SIZE = "More pixels, more patches."
-ROW = "Of the patch; or click it."
-START = "Rollout and relevance go back to this layer."
-CLASS = "What relevance explains; its answer, if none is chosen."
-SOME = "Mean or largest of these only."
-PALETTE = "All three are told apart by lightness alone."
-ASPECT = "About as many patches, the picture not squashed."
+LAYER = "Layers run one after another; {} is the last."
+HEAD = "Each layer has {} heads looking in parallel."
+KEEP = "The fewest that together hold this share."
+SIZE = "Larger means a finer grid, and slower."
+ROW = "Of the patch. Or click the picture."
+START = "How far back rollout and relevance trace."
+CLASS = "What relevance explains."
+SOME = "Combine only these."
+PALETTE = "All three work without color vision."
+ASPECT = "Nothing is squashed; about as many patches."
 
 
 # ------------------------------------------------------------------------------------------------------------- answers
@@ -57,7 +57,7 @@ def answer(call: Call, asked: AttentionControls) -> dict[str, Any]:
 
 
 def choose(call: Call, asked: AttentionControls) -> dict[str, Any]:
-    """A row or column was typed: that is asking for the patch there."""
+    """A row or column was typed: show the patch there."""
     return _answer(call, asked, replace(asked, kind=_of_a_patch(asked)))
 
 
@@ -70,7 +70,7 @@ def enlarge(call: Call, asked: AttentionControls) -> dict[str, Any]:
 
 
 def point(call: Call, asked: AttentionControls, whole_picture: bool = False) -> dict[str, Any]:
-    """A patch of the shown picture was clicked: that is asking for it."""
+    """A patch of the shown picture was clicked: show it."""
     size = _fitted(call, asked).input_size(call.encoder, call.picture)
     places = patch_grid.grid(call.encoder, size)
     row, column = patch_grid.clicked(call, places, size=size, whole_picture=whole_picture)
@@ -97,7 +97,7 @@ def receive(call: Call, path: str | None, asked: AttentionControls) -> dict[str,
 
 
 def files(call: Call, asked: AttentionControls) -> Markup:
-    """What is shown, to take away."""
+    """Files of what is shown."""
     ask = _fitted(call, asked)
     found = see(call.encoder, call.picture, ask)
     large = patch_grid.seen(call.encoder, call.picture, ask.input_size(call.encoder, call.picture), side=4096, least=0)
@@ -118,7 +118,7 @@ def _answer(call: Call, asked: AttentionControls, wanted: AttentionControls) -> 
     shown = drawn(found, patch_grid.seen(encoder, picture, ask.input_size(encoder, picture)))
     measured = head_statistics.measure(call, encoder, picture, found.tokens)
     if measured is None and ask.order == "distance":
-        call.message = "How far heads look is not measured yet at this size: press 'Measure every head' first."
+        call.message = "How far heads look is not measured yet at this input size. Press Measure all heads below."
     chosen = (ask.layer, max(ask.head, 0)) if ask.kind not in HEADLESS else (0, 0)
     far = None if measured is None else measured.distance
     return {
@@ -161,23 +161,24 @@ def legend(found: Sight) -> Markup:
         for n, (one, name, share) in enumerate(zip(singles, names, found.explained, strict=True))
     )
     said = (
-        "Patches of one color have similar tokens; each component alone, and how much of the differences it explains:"
+        "Patches of the same color have similar tokens. Below: each component alone, and how much of the variation it "
+        "explains."
     )
     return Markup('{}<div class="msn-components">{}</div>').format(html.hint(said), figures)
 
 
 def doubt(encoder: Encoder, found: Sight) -> Markup:
-    """Relevance explains the answer even where the model is not sure of it: that is said."""
+    """Which answer relevance explains, and whether the model is sure of it."""
     if found.ask.kind != "relevance" or found.ask.label or not encoder.has_classifier:
         return Markup()
     [result] = encoder.classify_embeddings(found.tokens.last_hidden_state[:, 0].numpy(), top_k=1)
-    sure = "" if result.sure else ", of which it is not sure"
-    share = draw.percent(result.probabilities[0])
-    return html.hint(f"{result.labels[0]} is its first answer ({share}){sure}; choose another class in More.")
+    first = "Answer" if result.sure else "Not sure. Closest match"
+    share = html.percent(result.probabilities[0])
+    return html.hint(f"{first}: {result.labels[0]} ({share}). To explain another class, choose it under More.")
 
 
 def _fitted(call: Call, ask: AttentionControls) -> AttentionControls:
-    """What was asked for as far as this model and grid have it. A layer that was the last one stays the last one."""
+    """The controls, limited to what this model and grid have. The last layer stays the last one with another model."""
     encoder = call.encoder
     layers, many = encoder.config.num_hidden_layers, encoder.config.num_attention_heads
     layer, head = whole(ask.layer, "layer", 0, MOST_LAYERS), whole(ask.head, "head", -1, MOST_HEADS)
@@ -208,8 +209,8 @@ def _controls(call: Call, asked: AttentionControls, ask: AttentionControls) -> d
     rows, columns = patch_grid.grid(encoder, ask.input_size(encoder, call.picture))
     through, headless, shares = ask.kind in THROUGH, ask.kind in HEADLESS, ask.kind not in ("similar", "colors")
     ranges: dict[str, dict[str, Any]] = {
-        "layer": {"maximum": max(layers, 2), "interactive": not through},
-        "head": {"choices": head_choices(many), "interactive": not headless},
+        "layer": {"maximum": max(layers, 2), "interactive": not through, "info": LAYER.format(layers)},
+        "head": {"choices": head_choices(many), "interactive": not headless, "info": HEAD.format(many)},
         "keep": {"interactive": shares},
         "size": {"choices": sizes(encoder)},
         "start": {"maximum": max(layers, 2), "interactive": through},
@@ -237,7 +238,7 @@ def some_choices(many: int) -> list[tuple[str, int]]:
 
 
 def class_choices(encoder: Encoder) -> list[tuple[str, str]]:
-    return [("its answer", ""), *((label, label) for label in sorted(encoder.labels, key=str.casefold))]
+    return [("the model's answer", ""), *((label, label) for label in sorted(encoder.labels, key=str.casefold))]
 
 
 # ----------------------------------------------------------------------------------------------------------------- tab
@@ -251,14 +252,18 @@ def build(app: App) -> None:
             picture = app.picture("attention")
             with gr.Column(elem_classes="msn-controls"):
                 kind = gr.Radio(
-                    [(label, name) for name, label in KINDS.items()], value="cls", label="Who looks", info=WHO
+                    [(label, name) for name, label in KINDS.items()], value="cls", label="What to show", info=WHO
                 )
                 with gr.Row():
-                    layer = gr.Slider(1, max(layers, 2), layers, step=1, label="Layer", info=LAYER, scale=2)
-                    head = gr.Dropdown(head_choices(many), value=0, label="Head", info=HEAD, filterable=False, scale=3)
+                    layer = gr.Slider(
+                        1, max(layers, 2), layers, step=1, label="Layer", info=LAYER.format(layers), scale=2
+                    )
+                    head = gr.Dropdown(
+                        head_choices(many), value=0, label="Head", info=HEAD.format(many), filterable=False, scale=3
+                    )
                 with gr.Row():
-                    keep = gr.Slider(5, 100, 100, step=5, label="Keep % of attention", info=KEEP, scale=2)
-                    size = gr.Radio(sizes(encoder), value=0, label="Detail, px", info=SIZE, scale=3)
+                    keep = gr.Slider(5, 100, 100, step=5, label="Strongest patches only, %", info=KEEP, scale=2)
+                    size = gr.Radio(sizes(encoder), value=0, label="Input size, px", info=SIZE, scale=3)
                 with gr.Accordion("More", open=False):
                     with gr.Row():
                         row = gr.Number(1, label="Row", precision=0, info=ROW)
@@ -273,7 +278,7 @@ def build(app: App) -> None:
                         some_choices(many), value=[], multiselect=True, label="Only these heads", info=SOME
                     )
                     shape = gr.Radio(
-                        [(words, name) for name, words in SHAPES.items()], value="overlay", label="Drawn as"
+                        [(words, name) for name, words in SHAPES.items()], value="overlay", label="Draw as"
                     )
                     strength = gr.Slider(0, 100, 50, step=5, label="Overlay strength, %")
                     palette = gr.Radio(list(draw.PALETTES), value="magma", label="Colors", info=PALETTE)
@@ -287,20 +292,20 @@ def build(app: App) -> None:
                 order = gr.Radio(
                     [(words, name) for name, words in head_grid.ORDERS.items()],
                     value="layer",
-                    label="In order of",
+                    label="Sort heads by",
                     info=head_grid.ORDER,
                     elem_classes="msn-pills",
                 )
                 maps = gr.HTML(js_on_load=head_grid.SCRIPT)
-    with gr.Accordion("Every head across depth", open=False):
+    with gr.Accordion("All heads, layer by layer", open=False):
         plotted = gr.HTML()
-        ask = gr.Button("Measure every head", visible=False, elem_classes="msn-quiet-button")
+        ask = gr.Button("Measure all heads", visible=False, elem_classes="msn-quiet-button")
     with gr.Accordion("Compare", open=False):
         beside, upload = compare.controls()
         both = gr.HTML(elem_id="attention-compare")
-    with gr.Accordion("Take it away", open=False):
+    with gr.Accordion("Download the map", open=False):
         gr.HTML(html.hint(downloads.WHAT))
-        taken = gr.Button("Make the files", elem_classes="msn-quiet-button")
+        taken = gr.Button("Prepare the files", elem_classes="msn-quiet-button")
         links = gr.HTML(elem_id="attention-files")
     code_ = gr.HTML()
     controls = bind(
@@ -347,7 +352,7 @@ def build(app: App) -> None:
 
 
 def _links(app: App, controls: Controls[AttentionControls], encoder: Encoder) -> None:
-    """Every control in the address; what a link says is checked again when the model has had its say."""
+    """Keep every control in the address. Values of a link are checked again against the model."""
     app.link("kind", controls["kind"], lambda text: linked_choice(text, KINDS))
     app.link("layer", controls["layer"], lambda text: _widened(text, 1, MOST_LAYERS, maximum=MOST_LAYERS))
     app.link("head", controls["head"], lambda text: _widened(text, -1, MOST_HEADS, choices=head_choices(MOST_HEADS)))
@@ -370,7 +375,7 @@ def _links(app: App, controls: Controls[AttentionControls], encoder: Encoder) ->
 
 
 def _widened(text: str, low: int, most: int, **ranges: Any) -> Any:
-    """A number of a link, with the control's range widened until the model has had its say."""
+    """A number of a link, with the control's range widened until the model is known."""
     return gr.update(value=linked_whole(text, low, most), **ranges)
 
 
