@@ -32,7 +32,7 @@ import numpy as np  # noqa: E402 (the environment comes first)
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-from tests.support.app import ROOT, Served, answers, free_port  # noqa: E402
+from tests.support.app import PATIENCE, ROOT, Served, answers, free_port  # noqa: E402
 
 # One thread: the same sums on every machine, and the browser's app has the other core
 torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))
@@ -77,7 +77,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             [sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT
         )
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while not answers(app.url):
             assert process.poll() is None, f"app.py ended with {process.returncode}:\n{app.said()}"
             assert time.monotonic() < deadline, f"app.py does not answer at {app.url}:\n{app.said()}"

@@ -15,7 +15,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from tests.support.app import Served
+from tests.support.app import PATIENCE, Served
 from vitmsn import limits
 from vitmsn.encoder import Encoder
 from vitmsn.look import look
@@ -186,7 +186,7 @@ def test_visitors_do_not_wait_for_each_others_answers_nor_get_them(served: Serve
 
 def test_every_answer_carries_the_headers(served: Served) -> None:
     for path in ("", "config", "gradio_api/info", "nothing-here"):
-        headers = httpx.get(served.url + path).headers
+        headers = httpx.get(served.url + path, timeout=PATIENCE).headers
         assert headers["x-content-type-options"] == "nosniff" and "content-security-policy" in headers
 
 
@@ -200,27 +200,30 @@ def test_every_answer_carries_the_headers(served: Served) -> None:
 )
 def test_pictures_from_elsewhere_are_not_fetched(served: Served, entry: dict[str, Any]) -> None:
     body = {"data": [{**entry, "meta": {"_type": "gradio.FileData"}}], "fn_index": 0, "session_hash": "x"}
-    refused = httpx.post(served.url + "gradio_api/queue/join", json=body)
+    refused = httpx.post(served.url + "gradio_api/queue/join", json=body, timeout=PATIENCE)
     assert refused.status_code == 422 and "uploads" in refused.json()["detail"]
 
 
 @pytest.mark.parametrize("fn_index", [-1, 10**6, "x", None, 1.5])
 def test_unknown_functions_are_no_error_of_the_server(served: Served, fn_index: Any) -> None:
     body = {"data": [], "fn_index": fn_index, "session_hash": "x"}
-    assert httpx.post(served.url + "gradio_api/queue/join", json=body).status_code in (400, 422)
+    assert httpx.post(served.url + "gradio_api/queue/join", json=body, timeout=PATIENCE).status_code in (400, 422)
 
 
 @pytest.mark.parametrize("path", ["gradio_api/call/nothing", "gradio_api/run/classify", "gradio_api/api/nothing"])
 def test_unknown_and_closed_addresses_are_said(served: Served, path: str) -> None:
-    assert httpx.post(served.url + path, json={"data": []}).status_code in (404, 422)
+    assert httpx.post(served.url + path, json={"data": []}, timeout=PATIENCE).status_code in (404, 422)
 
 
 def test_large_requests_are_turned_away(served: Served) -> None:
     text = b'{"data": ["' + b"a" * limits.MAX_JSON_BYTES + b'"]}'
     headers = {"content-type": "application/json"}
-    assert httpx.post(served.url + "gradio_api/queue/join", content=text, headers=headers).status_code == 413
+    assert (
+        httpx.post(served.url + "gradio_api/queue/join", content=text, headers=headers, timeout=PATIENCE).status_code
+        == 413
+    )
 
 
 def test_other_peoples_files_are_not_served(served: Served) -> None:
     for path in ("/etc/passwd", str(Path(__file__)), "https://example.com/a.png"):
-        assert httpx.get(f"{served.url}gradio_api/file={path}").status_code in (403, 404)
+        assert httpx.get(f"{served.url}gradio_api/file={path}", timeout=PATIENCE).status_code in (403, 404)

@@ -14,6 +14,7 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils import check_random_state
 
+from tests.support.app import PATIENCE
 from vitmsn import projection
 from vitmsn.errors import InputError
 from vitmsn.projection import fitting_neighbors, pca, umap, warm_up
@@ -111,7 +112,7 @@ def test_a_large_map_says_how_far_it_is_and_can_be_stopped() -> None:
     later: list[np.ndarray] = []
     other = threading.Thread(target=lambda: later.append(umap(X[:10])))  # no lock is left held
     other.start()
-    other.join(timeout=60)
+    other.join(timeout=PATIENCE)
     assert later[0].shape == (10, 2)
 
 

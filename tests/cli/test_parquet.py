@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.app import PATIENCE
 from vitmsn import cli, parquet
 from vitmsn.encoder import Encoder
 
@@ -61,7 +62,7 @@ def test_two_processes_split_the_work(run: Run, model: str, pictures: Path, tmp_
         )
         for rank in ("0", "1")
     ]
-    said = [process.communicate(timeout=120) for process in started]
+    said = [process.communicate(timeout=PATIENCE) for process in started]
     assert [process.returncode for process in started] == [0, 0], said
     answer = json.loads(said[0][0])
     assert (answer["pictures"], answer["parts"]) == (10, 3) and said[1][0] == ""  # one answers for both

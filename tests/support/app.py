@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 600.0  # seconds that only a hang takes, however slow and busy the machine is
 
 
 @dataclass

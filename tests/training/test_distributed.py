@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.support.app import PATIENCE
 from tests.support.pretraining import RECIPE, VARIED, noise
 from vitmsn.errors import ConfigError
 from vitmsn.training.distributed import Processes
@@ -53,7 +54,7 @@ def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
     alone = Trainer(VARIED, noise())
     rows = [alone.train_step() for _ in range(alone.steps)]
     for process in started:
-        _, complaint = process.communicate(timeout=120)
+        _, complaint = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, complaint
     state = {**alone.target_model.state_dict(), **alone.target_head.state_dict()}
     for rank in (0, 1):

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.app import ROOT, answers, free_port
+from tests.support.app import PATIENCE, ROOT, answers, free_port
 from vitmsn.ui import server
 
 
@@ -60,15 +60,15 @@ def test_sigterm_ends_it_cleanly_and_takes_the_uploads_along(tmp_path: Path) -> 
         text=True,
     )
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while not answers(url):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.2)
-        [path] = httpx.post(f"{url}gradio_api/upload", files={"files": ("a.png", b"a face")}).json()
+        [path] = httpx.post(f"{url}gradio_api/upload", files={"files": ("a.png", b"a face")}, timeout=PATIENCE).json()
         assert Path(path).is_relative_to(tmp_path) and Path(path).exists()
         waiting = urllib.request.urlopen(f"{url}gradio_api/heartbeat/abc")  # a page that is open keeps nothing alive
         process.send_signal(signal.SIGTERM)
-        said, _ = process.communicate(timeout=30)
+        said, _ = process.communicate(timeout=PATIENCE)
         waiting.close()
     finally:
         process.kill()

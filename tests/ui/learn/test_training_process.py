@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.app import PATIENCE
 from vitmsn import limits
 from vitmsn.errors import InputError
 from vitmsn.ui.learn import training_process
@@ -25,7 +26,7 @@ FRAMES = "for step in range(5): tell(step=step, seconds=step / 10)\n"
 FOREVER = "tell(step=0, seconds=0)\nfor step in range(1, 600): time.sleep(0.1); tell(step=1, seconds=0.1 * step)\n"
 
 
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
+def until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
     """Wait for what other threads and processes do."""
     end = time.monotonic() + seconds
     while not condition():
