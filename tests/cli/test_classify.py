@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +58,20 @@ def test_embed(run: Run, model: str, pictures: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(before["embeddings"], encoder.embed(files[0], size=8, layernorm=False), atol=1e-3)
     assert run("embed", files[0], "--model", model, "--out", tmp_path / "e.csv").endswith("of 16 numbers\n")
     assert len((tmp_path / "e.csv").read_text().splitlines()[1].split(",")) == 17
+
+
+@pytest.mark.parametrize("problem_type", ["multi_label_classification", "regression"])
+def test_other_problems_than_one_class(run: Run, model: str, pictures: Path, tmp_path: Path, problem_type: str) -> None:
+    other = shutil.copytree(model, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"problem_type": problem_type}))
+    file = pictures / "blue" / "0.png"
+    [expected] = Encoder.from_pretrained(other).classify(file)
+    [found] = run.json("classify", file, "--model", other)["pictures"]
+    assert found == {"file": str(file), **expected.to_dict()}
+    key = "value" if problem_type == "regression" else "probability"
+    assert set(found["labels"][0]) == {"label", key}
+    header, row = run("classify", file, "--model", other).splitlines()[:2]
+    assert key in header
+    shown = f"{expected.probabilities[0]:.4g}" if key == "value" else f"{100 * expected.probabilities[0]:.1f} %"
+    assert shown in row

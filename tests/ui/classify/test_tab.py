@@ -7,6 +7,7 @@ import csv
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,43 @@ def test_doubt_is_shown_as_doubt(call: Maker, tiny: Encoder, monkeypatch: pytest
     monkeypatch.setitem(tiny.card, "not_sure_below", 1.0)
     said, bars, *_ = tab.answer(call())
     assert "ot sure" in said and "msn-quiet" in bars
+
+
+def asking(tiny: Encoder, problem_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny, "config", replace(tiny.config, problem_type=problem_type))
+
+
+def test_several_classes_may_be_right(
+    call: Maker, files: list[str], tiny: Encoder, picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asking(tiny, "multi_label_classification", monkeypatch)
+    monkeypatch.setitem(tiny.card, "not_sure_below", 0.01)
+    said, bars, *_ = tab.answer(call())
+    [result] = tiny.classify([picture], top_k=5)
+    assert "This shows: " in said and result.right > 1
+    widths = [float(width) for width in re.findall(r"width:([\d.]+)%", bars)]
+    np.testing.assert_allclose(widths, np.array(result.probabilities) * 100, atol=0.01)
+    [red] = tiny.classify([files[0]])
+    assert unescape(shown(tab.many(call(), files))[1][2]) == red.named()
+
+
+def test_a_regression_shows_its_numbers(
+    call: Maker, files: list[str], tiny: Encoder, picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asking(tiny, "regression", monkeypatch)
+    said, bars, about, *_ = tab.answer(call())
+    [result] = tiny.classify([picture], top_k=5)
+    assert unescape(said).count(f"{result.labels[0]}: {result.probabilities[0]:.4g}") == 1
+    assert not bars and f"{len(tiny.labels)} numbers" in about
+    table = tab.many(call(), files)
+    [red] = tiny.classify([files[0]])
+    assert unescape(shown(table)[1][3]) == f"{red.labels[0]} ({red.probabilities[0]:.4g})"
+    [data] = re.findall(r"base64,([^\"]+)\">Download", table)
+    assert "value 1" in base64.b64decode(data).decode("utf-8-sig").splitlines()[0]
+    assert tab.classify(call(), files[0])["labels"][0] == {
+        "label": red.labels[0],
+        "value": round(red.probabilities[0], 6),
+    }
 
 
 def test_labels_are_text(call: Maker) -> None:

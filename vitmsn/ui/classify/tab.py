@@ -169,8 +169,9 @@ def _row(name: str, picture: Picture | None, result: Classification | None, reas
 def _download(rows: list[tuple[str, Picture | None, Classification | None, str]]) -> Markup:
     """A link that carries the CSV itself: nothing is written on the server."""
     head = ["file", "answer", "kind", "kind probability"]
+    numbers = any(result is not None and result.problem_type == REGRESSION for _, _, result, _ in rows)
     for place in range(1, SHOWN + 1):
-        head += [f"class {place}", f"probability {place}"]
+        head += [f"class {place}", f"{'value' if numbers else 'probability'} {place}"]
     lines: list[list[object]] = []
     for name, _, result, reason in rows:
         if result is None:
