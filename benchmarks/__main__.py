@@ -1,6 +1,6 @@
 """``python -m benchmarks [--threads N]``: every timed claim of this folder, one table.
 
-Accuracies are measured by commands of their own (``embedded``, ``unseen``): they need data or minutes.
+Accuracies are measured by commands of their own (``bursts``, ``embedded``, ``unseen``): they need data or minutes.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ LABELS: dict[str, dict[str, str]] = {
         "method": "Classifier",
         "k": "k",
         "temperature": "Temperature",
-        "caution": "How careful: share of your own examples it may turn away, in %",
+        "caution": 'How easily it says "none of these", in %',
     },
     "explore": {
         "method": "Map",

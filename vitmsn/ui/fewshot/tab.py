@@ -343,9 +343,9 @@ def build(app: App) -> None:
             with gr.Accordion("More", open=False):
                 caution = gr.Slider(
                     0, limits.MAX_CAUTION, 5, step=1,
-                    label="How careful: share of your own examples it may turn away, in %",
-                    info="'None of these' is said of a picture that is farther from the examples than they are from "
-                    "one another.",
+                    label="How easily it says \"none of these\", in %",
+                    info="Share of your own examples that it may turn away; what is too far from all of them is none "
+                    "of these.",
                 )  # fmt: skip
         with gr.Column(min_width=280):
             gr.HTML(_step(3, "Try it"))
