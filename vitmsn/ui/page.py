@@ -64,6 +64,8 @@ def theme() -> Base:
         body_text_color_dark="#e8eaf1",
         body_text_color_subdued="#5b6275",
         body_text_color_subdued_dark="#a3a9ba",
+        button_primary_background_fill="*primary_600",  # 500 has too little contrast with white words
+        button_primary_background_fill_dark="*primary_600",
         background_fill_primary_dark="#12141a",
         background_fill_secondary="#f4f5f9",
         background_fill_secondary_dark="#1c1f29",

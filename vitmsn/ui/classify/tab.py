@@ -104,7 +104,7 @@ def classes(encoder: Encoder, name: str) -> Markup:
     return Markup(
         '<div class="msn-classes"><input type="search" aria-label="Search the classes" '
         'placeholder="Search {} classes"><p role="status" data-total="{}">{} classes</p>'
-        "{}<ul>{}</ul></div>"
+        '{}<ul tabindex="0" aria-label="Classes">{}</ul></div>'
     ).format(total, total, total, html.hint(note), items)
 
 

@@ -75,7 +75,10 @@ def status(words: Sequence[str]) -> Markup:
 
 def in_python(*lines: str) -> Markup:
     """'In Python' under a result: the few lines that give the same. Lines are escaped; indent them as you want them."""
-    page = Markup('<details class="msn-code"><summary>In Python</summary><pre><code>{}</code></pre></details>')
+    page = Markup(
+        '<details class="msn-code"><summary>In Python</summary>'
+        '<pre tabindex="0" aria-label="Python code"><code>{}</code></pre></details>'
+    )
     return page.format("\n".join(lines))
 
 
