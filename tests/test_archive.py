@@ -82,7 +82,7 @@ def test_folders_are_classes_and_what_systems_add_is_passed_over() -> None:
 
 
 @pytest.mark.parametrize("wrapper", ["", "pets/", "a/b/c/"])
-def test_folders_around_the_classes_are_looked_through(wrapper: str) -> None:
+def test_folders_around_the_class_folders_are_ignored(wrapper: str) -> None:
     source = zipped({f"{wrapper}cat/1.png": b"1", f"{wrapper}dog/2.png": b"2", f"{wrapper}read me.txt": b"3"})
     assert seen(source) == [("cat", "1.png"), ("dog", "2.png"), (None, "read me.txt")]
 
@@ -216,7 +216,7 @@ def test_zip64_and_stored_entries_are_read() -> None:
     assert list(read_zip(zipped({"cat/1.png": b"one"}, zipfile.ZIP_STORED))) == [Entry("cat", "1.png", b"one")]
 
 
-def test_a_path_is_streamed_and_let_go_of(tmp_path: Path) -> None:
+def test_a_path_is_streamed_and_closed(tmp_path: Path) -> None:
     path = tmp_path / "pets.zip"
     path.write_bytes(zipped({"cat/1.png": b"1", "dog/2.png": b"2"}))
     assert len(list(read_zip(path))) == 2
@@ -281,7 +281,7 @@ def test_hostile_and_damaged_zips_are_refused_in_one_sentence(name: str, tmp_pat
         list(read_zip(path))
 
 
-def test_a_bomb_is_passed_over_without_being_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_zip_bomb_is_skipped_without_being_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = read_zip(zipped({"cat/bomb.bmp": bytes(5 * limits.MIB), "dog/2.png": b"2", "dog/flat.bmp": bytes(2**19)}))
     assert [entry.name for entry in entries] == ["2.png", "flat.bmp"]
     assert entries.report.skipped == [("bomb.bmp", "it unpacks to more than 200 times its size")]

@@ -116,7 +116,7 @@ def test_folders_of_splits(tmp_path: Path) -> None:
     assert open_data(root / "train").classes == ("a", "b")
 
 
-def test_a_picture_is_known_by_its_content(tmp_path: Path) -> None:
+def test_a_picture_is_cached_by_its_content(tmp_path: Path) -> None:
     files = {"cat/photo.jpg_large": png(1), "cat/IMG_1234": png(2), "cat/notes.txt": b"x", "cat/fake.jpg": b"no"}
     data = open_data(write(tmp_path, files))
     assert [record.id for record in data] == ["cat/IMG_1234", "cat/fake.jpg", "cat/photo.jpg_large"]

@@ -150,7 +150,7 @@ def test_all_patches_kept_is_the_full_view(encoder: Encoder) -> None:
         ([[1, 2], [3]], "whole numbers"),
     ],
 )
-def test_masks_that_cannot_be_are_named(encoder: Encoder, keep: Any, word: str) -> None:
+def test_invalid_masks_are_refused_by_name(encoder: Encoder, keep: Any, word: str) -> None:
     with pytest.raises(InputError, match=word):
         encoder.embed([picture(0), picture(1)], keep_indices=keep)
 
@@ -223,7 +223,7 @@ def test_results_are_the_callers_own(encoder: Encoder) -> None:
         np.testing.assert_array_equal(encoder.embed(sources), expected)
 
 
-def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "CACHE_BYTES", 3 * 16 * 4)  # three embeddings
     encoder = Encoder.random(CONFIG, device="cpu")
     encoder.embed([picture(seed) for seed in range(10)])
@@ -340,7 +340,7 @@ def test_a_regression_gives_its_number(folder: Path, tmp_path: Path) -> None:
         encoder.class_probabilities(encoder.embed(image))
 
 
-def test_a_backbone_names_nothing(encoder: Encoder) -> None:
+def test_a_backbone_has_no_classes(encoder: Encoder) -> None:
     with pytest.raises(MissingHeadError, match="random weights is a backbone without a trained classifier"):
         encoder.classify(picture())
     with pytest.raises(MissingHeadError, match="no projector and prototypes"):
@@ -439,7 +439,7 @@ def test_grid_of_the_patches(encoder: Encoder) -> None:
 # What it is
 
 
-def test_random_weights_are_seeded_and_leave_chance_alone() -> None:
+def test_random_weights_are_seeded_and_keep_the_global_generator() -> None:
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
@@ -526,7 +526,7 @@ def test_the_environment_overrides_the_processor(monkeypatch: pytest.MonkeyPatch
         choose_dtype("auto", cpu)
 
 
-def test_all_that_is_refused_is_one_kind_of_error(encoder: Encoder) -> None:
+def test_every_refusal_is_a_vitmsn_error(encoder: Encoder) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for wrong in ({"size": 3}, {"keep_indices": [99]}):

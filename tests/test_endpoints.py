@@ -133,7 +133,7 @@ def test_embed_is_the_library(client: Client, encoder: Encoder, photographs: lis
     np.testing.assert_allclose(answer["embeddings"], encoder.embed(photographs), rtol=1e-3, atol=1e-3)
 
 
-def test_looking_and_hiding_are_the_library(client: Client, encoder: Encoder, photographs: list[str]) -> None:
+def test_attention_and_masks_are_the_library(client: Client, encoder: Encoder, photographs: list[str]) -> None:
     file = handle_file(photographs[0])
     _, found = client.predict(image=file, kind="relevance", head=-1, keep=60, api_name="/attention")
     expected = look(encoder, photographs[0], "relevance")

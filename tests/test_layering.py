@@ -326,7 +326,7 @@ def test_no_utils_module() -> None:
 
 
 @MODULES
-def test_a_file_tells_one_story(module: str) -> None:
+def test_files_are_short(module: str) -> None:
     lines = len(FILES[module].read_text(encoding="utf-8").splitlines())
     assert lines <= LONG_FROM or LONG.get(module), f"{module} has {lines} lines"
 
@@ -362,7 +362,7 @@ def test_importing_the_library_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_every_error_is_drawn_in_the_tree_of_its_header() -> None:
+def test_the_error_tree_in_the_docstring_is_complete() -> None:
     errors = importlib.import_module("vitmsn.errors")
     parents = {
         name: base.__name__

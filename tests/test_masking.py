@@ -33,7 +33,7 @@ def test_indices_are_sorted_unique_and_on_the_grid(draw: Draw, grid: tuple[int, 
 
 @pytest.mark.parametrize("kind", ["random", "block"])
 @pytest.mark.parametrize(("ratio", "kept"), [(0.0, 64), (0.5, 32), (0.7, 19), (0.75, 16), (0.999, 1)])
-def test_as_many_stay_as_were_asked_for(kind: str, ratio: float, kept: int) -> None:
+def test_the_mask_ratio_decides_how_many_patches_stay(kind: str, ratio: float, kept: int) -> None:
     assert masking.MASKS[kind]((8, 8), ratio, seeded(), batch=3).shape == (3, kept)
     assert masking.kept_count(64, ratio) == kept
 

@@ -170,7 +170,7 @@ def test_code_pages_are_recognized_by_their_letters(encoding: str) -> None:
         assert found == packed and said not in ("", UNKNOWN)
 
 
-def test_plain_and_utf_8_names_need_no_word() -> None:
+def test_ascii_and_utf_8_names_need_no_note() -> None:
     assert decode_names([b"cat", b"dog"]) == (["cat", "dog"], "")
     assert decode_names(["猫".encode(), "Käfer".encode()]) == (["猫", "Käfer"], "")
     assert decode_names([]) == ([], "")

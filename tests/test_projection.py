@@ -91,7 +91,7 @@ def test_few_points_use_all_others_as_neighbours(n: int) -> None:
     assert np.isfinite(umap(X)).all()
 
 
-def test_doubles_and_points_on_one_spot_are_laid_out() -> None:
+def test_duplicates_and_equal_points_are_laid_out() -> None:
     for X in (np.ones((12, 4)), np.repeat(np.eye(4), 5, axis=0), np.outer(np.arange(9.0), [1, 1])):
         points = umap(X)
         assert np.isfinite(points).all() and len(np.unique(points, axis=0)) == len(X)

@@ -135,7 +135,7 @@ def test_centered_is_the_cosine_around_the_models_mean(tmp_path: Path, picture: 
     assert abs(found.centered - found.similarity).max() > 0.01, "the mean counts"
 
 
-def test_what_other_pictures_have_is_what_they_have(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_others_is_the_mean_cosine_to_other_pictures(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Embeddings with much in common: plain cosines near 1, centered ones 0 on average, known from the mean alone."""
     rows = np.random.default_rng(0).normal(size=(400, 16)) + np.r_[16, np.zeros(15)]
     rows = np.float32(rows / np.linalg.norm(rows, axis=1, keepdims=True))
@@ -238,9 +238,7 @@ def smallest(encoder: Encoder, picture: Picture) -> tuple[int | None, int]:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_search_finds_sets_that_work_and_nothing_in_them_is_spare(
-    tmp_path: Path, picture: Picture, seed: int
-) -> None:
+def test_a_search_finds_minimal_sets(tmp_path: Path, picture: Picture, seed: int) -> None:
     encoder = make(tmp_path / "model", classifier=seed % 2 == 0, seed=seed)
     first = robustness.predict(encoder, encoder.embed(picture)).index[0]
 
@@ -265,7 +263,7 @@ def test_a_search_finds_sets_that_work_and_nothing_in_them_is_spare(
     assert all(size >= fewest for size in found.keep_random)
 
 
-def test_a_search_goes_by_the_scores_it_is_given(encoder: Encoder, picture: Picture) -> None:
+def test_a_search_follows_the_scores_given(encoder: Encoder, picture: Picture) -> None:
     scores = np.arange(9.0)
     found = robustness.search(encoder, picture, scores)
     for step in found.flip_steps[:-1]:

@@ -1,6 +1,6 @@
 """A gallery as one file: a zip with gallery.json, embeddings.safetensors and pictures/, written and read again.
 
-A bundle is read through the same door as the zips of strangers, and every value in it is checked.
+A bundle is read as any other zip is, and every value in it is checked.
 """
 
 from __future__ import annotations

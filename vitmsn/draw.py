@@ -1,6 +1,6 @@
 """Arrays -> pictures: maps over photographs, hidden patches, and charts (matplotlib's Figure, never its pyplot).
 
-Sequential values are drawn in magma (or cividis, or grey), even to the eye and safe for the color blind; classes in
+Sequential values are drawn in magma (or cividis, or grey), perceptually even and color-blind safe; classes in
 Okabe and Ito's order with a letter beside each color, so that no reading depends on color alone. Every function is
 pure and may be called from any thread. Rows and columns of a grid are patches, row 0 on top.
 """
@@ -20,13 +20,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vitmsn.errors import InputError
 
-if TYPE_CHECKING:  # matplotlib is imported by what needs it: colors and letters are asked for by every page
+if TYPE_CHECKING:  # matplotlib is imported when used: every page needs colors, few need charts
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Scale = tuple[float, float]  # the values at the dark and at the bright end
 
-# Okabe and Ito 2008, black replaced by a grey that is seen on light and on dark grounds
+# Okabe and Ito 2008, with grey for black: visible on light and dark backgrounds
 OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#8C8C8C")
 HIDDEN = (128, 128, 128)  # patches that the model does not see
 MARK = "#56B4E9"  # outlines: magma has no blue this light
@@ -105,7 +105,7 @@ def overlay(
     Args:
         values: (rows, columns); NaN where a patch was dropped, drawn grey.
         opacity: of the map, 0 (only the photograph) to 1 (only the map). The photograph loses its colors as the map
-            gains on it, so that none of its own is taken for the map's.
+            gains on it, so that its colors are not read as the map's.
         scale: values of the dark and the bright end; 0 to the largest value by default.
         kept: (rows, columns) bool; elsewhere the photograph shows through, dim and without the map.
 

@@ -1,4 +1,4 @@
-"""What people take away: a checkpoint that transformers runs, and tables that spreadsheets cannot be attacked with."""
+"""Downloads: a checkpoint that transformers runs, and tables that are safe to open in spreadsheets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # --- a checkpoint --------------------------------------------------------------------------------------------------
 
-# Said wherever a checkpoint is offered.
+# Shown wherever a checkpoint is offered.
 CHANGES = (
     "The checkpoint finds the same closest class for every picture. Its probability differs a little: a linear layer "
     "cannot scale a row to length 1, so pictures far from all others come out surer and near ones less sure. "

@@ -478,7 +478,7 @@ def test_faults_of_extras_are_named(
 
 
 @pytest.mark.parametrize("value", ["hot", "0", "-1", "nan", "inf"])
-def test_a_nonsensical_temperature_is_named(value: str, tmp_path: Path) -> None:
+def test_an_impossible_temperature_is_refused_by_name(value: str, tmp_path: Path) -> None:
     checkpoint.save(tmp_path, CONFIG, backbone(), msn_head=head())
     save_file(head(), tmp_path / "msn_head.safetensors", metadata={"temperature": value})
     with pytest.raises(CheckpointError, match=f"temperature '{value}'"):

@@ -47,7 +47,7 @@ def test_the_similarity_of_a_mask(run: Run, model: str, pictures: Path) -> None:
     assert found["similarity"] == pytest.approx(expected, abs=1e-3)
 
 
-def test_beside_it_stands_the_centered_one_and_what_to_compare_with(
+def test_mask_gives_the_centered_similarity_and_that_of_other_pictures(
     run: Run, model: str, pictures: Path, tmp_path: Path
 ) -> None:
     kept, file = tmp_path / "model", pictures / "blue" / "0.png"

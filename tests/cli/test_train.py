@@ -101,7 +101,7 @@ def test_any_setting_can_be_given_and_pictures_may_stay_on_disk(run: Run, pictur
     ],
 )
 @pytest.mark.usefixtures("tiny")
-def test_mistakes_are_said_before_the_run(
+def test_mistakes_are_reported_before_the_run(
     capsys: Capture, pictures: Path, tmp_path: Path, words: tuple[str, ...], sentence: str
 ) -> None:
     given = [str(word) for word in (*PRETRAIN, "--data", pictures, "--out", tmp_path / "run", *words)]
@@ -286,7 +286,7 @@ def test_the_digits_bring_their_own_data_and_can_be_watched(run: Run, tmp_path: 
     assert sorted(tmp_path.rglob("*")) == before  # nothing on disk
 
 
-def test_pretrain_says_what_it_lacks(run: Run, capsys: Capture, tmp_path: Path) -> None:
+def test_pretrain_names_missing_options(run: Run, capsys: Capture, tmp_path: Path) -> None:
     assert cli.main(["pretrain", "tiny-8-64", "--out", str(tmp_path / "run")]) == 2
     assert "tiny-8-64 has no data of its own; give --data" in capsys.readouterr().err
     assert cli.main(["pretrain", "digits"]) == 2

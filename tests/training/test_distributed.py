@@ -70,7 +70,7 @@ def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
                 torch.testing.assert_close(tensor, state[name], atol=1e-4, rtol=1e-3, msg=name)
 
 
-def test_one_process_shares_with_nobody() -> None:
+def test_a_single_process_shares_nothing() -> None:
     alone = Processes.from_environment("cpu")
     batch, view = torch.arange(6), torch.rand(2, 3, 4)
     assert alone.first and alone.count == 1

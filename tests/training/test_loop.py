@@ -109,7 +109,7 @@ def test_the_log_tells_what_users_ask_for(tmp_path: Path) -> None:
         assert all(float(row[f"{part}_ms"]) > 0 for part in PARTS)
 
 
-def test_a_loss_that_is_no_number_names_step_batch_and_checkpoint(tmp_path: Path) -> None:
+def test_a_nan_loss_names_step_batch_and_checkpoint(tmp_path: Path) -> None:
     trainer = Trainer(RECIPE, noise())
     step = trainer.train_step
 
@@ -130,7 +130,7 @@ def test_a_loss_that_is_no_number_names_step_batch_and_checkpoint(tmp_path: Path
     assert all(torch.isfinite(tensor).all() for tensor in states(resumed).values())
 
 
-def test_a_gradient_that_is_no_number_changes_no_weight() -> None:
+def test_a_nan_gradient_changes_no_weight() -> None:
     trainer = Trainer(RECIPE, noise())
     trainer.model.layernorm.weight.register_hook(lambda gradient: gradient * float("inf"))
     before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}

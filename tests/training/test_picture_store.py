@@ -51,7 +51,7 @@ def test_what_does_not_fit_stays_on_disk(folder: Path, monkeypatch: pytest.Monke
     assert isinstance(open_pictures(open_data(folder), 16)[0], torch.Tensor)
 
 
-def test_a_bad_picture_has_a_stand_in_and_is_named_once(folder: Path) -> None:
+def test_an_undecodable_picture_is_replaced_and_named_once(folder: Path) -> None:
     (folder / "a" / "00.png").write_bytes(b"not a picture")
     streamed = Streamed(open_data(folder), 16)
     with pytest.warns(UserWarning, match=r"00\.png.*Another picture of its batch stands in for it"):

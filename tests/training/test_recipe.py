@@ -71,7 +71,7 @@ def test_wrong_settings_are_refused_by_name(name: str, text: str, sentence: str)
         Recipe().with_settings({name: text})
 
 
-def test_odd_stages_and_empty_runs_are_refused() -> None:
+def test_impossible_stages_and_empty_runs_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"sum to 0\.9"):
         Recipe(stages=(Stage(0.9, 32, 16),))
     with pytest.raises(ConfigError, match="multiples of the patch, 8"):

@@ -151,7 +151,7 @@ def test_a_state_of_another_recipe_is_refused_by_name(pictures: torch.Tensor) ->
         Trainer(replace(RECIPE, mask_ratio=0.5, seed=1), pictures).load_state_dict(state)
 
 
-def test_a_loss_that_is_no_number_stops_the_run_before_it_spoils_the_weights(pictures: torch.Tensor) -> None:
+def test_a_nan_loss_stops_the_run_before_the_weights_change(pictures: torch.Tensor) -> None:
     trainer = Trainer(RECIPE, pictures)
     with torch.no_grad():
         trainer.head.prototypes[0, 0] = float("nan")

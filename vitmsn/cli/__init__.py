@@ -1,10 +1,10 @@
-"""The command line: ``python -m vitmsn COMMAND ...``; whatever the page shows is one call away.
+"""The command line: ``python -m vitmsn COMMAND ...``; everything the page shows, as a command.
 
 Each command is a function from its options to a :class:`Result`, which ``main`` prints as a table or as JSON. What a
 command needs is imported inside it, so that ``--help`` is quick. As on the page, layers, heads, rows and columns count
 from 1.
 
-Exit codes: 0; 1 where no input could be used; 2 for a mistake, said in one line; 130 after Ctrl-C.
+Exit codes: 0; 1 where no input could be used; 2 for an error, one line on stderr; 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vitmsn.errors import ViTMSNError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code."""
+    """Run one command and return its exit code."""
     options = make_parser().parse_args(argv)
     try:
         with warnings.catch_warnings():
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("interrupted")
         return 130
-    except BrokenPipeError:  # `... | head` has seen enough
+    except BrokenPipeError:  # the reader of a pipe has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (ViTMSNError, OSError) as error:

@@ -1,4 +1,4 @@
-"""See where a model looks: attention in all its kinds, on pictures, in a table, side by side."""
+"""`attention`: maps of all kinds over pictures, as a table, or side by side."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Seen:
-    """A picture, the model that looked at it, and what it saw."""
+    """A picture, a model, and the model's map of it."""
 
     name: str
     encoder: Encoder
@@ -53,7 +53,7 @@ def attention(options: Options) -> Result:
     together = options.compare or bool(options.against)
     numbers_only = bool(options.out and options.out.endswith(".npz"))
     files = PictureFiles(None if numbers_only or together else options.out, len(inputs.files) == 1, "attention")
-    looks: list[Seen] = []  # only what is drawn or written together
+    looks: list[Seen] = []  # only those drawn or written together
     found, rows = [], []
     for name, picture in inputs.each():
         for model in models:
@@ -201,7 +201,7 @@ def _save_numbers(out: str, looks: list[Seen]) -> str:
 
 
 def _all_heads(options: Options, encoder: Encoder, inputs: Inputs) -> Result:
-    """Every layer and head of each picture: its CLS map, and how far and how evenly it looks."""
+    """Every layer and head of each picture: its CLS map, distance and entropy."""
     import torch
 
     from vitmsn import attention as rows

@@ -1,4 +1,4 @@
-"""How a model sees a whole data set: maps of similar pictures, and how much it knows from a few labels."""
+"""`map` and `lowshot`: a data set as a map of similar pictures, and accuracies from a few labels."""
 
 from __future__ import annotations
 

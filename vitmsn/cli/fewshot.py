@@ -1,4 +1,4 @@
-"""Learn on frozen embeddings: classes from a few examples, maps of similar pictures, and how much a model knows."""
+"""`fewshot train` and `fewshot predict`: classes from a few examples."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def _lesson(gallery: Gallery, encoder: Encoder, caution: float) -> Lesson:
-    """What a gallery teaches with the settings saved in it."""
+    """Learn from a gallery with the settings saved in it."""
     from vitmsn import fewshot
 
     method, k = gallery.settings.get("method", "auto"), gallery.settings.get("k", 5)
@@ -61,7 +61,7 @@ def fewshot_train(options: Options) -> Result:
         lines.append(f"{lesson.method}: {lesson.reason}")
     if lesson.pixels is not None and lesson.pixels.total and lesson.method != "pixels":
         lines.append(f"raw pixels: {percent(lesson.pixels.accuracy)} right")
-    with suppress(FewShotError):  # too few examples to draw one: the sentence above says so already
+    with suppress(FewShotError):  # too few examples for a curve, as the sentence above says
         lines.append(lesson.curve().sentence())
     linear = export.linear_lesson(lesson, gallery, encoder) if options.checkpoint else None
     if options.out:

@@ -1,4 +1,4 @@
-"""What a command is given: its options, the model that they name, and pictures from files and folders."""
+"""The inputs of a command: its options, the model that they name, and pictures from files and folders."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RANDOM = "random"  # as --model: random weights of the embedded architecture
 
 
 def load_encoder(options: Options) -> Encoder:
-    """What ``--model`` asks for; without it the embedded model."""
+    """The model of ``--model``; without it the embedded one."""
     from vitmsn.encoder import Encoder
 
     if options.model == RANDOM:
@@ -33,7 +33,7 @@ def load_encoder(options: Options) -> Encoder:
 class Inputs:
     """The pictures of files and folders (with all below them), decoded a batch at a time.
 
-    What cannot be decoded is said on stderr, listed in ``skipped`` and left out.
+    What cannot be decoded is left out, reported on stderr and listed in ``skipped``.
     """
 
     def __init__(self, paths: Sequence[str]) -> None:

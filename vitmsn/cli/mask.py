@@ -71,7 +71,7 @@ def _row(name: str, one: robustness.Comparison, views: robustness.Views) -> tupl
 
 
 def _compared(encoder: Encoder, found: list[dict[str, Any]]) -> list[str]:
-    """What a reader compares the similarities with."""
+    """What to compare the similarities with."""
     known = [one["similarity_others"] for one in found]
     if not known:
         return []

@@ -1,4 +1,4 @@
-"""How a command answers: a table or JSON on stdout, progress and remarks on stderr, files where ``--out`` says."""
+"""The output of a command: a table or JSON on stdout, progress and notes on stderr, files at ``--out``."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class Result:
-    """What a command found: ``data`` for programs, a table and a few lines for people."""
+    """The result of a command: ``data`` for programs, a table and a few lines for people."""
 
     data: dict[str, Any]
     header: Sequence[str] = ()
     rows: Sequence[Sequence[object]] = ()
     lines: list[str] = field(default_factory=list)
-    worked: bool = True  # False: not one input could be used
+    worked: bool = True  # False: no input could be used
 
 
 class Bar:
@@ -48,7 +48,7 @@ class Bar:
             )
 
     def named(self, what: str, done: int, total: int) -> None:
-        """The same for who says what is counted; each thing has its own time."""
+        """The same, with what is counted; the time left restarts with each new name."""
         if plain(what) != self.what:
             self.what, self.began = plain(what), time.monotonic()
         self(done, total)
@@ -60,7 +60,7 @@ def _duration(seconds: float) -> str:
 
 
 def plain(text: object) -> str:
-    """Text fit for a terminal: whatever a file is called, it moves no cursor and rings no bell."""
+    """Text without control characters, so that no file name can change the terminal."""
     known = escaped(str(text))
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in known)
 
@@ -128,7 +128,7 @@ class PictureFiles:
             return None
         target = Path(self._out) if self._single else Path(self._out) / f"{Path(name).stem}-{self._what}.png"
         stem, number = target.stem, 2
-        while target in self._taken:  # of another folder
+        while target in self._taken:  # the same name in another folder
             target, number = target.with_stem(f"{stem}-{number}"), number + 1
         self._taken.add(target)
         return save_picture(picture, target)
@@ -138,5 +138,5 @@ def save_picture(picture: Image.Image, target: str | Path) -> str:
     try:
         picture.save(write(target))
     except ValueError as error:
-        raise InputError(f"{target} names no kind of picture file; end it in .png.") from error
+        raise InputError(f"{target} is not the name of a picture file; end it in .png.") from error
     return str(target)

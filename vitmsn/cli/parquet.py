@@ -1,4 +1,4 @@
-"""`embed` and `classify` of folders too large for one answer: to Parquet, resumable, by one process or several."""
+"""`embed` and `classify` of large folders to Parquet: resumable, by one process or several."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 Run = Callable[[list[str], int, int], None]  # (files, this process, processes)
 
-SHOWN = 5  # skipped files said one by one; all are in the answer
+SHOWN = 5  # skipped files printed one by one; all are in the JSON
 
 
 def wanted(options: Options) -> bool:
-    """Whether the answer goes to Parquet. Several processes can write nothing else."""
+    """Whether to write Parquet, the only output of several processes."""
     parquet = bool(options.out and options.out.endswith(".parquet"))
     if not parquet and _several():
         raise InputError("Several processes share the work through Parquet: give --out NAME.parquet.")
@@ -60,7 +60,7 @@ def classify(options: Options, encoder: Encoder, inputs: Inputs) -> Result | int
 
 
 def _shared(options: Options, encoder: Encoder, inputs: Inputs, run: Run) -> Result | int:
-    """Let every process do its parts; the first one answers for all."""
+    """Every process does its parts; the first one prints the result of all."""
     from vitmsn import parquet
     from vitmsn.training.distributed import Processes
 

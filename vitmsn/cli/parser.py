@@ -87,7 +87,7 @@ def make_parser() -> argparse.ArgumentParser:
         made.set_defaults(run=run)
         return made.add_argument
 
-    add = command("classify", classify.classify, "say what is on pictures")
+    add = command("classify", classify.classify, "name what is in pictures")
     _pictures(add)
     add("--top-k", type=int, default=5, help="classes a picture (default: 5)")
     _usual(add, "write the answers to .json, .csv, or a folder of .parquet", ".json", ".csv", ".parquet")
@@ -98,7 +98,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--pre-layernorm", action="store_true", help="take CLS before the final LayerNorm")
     _usual(add, "write to .npz, .json, .csv, or a folder of .parquet that resumes", ".npz", ".json", ".csv", ".parquet")
 
-    add = command("attention", attention.attention, "show where the model looks, and what for")
+    add = command("attention", attention.attention, "show where the model looks, as a map for each picture")
     _pictures(add)
     ways = ("cls", "rollout", "relevance", "patch", "to", "similar", "colors")
     about = "cls, rollout, relevance for a class; from, to or like a patch; components as colors (default: cls)"
@@ -106,27 +106,27 @@ def make_parser() -> argparse.ArgumentParser:
     add("--layer", type=int, default=0, help="from 1; 0 is the last")
     add("--head", type=int, default=0, help="from 1; 0 is the mean of all, -1 the largest")
     add("--heads", type=_numbers, help="mean or largest of these only, like 1,3")
-    add("--start", type=int, default=1, help="layer that rollout and relevance go back to")
+    add("--start", type=int, default=1, help="first layer of rollout and relevance")
     add("--label", help="class that relevance explains, by name or number from 0; without it the answer")
     add("--row", type=int, default=1, help="of the patch, from 1, for --kind patch, to and similar")
     add("--column", type=int, default=1, help="of the patch, from 1, for --kind patch, to and similar")
     add("--size", type=int, help="side of the input in pixels: larger gives a finer map")
-    add("--proportions", action="store_true", help="keep the picture's, with about as many patches")
-    add("--all", action="store_true", help="every layer and head: small maps, and a table of what each does")
+    add("--proportions", action="store_true", help="keep the picture's proportions, with about as many patches")
+    add("--all", action="store_true", help="every layer and head: small maps, and a table with their statistics")
     add("--compare", action="store_true", help="all pictures side by side in one file, on one scale")
     add("--against", metavar="MODEL", help="compare with another model, like 'random'")
-    add("--keep", type=int, default=100, help="percent of the attention to mark (default: 100)")
+    add("--keep", type=int, default=100, help="mark the strongest patches that hold this percentage (default: 100)")
     add("--contour", action="store_true", help="a line around it, instead of colors over the picture")
     add("--palette", choices=("magma", "cividis", "grey"), default="magma", help="colors (default: magma)")
     add("--opacity", type=float, default=0.6, help="of the map over the picture (default: 0.6)")
     _usual(add, "write the map to a .png file, or to a folder for several; or all numbers to a .npz file")
 
-    add = command("mask", mask.mask, "hide patches and see what is left of the embedding")
+    add = command("mask", mask.mask, "hide patches, and compare embedding, answer and time")
     _pictures(add)
     add("--kind", choices=("random", "focal", "block"), default="random", help="how patches are drawn")
     add("--ratio", type=float, default=0.7, help="share of the patches to hide (default: 0.7)")
-    add("--seed", type=int, default=0, help="names the draw")
-    add("--draws", type=int, default=1, help="draws from --seed on, to judge how robust each picture is")
+    add("--seed", type=int, default=0, help="same seed, same mask")
+    add("--draws", type=int, default=1, help="masks of each picture, from --seed on (default: 1)")
     add("--paint", help="hide these patches instead: row.column or rectangles, '2.3, 4.1-5.8'")
     add("--top-k", type=int, default=5, help="classes before and after")
     add("--curve", action="store_true", help="every ratio from 0 to 0.95 instead, over --draws draws each")
@@ -136,26 +136,31 @@ def make_parser() -> argparse.ArgumentParser:
 
     about = "learn classes from a few examples, and recognize them"
     steps = commands.add_parser("fewshot", help=about, description=about).add_subparsers(required=True, metavar="STEP")
-    add = command("train", fewshot.fewshot_train, "learn from a folder or zip of class folders, and judge it", steps)
+    add = command("train", fewshot.fewshot_train, "learn from a folder or zip of class folders, and measure it", steps)
     add("examples", help="a folder or a zip with a folder of pictures for each class")
     add("--method", choices=FEWSHOT, default="auto", help="auto: centroid up to two examples, then ridge; or pixels")
     add("--k", type=int, default=5, help="neighbors of knn (default: 5)")
     add("--temperature", type=float, default=0.07, help="of knn's vote: small trusts the nearest (default: 0.07)")
-    add("--caution", type=float, default=0.05, help="share of good pictures that 'none of these' may cost")
+    add(
+        "--caution",
+        type=float,
+        default=0.05,
+        help="share of examples that 'none of these' may refuse (default: 0.05)",
+    )
     add("--checkpoint", metavar="FOLDER", help="write backbone and linear head too, for transformers' pipeline")
     _usual(add, "write what was learned to a .zip bundle, for `predict` and for the page", ".zip")
     add = command("predict", fewshot.fewshot_predict, "recognize the classes of a bundle on pictures", steps)
-    add("bundle", help="what `train` or the page wrote")
+    add("bundle", help="a .zip that `train` or the page wrote")
     _pictures(add)
-    add("--caution", type=float, help="share of good pictures that 'none of these' may cost; else as saved")
-    add("--re-embed", action="store_true", help="embed its examples again, where another model made them")
+    add("--caution", type=float, help="share of the examples that 'none of these' may refuse; by default as saved")
+    add("--re-embed", action="store_true", help="embed its examples again, if another model made them")
     _usual(add, "write the answers to a .json or .csv file", ".json", ".csv")
 
-    add = command("map", evaluate.map_, "lay pictures out so that similar ones are near")
+    add = command("map", evaluate.map_, "map pictures so that similar ones are close")
     _data(add)
     add("--method", choices=("pca", "umap"), default="pca", help="pca at once, umap by neighbors (default: pca)")
-    add("--neighbors", type=int, default=15, help="that tie a point, for umap")
-    add("--limit", type=int, help="at most so many pictures, drawn by --seed")
+    add("--neighbors", type=int, default=15, help="neighbors of each point, for umap (default: 15)")
+    add("--limit", type=int, help="most pictures to map, chosen by --seed")
     add("--seed", type=int, default=0)
     _usual(add, "write the map to a .png picture, or its points to .json or .csv", ".png", ".json", ".csv")
 
@@ -184,28 +189,28 @@ def make_parser() -> argparse.ArgumentParser:
     presets = "tiny-8-64, digits (with its own data, in a minute), or the paper's small-16, base-16, base-4, ..."
     add("preset", help=f"the architecture and its recipe: {presets}")
     _training(add, needed=False)
-    about = "print JSON lines (loss, prototypes in use, kNN, a map) while it learns, instead of keeping anything"
+    about = "write nothing to disk, and print JSON lines (loss, prototypes in use, kNN, a map) while it learns"
     add("--watch", action="store_true", help=about)
-    add("--init", help="go on from this model's weights: a folder, a file or a hub id")
+    add("--init", help="start from this model's weights: a folder, a file or a hub id")
     add("--mask-ratio", type=float, help="share of the patches dropped from random views")
-    add("--focal-views", type=int, help="small crops a picture")
+    add("--focal-views", type=int, help="small crops of each picture")
     add("--prototypes", type=int)
     about = "sides of the views in pixels and their share of the run, in order: 32:16:0.8 48:24:0.15 64:32:0.05"
     add("--views", type=_view, nargs="+", metavar="TARGET:FOCAL:SHARE", help=about)
     about = "any other setting of vitmsn.training.recipe.Recipe: me_max_weight=5 ema=0.996,1 shared_mask=true"
     add("--set", type=_setting, nargs="+", metavar="NAME=VALUE", help=about)
-    add("--as-original", action="store_true", help="details of the original code that the paper does not tell")
+    add("--as-original", action="store_true", help="with details of the original code that are not in the paper")
     add("--freeze-backbone", action="store_true", help="train projector and prototypes alone, on the model of --init")
-    add("--stream", action="store_true", help="leave pictures on disk (done by itself when they do not fit)")
+    add("--stream", action="store_true", help="leave pictures on disk (automatic when they do not fit in memory)")
     choices = ("auto", "float32", "bfloat16")
     add("--dtype", choices=choices, default="auto", help="of the backbone's forward (default: what is fast here)")
-    add("--compile", action="store_true", help="let torch.compile write the kernels")
+    add("--compile", action="store_true", help="use torch.compile")
     add("--log-every", type=_count, default=50, help="steps between rows of the log (default: 50)")
     add("--save-every", type=_count, default=200, help="steps between checkpoints (default: 200)")
     about = "steps between kNN of held-out pictures (default: 1000; an eighth of the run for the digits)"
     add("--monitor-every", type=_count, help=about)
 
-    add = command("finetune", train.finetune, "teach a backbone the classes of labelled pictures")
+    add = command("finetune", train.finetune, "fine-tune a backbone on labelled pictures")
     about = "a folder, a file or a hub id; 'random' for the embedded one's architecture; without it the embedded model"
     add("--model", help=f"the backbone: {about}")
     _training(add)
@@ -256,7 +261,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--kinds", help=KINDS)
     add("--dtype", choices=DTYPES, default="float32", help="of the weights in the file (default: float32)")
     add("--out", required=True, help="the model folder to write; it may be that of the classifier")
-    add("--threads", type=int, help="of the processor")
+    add("--threads", type=int, help="processor threads")
     add("--json", action="store_true", help="print JSON instead of a table")
 
     add = command(
@@ -293,12 +298,12 @@ def _usual(add: Any, out: str, *endings: str) -> None:
 
 
 def _training(add: Any, needed: bool = True) -> None:
-    """``needed``: whether --out and --data are, whatever else is given."""
+    """``needed``: whether --out and --data are required."""
     add("--out", required=needed, help="folder of the run: state, log and model; the same command again goes on")
     add("--epochs", type=float)
     add("--batch-size", type=int)
     add("--rate", type=float, help="peak learning rate")
-    add("--limit-minutes", type=float, help="stop after so long")
+    add("--limit-minutes", type=float, help="stop after this many minutes; the same command goes on")
     _measured(add, 0.02, needed)
     _machine(add)
 
@@ -313,5 +318,5 @@ def _measured(add: Any, held_out: float, needed: bool = True) -> None:
 
 def _machine(add: Any) -> None:
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    add("--threads", type=int, help="of the processor")
+    add("--threads", type=int, help="processor threads")
     add("--json", action="store_true", help="print JSON instead of a table")

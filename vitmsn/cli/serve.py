@@ -1,4 +1,4 @@
-"""The page, where everything that the commands do is to click."""
+"""`serve`: the page in the browser."""
 
 from __future__ import annotations
 

@@ -20,10 +20,10 @@ def load(side: int = 16) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Pictures (N, 3, side, side) uint8, ink bright on black, and labels (N,) int64: to train on, and held out.
 
     Raises:
-        InputError: a side below 8, at which there is nothing left to see.
+        InputError: a side below 8, the size of the digits.
     """
     if side < 8:
-        raise InputError(f"The digits would be {side} pixels wide; they are drawn on 8, give at least that.")
+        raise InputError(f"The digits would be {side} pixels wide; they have 8 x 8 pixels; give at least 8.")
     from sklearn.datasets import load_digits
 
     data = load_digits()

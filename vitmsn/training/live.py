@@ -30,7 +30,7 @@ def watch(
     every: int = 10,
     limit_seconds: float | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Train to the recipe's end, or until ``limit_seconds`` have passed, and tell about it on the way.
+    """Train to the recipe's end, or until ``limit_seconds`` have passed, and yield frames on the way.
 
     Args:
         trainer: at its first step, with pictures in memory.
@@ -52,7 +52,7 @@ def watch(
     if not isinstance(pictures, Tensor):
         raise InputError("Only a run with its pictures in memory can be watched; leave --stream out.")
     if int(labels.min()) < 0 or int(wanted.min()) < 0:
-        raise InputError("Watching needs the label of every picture, to count with; some have none.")
+        raise InputError("Watching measures with labels and some pictures have none; label all, or leave --watch out.")
     pixels, asked = (part.flatten(1).numpy() for part in (pictures, queries))
     mapped = min(MAPPED, len(queries))
     yield {
@@ -106,8 +106,8 @@ def plane(rows: np.ndarray) -> np.ndarray:
 
 
 def aligned(points: np.ndarray, before: np.ndarray | None) -> np.ndarray:
-    """The same map turned and mirrored as close as can be to the one before (orthogonal Procrustes), so that it moves
-    rather than flickers: an eigenvector may point either way, and two may change places."""
+    """The same map turned and mirrored to be closest to the one before (orthogonal Procrustes), so that it does not
+    flicker: an eigenvector has no fixed sign, and two may swap."""
     if before is None:
         return points
     left, _, right = np.linalg.svd(points.T @ before)

@@ -1,4 +1,4 @@
-"""A run's log as one figure: what its owner asks while it runs, each question a panel."""
+"""A run's log as one figure of several panels."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def figure(log: Path, file: Path) -> None:
     with log.open(newline="") as handle:
         rows = list(csv.DictReader(handle))
     if not rows:
-        raise DataError(f"{log} has no rows yet; let the run log once.")
+        raise DataError(f"{log} has no rows yet; wait until the run has logged once.")
     sheet = Figure(figsize=(12, 8), dpi=100, layout="constrained")
     for axes, (title, unit, columns) in zip(sheet.subplots(3, 3).flat, PANELS, strict=True):
         _panel(axes, rows, columns)

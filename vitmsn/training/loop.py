@@ -1,4 +1,4 @@
-"""The loop of any training here: it logs, saves, measures, stops in time, and goes on where it was stopped."""
+"""The loop of every training run: log, save, monitor, stop in time, resume."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class DivergedError(ViTMSNError):
 
 
 class Trainable(Protocol):
-    """What the loop needs of a trainer; ``trainer.Trainer`` and ``finetune.Finetuner`` are such."""
+    """What the loop needs of a trainer; ``trainer.Trainer`` and ``finetune.Finetuner`` provide it."""
 
     step: int
     steps: int
     steps_per_epoch: int
-    measuring: bool  # the next step will be asked for its details
+    measuring: bool  # the details of the next step will be needed
 
     @property
     def device(self) -> torch.device: ...
@@ -117,12 +117,12 @@ def run(
 
 
 def save_state(state: dict[str, Any], path: Path) -> None:
-    """Write a state in one piece: a kill leaves the old file or the new one, never half of one."""
+    """Write a state atomically: after a kill the file is the old or the new one, never half of one."""
     partial = path.with_suffix(".part")
     with partial.open("wb") as file:
         torch.save(state, file)
         file.flush()
-        os.fsync(file.fileno())  # before the name: a power cut must not leave an empty file under it
+        os.fsync(file.fileno())  # before renaming, or a power cut could leave an empty file
     os.replace(partial, path)
 
 
@@ -133,7 +133,7 @@ def _sentence(row: dict[str, float], steps: int) -> str:
 
 
 def _read_log(path: Path, step: int) -> list[dict[str, str]]:
-    """Rows up to ``step``: what a killed run wrote after its last state is trained, and logged, again."""
+    """Rows up to ``step``: later ones of a killed run are trained, and logged, again."""
     if not path.exists():
         return []
     with path.open(newline="") as file:
@@ -141,7 +141,7 @@ def _read_log(path: Path, step: int) -> list[dict[str, str]]:
 
 
 def _write_log(path: Path, rows: list[dict[str, str]]) -> None:
-    """Whole and in one piece; a column is there as soon as a row has it, empty where nothing was measured."""
+    """Atomically; a column exists as soon as a row has it, empty where nothing was measured."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     partial = path.with_suffix(".part")
     with partial.open("w", newline="") as file:
