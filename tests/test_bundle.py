@@ -116,6 +116,8 @@ def tensors(**arrays: np.ndarray) -> dict[str, object]:
         ({"gallery.json": b"[" * 100_000}, "gallery.json is damaged"),
         ({"gallery.json": b"\xff{}"}, "gallery.json is damaged"),
         ({"gallery.json": b"[]"}, "about something else"),
+        ({"gallery.json": b'{"version": ' + b"9" * 5000 + b"}"}, "gallery.json is damaged"),
+        ({"classes": [None]}, "a class has no name"),
         ({"format": "another"}, "about something else"),
         ({"version": 2}, "a newer version wrote it"),
         ({"classes": "even"}, "its classes are missing or wrong"),

@@ -184,6 +184,59 @@ def test_visitors_do_not_wait_for_each_others_answers_nor_get_them(served: Serve
 # As it should not be
 
 
+def answer_of(served: Served, name: str, data: Any) -> str:
+    """What an endpoint answers over the queue, as text of events; the refusal where it is not even queued."""
+    joined = httpx.post(f"{served.url}gradio_api/call/{name}", json={"data": data}, timeout=30)
+    if joined.status_code != 200:
+        assert joined.status_code == 422
+        return f"event: error\ndata: {joined.text}"
+    return httpx.get(f"{served.url}gradio_api/call/{name}/{joined.json()['event_id']}", timeout=60).text
+
+
+def test_every_argument_of_a_wrong_type_gets_a_sentence(client: Client, served: Served, photographs: list[str]) -> None:
+    with open(photographs[0], "rb") as file:
+        [path] = httpx.post(f"{served.url}gradio_api/upload", files={"files": file}).json()
+    entry = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    named: dict[str, Any] = client.view_api(return_format="dict")["named_endpoints"]  # type: ignore[index]
+    wrong = [["a"], {}, "a" * 50_000, 10**19]
+    tried = 0
+    for endpoint, about in named.items():
+        good = [parameter["parameter_default"] for parameter in about["parameters"]]
+        good[0] = [entry] if endpoint == "/embed" else entry
+        tries: list[Any] = [[]]
+        tries += [
+            [*good[:place], wrong[(place + len(good)) % len(wrong)], *good[place + 1 :]] for place in range(len(good))
+        ]
+        for data in tries:
+            said = answer_of(served, endpoint.strip("/"), data)
+            tried += 1
+            if "event: complete" not in said:
+                sentence = said.rpartition("data: ")[2]
+                assert "event: error" in said and '"error": null' not in said, (endpoint, str(data)[:300], said)
+                assert 20 < len(sentence) < 1500 and "aaaaaaaaaaaa" * 10 not in sentence, (endpoint, sentence)
+    assert tried > 30 and "Traceback" not in served.said()
+
+
+@pytest.mark.parametrize("door", ["run/predict", "api/predict", "queue/join"])
+def test_private_handlers_answer_with_a_sentence(served: Served, door: str) -> None:
+    functions = httpx.get(f"{served.url}config").json()["dependencies"]
+    for function in functions[:: 4 if "run" in door else 17]:
+        for data in ([], [{"a": 1}] * 30):
+            body = {"data": data, "fn_index": function["id"], "session_hash": f"odd{function['id']}"}
+            said = httpx.post(f"{served.url}gradio_api/{door}", json=body, timeout=60)
+            assert said.status_code in (200, 404, 422, 503), said.text
+            assert said.status_code == 200 or len(said.json()["detail"]) > 10
+    assert "Traceback" not in served.said()
+
+
+def test_a_foreign_name_is_in_no_answer(served: Served) -> None:
+    for path in ("", "config", "gradio_api/info"):
+        for header in ("host", "x-forwarded-host"):
+            assert "evil.example" not in httpx.get(served.url + path, headers={header: "evil.example"}).text.replace(
+                "the name 'evil.example'", ""
+            )
+
+
 def test_every_answer_carries_the_headers(served: Served) -> None:
     for path in ("", "config", "gradio_api/info", "nothing-here"):
         headers = httpx.get(served.url + path, timeout=PATIENCE).headers

@@ -186,3 +186,8 @@ def test_what_is_no_name_in_any_code_page_keeps_every_byte() -> None:
     raw = [b"\xa4\xff\xb1\\1", b"\xa4\xff\xb1\\2"]
     found, said = decode_names(raw)
     assert said == UNKNOWN and [name.encode("cp437") for name in found] == raw
+
+
+def test_what_is_no_text_is_no_name() -> None:
+    with pytest.raises(GalleryError, match="a name must be a text, not a value of type NoneType"):
+        clean_name(None)  # type: ignore[arg-type]

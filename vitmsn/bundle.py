@@ -145,8 +145,9 @@ def _checked(archive: Archive) -> Gallery:
     members = {"/".join(archive.parts(info)): info for info in archive.infos}
     need(len(members) == len(archive.infos), "a name comes twice")
     about: Any = None
-    with suppress(RecursionError, json.JSONDecodeError, UnicodeError):
-        about = json.loads(part(ABOUT, limits.MAX_HEADER_BYTES))
+    text = part(ABOUT, limits.MAX_HEADER_BYTES)
+    with suppress(RecursionError, ValueError):  # the latter also for numbers of thousands of digits
+        about = json.loads(text)
     need(isinstance(about, dict) and about.get("format") == FORMAT, f"{ABOUT} is damaged or about something else")
     need(about.get("version") == VERSION, "a newer version wrote it")
     for key, kind in TOP.items():

@@ -33,6 +33,8 @@ def clean_name(text: str) -> str:
     variation selectors and tags stay where they are part of the spelling: in Persian, in Sinhala, in emoji. It is plain
     text, not HTML, CSV or a path: whoever writes those escapes. Raises GalleryError when nothing visible is left.
     """
+    if not isinstance(text, str):
+        raise GalleryError(f"a name must be a text, not a value of type {type(text).__name__}: type a word.")
     letters: list[str] = []
     marks, joined, size = 0, 0, 0
     for character in _visible(" ".join(unicodedata.normalize("NFC", text).split())):

@@ -19,6 +19,13 @@ from vitmsn import limits
 from vitmsn.ui import guard
 
 JOIN = "/gradio_api/queue/join"
+ANSWERS = {
+    "/gradio_api/run/null": (500, b'{"error": null}'),
+    "/gradio_api/run/said": (500, b'{"error": "top_k is 0; it must be from 1 to 10."}'),
+    "/gradio_api/run/echo": (422, b'{"detail": [{"loc": ["body"], "input": "aaaa"}]}'),
+    "/gradio_api/run/text": (500, b"Internal Server Error"),
+    "/gradio_api/run/closed": (404, b'{"detail": "Join the queue."}'),
+}
 META = {"meta": {"_type": "gradio.FileData"}}
 
 
@@ -31,6 +38,15 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
         more = message.get("more_body", False)
     if scope["path"] == "/gradio_api/run/broken":
         raise KeyError("fn_index")
+    if scope["path"] in ANSWERS:
+        status, body = ANSWERS[scope["path"]]
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+        return
+    if scope["path"] == "/config":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": repr(scope["headers"]).encode()})
+        return
     headers = [(b"content-type", b"text/plain"), (b"x-content-type-options", b"sniff")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     if scope["path"] == "/gradio_api/run/half":
@@ -244,10 +260,75 @@ def test_what_gradio_does_not_understand_is_no_fault_of_the_server(
     request_: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     refused = request_("POST", "/gradio_api/run/broken", content=b"{}")
-    assert refused.status_code == 422 and refused.json() == {"detail": "This request could not be understood."}
+    assert refused.status_code == 422 and refused.json()["detail"] == guard.NOT_UNDERSTOOD
     assert "POST /gradio_api/run/broken was not understood: KeyError" in caplog.text
     with pytest.raises(KeyError):  # too late to say anything else
         request_("POST", "/gradio_api/run/half", content=b"{}")
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "sentence"),
+    [
+        ("null", 422, guard.NOT_UNDERSTOOD),
+        ("said", 422, "top_k is 0; it must be from 1 to 10."),
+        ("echo", 422, guard.NOT_UNDERSTOOD),
+        ("text", 422, guard.NOT_UNDERSTOOD),
+        ("closed", 404, "Join the queue."),
+    ],
+)
+def test_errors_of_gradio_become_a_sentence(request_: Any, name: str, status: int, sentence: str) -> None:
+    refused = request_("POST", f"/gradio_api/run/{name}", content=b"{}")
+    assert refused.status_code == status and refused.json() == {"detail": sentence, "error": sentence}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"data": 1}',
+        b'{"data": {"0": 1}}',
+        b'{"fn_index": "1"}',
+        b'{"fn_index": true}',
+        b'{"trigger_id": [1]}',
+        b'{"session_hash": 1}',
+        b'{"session_hash": "' + b"a" * 65 + b'"}',
+        b'{"data": [1e400]}',
+        b'{"data": [' + b"9" * 300 + b"]}",
+        b'{"data": ["\\ud800"]}',
+    ],
+)
+def test_wrong_outer_fields_and_enormous_numbers_are_refused_in_a_sentence(request_: Any, body: bytes) -> None:
+    refused = request_("POST", JOIN, content=body)
+    assert refused.status_code == 422 and 10 < len(refused.json()["detail"]) < 120
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:7860", "127.0.0.1.evil.example", ""])
+def test_a_foreign_name_is_refused(request_: Any, host: str) -> None:
+    for path in ("/", "/config", "/gradio_api/info"):
+        assert request_("GET", path, headers={"host": host}).status_code == 421
+
+
+@pytest.mark.parametrize("host", ["localhost:7860", "127.0.0.1:7860", "[::1]:7860", "LOCALHOST"])
+def test_this_machine_is_known(request_: Any, host: str) -> None:
+    assert request_("GET", "/config", headers={"host": host}).status_code == 200
+
+
+def test_what_a_stranger_says_of_a_proxy_is_left_out(request_: Any) -> None:
+    said = {"x-forwarded-host": "evil.example", "x-forwarded-proto": "https", "x-gradio-server": "http://evil.example"}
+    seen = request_("GET", "/config", headers=said).text
+    assert "evil" not in seen and "https" not in seen
+
+
+def test_a_proxy_is_trusted_by_a_setting(request_: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VITMSN_PROXY", "1")
+    monkeypatch.setenv("VITMSN_HOSTS", "school.example, www.school.example")
+    said = {
+        "x-forwarded-host": "school.example",
+        "x-forwarded-proto": "https",
+        "x-gradio-server": "http://evil.example",
+    }
+    seen = request_("GET", "/config", headers=said).text
+    assert "(b'host', b'school.example')" in seen and "b'https'" in seen and "evil" not in seen
+    assert request_("GET", "/config", headers={"x-forwarded-host": "evil.example"}).status_code == 421
 
 
 def test_the_temporary_folder_is_private_and_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

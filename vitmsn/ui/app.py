@@ -24,6 +24,7 @@ from gradio.components import Component
 from gradio.utils import get_upload_folder
 
 from vitmsn.errors import ViTMSNError
+from vitmsn.ui.blocks import BROKEN
 from vitmsn.ui.models import Models
 from vitmsn.ui.shared import examples, html
 from vitmsn.ui.shared.controls import Controls, Inputs, by_name, components
@@ -32,8 +33,6 @@ from vitmsn.ui.shared.scripts import run, script
 from vitmsn.ui.visits import Call, Visit, Visitors, keep_picture
 
 log = logging.getLogger("vitmsn.ui")
-
-BROKEN = "Something went wrong on this side, and it was written to the log; try again, or try another picture."
 
 # Short jobs interleave (the encoder has its own lock); long ones (a zip, a batch, UMAP) wait for one another, and never
 # hold up a one-picture job. Opening a model may mean a download.

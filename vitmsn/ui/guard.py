@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import os
 import shutil
+import socket
 import tempfile
 import threading
 import time
@@ -75,8 +77,15 @@ ROUTES = {
     ),
     "POST": tuple(f"{API}{name}" for name in ("upload", "queue/join", "run/", "api/", "call/", "cancel", "reset")),
 }
+MOST_DIGITS = 20  # of a whole number; longer ones are no index, count or seed
+SESSION_LENGTH = 64  # letters of a session's name; Gradio's own have 11
+LOCAL = ("localhost", "127.0.0.1", "[::1]")
+FORWARDED = (b"x-forwarded-host", b"x-forwarded-proto", b"x-gradio-server")
 HEARTBEAT_SECONDS = 15.0  # between two signs of life to an open page
 LISTEN_SECONDS = 1.0  # between two looks whether the server ends
+
+
+NOT_UNDERSTOOD = "This request could not be understood."
 
 
 class Guard:
@@ -91,6 +100,7 @@ class Guard:
         self, app: ASGIApp, leave: Callable[[str], None] | None = None, ended: threading.Event | None = None
     ) -> None:
         self.app, self._leave, self._ended = app, leave, ended or threading.Event()
+        self._hosts, self._proxy = hosts(), bool(os.environ.get("VITMSN_PROXY") or os.environ.get("SPACE_HOST"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -103,10 +113,19 @@ class Guard:
             if answer.begun:
                 raise
             # Gradio meets some requests (an unknown function, an odd header) with an exception.
-            log.warning("%s %s was not understood: %r", scope["method"], scope["path"], error)
-            await refuse(answer, 422, "This request could not be understood.")
+            log.warning("%s %.100s was not understood: %.200r", scope["method"], scope["path"], error)
+            await refuse(answer, 422, NOT_UNDERSTOOD)
 
     async def _admit(self, scope: Scope, receive: Receive, send: _Answer) -> None:
+        scope = self._without_proxy(scope)
+        host = _host(dict(scope["headers"]).get(b"host", b""))
+        if not self._known(host, scope):
+            await refuse(
+                send,
+                421,
+                f"This server does not answer to the name {host[:80]!r}; its owner can add it to VITMSN_HOSTS.",
+            )
+            return
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if not _offered(scope["method"], path):
             await refuse(send, 404, "There is nothing at this address.")
@@ -129,6 +148,24 @@ class Guard:
             await self._stream(scope, receive, send, cap)
         else:
             await self._judge(scope, receive, send, cap)
+
+    def _without_proxy(self, scope: Scope) -> Scope:
+        """The request as a trusted proxy says that it came; without that trust, what it says of itself is left out.
+
+        Gradio writes X-Forwarded-Host into the page and into the addresses of files, whoever sent it.
+        """
+        headers = dict(scope["headers"])
+        kept = [(name, value) for name, value in scope["headers"] if name.lower() not in FORWARDED]
+        if self._proxy and (outside := headers.get(b"x-forwarded-host", b"").split(b",")[0].strip()):
+            kept = [pair for pair in kept if pair[0].lower() != b"host"] + [(b"host", outside)]
+        if self._proxy and headers.get(b"x-forwarded-proto", b"").split(b",")[0].strip() == b"https":
+            kept.append((b"x-forwarded-proto", b"https"))
+        return {**scope, "headers": kept}
+
+    def _known(self, host: str, scope: Scope) -> bool:
+        """Whether this server may be called so: the answer carries the name, so a stranger's must not get into it."""
+        server = (scope.get("server") or ("",))[0]
+        return "*" in self._hosts or host in self._hosts or host in (*LOCAL, str(server).lower())
 
     async def _heartbeat(self, session: str, receive: Receive, send: _Answer) -> None:
         """Keep a page's connection open, and notice when it is closed.
@@ -188,6 +225,9 @@ class Guard:
             except ValueError:
                 await refuse(send, 422, "The body must be one JSON object in UTF-8, with finite numbers.")
                 return
+            if sentence := _shape(value):
+                await refuse(send, 422, sentence)
+                return
             if any(not _uploaded(entry) for entry in _dicts(value)):
                 await refuse(send, 422, "Send files as uploads; data: and web addresses are not fetched.")
                 return
@@ -204,14 +244,27 @@ class Guard:
             delivered = True
             return {"type": "http.request", "body": body, "more_body": False}
 
-        await self.app(scope, replay, send)
+        await self.app(scope, replay, send.gradio)
 
 
 class _Answer:
-    """`send` with our headers on every answer, remembering whether one has begun."""
+    """`send` with our headers on every answer, remembering whether one has begun; errors of Gradio's get a sentence."""
 
     def __init__(self, send: Send) -> None:
         self._send, self.begun = send, False
+        self._status, self._error = 0, b""  # of an error of Gradio's, held back until it is whole
+
+    async def gradio(self, message: Message) -> None:
+        """The same for what Gradio answers to a request for a function."""
+        if message["type"] == "http.response.start" and message["status"] >= 400:
+            self.begun, self._status = True, message["status"]
+        elif self._status:
+            self._error += message.get("body", b"")[: limits.MAX_JSON_BYTES - len(self._error)]
+            if not message.get("more_body", False):
+                status = 422 if self._status == 500 else self._status  # Gradio's 500 is whatever a value brought about
+                await refuse(self, status, _sentence(self._error))
+        else:
+            await self(message)
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -220,6 +273,16 @@ class _Answer:
             kept = [(name, value) for name, value in message["headers"] if name.lower() not in names]
             message = {**message, "headers": [*kept, *HEADERS]}
         await self._send(message)
+
+
+def _sentence(body: bytes) -> str:
+    """What an error of Gradio's says, where it says a sentence: it also answers with null, or repeats all that came."""
+    try:
+        value = json.loads(body)
+        said = value.get("error") or value.get("detail")
+    except (ValueError, AttributeError, RecursionError):
+        said = None
+    return said[: limits.MESSAGE_LENGTH] if isinstance(said, str) else NOT_UNDERSTOOD
 
 
 class _TooLarge(Exception):
@@ -247,7 +310,8 @@ def parse(body: bytes) -> dict[str, Any]:
     Python's own reader would also take UTF-16 and UTF-32, and NaN.
     """
     try:
-        value = json.loads(body.decode("utf-8"), parse_constant=_no_number)
+        value = json.loads(body.decode("utf-8"), parse_constant=_no_number, parse_float=_finite, parse_int=_short)
+        json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(value, dict):
@@ -257,6 +321,28 @@ def parse(body: bytes) -> dict[str, Any]:
 
 def _no_number(text: str) -> float:
     raise ValueError(f"{text} is not a number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _no_number(text[:40])
+
+
+def _short(text: str) -> int:
+    return int(text) if len(text) <= MOST_DIGITS else int(_no_number(text[:40]))
+
+
+def _shape(value: dict[str, Any]) -> str:
+    """What is wrong with the outer fields of a request for a function; "" when nothing is."""
+    if "data" in value and not isinstance(value["data"], list):
+        return "data must be a list of values."
+    for name in ("fn_index", "trigger_id"):
+        if value.get(name) is not None and type(value[name]) is not int:
+            return f"{name} must be a whole number."
+    session = value.get("session_hash")
+    if session is not None and not (isinstance(session, str) and len(session) <= SESSION_LENGTH):
+        return f"session_hash must be a text of at most {SESSION_LENGTH} characters."
+    return ""
 
 
 def _uploaded(entry: dict[str, Any]) -> bool:
@@ -287,13 +373,27 @@ def _dicts(value: Any) -> Iterator[dict[str, Any]]:
             waiting += item
 
 
+def hosts() -> frozenset[str]:
+    """The names that this server answers to beside those of this machine, in lower case; "*" for any."""
+    named = f"{os.environ.get('VITMSN_HOSTS', '')},{os.environ.get('SPACE_HOST', '')},{socket.gethostname()}"
+    return frozenset(name.strip().lower() for name in named.split(",") if name.strip())
+
+
+def _host(header: bytes) -> str:
+    """The name in a Host header, without its port."""
+    name = header.decode("latin-1").strip().lower()
+    return name[: name.find("]") + 1] if name.startswith("[") else name.partition(":")[0]
+
+
 def _length(headers: dict[bytes, bytes]) -> int:
     text = headers.get(b"content-length", b"0")
     return int(text) if text.isdigit() else 0
 
 
 async def refuse(send: _Answer, status: int, sentence: str) -> None:
-    await respond(send, status, {"detail": sentence})
+    await respond(
+        send, status, {"detail": sentence, "error": sentence}
+    )  # clients of Gradio's read the one or the other
 
 
 async def respond(send: _Answer, status: int, value: dict[str, str]) -> None:

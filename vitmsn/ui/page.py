@@ -13,6 +13,7 @@ from vitmsn.encoder import Encoder
 from vitmsn.errors import ViTMSNError
 from vitmsn.ui.app import KEEP_IN_ADDRESS, OPEN, PAGE_LOADED, App
 from vitmsn.ui.attention import tab as attention
+from vitmsn.ui.blocks import Page
 from vitmsn.ui.classify import tab as classify
 from vitmsn.ui.explore import tab as explore
 from vitmsn.ui.fewshot import tab as fewshot
@@ -83,7 +84,7 @@ def build(models: Models | None = None) -> App:
     """The whole page, not yet served: `.page` is Gradio's."""
     models = models or Models()
     visitors = Visitors(models.default)
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, limits.VISIT_SECONDS)) as page:
+    with Page(title=TITLE, analytics_enabled=False, delete_cache=(600, limits.VISIT_SECONDS)) as page:
         with gr.Row(elem_classes="msn-header"):
             gr.HTML(html.header(), elem_classes="msn-brand", min_width=240)
             model = gr.Dropdown(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ import gradio as gr
 from vitmsn import limits
 from vitmsn.errors import InputError, ViTMSNError
 from vitmsn.ui import guard
+from vitmsn.ui.blocks import Seldom
 from vitmsn.ui.models import Models
 from vitmsn.ui.page import build, precision, theme
 
@@ -33,6 +35,7 @@ def serve(model: str | None = None, host: str | None = None, port: int | None = 
     except InputError as error:
         print(f"vitmsn: {error}", file=sys.stderr)
         return 2
+    logging.getLogger("vitmsn.ui").addFilter(Seldom())
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     try:

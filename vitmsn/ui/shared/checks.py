@@ -5,28 +5,39 @@ Values raise InputError, which says what came and what is needed; links raise Va
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 from typing import Any
 
 from vitmsn.errors import InputError
 
 
+def cut(text: str, most: int = 40) -> str:
+    """What came, short enough to be repeated in a message."""
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
+def _number(value: Any) -> bool:
+    """Whether it is a number that arithmetic can take: finite, and no integer of thousands of digits."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
+
+
+def _said(value: Any) -> str:
+    return "an enormous number" if isinstance(value, int) and value.bit_length() > 10_000 else repr(value)
+
+
 def whole(value: Any, name: str, low: int, high: int) -> int:
     """A whole number from a page or a client, checked; InputError names it, its range and what came."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or int(value) != value:
-        raise InputError(f"{name} is {value!r}; it must be a whole number from {low} to {high}.")
+    if not _number(value) or int(value) != value:
+        raise InputError(f"{name} is {cut(_said(value))}; it must be a whole number from {low} to {high}.")
     if not low <= value <= high:
-        raise InputError(f"{name} is {int(value)}; it must be from {low} to {high}.")
+        raise InputError(f"{name} is {cut(_said(int(value)))}; it must be from {low} to {high}.")
     return int(value)
 
 
 def real(value: Any, name: str, low: float, high: float, unit: str = "") -> float:
     """A number, checked; `name` and `unit` are for the message."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or not low <= value <= high:
-        raise InputError(f"{name} is {value!r}; it must be from {low:g} to {high:g}{unit}.")
+    if not _number(value) or not low <= value <= high:
+        raise InputError(f"{name} is {cut(_said(value))}; it must be from {low:g} to {high:g}{unit}.")
     return float(value)
 
 

@@ -1,0 +1,126 @@
+"""Gradio's page, which answers whatever comes with a sentence: never a traceback in the log, never an empty error."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from vitmsn import limits
+from vitmsn.ui.shared.checks import cut
+
+log = logging.getLogger("vitmsn.ui")
+
+BROKEN = "Something went wrong on this side, and it was written to the log; try again, or try another picture."
+
+
+class Page(gr.Blocks):
+    """`gr.Blocks` that judges the values of a request before Gradio's components meet them.
+
+    A component raises whatever it stumbles over, and Gradio then answers `{"error": null}`.
+    """
+
+    async def preprocess_data(self, block_fn: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
+        names = _names(block_fn)
+        try:
+            if block_fn.fn is None:
+                raise _refused("This happens in the page alone; there is nothing to ask for here.")
+            check(names, block_fn.inputs, inputs)
+            return await super().preprocess_data(block_fn, inputs, *rest, **more)
+        except Exception as error:
+            if isinstance(error, gr.Error) and not error.print_exception:
+                sentence = cut(str(error.message), limits.MESSAGE_LENGTH)  # one of ours
+            else:
+                sentence = "A value of this request could not be read; send what the page or /gradio_api/info shows."
+            log.warning("%s was refused: %s", block_fn.api_name or block_fn.name, cut(str(error), 200))
+            raise gr.Error(sentence, print_exception=False) from None
+
+    async def process_api(self, *args: Any, **more: Any) -> Any:
+        try:
+            return await super().process_api(*args, **more)
+        except gr.Error as error:
+            error.print_exception = False  # it is said, and it is logged where it was raised
+            raise
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]  # handlers log their own; one line is enough here
+            log.error("a request failed: %s at %s:%s", cut(repr(error), 200), Path(place.filename).name, place.lineno)
+            raise gr.Error(BROKEN, print_exception=False) from None
+
+
+def _names(block_fn: Any) -> list[str]:
+    """What to call the values of a function: an endpoint's parameters, or their places."""
+    count = len(block_fn.inputs)
+    parameters = list(inspect.signature(block_fn.fn).parameters)[1:-1] if block_fn.fn else []
+    return parameters if len(parameters) == count else [f"value {place}" for place in range(1, count + 1)]
+
+
+def _is_file(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("path"), str)
+
+
+def _is_files(value: Any) -> bool:
+    return isinstance(value, list) and all(_is_file(one) for one in value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= limits.MAX_TEXT_LENGTH
+
+
+# What a component can take, and its name in a sentence. None is for the handler to judge: it stands for "not given".
+KINDS: tuple[tuple[type, Callable[[Any], bool], str], ...] = (
+    (gr.Image, _is_file, "an uploaded file"),
+    (gr.Number, _is_number, "a number"),
+    (gr.Slider, _is_number, "a number"),
+    (gr.Checkbox, lambda value: isinstance(value, bool), "true or false"),
+    (gr.Textbox, _is_text, f"a text of at most {limits.MAX_TEXT_LENGTH} characters"),
+)
+
+
+def check(names: list[str], components: Any, values: Any) -> None:
+    """Raise an error with a sentence for too few values, or one of a wrong type."""
+    if not isinstance(values, list) or len(values) < len(names):
+        came = len(values) if isinstance(values, list) else 0
+        raise _refused(f"{came} values came and {len(names)} are needed ({', '.join(names)}); send them all.")
+    for name, component, value in zip(names, components, values):  # noqa: B905 (Gradio leaves out what is too much)
+        if value is None:
+            continue
+        good: Callable[[Any], bool] | None
+        if isinstance(component, gr.File):
+            several = component.file_count != "single"
+            good, what = (_is_files, "a list of uploaded files") if several else (_is_file, "an uploaded file")
+        else:
+            good, what = next(((good, what) for kind, good, what in KINDS if isinstance(component, kind)), (None, ""))
+        if good is not None and not good(value):
+            raise _refused(f"{name} is {cut(repr(value))}; it must be {what}.")
+
+
+def _refused(sentence: str) -> gr.Error:
+    return gr.Error(sentence, print_exception=False)
+
+
+class Seldom(logging.Filter):
+    """At most `limits.LOG_LINES` lines a minute, and then how many were left out: a flood does not fill the disk."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock, self._since, self._lines = clock, clock(), 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now = self._clock()
+        if now - self._since > 60:
+            left_out = self._lines - limits.LOG_LINES
+            self._since, self._lines = now, 0
+            if left_out > 0:
+                record.msg, record.args = f"({left_out} lines before this were left out) {record.getMessage()}", ()
+        self._lines += 1
+        return self._lines <= limits.LOG_LINES
