@@ -88,15 +88,14 @@ def _look(options: Options, encoder: Encoder, picture: Picture) -> Look:
     from vitmsn import attention as rows
     from vitmsn import look
 
-    config, patch = encoder.config, encoder.patch_size
+    config = encoder.config
     layer = counted(options.layer, "layer", config.num_hidden_layers, 0) or config.num_hidden_layers
     head = counted(options.head, "head", config.num_attention_heads, -1)
     start = counted(options.start, "start", config.num_hidden_layers)
     size: Any = options.size
     if options.proportions:
-        size = rows.fitting_size(picture.rgb.size, size or max(encoder.input_size), patch)
-    height, width = (size, size) if isinstance(size, int) else size or encoder.input_size
-    grid = height // patch[0], width // patch[1]
+        size = rows.fitting_size(picture.rgb.size, size or max(encoder.input_size), encoder.patch_size)
+    grid = encoder.grid(size)
     row, column = counted(options.row, "row", grid[0]), counted(options.column, "column", grid[1])
     chosen = [head] if head > 0 else [counted(one, "heads", config.num_attention_heads) for one in options.heads or []]
     return look.look(
