@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
+import pillow_heif
 import pytest
 from playwright.sync_api import Page, expect
+
+from tests.support.pictures import noise
 
 WIDTHS = [(1280, 900, False), (390, 844, True)]
 
@@ -57,3 +61,23 @@ def test_the_keyboard_reaches_the_model_the_tabs_and_the_picture(page: Page) -> 
 def test_the_foot_says_what_runs(page: Page) -> None:
     answered(page)
     expect(page.locator(".msn-status")).to_contain_text("px · c")  # input size, then cpu or cuda
+
+
+def test_any_file_may_be_chosen_and_is_known_by_its_content(page: Page, tmp_path: Path) -> None:
+    pillow_heif.from_pillow(noise(96, 64)).save(tmp_path / "IMG_0001.HEIC")
+    noise(96, 64).save(tmp_path / "photo.jpg_large", "JPEG")
+    (tmp_path / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    panel = page.get_by_role("tabpanel").locator("visible=true").first
+    expect(page.locator(".msn-bars").first).to_be_visible()
+    for name in ("IMG_0001.HEIC", "photo.jpg_large"):
+        panel.locator("input[type=file]").first.set_input_files(tmp_path / name)
+        expect(page.get_by_alt_text(f"Your picture, {name}").first).to_be_visible()
+    panel.locator("input[type=file]").first.set_input_files(tmp_path / ".DS_Store")
+    expect(panel.get_by_text("DS_Store is a file of unknown format").first).to_be_visible()
+    page.get_by_text("Several pictures at once").click()
+    several = panel.locator("input[type=file][multiple]")
+    several.set_input_files([tmp_path / name for name in ("IMG_0001.HEIC", ".DS_Store", "photo.jpg_large")])
+    rows = page.locator("table.msn-table tbody tr")
+    expect(rows).to_have_count(3)
+    expect(rows.nth(1)).to_contain_text("DS_Store is a file of unknown format")
+    expect(page.locator("table.msn-table tr.msn-refused")).to_have_count(1)

@@ -335,7 +335,7 @@ class App:
         def told(call: Call, result: Any) -> list[Any]:
             if result is SKIP:
                 return [gr.skip()] * (count + 2)
-            return [html.notice(call.message), *_listed(result, count), self.status_line(call)]
+            return [html.notice(call.message, call.details), *_listed(result, count), self.status_line(call)]
 
         def failed(error: Exception) -> list[Any]:
             if not isinstance(error, ViTMSNError):

@@ -188,6 +188,7 @@ class Call:
     bar: gr.Progress | None = None
     query: dict[str, str] = field(default_factory=dict)  # of the address that the page was opened with
     message: str = ""  # shown beside the picture together with the outputs, for what is not an error
+    details: tuple[str, ...] = ()  # folded under the message, where it tells only the first of many
     deadline: float = field(default_factory=lambda: time.monotonic() + limits.JOB_SECONDS)
     began: float = field(default_factory=time.monotonic)
 

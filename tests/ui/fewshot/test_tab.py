@@ -291,6 +291,36 @@ def test_the_endpoint_answers_in_plain_json(call: Calls, tmp_path: Path) -> None
     assert [refused["file"] for refused in answer["skipped"]] == ["bad.txt"]
 
 
+def test_odd_files_spoil_nothing_and_each_is_named(call: Calls, tmp_path: Path) -> None:
+    names = ("notes.txt", "Thumbs.db", "no", "raw.cr3")
+    odd = {f"{folder}/{name}": b"x" for folder in ("red", "blue") for name in names}
+    path = folder_of_zips(tmp_path, support() | odd)
+    made = call()
+    tab.unzip(made, path)
+    assert made.message.endswith("and 1 more like these.")
+    for name in ("notes.txt", "no", "raw.cr3"):
+        assert sum(detail.startswith(f"{name} is a file of unknown format") for detail in made.details) == 2
+    assert "hidden files and those of systems are left out (Thumbs.db)" in made.details
+    answer = tab.few_shot(call(), path)
+    assert answer["notes"] == ["hidden files and those of systems are left out (Thumbs.db)"]
+    assert sorted(one["file"] for one in answer["skipped"]) == [
+        "no",
+        "no",
+        "notes.txt",
+        "notes.txt",
+        "raw.cr3",
+        "raw.cr3",
+    ]
+
+
+def test_splits_in_a_zip_are_said(call: Calls, tmp_path: Path) -> None:
+    files = {f"pets/{split}/{name}": data for split in ("train", "val") for name, data in support().items()}
+    made = call()
+    tab.unzip(made, folder_of_zips(tmp_path, files))
+    assert made.message == f"the classes are the folders in train; {len(support())} files in val left out."
+    assert {"red", "blue"} <= set(studio_of(made).gallery.counts)
+
+
 def test_the_endpoint_takes_a_saved_set(call: Calls, tmp_path: Path) -> None:
     made = call()
     tab.start(made, "textures")

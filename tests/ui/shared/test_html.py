@@ -112,3 +112,9 @@ def test_a_file_travels_in_its_link_and_no_cell_is_a_formula() -> None:
     link = html.csv_link("a.csv", ["x"], [["=1"], ["é"]])
     found = re.fullmatch(r'<a class="msn-button" download="a.csv" href="data:text/csv;base64,([\w+/=]+)">.*</a>', link)
     assert found and base64.b64decode(found[1]).decode("utf-8-sig").splitlines() == ["x", "'=1", "é"]
+
+
+def test_a_notice_folds_what_is_too_long_to_tell() -> None:
+    shown = html.notice("Two files were left out.", ["a.txt: <b>no picture</b>", ".DS_Store: no picture"])
+    assert "<summary>All 2</summary><ul><li>a.txt: &lt;b&gt;no picture&lt;/b&gt;</li><li>.DS_Store" in shown
+    assert "<details>" not in html.notice("Fine.") and html.notice("") == ""

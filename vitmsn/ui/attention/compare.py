@@ -55,7 +55,7 @@ def controls() -> tuple[dict[str, Component], gr.UploadButton]:
         )
         ratio = gr.Slider(0, MOST_RATIO, 70, step=5, label="Mask ratio, %", visible=False)
         seed = gr.Number(0, label="Seed", precision=0, visible=False)
-    upload = gr.UploadButton("Upload another picture", file_types=["image"], elem_classes="msn-quiet-button")
+    upload = gr.UploadButton("Upload another picture", elem_classes="msn-quiet-button")
     return {"beside": beside, "other": other, "ratio": ratio, "seed": seed}, upload
 
 

@@ -243,7 +243,6 @@ def build(app: App) -> None:
     with gr.Accordion("Several pictures at once", open=False):
         files = gr.File(
             file_count="multiple",
-            file_types=["image"],
             type="filepath",
             label="Pictures",
             height=160,

@@ -133,6 +133,6 @@ def ways(words: str, title: str) -> Markup:
     """The ways to send pictures: a file chooser and the camera."""
     said = html.text(title)
     return Markup(
-        '<label class="msn-button">{}<input type="file" accept="image/*" multiple aria-label="{}"></label>'
+        '<label class="msn-button">{}<input type="file" multiple aria-label="{}"></label>'
         '<button type="button" class="msn-button" data-camera="{}" aria-label="{} by camera">Camera</button>'
     ).format(words, said, said, said)

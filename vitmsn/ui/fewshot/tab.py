@@ -28,6 +28,7 @@ from vitmsn.ui.shared.workspace import METHODS, Workspace, learn, opened, versio
 from vitmsn.ui.visits import Call
 
 SCRIPT = script(__file__, "fewshot.js")
+FEW = 3  # sentences of a message; all of them are folded below it
 NEAREST = 3  # examples shown beside each answer
 SLEPT = "This page slept so long that your pictures were deleted; start again from here."
 PRIVACY = (
@@ -90,7 +91,7 @@ def unzip(call: Call, path: str | None, asked: FewShotControls = DEFAULTS) -> di
     entries = archive.read_zip(path)
     with opened(call) as (workspace, encoder):
         added = workspace.unpack(encoder, entries, call.progress)
-        call.message = _words(added, [], added.notes)
+        _tell(call, added, [], added.notes)
         return answer(call, asked)._asdict()
 
 
@@ -134,7 +135,7 @@ def receive(call: Call, asked: FewShotControls = DEFAULTS) -> FewShotPage:
     with opened(call) as (workspace, encoder):
         label = workspace.gallery.label(str(call.chosen("to")))
         added = workspace.add(encoder, label, _decoded(call, refused, notes))
-        call.message = _words(added, refused, notes)
+        _tell(call, added, refused, notes)
         return answer(call, asked)
 
 
@@ -145,7 +146,7 @@ def ask(call: Call, asked: FewShotControls = DEFAULTS) -> FewShotPage:
     with opened(call) as (workspace, encoder):
         twice = workspace.ask(encoder, _decoded(call, refused, notes), len(sent(call)))
         notes += [f"{html.many(twice, 'picture')} came twice"] if twice else []
-        call.message = _words(Added(), refused, notes)
+        _tell(call, Added(), refused, notes)
         return answer(call, asked)
 
 
@@ -187,8 +188,8 @@ def _decoded(call: Call, refused: list[str], notes: list[str]) -> Iterator[Pictu
         yield picture
 
 
-def _words(added: Added, refused: Sequence[str], notes: Sequence[str]) -> str:
-    """What did not go as one might think: doubles, refusals, notes; "" when all went well."""
+def _said(added: Added, refused: Sequence[str], notes: Sequence[str]) -> list[str]:
+    """What did not go as one might think, one sentence each: doubles, refusals, notes; nothing when all went well."""
     doubles = [skip for skip in added.skipped if skip.reason.startswith("the same picture")]
     rest = [skip for skip in added.skipped if skip not in doubles]
     alike: dict[str, list[str]] = {}
@@ -201,8 +202,20 @@ def _words(added: Added, refused: Sequence[str], notes: Sequence[str]) -> str:
     if doubles:
         first = f"{doubles[0].name} is {doubles[0].reason}"
         said.insert(0, first if len(doubles) == 1 else f"{len(doubles)} pictures were here already ({first})")
-    more = f"; and {len(said) - 3} more like these" if len(said) > 3 else ""
-    return f"{'; '.join(said[:3])}{more}." if said else ""
+    return said
+
+
+def _words(said: Sequence[str]) -> str:
+    more = f"; and {len(said) - FEW} more like these" if len(said) > FEW else ""
+    return f"{'; '.join(said[:FEW])}{more}." if said else ""
+
+
+def _tell(call: Call, added: Added, refused: Sequence[str], notes: Sequence[str]) -> None:
+    """The first sentences on the page; where they do not name every file, all of them folded below."""
+    call.message = _words(_said(added, refused, notes))
+    left_out = [skip.reason if skip.reason.startswith(skip.name) else ": ".join(skip) for skip in added.skipped]
+    every = [*notes, *refused, *left_out]
+    call.details = tuple(every) if len(every) > FEW else ()
 
 
 def _several(names: Sequence[str]) -> str:
@@ -263,7 +276,7 @@ def few_shot(
     try:
         lesson = learn(support, encoder.feature_mean, method, k)
     except FewShotError as error:
-        left_out = _words(added, [], added.notes)
+        left_out = _words(_said(added, [], added.notes))
         raise FewShotError(f"{error} Of the zip: {left_out}" if left_out else str(error)) from None
     pictures: list[Picture] = []
     refused = [{"file": skip.name, "reason": skip.reason} for skip in added.skipped]

@@ -246,7 +246,6 @@ class Sections:
         with gr.Accordion("Several pictures: which withstand it", open=False):
             self.files = gr.File(
                 file_count="multiple",
-                file_types=["image"],
                 type="filepath",
                 label="Pictures",
                 height=160,

@@ -31,9 +31,13 @@ def text(value: object, length: int = 200) -> Markup:
     return escape(plain(value, length))
 
 
-def notice(message: str) -> Markup:
-    """An error or a hint beside the thing it is about; an empty message is nothing at all."""
-    return Markup('<p class="msn-notice" role="alert">{}</p>').format(text(message, 600)) if message else Markup()
+def notice(message: str, details: Sequence[str] = ()) -> Markup:
+    """An error or a hint beside the thing it is about, and all there is to say, folded; no message is nothing."""
+    if not details:
+        return Markup('<p class="msn-notice" role="alert">{}</p>').format(text(message, 600)) if message else Markup()
+    items = Markup().join(Markup("<li>{}</li>").format(text(detail, 300)) for detail in details)
+    folded = Markup("<details><summary>All {}</summary><ul>{}</ul></details>").format(len(details), items)
+    return Markup('<div class="msn-notice" role="alert"><p>{}</p>{}</div>').format(text(message, 600), folded)
 
 
 def sentence(message: str) -> Markup:
