@@ -318,7 +318,7 @@ def test_splits_in_a_zip_are_said(call: Calls, tmp_path: Path) -> None:
     made = call()
     tab.unzip(made, folder_of_zips(tmp_path, files))
     assert made.message == f"the classes are the folders in train; {len(support())} files in val left out."
-    assert {"red", "blue"} <= set(studio_of(made).gallery.counts)
+    assert {"red", "blue"} <= set(workspace_of(made).gallery.counts)
 
 
 def test_the_endpoint_takes_a_saved_set(call: Calls, tmp_path: Path) -> None:
