@@ -21,10 +21,9 @@ from vitmsn.ui.learn import tab as learn
 from vitmsn.ui.masking import tab as masking
 from vitmsn.ui.models import Models
 from vitmsn.ui.shared import examples, html
-from vitmsn.ui.shared.scripts import run, script
+from vitmsn.ui.shared.scripts import run
 from vitmsn.ui.visits import Call, Visitors, keep_picture
 
-TAKE_ANY_FILE = script(__file__, "take_any_file.js")
 TITLE = "ViT-MSN: see what a masked siamese network sees"
 TABS = (
     ("classify", "Classify", classify.build),
@@ -161,7 +160,6 @@ def _wire_load(page: gr.Blocks, app: App, top: gr.HTML) -> None:
     search = "() => window.location.search"
     opened = app.on(page.load, load, [tab], outputs, notice=top, show_progress="hidden", queue=False, js=search)
     opened.then(None, [tab], js=PAGE_LOADED, api_visibility="private")
-    page.load(None, js=TAKE_ANY_FILE, api_visibility="private")
 
 
 def _about(models: Models, key: str) -> Markup:
