@@ -153,7 +153,7 @@ def compare(
 def times(encoder: Encoder, picture: ImageSource, kept: np.ndarray) -> tuple[float, float]:
     """Milliseconds of the full view and of the one that keeps ``kept`` (rows, columns) bool, measured now.
 
-    In turns, so that other work on the machine affects both; a slow model is measured only once.
+    Medians of three rounds, in turns, so that other work on the machine affects both; a slow model is measured once.
     """
     picture = image.decode(picture)
     full = encoder.time(picture, repeats=1)
@@ -162,9 +162,9 @@ def times(encoder: Encoder, picture: ImageSource, kept: np.ndarray) -> tuple[flo
     quick = full < QUICK
     rounds = [
         [encoder.time(picture, keep_indices=keep, repeats=2 if quick else 1) for keep in (None, np.flatnonzero(kept))]
-        for _ in range(2 if quick else 1)
+        for _ in range(3 if quick else 1)
     ]
-    full, masked = np.min(rounds, axis=0)
+    full, masked = np.median(rounds, axis=0)
     return float(full), float(masked)
 
 

@@ -38,7 +38,7 @@ def test_rows_are_measured_ranked_and_refused_by_name(call: Callable[..., Call],
     np.testing.assert_allclose(rows[2].views.similarity, expected.similarity)
     html = batch_table.table(rows, "tiny")
     assert "<b>no" not in html and html.index("msn-refused") > html.index("flat.png")
-    assert "Most robust is" in html and html.count("<th ") == 9
+    assert "survives best" in html and html.count("<th ") == 9
     data = re.search(r"base64,([^\"]*)\">Download as CSV", html)
     assert data
     table = list(csv.reader(io.StringIO(base64.b64decode(data[1]).decode("utf-8-sig"))))
@@ -47,7 +47,7 @@ def test_rows_are_measured_ranked_and_refused_by_name(call: Callable[..., Call],
     assert line[0] == "'=flat.png", "no formula"
     assert float(line[2]) == pytest.approx(float(expected.similarity.mean()), abs=1e-5)
     assert float(line[3]) == pytest.approx(float(expected.similarity.min()), abs=1e-5)
-    assert line[4] == line[5] == "" and "tiny carries no mean embedding" in html
+    assert line[4] == line[5] == "" and "tiny has no feature mean" in html
 
 
 def test_a_model_with_a_mean_ranks_by_the_centered_similarity(call: Callable[..., Call], mean: np.ndarray) -> None:
@@ -64,7 +64,7 @@ def test_a_model_with_a_mean_ranks_by_the_centered_similarity(call: Callable[...
         values = batch_table._values(row)
         assert values[4:6] == pytest.approx([expected.mean(), expected.min()], abs=1e-5)
         assert batch_table._rank(row)[1] == pytest.approx(expected.mean(), abs=1e-5)
-    assert "similar, and centered about 0." in html and html.count('data-value=""') == 2  # no prototypes in both rows
+    assert "0 = unrelated" in html and html.count('data-value=""') == 2  # no prototypes in both rows
 
 
 def test_too_many_are_refused(call: Callable[..., Call]) -> None:

@@ -34,13 +34,13 @@ def test_the_prototypes_that_matter_are_in_pairs(with_prototypes: Encoder, call:
     names = re.findall(r"msn-bar-label\">prototype (\d+)<", html)
     assert int(names[0]) == loss.target.argmax() + 1 and str(loss.anchor.argmax() + 1) in names
     assert 5 <= len(names) == len(set(names)) <= 8 and html.count("msn-bar-value") == 2 * len(names)
-    assert f"Cross-entropy {loss.cross_entropy:.2f} nats, between {loss.least:.2f}" in html
-    assert f"and {math.log(12):.2f} (one that knows nothing)" in html
+    assert f"Loss (cross-entropy): {loss.cross_entropy:.2f} nats, where {loss.least:.2f}" in html
+    assert f"and {math.log(12):.2f} a guess" in html
 
 
 def test_a_model_without_prototypes_says_so(call: Callable[..., Call]) -> None:
     encoder = call(RANDOM).encoder
-    assert "carries no prototypes" in before_after.prototypes(encoder, np.zeros((1, 16)), np.zeros((1, 16)), "random")
+    assert "has no prototypes" in before_after.prototypes(encoder, np.zeros((1, 16)), np.zeros((1, 16)), "random")
 
 
 def test_attention_before_and_after_is_on_one_scale(call: Callable[..., Call]) -> None:
@@ -49,6 +49,6 @@ def test_attention_before_and_after_is_on_one_scale(call: Callable[..., Call]) -
     kept[1, 1:3] = True
     html = before_after.attention(encoder, picture, kept)
     assert html.count("<figure>") == 2 and html.count("msn-ramp") == 1
-    place = re.search(r"Masked view: CLS looks most at row (\d), column (\d)", html)
+    place = re.search(r"Masked picture: CLS looks most at row (\d), column (\d)", html)
     assert place and place[1] == "2" and place[2] in "23", "among the patches that were kept"
     assert before_after.attention(encoder, picture, np.ones((4, 4), bool)).count("<figure>") == 1

@@ -1,4 +1,4 @@
-"""Hide until it changes its mind, as the page says and shows it."""
+"""Hide patches until the answer changes: the sentence and the steps."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def test_the_sentence_is_honest(call: Callable[..., Call]) -> None:
     )
     said = deciding_patches.sentence(encoder, picture, found)
     sure = encoder.classify(picture)[0].sure
-    assert ("not sure" in said) == (not sure)
-    assert "hiding 2 patches of 16 is enough to change it to goldfish (in random order: 5, never and 9)" in said
-    assert "Seeing only 1 patch is enough to keep it (in random order: 2, 3 and 4)." in said
+    assert ("Not sure" in said) == (not sure)
+    assert "Hiding 2 patches of 16 changes it to goldfish (in random order: 5, never and 9)." in said
+    assert "1 patch alone can keep it (in random order: 2, 3 and 4)." in said
     nothing = robustness.Search("prototype 4", "prototype", (4, 4), None, np.array([3]), [], [step], [1], [1])
     said = deciding_patches.sentence(encoder, picture, nothing)
-    assert "nearest prototype, prototype 4; hiding all patches but one" in said and "did not change it" in said
+    assert "nearest prototype: prototype 4. Hiding all patches but one does not change it." in said
 
 
 def test_what_cannot_be_searched_is_said(call: Callable[..., Call]) -> None:

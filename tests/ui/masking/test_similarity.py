@@ -68,34 +68,31 @@ def test_around_the_models_mean(tiny: Encoder, call: Callable[..., Call], mean: 
     assert known is not None and similarity.others(tiny, picture, cost=10_000) == known, "it costs nothing"
 
 
-def test_a_similarity_stands_beside_the_centered_one() -> None:
-    assert similarity.alike(0.9969, None) == "0.997 similar"
-    assert similarity.alike(0.9969, 0.944) == "0.997 similar (centered 0.94)"
-    assert "0.95 similar, and centered about 0." in similarity.worth("tiny", 0.951, True)
+def test_the_centered_similarity_is_shown_where_there_is_one() -> None:
+    assert similarity.alike(0.9969, None) == "similarity 0.997"
+    assert similarity.alike(0.9969, 0.944) == "similarity 0.94"
+    assert "1 = same, 0 = unrelated" in similarity.worth("tiny", 0.951, True)
     said = similarity.worth("tiny", 0.951, False)
-    assert "0.95 similar. tiny carries no mean embedding" in said and "and centered" not in said
-    assert similarity.worth("tiny", None, False).startswith("tiny carries no mean embedding")
+    assert said == "tiny has no feature mean to subtract: unrelated pictures have a similarity of about 0.95."
+    assert "may look similar" in similarity.worth("tiny", None, False)
 
 
-def test_both_curves_are_drawn_on_one_axis_down_to_zero() -> None:
+def test_the_centered_curve_is_drawn_on_an_axis_down_to_zero() -> None:
     plain, around = {50: [0.98], 90: [0.96]}, {50: [0.8], 90: [0.4]}
     html = similarity.chart(plain, (70, 0.97), "random", 0.95, (around, 0.6))
     dots = [float(y) for y in re.findall(r'cy="([\d.]+)" r="3"', html)]
     rings = [float(y) for y in re.findall(r'cy="([\d.]+)" r="8"', html)]
     axis = {float(v): float(y) - 4 for y, v in re.findall(r'y="([\d.]+)" class="end">([\d.]+)<', html)}
-    assert set(axis) == {0, 0.5, 1} and html.count('polyline class="main"') == 2
+    assert set(axis) == {0, 0.5, 1} and html.count('polyline class="main"') == 1
 
     def value(y: float) -> float:
         return (axis[0] - y) / (axis[0] - axis[1])
 
-    assert [value(y) for y in dots] == pytest.approx([0.98, 0.96, 0.8, 0.4], abs=0.01)
-    assert [value(y) for y in rings] == pytest.approx([0.97, 0.6], abs=0.01)
-    names = {name: float(y) for y, name in re.findall(r'y="([\d.]+)" class="word">(plain|centered)<', html)}
-    assert names["centered"] - names["plain"] >= 14, "the names of the lines do not lie on each other"
-    assert "plain: 1.00 at 0 %; 0.98 at 50 %; 0.96 at 90 %; this view 0.97 at 70 %; centered: 1.00 at 0 %" in html
-    near = similarity.chart({90: [0.99]}, (70, 0.99), "random", 0.95, ({90: [0.97]}, 0.98))
-    high, low = (float(y) for y in re.findall(r'y="([\d.]+)" class="word">(?:plain|centered)<', near))
-    assert low - high >= 14 and high > 0
+    assert [value(y) for y in dots] == pytest.approx([0.8, 0.4], abs=0.01)
+    assert [value(y) for y in rings] == pytest.approx([0.6], abs=0.01)
+    [named] = re.findall(r'y="([\d.]+)" class="word">unrelated<', html)
+    assert value(float(named) - 4) == pytest.approx(0, abs=0.01), "the dashes have their name beside them"
+    assert "1.00 at 0 %; 0.80 at 50 %; 0.40 at 90 %; this mask 0.60 at 70 %" in html
 
 
 @pytest.mark.parametrize("least", [1.0, 0.9999, 0.998, 0.97, 0.75, 0.3, 0.0, -0.4, -1.0])
@@ -112,6 +109,6 @@ def test_the_drawing_is_to_scale() -> None:
     (x50, high), (_, low), (x90, floor), *_, (here_x, here_y) = circles
     assert x90 - x50 == pytest.approx((here_x - x50) * 2, abs=0.2)
     assert (low - high) / 0.2 == pytest.approx((floor - here_y) / 0.1, rel=0.02)
-    assert "50 %; 0.50 at 90 %; this view 0.60 at 70 %" in html
-    assert "random views" in html and "other pictures are, 0.55" in html
+    assert "50 %; 0.50 at 90 %; this mask 0.60 at 70 %" in html
+    assert "random masks" in html and "unrelated pictures, 0.55" in html
     assert "dashes" not in similarity.chart({50: [0.9]}, (50, 0.9), "block", other=None)

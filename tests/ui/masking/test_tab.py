@@ -96,7 +96,7 @@ def test_the_view_hides_what_the_numbers_say(call: Callable[..., Call]) -> None:
     out = answered(call(), MaskingControls(ratio=50))
     assert grey(out) == 8
     assert out["view"]["alt_text"] == "Random mask: 8 of 16 patches are left"
-    assert "8 of 16" in out["figures"] and out["sentence"].count("Keeping 8 of 16 patches") == 1
+    assert "8 of 16" in out["figures"] and out["sentence"].count("With 8 of 16 patches left") == 1
 
 
 def test_the_similarity_is_that_of_the_embeddings(call: Callable[..., Call]) -> None:
@@ -110,7 +110,7 @@ def test_the_similarity_is_that_of_the_embeddings(call: Callable[..., Call]) -> 
     assert tab.compare(encoder, picture, np.ones((4, 4), bool)).similarity == pytest.approx(1)
 
 
-def test_the_centered_similarity_stands_beside_the_plain_one(call: Callable[..., Call], mean: np.ndarray) -> None:
+def test_a_model_with_a_feature_mean_shows_the_centered_similarity(call: Callable[..., Call], mean: np.ndarray) -> None:
     visit, ask = call(), MaskingControls(ratio=60, seed=3)
     encoder, picture = visit.encoder, visit.picture
     found = tab.compare(encoder, picture, kept_grid(ask, (4, 4)))
@@ -118,17 +118,17 @@ def test_the_centered_similarity_stands_beside_the_plain_one(call: Callable[...,
     expected = float(full @ view / np.linalg.norm(full) / np.linalg.norm(view))
     assert found.centered == pytest.approx(expected, abs=1e-5)
     out = answered(visit, ask)
-    plain, around = html.similar(found.similarity), html.similar(expected)
-    assert f"stays {plain} similar (centered {around}); it took" in out["sentence"]
-    assert f"the same, centered</dt><dd>{around}<" in out["figures"] and "and centered about 0." in out["figures"]
-    assert "centered: 1.00 at 0 %" in out["chart"] and f"this view {around} at 62 %" in out["chart"]
+    around = html.similar(expected)
+    assert f"similarity {around}" in out["sentence"].replace(" is ", " ") and "pictures: 0)" in out["sentence"]
+    assert f"full picture</dt><dd>{around}<" in out["figures"] and "0 = unrelated" in out["figures"]
+    assert f"this mask {around} at 62 %" in out["chart"] and "unrelated pictures, 0." in out["chart"]
     assert "robustness.centered(encoder, full, masked)" in out["code"]
 
 
 def test_a_model_without_a_mean_shows_the_plain_similarity_and_says_so(call: Callable[..., Call]) -> None:
     out = answered(call(RANDOM))
-    assert "random weights carries no mean embedding" in out["figures"]
-    assert "(centered" not in out["sentence"] and "the same, centered" not in out["figures"]
+    assert "random weights has no feature mean" in out["figures"]
+    assert "unrelated pictures: 0" not in out["sentence"]
     assert "centered" not in out["chart"] and "robustness" not in out["code"]
 
 
@@ -138,19 +138,20 @@ def test_the_sentence_says_whether_the_answer_stays(call: Callable[..., Call], m
     weight = encoder._classifier.weight.detach().numpy()  # type: ignore[union-attr]
     cat, fish = 9 * weight[:1], 9 * weight[2:3]
     said = tab.sentence(encoder, Comparison(kept, cat, cat, 0.871), (8.4, 3.1))
-    assert said == (
-        "Keeping 5 of 16 patches, the model still says tabby and the embedding stays 0.87 similar; "
-        "it took 3.1 ms instead of 8.4 ms."
-    )
+    assert said == ("With 5 of 16 patches left it still says tabby (similarity 0.87). 2.7 × faster.")
+    said = tab.sentence(encoder, Comparison(kept, cat, cat, 0.93, 0.871), (3.1, 3.1))
+    assert said == "With 5 of 16 patches left it still says tabby (similarity 0.87; unrelated pictures: 0)."
     said = tab.sentence(encoder, Comparison(kept, cat, fish, 0.2), (8.4, 3.1))
-    assert "the answer changes from tabby to goldfish and the embedding stays 0.20 similar" in said
+    assert said == "With 5 of 16 patches left, similarity is 0.20. Answer: tabby → goldfish. 2.7 × faster."
+    said = tab.sentence(encoder, Comparison(kept, cat, 0.001 * fish, 0.2, 0.1), (8.4, 3.1))
+    assert "0.10 (unrelated pictures: 0). Closest match: tabby → goldfish, now unsure." in said
     unsure = tab.sentence(encoder, Comparison(kept, 0 * cat, 0 * cat, 0.2), (8.4, 3.1))
-    assert "still says tabby (not sure)" in unsure
+    assert "the closest match is still tabby, not sure (similarity 0.20)" in unsure
 
 
 def test_nothing_hidden_says_what_to_do(call: Callable[..., Call]) -> None:
     out = answered(call(), MaskingControls("painted"))
-    assert "Nothing is hidden: click patches" in out["sentence"] and grey(out) == 0
+    assert "Nothing is hidden. Click patches" in out["sentence"] and grey(out) == 0
 
 
 def test_bars_stand_in_pairs_and_hold_the_new_answer(call: Callable[..., Call]) -> None:
@@ -161,13 +162,13 @@ def test_bars_stand_in_pairs_and_hold_the_new_answer(call: Callable[..., Call]) 
     labels = [piece.split("<")[0] for piece in html.split('msn-bar-label">')[1:]]
     assert labels[0] == "tabby" and "&lt;b&gt;shark&lt;/b&gt;" in labels and "<b>" not in html
     assert html.count("msn-bar-value") == 2 * len(labels)
-    assert html.index("full view") < html.index("masked view")
+    assert html.index("full picture") < html.index("masked picture")
 
 
 def test_a_model_without_a_classifier_shows_only_the_similarity(call: Callable[..., Call]) -> None:
     out = answered(call(RANDOM))
     assert "random weights has no classifier" in out["bars"] and "msn-pairs" not in out["bars"]
-    assert "patches, the embedding stays" in out["sentence"]
+    assert "patches left, similarity is" in out["sentence"]
 
 
 def test_the_curve_goes_through_this_view(call: Callable[..., Call]) -> None:
@@ -178,8 +179,8 @@ def test_the_curve_goes_through_this_view(call: Callable[..., Call]) -> None:
     dots = out["chart"].split('class="here"')[0]
     place = ring.split('cy="')[1].split('"')[0]
     assert f'cy="{place}" r="3"' in dots, "seed 2 is one of the measured views"
-    assert f"this view {html.similar(found.similarity)} at 69 %" in out["chart"]
-    assert "random views" in out["chart"] and "focal views" in answered(visit, MaskingControls("focal"))["chart"]
+    assert f"this mask {html.similar(found.similarity)} at 69 %" in out["chart"]
+    assert "random masks" in out["chart"] and "focal masks" in answered(visit, MaskingControls("focal"))["chart"]
 
 
 def test_the_status_line_speaks_of_the_masked_view(call: Callable[..., Call]) -> None:
@@ -227,12 +228,12 @@ def test_only_the_controls_of_this_kind_are_in_sight(call: Callable[..., Call]) 
     assert visible == {"ratio": False, "seed": False, "paint": True, "again": False, "invert": True, "clear": True}
 
 
-def test_again_is_another_draw_and_comes_round(call: Callable[..., Call]) -> None:
+def test_a_new_mask_is_the_next_seed_and_wraps_around(call: Callable[..., Call]) -> None:
     assert changes(answered(call(), MaskingControls(seed=4), tab.again)) == {"seed": 5}
     assert changes(answered(call(), MaskingControls(seed=MOST_SEED), tab.again)) == {"seed": 0}
 
 
-def test_an_emptied_seed_is_zero(call: Callable[..., Call]) -> None:
+def test_an_empty_seed_is_zero(call: Callable[..., Call]) -> None:
     assert changes(answered(call(), MaskingControls(seed=None))) == {"seed": 0}  # type: ignore[arg-type]
     assert changes(answered(call(), MaskingControls(seed=None), tab.again)) == {"seed": 1}  # type: ignore[arg-type]
 

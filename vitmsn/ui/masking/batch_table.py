@@ -1,4 +1,4 @@
-"""Which pictures withstand hiding: a batch as a table that can be sorted, and as CSV."""
+"""Which pictures survive masking: a batch as a table that can be sorted, and as CSV."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vitmsn.ui.shared.photo import read_picture
 from vitmsn.ui.shared.scripts import script
 
 DRAWS = 8
-HEADER = ("File", "Answer", "Similarity", "Worst", "Centered", "Worst centered", "Answer kept", "Cross-entropy")
+HEADER = ("File", "Answer", "Plain similarity", "Lowest", "Centered", "Lowest centered", "Answer kept", "Cross-entropy")
 
 SCRIPT = script(__file__, "table_order.js", "batch_table.js")
 
@@ -75,7 +75,9 @@ def table(rows: list[Row], name: str) -> Markup:
     compared = similarity.worth(
         name, float(np.mean(known)) if known else None, any(v.centered is not None for v in views)
     )
-    note = f"Over {DRAWS} draws of the mask chosen above. A model that is not sure has a first answer too, kept or not."
+    note = (
+        f"Each picture under {DRAWS} masks of the kind chosen above. 'Not sure' still has a closest match, kept or not."
+    )
     return Markup(
         '{}<div class="msn-scroll"><table class="msn-answers msn-robust"><thead><tr>'
         '<th scope="col" aria-label="Picture"></th>{}</tr></thead><tbody>{}</tbody></table></div>'
@@ -86,12 +88,12 @@ def table(rows: list[Row], name: str) -> Markup:
 
 
 def sentence(rows: list[Row]) -> str:
-    """Which withstand it best and worst; `rows` from best to worst."""
+    """Which survive best and worst; `rows` from best to worst."""
     if not rows:
         return ""
     if len(rows) == 1:
         return f"{rows[0].name}: {_words(rows[0])}."
-    return f"Most robust is {rows[0].name} ({_words(rows[0])}), least {rows[-1].name} ({_words(rows[-1])})."
+    return f"{rows[0].name} survives best ({_words(rows[0])}), {rows[-1].name} worst ({_words(rows[-1])})."
 
 
 def _words(row: Row) -> str:

@@ -12,8 +12,8 @@ from vitmsn.ui.shared import html, patch_grid
 
 SIDE = 400
 WHAT = (
-    "A prototype is a point that training found. Training asks a masked view to choose the prototypes that the full "
-    "view chose, sharpened: this difference is the loss."
+    "Prototypes are groups the network invented. The loss measures how differently the masked and the full picture are "
+    "grouped."
 )
 
 
@@ -25,15 +25,15 @@ def prototypes(encoder: Encoder, full: np.ndarray, masked: np.ndarray, name: str
     """
     head = Markup("<h3>Prototypes before and after</h3>")
     if not encoder.has_msn_head:
-        return head + html.hint(f"{name} carries no prototypes, so its loss cannot be shown.")
+        return head + html.hint(f"{name} has no prototypes, so there is no loss to show.")
     found = robustness.assignment(encoder, full, masked)
     rows = Markup().join(
         pair(f"prototype {index + 1}", float(found.target[index]), float(found.anchor[index]))
         for index in found.prominent()
     )
     return Markup(
-        '<section class="msn-pairs">{}{}<p class="msn-hint"><i class="msn-before"></i> target: '
-        'full view, sharpened <i class="msn-after"></i> anchor: masked view</p><ol>{}</ol>'
+        '<section class="msn-pairs">{}{}<p class="msn-hint"><i class="msn-before"></i> full '
+        'picture, sharpened <i class="msn-after"></i> masked picture</p><ol>{}</ol>'
         "{}</section>"
     ).format(head, html.hint(WHAT), rows, html.hint(meaning(found)))
 
@@ -42,14 +42,16 @@ def meaning(found: robustness.Assignment) -> str:
     """The cross-entropy in one sentence."""
     best = int(found.target.argmax())
     return (
-        f"Cross-entropy {found.cross_entropy:.2f} nats, between {found.least:.2f} (a masked view that says exactly the "
-        f"target) and {found.even:.2f} (one that knows nothing). The target's first, prototype {best + 1}, has "
+        f"Loss (cross-entropy): {found.cross_entropy:.2f} nats, where {found.least:.2f} is full agreement and "
+        f"{found.even:.2f} a guess. Prototype {best + 1}, the first for the full picture, has "
         f"{draw.percent(float(found.target[best]))} there and {draw.percent(float(found.anchor[best]))} in the masked "
-        "view, which is not sharpened."
+        "picture, which is not sharpened."
     )
 
 
-def pair(label: str, before: float, after: float, names: tuple[str, str] = ("full view", "masked view")) -> Markup:
+def pair(
+    label: str, before: float, after: float, names: tuple[str, str] = ("full picture", "masked picture")
+) -> Markup:
     """One line with two bars, before and after, each with its number."""
     bars = Markup().join(
         Markup(
@@ -70,7 +72,7 @@ def attention(encoder: Encoder, picture: Picture, kept: np.ndarray) -> Markup:
     scale = 0.0, max(float(np.nanmax(values)) for values in maps)
     photo = patch_grid.seen(encoder, picture, side=SIDE)
     figures = ""
-    for name, values in zip(("Full view", "Masked view"), maps, strict=False):
+    for name, values in zip(("Full picture", "Masked picture"), maps, strict=False):
         row, column = patch_grid.peak(values)
         alt = f"{name}: CLS looks most at row {row}, column {column}"
         shown = draw.overlay(photo, values, 0.5, scale, ~np.isnan(values))
@@ -79,5 +81,5 @@ def attention(encoder: Encoder, picture: Picture, kept: np.ndarray) -> Markup:
         figures += Markup("<figure>{}<figcaption>{}</figcaption></figure>").format(html.img(shown, alt), caption)
     legend = patch_grid.legend(scale, "of CLS's attention in the last layer, mean of heads")
     return Markup('<section class="msn-beside"><h3>Attention before and after</h3><div>{}</div>{}{}</section>').format(
-        figures, legend, html.hint("Hidden patches are dark: what they had goes to those that are left.")
+        figures, legend, html.hint("Hidden patches are dark; their share goes to the patches that are left.")
     )

@@ -18,7 +18,7 @@ MOST_SEED = 2**31 - 1
 
 @dataclass(frozen=True)
 class MaskingControls:
-    """Which patches to hide: what the tab's controls say."""
+    """The values of the tab's controls."""
 
     kind: str = "random"
     ratio: float = 70  # percent hidden

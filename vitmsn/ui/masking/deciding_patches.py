@@ -1,4 +1,4 @@
-"""Hide until it changes its mind: the patches that decide the answer, and the way to them."""
+"""Hide patches until the answer changes: which patches decide it, and the steps to them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vitmsn.ui.shared.checks import choice
 from vitmsn.ui.shared.scripts import script
 
 SCRIPT = script(__file__, "mask_bits.js", "deciding_patches.js")
-BY = {"attention": "CLS's attention", "relevance": "relevance for the answer"}
+BY = {"attention": "What CLS looks at most", "relevance": "What speaks most for the answer"}
 SIDE = 400
 
 
@@ -30,18 +30,18 @@ def run(encoder: Encoder, picture: Picture, by: str, progress: Progress | None =
 
 def sentence(encoder: Encoder, picture: Picture, found: robustness.Search) -> str:
     """What was found, in words; whether the model was sure of its answer in the first place."""
-    said = f"Its answer is {found.answer}"
     if found.kind == "prototype":
-        said = f"Without a classifier its answer is the nearest prototype, {found.answer}"
+        said = f"Without a classifier the answer is the nearest prototype: {found.answer}."
     else:
         [result] = encoder.classify(picture, top_k=1)
-        said += f" ({html.percent(result.probabilities[0])}{'' if result.sure else ', not sure'})"
+        first = "Answer" if result.sure else "Not sure. Closest match"
+        said = f"{first}: {found.answer} ({html.percent(result.probabilities[0])})."
     if found.flip is None:
-        said += "; hiding all patches but one, most looked at first, did not change it"
+        said += " Hiding all patches but one does not change it."
     else:
-        said += f"; hiding {_count(len(found.flip))} of {found.patches} is enough to change it to {found.changes_to}"
-        said += _chance(found.flip_random)
-    said += f". Seeing only {_count(len(found.keep))} is enough to keep it{_chance(found.keep_random)}."
+        said += f" Hiding {_count(len(found.flip))} of {found.patches} changes it to {found.changes_to}"
+        said += f"{_chance(found.flip_random)}."
+    said += f" {_count(len(found.keep))} alone can keep it{_chance(found.keep_random)}."
     return said
 
 
@@ -57,16 +57,14 @@ def _count(number: int) -> str:
 def shown(encoder: Encoder, picture: Picture, found: robustness.Search) -> Markup:
     """Both ways as HTML: a picture whose patches go one by one, a slider through the steps, what the model says."""
     grid = found.grid
-    photo = html.img(
-        patch_grid.seen(encoder, picture, side=SIDE), "Your picture; patches that are hidden here are grey"
-    )
+    photo = html.img(patch_grid.seen(encoder, picture, side=SIDE), "Your picture; hidden patches are gray")
     pieces = []
     if found.flip is not None:
         pieces.append(_way("Hidden until the answer changes", photo, found.flip_steps, grid, found.answer))
     pieces.append(_way("Hidden as long as the answer stays", photo, found.keep_steps, grid, found.answer))
     note = html.hint(
         "Patches go in the order chosen; the last step gives back, or takes away, every patch that makes no "
-        "difference. It is the smallest set found, not proven the smallest."
+        "difference. The smallest set we found; a smaller one may exist."
     )
     return Markup('<div class="msn-search">{}</div>{}').format(Markup().join(pieces), note)
 

@@ -1,4 +1,4 @@
-"""A filmstrip of masks: the same ratio, sixteen draws, and what each does to the answer."""
+"""A filmstrip of masks: sixteen of the same ratio, and what each does to the answer."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def strip(encoder: Encoder, name: str, picture: Picture, sample: Callable[[int],
     items = ""
     for place, (seed, one) in enumerate(zip(seeds, kept, strict=True)):
         centered = None if seen.centered is None else float(seen.centered[place])
-        words = [similarity.alike(float(seen.similarity[place]), centered, "")]
+        words = [similarity.alike(float(seen.similarity[place]), centered)]
         if seen.predictions is not None and seen.same is not None:
             words.append(("still " if seen.same[place] else "now ") + seen.predictions.name(place + 1))
         said = ", ".join(words)
@@ -49,12 +49,10 @@ def strip(encoder: Encoder, name: str, picture: Picture, sample: Callable[[int],
 
 
 def sentence(seen: robustness.Views) -> str:
-    """What the draws have in common."""
-    low, high = (html.similar(float(value)) for value in (seen.similarity.min(), seen.similarity.max()))
-    said = f"Over {len(seen.similarity)} draws the embedding stays {low} to {high} similar"
-    if seen.centered is not None:
-        low, high = (html.similar(float(value)) for value in (seen.centered.min(), seen.centered.max()))
-        said += f" (centered {low} to {high})"
+    """What the masks have in common."""
+    values = seen.similarity if seen.centered is None else seen.centered
+    low, high = (html.similar(float(value)) for value in (values.min(), values.max()))
+    said = f"{len(values)} masks: similarity {low} to {high}"
     if seen.predictions is None or seen.same is None:
         return f"{said}."
     same = int(seen.same.sum())

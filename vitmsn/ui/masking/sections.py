@@ -1,4 +1,4 @@
-"""The longer looks of the Masking tab: sixteen draws, curves, the patches that decide, several pictures."""
+"""The longer looks of the Masking tab: sixteen masks, curves, the patches that decide, several pictures."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _progress(call: Call, ask: MaskingControls, name: str) -> Callable[[int, int
     def progress(done: int, total: int, what: str) -> None:
         call.progress(done, total, what)
         if kept.wanted[name] != begun:
-            raise Outdated("This ended, because the page shows something else meanwhile; start it again.")
+            raise Outdated("This stopped because the page now shows something else; start it again.")
 
     return progress
 
@@ -72,7 +72,7 @@ def _remember(call: Call, ask: MaskingControls, name: str) -> None:
 
 
 def film(call: Call, asked: MaskingControls) -> str:
-    """Sixteen draws of the mask that is chosen, from its seed on."""
+    """Sixteen masks of the chosen kind, from its seed on."""
     first = min(whole(asked.seed or 0, "seed", 0, MOST_SEED), MOST_SEED - filmstrip.MANY)
     grid = call.encoder.grid()
     made = filmstrip.strip(
@@ -122,7 +122,7 @@ def _seeds(encoder: Encoder, picture: Picture) -> range:
 
 
 def find(call: Call, by: str, asked: MaskingControls) -> str:
-    """Hide until it changes its mind."""
+    """Hide patches until the answer changes."""
     encoder, picture = call.encoder, call.picture
     progress = _progress(call, asked, "search")
     found = deciding_patches.run(encoder, picture, by, lambda done, total: progress(done, total, "masks"))
@@ -141,12 +141,12 @@ def find(call: Call, by: str, asked: MaskingControls) -> str:
 
 
 def batch(call: Call, paths: list[str] | None, asked: MaskingControls) -> Markup:
-    """Several pictures, each under the same draws."""
+    """Several pictures, each under the same masks."""
     return _table(call, paths, asked) if paths else Markup()
 
 
 def batch_of_examples(call: Call, asked: MaskingControls) -> Markup:
-    """The example photographs, for who has none at hand."""
+    """The example pictures, for visitors without their own."""
     pictures = [replace(example.picture, name=example.title) for example in examples.photographs()]
     return _table(call, pictures, asked)
 
@@ -224,12 +224,12 @@ class Sections:
     results: dict[str, gr.HTML] = field(default_factory=dict)  # by the names of `_stamps`
 
     def __post_init__(self) -> None:
-        with gr.Accordion("Hide until it changes its mind", open=False):
+        with gr.Accordion("Hide patches until the answer changes", open=False):
             self.by = gr.Radio(
                 [(words, name) for name, words in deciding_patches.BY.items()],
                 value="attention",
-                label="Patches go by",
-                info="The most looked at, or what counts most for the answer, first.",
+                label="Hide first",
+                info="Patches are hidden in this order.",
                 elem_classes="msn-pills",
             )
             self.find = gr.Button("Find the patches that decide", elem_classes="msn-quiet-button")
@@ -239,11 +239,11 @@ class Sections:
             self.draw = gr.Button("Draw 16 masks", elem_classes="msn-quiet-button")
             self.film_line = _line()
             self.film = gr.HTML(js_on_load=filmstrip.SCRIPT, elem_id="masking-film")
-        with gr.Accordion("Curves over the ratio", open=False):
+        with gr.Accordion("Curves by mask ratio", open=False):
             self.measure = gr.Button("Measure the curves", elem_classes="msn-quiet-button")
             self.curve_line, self.stop_curve = _line(), _stop()
             self.curves = gr.HTML(elem_id="masking-curves")
-        with gr.Accordion("Several pictures: which withstand it", open=False):
+        with gr.Accordion("Which pictures survive masking?", open=False):
             self.files = gr.File(
                 file_count="multiple",
                 type="filepath",
@@ -251,7 +251,7 @@ class Sections:
                 height=160,
                 elem_classes="msn-files",
             )
-            self.examples = gr.Button("Take the example photographs", elem_classes="msn-quiet-button")
+            self.examples = gr.Button("Use the example pictures", elem_classes="msn-quiet-button")
             self.batch_line, self.stop_batch = _line(), _stop()
             self.batch = gr.HTML(js_on_load=batch_table.SCRIPT, elem_id="masking-batch")
         self.results = {"film": self.film, "curves": self.curves, "search": self.found, "batch": self.batch}

@@ -1,4 +1,4 @@
-"""What hiding does over the share hidden: similarity at a glance, and all curves as they are measured."""
+"""What hiding does, by mask ratio: the similarity at a glance, and all curves as they are measured."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Sampler = Callable[[int, int], np.ndarray]  # percent hidden, seed -> patches ke
 Points = dict[int, list[float]]  # percent hidden -> similarities of some draws
 
 
-def alike(plain: float, centered: float | None, word: str = " similar") -> str:
-    """A similarity, and the centered one where the model has a mean: "0.997 similar (centered 0.94)"."""
-    return f"{html.similar(plain)}{word}" + ("" if centered is None else f" (centered {html.similar(centered)})")
+def alike(plain: float, centered: float | None) -> str:
+    """The similarity in words, centered where the model has a feature mean: "similarity 0.94"."""
+    return f"similarity {html.similar(plain if centered is None else centered)}"
 
 
 def mean(views: robustness.Views) -> tuple[float, float | None]:
@@ -33,21 +33,19 @@ def mean(views: robustness.Views) -> tuple[float, float | None]:
 
 
 def worth(name: str, other: float | None, centered: bool) -> str:
-    """What to compare a similarity with, in one sentence.
+    """What a similarity means for this model, in one sentence.
 
     Args:
         name: of the model.
         other: what other pictures have plainly, where it is known.
         centered: whether the model has a mean to center on.
     """
-    plainly = "" if other is None else f"To compare: two different pictures are about {html.similar(other)} similar"
     if centered:
-        return (
-            f"{plainly}, and centered about 0. Centered is without the mean of all pictures, which every embedding of "
-            "this model shares."
-        )
-    lacks = f"{name} carries no mean embedding, so there is no centered similarity"
-    return f"{plainly}. {lacks}." if plainly else f"{lacks}, and two different pictures may be nearly as similar."
+        return "Similarity: 1 = same, 0 = unrelated. What all pictures have in common is subtracted."
+    lacks = f"{name} has no feature mean to subtract"
+    if other is None:
+        return f"{lacks}, so unrelated pictures may look similar too."
+    return f"{lacks}: unrelated pictures have a similarity of about {html.similar(other)}."
 
 
 def measure(encoder: Encoder, picture: Picture, sample: Sampler, cost: float) -> tuple[Points, Points | None]:
@@ -98,35 +96,29 @@ def chart(
     """The measured similarities as inline SVG, in the page's own colors.
 
     Args:
-        mark: percent hidden and similarity of the view above.
+        mark: percent hidden and similarity of the mask above.
         views: what kind they are, in a word.
         other: plain similarity of other pictures, or None.
-        centered: the same views, and the one above, around the model's mean; other pictures have 0 there.
+        centered: the same, centered; drawn instead of the plain ones, and unrelated pictures have 0 there.
     """
-    measured = [("plain", points, mark[1])] + ([("centered", *centered)] if centered else [])
-    known = [value for _, line, here in measured for value in (here, *(one for some in line.values() for one in some))]
-    low, step = axis(min([*known, 1.0 if other is None else other, 0.0 if centered else 1.0]))
-    lines, told = [], []
-    if other is not None:
-        lines.append(Line([(0, other), (max(points) if centered else 100, other)], kind="other"))
-    for name, line, here in measured:
-        means = {0: 1.0} | {ratio: float(np.mean(values)) for ratio, values in line.items()}
-        dots = [(ratio, value, "") for ratio, values in line.items() for value in values]
-        lines.append(Line(list(means.items()), name if centered else "", dots=dots, ring=(mark[0], here)))
-        row = "; ".join(f"{html.similar(mean)} at {ratio} %" for ratio, mean in means.items())
-        row += f"; this view {html.similar(here)} at {mark[0]:.0f} %"
-        told.append(f"{name}: {row}" if centered else row)
-    said = f"Similarity to the full view over the patches hidden. Dots: {views} views, measured on this machine now; "
-    said += f"ring{'s' if centered else ''}: the view above"
-    if other is not None:
-        said += f"; dashes: how similar other pictures are, {html.similar(other)}{' plainly' if centered else ''}"
-        said += "; centered they are about 0" if centered else ""
+    line, here = centered or (points, mark[1])
+    other = 0.0 if centered else other
+    known = [here, *(value for values in line.values() for value in values)]
+    low, step = axis(min([*known, 1.0 if other is None else other]))
+    lines = [] if other is None else [Line([(0, other), (100, other)], "unrelated", kind="other")]
+    means = {0: 1.0} | {ratio: float(np.mean(values)) for ratio, values in line.items()}
+    dots = [(ratio, value, "") for ratio, values in line.items() for value in values]
+    lines.append(Line(list(means.items()), dots=dots, ring=(mark[0], here)))
+    told = "; ".join(f"{html.similar(mean)} at {ratio} %" for ratio, mean in means.items())
+    told += f"; this mask {html.similar(here)} at {mark[0]:.0f} %"
+    said = f"Similarity to the full picture, by mask ratio. Dots: {views} masks; line: their mean; ring: the mask above"
+    said += "" if other is None else f"; dashes: unrelated pictures, {'0' if centered else html.similar(other)}"
     marks = [low + number * step for number in range(round((1 - low) / step) + 1)]
     return charts.chart(
         lines,
         HIDDEN,
         Axis(low, 1, [(value, f"{value:g}") for value in marks]),
-        alt="Similarity to the full view over the share of patches hidden: " + "; ".join(told),
+        alt=f"Similarity to the full picture by mask ratio: {told}",
         caption=f"{said}.",
     )
 
@@ -148,22 +140,17 @@ def panels(points: list[robustness.CurvePoint]) -> Markup:
         return Markup()
     shares = [100 * point.ratio for point in points]
     draws = len(points[0].views.similarity)
-    similarity = [point.views.similarity for point in points]
-    other = points[0].views.others
-    least = min(1.0 if other is None else other, *(float(values.min()) for values in similarity))
-    title = "Similarity to the full view" if other is None else "Similarity (dashed: of other pictures)"
-    beside = None if other is None else [other] * len(points)
-    made = [_panel(title, shares, similarity, (axis(least)[0], 1.0), "{:.3f}", beside)]
     centered = [point.views.centered for point in points if point.views.centered is not None]
-    if centered:
-        least = min(0.0, *(float(values.min()) for values in centered))
-        made.append(
-            _panel("Centered similarity (of others: about 0)", shares, centered, (axis(least)[0], 1.0), "{:.2f}")
-        )
+    other = 0.0 if centered else points[0].views.others
+    similarity = centered or [point.views.similarity for point in points]
+    least = min(1.0 if other is None else other, *(float(values.min()) for values in similarity))
+    title = "Similarity to the full picture" if other is None else "Similarity (dashed: unrelated pictures)"
+    beside = None if other is None else [other] * len(points)
+    made = [_panel(title, shares, similarity, (axis(least)[0], 1.0), "{:.2f}", beside)]
     kept = [point.views.same for point in points if point.views.same is not None]
     if kept:
         means = [np.array([100 * values.mean()]) for values in kept]
-        made.append(_panel(f"Draws of {draws} that keep the answer, %", shares, means, (0.0, 100.0), "{:.0f} %"))
+        made.append(_panel(f"Masks that keep the answer, % of {draws}", shares, means, (0.0, 100.0), "{:.0f} %"))
     surprise = [point.views.cross_entropy for point in points if point.views.cross_entropy is not None]
     if surprise:
         top = max(float(values.max()) for values in surprise)
@@ -171,7 +158,7 @@ def panels(points: list[robustness.CurvePoint]) -> Markup:
     taken, ideal = [point.milliseconds for point in points], [point.ideal for point in points]
     top = max(*taken, *ideal) * 1.05
     times = [np.array([value]) for value in taken]
-    made.append(_panel("Milliseconds (dashed: as the tokens)", shares, times, (0.0, top), "{:.2g} ms", ideal))
+    made.append(_panel("Milliseconds (dashed: in proportion)", shares, times, (0.0, top), "{:.2g} ms", ideal))
     return Markup('<section class="msn-depth"><div>{}</div></section>').format(Markup().join(made))
 
 
@@ -179,14 +166,14 @@ def told(points: list[robustness.CurvePoint]) -> str:
     """The curves in one sentence."""
     last = points[-1]
     half = min(points, key=lambda point: abs(point.ratio - 0.5))
-    said = f"With {100 * half.ratio:.0f} % hidden the embedding stays {alike(*mean(half.views))}"
+    said = f"With {100 * half.ratio:.0f} % hidden: {alike(*mean(half.views))}"
     if half.views.same is not None:
-        said += f" and {int(half.views.same.sum())} of {len(half.views.same)} draws keep the answer"
+        said += f", and {int(half.views.same.sum())} of {len(half.views.same)} masks keep the answer"
     tokens = (1 + last.kept) / (1 + points[0].kept)
     share = last.milliseconds / last.ideal * tokens
     return (
-        f"{said}; with {100 * last.ratio:.0f} % hidden, {alike(*mean(last.views), '')}, in {100 * share:.0f} % of "
-        f"the time ({100 * tokens:.0f} % of the tokens)."
+        f"{said}. With {100 * last.ratio:.0f} % hidden: {alike(*mean(last.views))}, in {100 * share:.0f} % of the time "
+        f"({100 * tokens:.0f} % of the tokens)."
     )
 
 
@@ -208,7 +195,7 @@ def _panel(
         lines,
         HIDDEN,
         Axis(low, high, [(value, f"{float(f'{value:.3g}'):g}") for value in marks]),
-        alt=f"{title}, over the share of patches hidden: {rows}",
+        alt=f"{title}, by mask ratio: {rows}",
         title=title,
         narrow=True,
     )

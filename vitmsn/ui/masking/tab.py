@@ -31,10 +31,13 @@ from vitmsn.ui.visits import Call
 SHOWN = 5  # answers compared
 PAINTING = script(__file__, "stroke.js", "paint.js")
 
-KIND = "Random: patches drawn one by one. Focal: all but one rectangle. Block: rectangles. Painted: click, or drag."
-RATIO = "Of the patches."
-SEED = "Names the draw."
-PAINT = "row.column, or row.column-row.column for a rectangle: 2.3, 4.1-5.8"
+KIND = (
+    "Random: single patches. Focal: all but one rectangle. Block: rectangles. Painted: drag over the masked picture to "
+    "hide or show patches."
+)
+RATIO = "The share of patches hidden."
+SEED = "Same number, same mask."
+PAINT = "By row and column: 2.3 is one patch, 4.1-5.8 a rectangle."
 
 
 # ------------------------------------------------------------------------------------------------------------- masking
@@ -49,28 +52,35 @@ def compare(encoder: Encoder, picture: Picture, kept: np.ndarray, timed: bool = 
 
 
 def sentence(encoder: Encoder, found: Comparison, taken: tuple[float, float]) -> str:
-    """What hiding patches did, in one sentence with its numbers; `taken`: milliseconds of the full and masked view."""
+    """What hiding patches did, in words with numbers; `taken`: milliseconds of the full and the masked picture."""
     if found.kept.all():
-        return "Nothing is hidden: click patches of the picture to hide them."
-    full, masked = (milliseconds(value) for value in taken)
-    return (
-        f"Keeping {found.count} of {found.total} patches, {_verdict(encoder, found)}the embedding stays "
-        f"{similarity.alike(found.similarity, found.centered)}; it took {masked} instead of {full}."
-    )
+        return "Nothing is hidden. Click patches of the picture, or drag over them, to hide them."
+    left = f"With {found.count} of {found.total} patches left"
+    alike = similarity.alike(found.similarity, found.centered)
+    compared = " (unrelated pictures: 0)" if found.centered is not None else ""
+    change = ""
+    if encoder.has_classifier:
+        before, after = encoder.classify_embeddings(np.concatenate([found.full, found.masked]), top_k=1)
+        if before.labels == after.labels:
+            still = "it still says" if after.sure else "the closest match is still"
+            doubt = "" if after.sure else ", not sure"
+            unrelated = "; unrelated pictures: 0" if found.centered is not None else ""
+            return f"{left} {still} {after.labels[0]}{doubt} ({alike}{unrelated}).{faster(taken)}"
+        what = "Answer" if before.sure and after.sure else "Closest match"
+        doubts = {(True, True): "", (True, False): ", now unsure", (False, True): ", at first unsure"}
+        doubt = doubts.get((before.sure, after.sure), ", both unsure")
+        change = f" {what}: {before.labels[0]} → {after.labels[0]}{doubt}."
+    return f"{left}, {alike.replace(' ', ' is ', 1)}{compared}.{change}{faster(taken)}"
 
 
-def _verdict(encoder: Encoder, found: Comparison) -> str:
-    if not encoder.has_classifier:
-        return ""
-    before, after = encoder.classify_embeddings(np.concatenate([found.full, found.masked]), top_k=1)
-    doubt = "" if after.sure else " (not sure)"
-    if before.labels == after.labels:
-        return f"the model still says {after.labels[0]}{doubt} and "
-    return f"the answer changes from {before.labels[0]} to {after.labels[0]}{doubt} and "
+def faster(taken: tuple[float, float]) -> str:
+    """How much faster the masked picture was, in a sentence; nothing where the difference is within the noise."""
+    full, masked = taken
+    return f" {full / masked:.1f} × faster." if full / masked >= 1.05 else ""
 
 
 def pairs(encoder: Encoder, found: Comparison, name: str) -> Markup:
-    """The most probable classes of the full view, with their bars before and after."""
+    """The most probable classes of the full picture, with their bars before and after."""
     if not encoder.has_classifier:
         return html.hint(f"{name} has no classifier, so there is no answer to compare, only the similarity.")
     before, after = encoder.class_probabilities(np.concatenate([found.full, found.masked]))
@@ -81,8 +91,8 @@ def pairs(encoder: Encoder, found: Comparison, name: str) -> Markup:
         before_after.pair(encoder.labels[index], float(before[index]), float(after[index])) for index in order
     )
     return Markup(
-        '<section class="msn-pairs"><p class="msn-hint"><i class="msn-before"></i> full view '
-        '<i class="msn-after"></i> masked view</p><ol>{}</ol></section>'
+        '<section class="msn-pairs"><p class="msn-hint"><i class="msn-before"></i> full picture '
+        '<i class="msn-after"></i> masked picture</p><ol>{}</ol></section>'
     ).format(rows)
 
 
@@ -104,7 +114,7 @@ def choose(call: Call, asked: MaskingControls) -> dict[str, Any]:
 
 
 def again(call: Call, asked: MaskingControls) -> dict[str, Any]:
-    """Another draw: the next seed."""
+    """A new mask: the next seed."""
     seed = whole(asked.seed or 0, "seed", 0, MOST_SEED)
     return _answer(call, asked, replace(asked, seed=(seed + 1) % (MOST_SEED + 1)))
 
@@ -149,8 +159,8 @@ def _cell(cell: Any, grid: tuple[int, int]) -> tuple[int, int]:
 
 
 def leave(call: Call, asked: MaskingControls) -> Any:
-    """The words of a painted mask were left. A click on the picture leaves them too, and its answer is the newer one:
-    there is no other unless the words say something new."""
+    """The text field of a painted mask lost the focus. A click on the picture does that too and answers by itself, so
+    this answers only where the text is new."""
     return SKIP if call.visit.state(MaskingState).answered == _state(call, asked) else answer(call, asked)
 
 
@@ -217,9 +227,11 @@ def figures(found: Comparison, taken: tuple[float, float]) -> Markup:
     """The numbers, large."""
     full, masked = taken
     rows = (
-        (html.similar(found.similarity), "cosine similarity to the full view"),
-        *(() if found.centered is None else [(html.similar(found.centered), "the same, centered")]),
-        (f"{found.count} of {found.total}", "patches are seen"),
+        (
+            html.similar(found.similarity if found.centered is None else found.centered),
+            "similarity to the full picture",
+        ),
+        (f"{found.count} of {found.total}", "patches left"),
         (f"{full / masked:.1f} ×", f"as fast: {milliseconds(masked)} instead of {milliseconds(full)}"),
     )
     return (
@@ -273,7 +285,7 @@ def mask(
 
     kind is "random" (patches drawn one by one), "focal" (all but one rectangle), "block" (rectangles) or "painted" (the
     patches that `hidden` lists: row.column from 1, or row.column-row.column for a rectangle, like "2.3, 4.1-5.8").
-    ratio is the share hidden, from 0 to 0.95; seed names the draw.
+    ratio is the share hidden, from 0 to 0.95; the same seed gives the same mask.
     """
     encoder, picture = call.encoder, patch_grid.sent(image)
     ratio = real(ratio, "ratio", 0, MOST_RATIO / 100)
@@ -298,9 +310,9 @@ def build(app: App) -> None:
                     elem_id="mask-kind",
                 )
                 with gr.Row():
-                    ratio = gr.Slider(0, MOST_RATIO, 70, step=5, label="Hidden, %", info=RATIO)
+                    ratio = gr.Slider(0, MOST_RATIO, 70, step=5, label="Mask ratio, %", info=RATIO)
                     seed = gr.Number(0, label="Seed", precision=0, info=SEED)
-                more = gr.Button("Again", elem_classes="msn-quiet-button")
+                more = gr.Button("New mask", elem_classes="msn-quiet-button")
                 paint = gr.Textbox("", label="Hidden patches", info=PAINT, visible=False, submit_btn=False)
                 with gr.Row():
                     opposite = gr.Button("Invert", elem_classes="msn-quiet-button", visible=False)
