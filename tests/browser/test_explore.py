@@ -76,7 +76,7 @@ def test_a_lasso_chooses_points_and_gives_them_a_class(page: Page) -> None:
     page.mouse.up()
     bar = page.get_by_role("group", name="Chosen pictures").filter(visible=True)
     expect(bar).to_contain_text("48 chosen")
-    bar.get_by_role("button", name="Let go").click()
+    bar.get_by_role("button", name="Clear selection").click()
     first, second = page.locator(".msn-gallery button").nth(0), page.locator(".msn-gallery button").nth(1)
     first.click()
     second.click(modifiers=["Shift"])

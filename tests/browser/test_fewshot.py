@@ -42,7 +42,7 @@ def page(visit: Visit) -> Page:
 def named(page: Page, *names: str) -> Page:
     """Own classes in place of the starter set."""
     page.get_by_role("button", name="Your own pictures").click()
-    expect(page.get_by_text("Give two classes some pictures")).to_be_visible()
+    expect(page.get_by_text("Add pictures to two classes")).to_be_visible()
     for number, name in enumerate(names):
         page.get_by_label("New class").fill(name)
         page.get_by_label("New class").press("Enter")
@@ -118,7 +118,7 @@ def test_remove_rename_and_undo(page: Page) -> None:
     page.get_by_role("button", name=re.compile("^Undo: moved")).click()
     expect(card(page, 1).locator("li")).to_have_count(8)  # drawn anew; a menu opened before would be closed again
     card(page, 0).get_by_label("More for class brick").click()
-    card(page, 0).get_by_role("button", name="Leave it out").click()
+    card(page, 0).get_by_role("button", name="Pause this class").click()
     expect(page.locator("#fewshot-trust")).to_contain_text("of 16 right")
     page.get_by_role("button", name="Undo: left out brick").click()
     expect(page.locator("#fewshot-trust")).to_contain_text("of 24 right")
@@ -173,7 +173,7 @@ def test_the_keyboard_is_enough(page: Page) -> None:
     own = page.get_by_role("button", name="Your own pictures")
     hold(own)
     page.keyboard.press("Enter")
-    expect(page.get_by_text("Give two classes some pictures")).to_be_visible()
+    expect(page.get_by_text("Add pictures to two classes")).to_be_visible()
     hold(page.get_by_label("New class"))
     page.keyboard.type("red")
     page.keyboard.press("Enter")
@@ -232,8 +232,12 @@ def test_the_matrix_opens_and_answers_are_looked_into_and_taught(page: Page) -> 
 
 
 def test_what_was_learned_is_taken_away_and_opens_again(page: Page, visit: Visit, tmp_path: Path) -> None:
-    for name, file in (("Checkpoint", "checkpoint.zip"), ("Table", "embeddings.csv"), ("Set", "few-shot.zip")):
-        if name == "Set":
+    for name, file in (
+        ("Download model (.zip)", "checkpoint.zip"),
+        ("Embeddings (.csv)", "embeddings.csv"),
+        ("Save set (.zip)", "few-shot.zip"),
+    ):
+        if name.startswith("Save set"):
             choose_nearest(page)
         with page.expect_download() as download:
             page.get_by_role("button", name=name, exact=True).click()

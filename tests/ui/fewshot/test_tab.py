@@ -64,10 +64,10 @@ def test_it_opens_answered(call: Calls) -> None:
 
 def test_from_two_names_to_predictions(own: Call, sent: Callable[..., list[str]]) -> None:
     _, trust, _, _ = tab.answer(own)
-    assert "Give two classes some pictures" in trust
+    assert "Add pictures to two classes" in trust
     tab.receive(event(own, to="red", paths=sent(files_of("red", 4))))
     _, trust, _, _ = tab.answer(own)
-    assert "Give a second class some pictures" in trust
+    assert "Add pictures to a second class" in trust
     _, trust, _, _ = tab.receive(event(own, to="blue", paths=sent(files_of("blue", 4))))
     assert "8 of 8 right (100 %). On new pictures expect 68\N{EN DASH}100 %; guessing gets 50 %." in trust
     *_, tried, _ = tab.ask(event(own, to="queries", paths=sent(files_of("blue", 2, seed=1))))

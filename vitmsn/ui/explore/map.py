@@ -46,7 +46,7 @@ def painted(workspace: Workspace, encoder: Encoder, shown: Sequence[Example], co
     try:
         lesson = workspace.lesson(encoder, "auto", 5, 0.05)
     except FewShotError:
-        words = html.hint("Give two classes some pictures, and there is something to judge.")
+        words = html.hint("Add pictures to two classes, and there is something to judge.")
         return [(DIM, "", "#000", "")] * len(shown), words
     judged = lesson.judged
     said = lesson.answer(workspace.queries.X, workspace.queries.pixels) if len(shown) > held else []
@@ -126,7 +126,7 @@ def canvas(
         '</option>{}</select><input class="msn-select" data-new maxlength="{}" size="12" '
         'placeholder="New class …" aria-label="Name a new class for the chosen pictures, then Enter">'
         '<button type="button" class="msn-button" data-remove>Remove</button>'
-        '<button type="button" class="msn-button" data-let-go>Let go</button></div>'
+        '<button type="button" class="msn-button" data-let-go>Clear selection</button></div>'
         '<p class="msn-hint msn-how"><span class="msn-clicks">Draw around points to choose them, or click them one by '
         'one with Shift.</span><span class="msn-taps">Tap a point to see its picture; to choose several, draw around '
         "them.</span> "

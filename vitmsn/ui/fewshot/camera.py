@@ -47,9 +47,9 @@ def frame(call: Call, method: str, k: int, caution: float, temperature: float = 
         try:
             lesson = workspace.lesson(encoder, method, k, caution, temperature)
         except FewShotError:
-            return Markup(
-                '<p data-n="{}" class="msn-hint">Give two classes some pictures, and it has learned them.</p>'
-            ).format(number)
+            return Markup('<p data-n="{}" class="msn-hint">Add pictures to two classes. It learns at once.</p>').format(
+                number
+            )
         classes = workspace.gallery.classes
         [said] = lesson.answer(encoder.embed(picture), raw_pixels([picture]))
         numbers = {label: i for i, label in enumerate(classes)}

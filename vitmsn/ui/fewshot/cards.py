@@ -84,7 +84,7 @@ def _card(workspace: Workspace, index: int, label: str, members: list[Example], 
     menu = Markup(
         '<details class="msn-menu"><summary aria-label="More for class {}" title="More">⋯</summary><div>'
         "{}{}</button>{}</div></details>"
-    ).format(name, turn, "Count it again" if resting else "Leave it out", merge if others else "")
+    ).format(name, turn, "Count this class again" if resting else "Pause this class", merge if others else "")
     return Markup(
         '<section class="msn-card{}" data-drop="{}" '
         'aria-label="Class {}: {}">'
@@ -125,7 +125,7 @@ def _picked(labels: Sequence[str]) -> Markup:
         '<div class="msn-picked" role="group" aria-label="Chosen pictures" hidden><span role="status"></span>'
         '<select class="msn-select" data-move aria-label="Move the chosen pictures to"><option value="">Move to …'
         '</option>{}</select><button type="button" class="msn-button" data-remove>Remove</button>'
-        '<button type="button" class="msn-button" data-let-go>Let go</button></div>'
+        '<button type="button" class="msn-button" data-let-go>Clear selection</button></div>'
     ).format(options)
 
 

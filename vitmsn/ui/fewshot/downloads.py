@@ -86,11 +86,17 @@ def beside(workspace: Workspace, encoder: Encoder, lesson: Lesson) -> Markup:
     )
 
 
+BUTTONS = ("Save set (.zip)", "Download model (.zip)", "Embeddings (.csv)")  # in the order of KINDS
+
+
 def build(app: App, controls: Controls[FewShotControls]) -> None:
     """The buttons, in the place where this is called."""
     line = app.notice()
     with gr.Row(elem_classes="msn-takeaway"):
-        buttons = [gr.Button(words, elem_classes="msn-quiet-button") for words in ("Set", "Checkpoint", "Table")]
+        buttons = [
+            gr.Button(words, elem_classes="msn-quiet-button")
+            for words in ("Save set (.zip)", "Download model (.zip)", "Embeddings (.csv)")
+        ]
     with gr.Accordion("What these are", open=False):
         gr.Markdown(ABOUT)
         gr.HTML(html.in_python(*PYTHON))

@@ -225,8 +225,8 @@ def _several(names: Sequence[str]) -> str:
 def _missing(workspace: Workspace) -> str:
     filled = sum(1 for count in workspace.gallery.counts.values() if count)
     if not filled:
-        return "Give two classes some pictures, and it has learned them."
-    return "Give a second class some pictures, and it has learned them." if filled == 1 else "Two classes are needed."
+        return "Add pictures to two classes. It learns at once."
+    return "Add pictures to a second class. It learns at once." if filled == 1 else "Two classes are needed."
 
 
 def _python(call: Call, settings: tuple[str, int, float, float]) -> Markup:
