@@ -56,7 +56,7 @@ def test_single_precision_more_columns_than_rows_and_blocks_change_nothing(estim
     np.testing.assert_allclose(single.probabilities, expected.probabilities, atol=1e-4)
 
 
-def test_a_held_out_row_does_not_move_its_own_centre():
+def test_a_held_out_row_does_not_move_its_own_center():
     # One far row drags the mean of all rows towards itself; its own fold must not know.
     X, y = blobs([4, 4])
     X[0] += 1000

@@ -76,7 +76,7 @@ class ViTMSNImageProcessor:
 
     ``size``: what pictures are resized to: a whole number or ``{"height", "width"}`` squashes them, proportions lost;
     ``{"shortest_edge"}`` keeps proportions and wants a ``crop`` (a whole number or ``{"height", "width"}``), cut from
-    the centre. ``resample`` is one of nearest, box, bilinear, hamming, bicubic, lanczos. Then values are multiplied by
+    the center. ``resample`` is one of nearest, box, bilinear, hamming, bicubic, lanczos. Then values are multiplied by
     ``rescale_factor``, ``image_mean`` is taken off and the rest divided by ``image_std`` (a number per RGB channel).
 
     The two named recipes: ``squash`` (what Hugging Face users do) and ``resize-256-crop-224`` (the paper's evaluation);
@@ -98,7 +98,7 @@ class ViTMSNImageProcessor:
         if isinstance(size, Mapping) and set(size) == {"shortest_edge"}:
             self.shortest_edge: int | None = _side(size["shortest_edge"], "shortest_edge")
             if crop is None:
-                raise InputError(f"size {dict(size)} keeps proportions: say with crop= what to cut from the centre.")
+                raise InputError(f"size {dict(size)} keeps proportions: say with crop= what to cut from the center.")
         else:
             self.shortest_edge = None
         self.resized = None if self.shortest_edge else _height_width(size, "size")

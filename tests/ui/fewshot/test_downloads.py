@@ -107,7 +107,7 @@ def test_a_checkpoint_and_a_table(taught: Call) -> None:
 
 
 def test_nothing_to_take_is_said(own: Call) -> None:
-    with pytest.raises(FewShotError, match="nothing to take away yet"):
+    with pytest.raises(FewShotError, match="nothing to download yet"):
         downloads.make(event(own), "bundle", "auto", 5, 0.05)
 
 

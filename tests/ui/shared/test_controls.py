@@ -102,7 +102,7 @@ LABELS: dict[str, dict[str, str]] = {
         "ratio": "Mask ratio, %",
         "seed": "Seed",
     },
-    "masking": {"kind": "Mask", "ratio": "Hidden, %", "seed": "Seed", "paint": "Hidden patches"},
+    "masking": {"kind": "Mask", "ratio": "Mask ratio, %", "seed": "Seed", "paint": "Hidden patches"},
     "fewshot": {
         "method": "Classifier",
         "k": "k",

@@ -22,7 +22,7 @@ from vitmsn.ui.shared import html
 from vitmsn.ui.shared.checks import choice, linked_choice, whole
 from vitmsn.ui.shared.controls import bind
 from vitmsn.ui.shared.scripts import script
-from vitmsn.ui.shared.workspace import Workspace, centre, opened, own_class, version
+from vitmsn.ui.shared.workspace import Workspace, center, opened, own_class, version
 from vitmsn.ui.visits import Call
 
 SCRIPT = script(__file__, "lasso.js", "explore.js")
@@ -76,7 +76,7 @@ def answer(call: Call, asked: ExploreControls = DEFAULTS) -> ExplorePage:
         shown = _shown(workspace, settings)
         if len(shown) < 2:
             return ExplorePage(html.sentence("A map needs two pictures: add some in Few-shot."), "")
-        around = centre(workspace.gallery, encoder.feature_mean)
+        around = center(workspace.gallery, encoder.feature_mean)
         X = _rows(shown, around)
         ready = workspace.kept.get(settings)
         points = projection.pca(X) if ready is None else ready
@@ -95,7 +95,7 @@ def lay_out(call: Call, asked: ExploreControls = DEFAULTS) -> Markup:
     with opened(call) as (workspace, encoder):
         settings = asked.checked()
         shown, made_for = _shown(workspace, settings), workspace.version
-        X = _rows(shown, centre(workspace.gallery, encoder.feature_mean))
+        X = _rows(shown, center(workspace.gallery, encoder.feature_mean))
     call.progress(0, 1, SLOW)
     points = projection.umap(
         X, settings.seed, settings.neighbors, MIN_DIST, progress=lambda done, total: call.progress(done, total, SLOW)

@@ -36,16 +36,17 @@ PYTHON = (
     "# the same on the command line",
     "# python -m vitmsn fewshot predict few-shot.zip query.jpg --json",
     "",
-    "# the checkpoint, unpacked",
+    "# the downloaded model, unpacked",
     "from transformers import pipeline",
     Markup('print(pipeline("image-classification", model="checkpoint")("query.jpg"))'),
 )
 FETCH = script(__file__, "downloads.js")
 KINDS = ("bundle", "checkpoint", "embeddings")
+BUTTONS = ("Save set (.zip)", "Download model (.zip)", "Embeddings (.csv)")  # in the order of KINDS
 ABOUT = (
-    "**Set**: examples, embeddings and settings in one zip, which opens again here, in Python and on the command line. "
-    "**Checkpoint**: the model with what it learned as its last layer, for transformers. "
-    f"{export.CHANGES} **Table**: one row of numbers for each example."
+    "**Saved set**: examples, embeddings and settings in one zip, to open here, in Python and on the command line. "
+    "**Model**: the model with what it learned as its last layer, for transformers. "
+    f"{export.CHANGES} **Embeddings**: one row of numbers for each example."
 )
 
 
@@ -53,7 +54,7 @@ def make(call: Call, kind: str, method: str, k: int, caution: float, temperature
     """(the file, what there is to say of it). The folder's name is a secret, since files are served by their path."""
     with opened(call) as (workspace, encoder):
         if not len(workspace.gallery):
-            raise FewShotError("There is nothing to take away yet: give two classes some pictures.")
+            raise FewShotError("There is nothing to download yet; add pictures to two classes.")
         folder = Path(get_upload_folder()) / secrets.token_hex(16)
         folder.mkdir(parents=True)
         if kind == "bundle":
@@ -86,17 +87,11 @@ def beside(workspace: Workspace, encoder: Encoder, lesson: Lesson) -> Markup:
     )
 
 
-BUTTONS = ("Save set (.zip)", "Download model (.zip)", "Embeddings (.csv)")  # in the order of KINDS
-
-
 def build(app: App, controls: Controls[FewShotControls]) -> None:
     """The buttons, in the place where this is called."""
     line = app.notice()
     with gr.Row(elem_classes="msn-takeaway"):
-        buttons = [
-            gr.Button(words, elem_classes="msn-quiet-button")
-            for words in ("Save set (.zip)", "Download model (.zip)", "Embeddings (.csv)")
-        ]
+        buttons = [gr.Button(words, elem_classes="msn-quiet-button") for words in BUTTONS]
     with gr.Accordion("What these are", open=False):
         gr.Markdown(ABOUT)
         gr.HTML(html.in_python(*PYTHON))

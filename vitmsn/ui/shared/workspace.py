@@ -68,7 +68,7 @@ def learn(
     )
 
 
-def centre(gallery: Gallery, feature_mean: np.ndarray | None) -> np.ndarray | None:
+def center(gallery: Gallery, feature_mean: np.ndarray | None) -> np.ndarray | None:
     """What the gallery's embeddings are centered on, see `fewshot.choose_center`."""
     return feature_mean if fewshot.choose_center(gallery.shots, feature_mean) is not None else None
 
