@@ -175,3 +175,15 @@ def test_with_a_real_encoder(tmp_path: Path) -> None:
     back.re_embed(encoder)
     similarity = (back.X * made.X).sum(axis=1) / np.linalg.norm(back.X, axis=1) / np.linalg.norm(made.X, axis=1)
     assert similarity.min() > 0.99
+
+
+def test_reading_tells_how_far_it_is_and_can_be_stopped(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    bundle.load(forged(tmp_path), Fake(), progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+    def stop(done: int, total: int) -> None:
+        raise GalleryError("Stopped.")
+
+    with pytest.raises(GalleryError, match="Stopped"):
+        bundle.read(forged(tmp_path), stop)

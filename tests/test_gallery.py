@@ -175,3 +175,10 @@ def test_a_copy_changes_on_its_own() -> None:
     twin.settings["k"] = 3
     assert made.classes == ["even", "odd"] and made["e1"].label == "even" and made.settings == {}
     assert twin["e2"] is made["e2"] and twin.classes == ["even", "odd", "new"]
+
+
+def test_progress_is_told_of_each_entry_also_of_those_refused() -> None:
+    entries = [Entry("cat", f"{number}.png", b"no picture" if number < 4 else png()) for number in range(5)]
+    seen: list[int] = []
+    Gallery(Fake()).extend(entries, Fake(), lambda done, total: seen.append(done))  # type: ignore[arg-type]
+    assert seen == [1, 2, 3, 4, 5, 5]

@@ -98,21 +98,21 @@ def load(
 
     A gallery made by another model is refused, unless ``re_embed`` asks to embed its thumbnails with this one.
     """
-    gallery = read(source)
+    gallery = read(source, progress)
     if re_embed and gallery.fingerprint != encoder.fingerprint:
         gallery.re_embed(encoder, progress)
     gallery.check_model(encoder)
     return gallery
 
 
-def read(source: bytes | str | os.PathLike[str]) -> Gallery:
+def read(source: bytes | str | os.PathLike[str], progress: Progress | None = None) -> Gallery:
     """Read what ``save`` wrote, whichever model made it; a path or its bytes. Every picture is encoded again.
 
     Raises ArchiveError for a hostile or damaged zip, GalleryError for one that is not such a gallery.
     """
     archive = Archive(source)
     try:
-        return _checked(archive)
+        return _checked(archive, progress)
     finally:
         archive.close()
 
@@ -129,7 +129,7 @@ def _picture(id: str) -> str:
     return f"pictures/{id}.jpg"
 
 
-def _checked(archive: Archive) -> Gallery:
+def _checked(archive: Archive, progress: Progress | None) -> Gallery:
     """The gallery in a bundle, every value of it checked."""
 
     def need(good: object, what: str) -> None:
@@ -175,7 +175,9 @@ def _checked(archive: Archive) -> Gallery:
 
     def examples() -> Iterator[Example]:
         ids = set()
-        for row, embedding, pixels in zip(rows, matrix, raw, strict=True):
+        for done, (row, embedding, pixels) in enumerate(zip(rows, matrix, raw, strict=True), start=1):
+            if progress:
+                progress(done, len(rows))
             need(isinstance(row, dict) and row.keys() == FIELDS.keys(), "an example is incomplete")
             need(all(type(row[key]) is kind for key, kind in FIELDS.items()), "an example is wrong")
             need(re.fullmatch(r"e[1-9][0-9]{0,8}", row["id"]) and row["id"] not in ids, "an example's id is wrong")
@@ -183,8 +185,9 @@ def _checked(archive: Archive) -> Gallery:
             need(re.fullmatch(r"[0-9a-f]{64}", row["digest"]), "an example's digest is wrong")
             need(row["label"] in gallery.classes, "an example's class is missing")
             name = shown_name(row["name"])
+            data = part(_picture(row["id"]), limits.MAX_IMAGE_BYTES)
             try:
-                picture = decode(part(_picture(row["id"]), limits.MAX_IMAGE_BYTES), name=name)
+                picture = decode(data, name=name, most=limits.THUMBNAIL_SIDE)
             except ImageError as error:
                 raise GalleryError(f"{archive.shown} is damaged: {error}") from error
             thumbnail = encoded(picture.thumbnail(limits.THUMBNAIL_SIDE))

@@ -299,6 +299,8 @@ class Gallery:
             nonlocal done, waiting
             for entry in entries:
                 done += 1
+                if progress:  # also what turns out to be no picture takes its time
+                    progress(done, max(total, done))
                 try:
                     label = self._place(entry, waiting)
                 except GalleryError as error:
@@ -319,8 +321,6 @@ class Gallery:
                 ids.extend(added.ids)
                 skipped.extend(added.skipped)
                 waiting = 0
-                if progress:
-                    progress(done, max(total, done))
             if progress:
                 progress(done, max(total, done))
         notes: tuple[str, ...] = ()

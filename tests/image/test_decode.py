@@ -768,3 +768,30 @@ def test_arrays_that_are_no_picture(values: np.ndarray | torch.Tensor, said: str
 def test_a_web_address_is_not_fetched() -> None:
     with pytest.raises(ImageError, match=r"y\.jpg is a web address, and nothing is fetched here"):
         decode("https://example.com/y.jpg")
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("JPEG", "RGB"), ("JPEG", "L"), ("PNG", "RGBA"), ("WEBP", "RGB"), ("PNG", "P")]
+)
+def test_a_large_picture_is_reduced_as_it_is_read(kind: str, mode: str) -> None:
+    out = io.BytesIO()
+    Image.linear_gradient("L").resize((900, 600)).convert("RGB").convert(mode).save(out, kind)
+    whole, small = decode(out.getvalue()), decode(out.getvalue(), most=100)
+    if mode == "P":  # colors of a palette cannot be mixed, so it is reduced once they are known
+        assert small.rgb.mode == "RGB"
+    assert small.rgb.size == (100, 67) and whole.rgb.size == (900, 600)
+    wanted = np.asarray(whole.thumbnail(100), np.float32)
+    assert np.abs(np.asarray(small.rgb, np.float32) - wanted).mean() < 2
+
+
+def test_a_small_picture_stays_as_it_is() -> None:
+    out = io.BytesIO()
+    Image.linear_gradient("L").convert("RGB").save(out, "JPEG")
+    assert decode(out.getvalue(), most=300).digest == decode(out.getvalue()).digest
+
+
+def test_a_flood_of_pixels_is_not_in_memory_together() -> None:
+    """A picture of 49 million pixels in some dozen bytes, reduced on the way to RGB."""
+    out = io.BytesIO()
+    Image.new("L", (7000, 7000)).save(out, "PNG")
+    assert len(out.getvalue()) < 60_000 and decode(out.getvalue(), most=64).rgb.size == (64, 64)

@@ -85,7 +85,7 @@ def fewshot_predict(options: Options) -> Result:
     from vitmsn.gallery import raw_pixels
 
     encoder, inputs = load_encoder(options), Inputs(options.inputs)
-    gallery = bundle.load(options.bundle, encoder, re_embed=options.re_embed, progress=Bar("embedding again"))
+    gallery = bundle.load(options.bundle, encoder, re_embed=options.re_embed, progress=Bar("reading the set"))
     kept = gallery.settings.get("caution", 0.05)
     caution = options.caution if options.caution is not None else kept if isinstance(kept, float) else 0.05
     lesson = _lesson(gallery, encoder, caution)

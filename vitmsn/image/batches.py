@@ -28,6 +28,7 @@ def batches(
     *,
     name: Callable[[Key], str] | None = None,
     size: int | None = None,
+    most: int | None = None,
 ) -> Iterator[Batch[Key]]:
     """Decode pictures in their order, ``size`` together, or fewer when they exceed ``limits.BATCH_PIXELS``.
 
@@ -35,6 +36,7 @@ def batches(
         sources: (key, whatever ``decode`` takes); the next is read when its batch is asked for.
         refused: called for what cannot be decoded, which is left out; without it the error is raised.
         name: what messages call the picture of a key; by default as ``decode`` does.
+        most: longer side in pixels to which larger pictures are reduced, as by ``decode``.
         size: at most, and by default, ``limits.MAX_BATCH``.
 
     Yields:
@@ -49,7 +51,7 @@ def batches(
     done = told = pixels = 0
     for done, (key, source) in enumerate(sources, start=1):
         try:
-            picture = decode(source, name=None if name is None else name(key))
+            picture = decode(source, name=None if name is None else name(key), most=most)
         except ImageError as error:
             if refused is None:
                 raise

@@ -97,11 +97,12 @@ class Picture:
 # -- The decoder ------------------------------------------------------------------------------------------------------
 
 
-def decode(source: ImageSource, *, name: str | None = None) -> Picture:
+def decode(source: ImageSource, *, name: str | None = None, most: int | None = None) -> Picture:
     """Decode one picture, whatever it comes as, or refuse it by name.
 
     ``source``: encoded bytes, the path of a file, a PIL image, an array or tensor of whole numbers from 0 to 255, or a
-    ``Picture`` (returned as it is). ``name`` is what messages call it; by default the file's name. Of animations and
+    ``Picture`` (returned as it is). ``name`` is what messages call it; by default the file's name. ``most``: a
+    larger picture is reduced to a longer side of so many pixels, before the next one is decoded. Of animations and
     documents the first frame is taken; EXIF orientation is applied; colour profiles are converted to sRGB; alpha is
     laid on white; 16-bit and float values are scaled; the last rows that a JPEG lacks are grey, with a note.
 
@@ -109,12 +110,17 @@ def decode(source: ImageSource, *, name: str | None = None) -> Picture:
     """
     if isinstance(source, Picture):
         return source if name is None else replace(source, name=_shown(name))
+    return _decode(*_source(source, name), most)
+
+
+def _source(source: ImageSource, name: str | None) -> tuple[str, Callable[[], _Opened]]:
+    """What messages call a source, and what opens it."""
     if isinstance(source, Image.Image):
         shown = _shown(name or os.path.basename(os.fsdecode(getattr(source, "filename", ""))) or "picture")
-        return _decode(shown, lambda: _Opened(source))
+        return shown, lambda: _Opened(source)
     if isinstance(source, (np.ndarray, torch.Tensor)):
         shown = _shown(name or "picture")
-        return _decode(shown, lambda: _Opened(_of_array(source, shown)))
+        return shown, lambda: _Opened(_of_array(source, shown))
     if isinstance(source, (bytes, bytearray, memoryview)):
         shown, data = _shown(name or "picture"), bytes(source)
     elif isinstance(source, (str, os.PathLike)):
@@ -128,7 +134,7 @@ def decode(source: ImageSource, *, name: str | None = None) -> Picture:
     if len(data) > limits.MAX_IMAGE_BYTES:
         most = limits.MAX_IMAGE_BYTES / limits.MIB
         raise ImageError(f"{shown} is larger than {most:g} MiB: make it smaller or save it as JPEG.")
-    return _decode(shown, lambda: _opened(data, shown))
+    return shown, lambda: _opened(data, shown)
 
 
 def listed(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
@@ -179,11 +185,12 @@ class _Opened:
 
     image: Image.Image
     passes: int = 1  # over all its pixels
+    scalable: bool = False  # can be decoded smaller than it is
     notes: Notes = ()
     finish: Callable[[Image.Image], tuple[Image.Image, Notes]] = lambda image: (image, ())
 
 
-def _decode(shown: str, opener: Callable[[], _Opened]) -> Picture:
+def _decode(shown: str, opener: Callable[[], _Opened], most: int | None) -> Picture:
     """Everything that may make Pillow stumble happens in here, and leaves as an ``ImageError``."""
     try:
         with _quiet():
@@ -193,12 +200,15 @@ def _decode(shown: str, opener: Callable[[], _Opened]) -> Picture:
             _check_storage(image, opened.passes, shown)
             with _alone(image.size):
                 key = _key_in_8bit(image)
+                if most is not None and opened.scalable:
+                    image.draft(None, (2 * most, 2 * most))  # an eighth, a quarter or half of the pixels each way
                 image.load()
                 image, said = opened.finish(image)
                 if key is not None:
                     image.info["transparency"] = key
-                rgb, notes = _to_srgb(image)
-                return Picture(shown, _upright(image, rgb), (*_frames(image), *opened.notes, *said, *notes))
+                rgb, notes = _to_srgb(_reduced(image, most))
+                upright = _upright(image, _reduced(rgb, most))
+                return Picture(shown, upright, (*_frames(image), *opened.notes, *said, *notes))
     except ImageError:
         raise
     except Image.DecompressionBombError:
@@ -228,7 +238,7 @@ def _opened_jpeg(data: bytes, shown: str) -> _Opened:
     """A JPEG; one whose last bytes were lost on the way is decoded as far as it goes."""
     stored = jpeg.structure(data)
     if stored.whole:
-        return _Opened(Image.open(io.BytesIO(data), formats=("JPEG",)), stored.scans)
+        return _Opened(Image.open(io.BytesIO(data), formats=("JPEG",)), stored.scans, scalable=True)
 
     def cut(image: Image.Image) -> tuple[Image.Image, Notes]:
         rows, share = jpeg.missing(image)
@@ -333,6 +343,18 @@ def _frames(image: Image.Image) -> tuple[str, ...]:
     if getattr(image, "is_animated", False):  # to count them would mean to walk the whole file
         return {"GIF": ("first frame of several",), "TIFF": ("first page of several",)}.get(str(image.format), ())
     return ()
+
+
+def _reduced(image: Image.Image, most: int | None) -> Image.Image:
+    """The picture with a longer side of at most ``most`` pixels, where its kind can be resized as it is."""
+    simple = image.mode in ("L", "RGB", "RGBA", "CMYK") and "transparency" not in image.info
+    if most is None or max(image.size) <= most or not simple:
+        return image
+    scale = most / max(image.size)
+    width, height = (max(1, round(length * scale)) for length in image.size)
+    small = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    small.info = {key: value for key, value in image.info.items() if key == "icc_profile"}
+    return small
 
 
 _TURN = {  # EXIF orientation -> what makes the picture upright

@@ -25,6 +25,7 @@ from gradio.utils import get_upload_folder
 
 from vitmsn.errors import ViTMSNError
 from vitmsn.ui.blocks import BROKEN
+from vitmsn.ui.memory import give_back
 from vitmsn.ui.models import Models
 from vitmsn.ui.shared import examples, html
 from vitmsn.ui.shared.controls import Controls, Inputs, by_name, components
@@ -397,11 +398,15 @@ class App:
     def _done(self, values: Sequence[Any]) -> None:
         """After an event: its uploads were read, and the bounds on visits apply."""
         folder = Path(get_upload_folder()).resolve()
+        files = 0
         for value in values:
             for name in value if isinstance(value, (list, tuple)) else [value]:
                 if isinstance(name, str) and name.startswith(str(folder)):
                     self.visitors.read_upload(Path(name))
+                    files += 1
         self.visitors.sweep()
+        if files:
+            give_back()
 
     def status_line(self, call: Call) -> str:
         """Model · input size · device and precision · milliseconds of the visit's last forward · patches, as HTML."""

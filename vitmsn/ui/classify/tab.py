@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
+import numpy as np
 from markupsafe import Markup
+from PIL import Image
 
 from vitmsn import limits
 from vitmsn.classification import REGRESSION, Classification
@@ -22,8 +24,10 @@ from vitmsn.ui.shared.scripts import script
 from vitmsn.ui.visits import Call
 
 SHOWN = 5  # answers on the page, and in each row of the table
-STEP = 16  # pictures classified between two looks at the clock and the Stop button
+STEP = 16  # pictures in memory at once
+FACE = 64  # pixels of a picture in the table
 PEOPLE = {"person", "people", "human", "man", "woman", "boy", "girl"}
+Tried = tuple[str, "Image.Image | None", "Classification | None", str]  # name, face, answer, why there is none
 NO_HEAD = "No names to show: {name} has no classifier."
 STILL = (
     "It still turns pictures into embeddings, and those are enough to teach it classes of your own from a few examples."
@@ -125,14 +129,24 @@ def many(call: Call, paths: list[str] | None) -> Markup:
     encoder = call.encoder
     if encoder.problem_type is None:
         raise MissingHeadError(f"{NO_HEAD.format(name=call.name)} {STILL}")
-    rows: list[tuple[str, Picture | None, Classification | None, str]] = []
+    rows: list[Tried] = []
     for start in range(0, len(paths), STEP):
-        call.progress(start, len(paths))
-        some = [_try(path) for path in paths[start : start + STEP]]
+        some = tried(call, paths, start)
         results = iter(encoder.classify([p for _, p, _ in some if p is not None], top_k=SHOWN))
-        rows += [(name, picture, next(results) if picture else None, reason) for name, picture, reason in some]
+        for name, picture, reason in some:
+            face = picture.thumbnail(FACE) if picture else None  # all that the table needs of it
+            rows.append((name, face, next(results) if picture else None, reason))
     call.progress(len(paths), len(paths))
     return _table(rows) + _download(rows)
+
+
+def tried(call: Call, paths: list[str], start: int) -> list[tuple[str, Picture | None, str]]:
+    """The next STEP pictures: name, picture, or why there is none; with a look at the clock before each."""
+    found = []
+    for done, path in enumerate(paths[start : start + STEP], start):
+        call.progress(done, len(paths))
+        found.append(_try(path))
+    return found
 
 
 def _try(path: str) -> tuple[str, Picture | None, str]:
@@ -143,7 +157,7 @@ def _try(path: str) -> tuple[str, Picture | None, str]:
         return Path(path).name, None, str(error)
 
 
-def _table(rows: list[tuple[str, Picture | None, Classification | None, str]]) -> Markup:
+def _table(rows: list[Tried]) -> Markup:
     body = Markup().join(_row(*row) for row in rows)
     head = Markup('<th scope="col" aria-label="Picture"></th>')
     head += Markup().join(
@@ -152,21 +166,21 @@ def _table(rows: list[tuple[str, Picture | None, Classification | None, str]]) -
     return Markup('<table class="msn-table"><thead><tr>{}</tr></thead><tbody>{}</tbody></table>').format(head, body)
 
 
-def _row(name: str, picture: Picture | None, result: Classification | None, reason: str) -> Markup:
+def _row(name: str, picture: Image.Image | None, result: Classification | None, reason: str) -> Markup:
     if picture is None or result is None:
         cells = Markup('<td></td><td>{}</td><td colspan="2">{}</td>').format(html.text(name, 40), html.text(reason))
         return Markup('<tr class="msn-refused">{}</tr>').format(cells)
     first = result.probabilities[0]
     figure = f"{first:.4g}" if result.problem_type == REGRESSION else html.percent(first)
     return Markup("<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>").format(
-        html.img(picture.thumbnail(64), name),
+        html.img(picture, name),
         html.text(name, 40),
         html.text(result.named()),
         f"{result.labels[0]} ({figure})",
     )
 
 
-def _download(rows: list[tuple[str, Picture | None, Classification | None, str]]) -> Markup:
+def _download(rows: list[Tried]) -> Markup:
     """A link that carries the CSV itself: nothing is written on the server."""
     head = ["file", "answer", "kind", "kind probability"]
     numbers = any(result is not None and result.problem_type == REGRESSION for _, _, result, _ in rows)
@@ -207,17 +221,24 @@ def embed(call: Call, images: list[str]) -> dict[str, Any]:
     if len(images) > limits.MAX_QUERIES:
         raise InputError(f"These are {len(images)} files and {limits.MAX_QUERIES} go at once; send fewer.")
     encoder = call.encoder
-    tried = [_try(path) for path in images]
-    pictures = [picture for _, picture, _ in tried if picture is not None]
-    if not pictures:
-        raise ImageError(tried[0][2])
-    vectors = encoder.embed(pictures, progress=call.progress)
+    files: list[str] = []
+    skipped: list[dict[str, str]] = []
+    parts: list[np.ndarray] = []
+    for start in range(0, len(images), STEP):
+        some = tried(call, images, start)
+        pictures = [picture for _, picture, _ in some if picture is not None]
+        files += [picture.name for picture in pictures]
+        skipped += [{"file": name, "reason": reason} for name, picture, reason in some if picture is None]
+        parts.append(encoder.embed(pictures))
+    if not files:
+        raise ImageError(skipped[0]["reason"])
+    vectors = np.concatenate(parts)
     return {
         "model": call.name,
         "dim": int(vectors.shape[1]),
         "embeddings": vectors.tolist(),
-        "files": [picture.name for picture in pictures],
-        "skipped": [{"file": name, "reason": reason} for name, picture, reason in tried if picture is None],
+        "files": files,
+        "skipped": skipped,
     }
 
 

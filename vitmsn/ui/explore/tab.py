@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -213,14 +213,19 @@ def map(call: Call, images_zip: str, method: str = "pca") -> tuple[Image.Image, 
     def turned_away(entry: archive.Entry, error: ImageError) -> None:
         refused.append({"file": entry.name, "reason": str(error)})
 
+    def sources(entries: archive.Entries) -> Iterator[tuple[archive.Entry, bytes]]:
+        for done, entry in enumerate(entries):  # also what turns out to be no picture takes its time
+            call.progress(done, entries.total)
+            yield entry, entry.data
+
     with archive.read_zip(images_zip) as entries:
         if entries.total > limits.MAX_EXAMPLES:
             raise InputError(f"The zip holds {entries.total} files and {limits.MAX_EXAMPLES} go at once; send fewer.")
-        sources = ((entry, entry.data) for entry in entries)
-        for batch in image.batches(sources, turned_away, name=lambda entry: entry.name, size=TOGETHER):
+        for batch in image.batches(
+            sources(entries), turned_away, name=lambda entry: entry.name, size=TOGETHER, most=limits.PICTURE_SIDE
+        ):
             names += [(entry.name, entry.label) for entry in batch.keys]
             rows.append(encoder.embed(batch.pictures))
-            call.progress(batch.done, entries.total)
         refused += [{"file": skip.name, "reason": skip.reason} for skip in entries.report.skipped]
         notes = list(entries.report.notes)
     if len(names) < 2:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
+import numpy as np
 from gradio.utils import get_upload_folder
 from markupsafe import Markup
 
@@ -98,7 +99,7 @@ def unzip(call: Call, path: str | None, asked: FewShotControls = DEFAULTS) -> di
 def _reopen(call: Call, path: str, asked: FewShotControls) -> dict[str, Any]:
     """A saved set as it was when it was saved: with the classifier chosen then, by the model chosen now."""
     with opened(call) as (workspace, encoder):
-        saved = bundle.read(path)
+        saved = bundle.read(path, call.progress)
         said, wanted = [], asked
         if saved.fingerprint != encoder.fingerprint:
             saved.re_embed(encoder, call.progress)
@@ -278,20 +279,24 @@ def few_shot(
     except FewShotError as error:
         left_out = _words(_said(added, [], added.notes))
         raise FewShotError(f"{error} Of the zip: {left_out}" if left_out else str(error)) from None
-    pictures: list[Picture] = []
+    names: list[str] = []
+    rows, raw = [encoder.embed([])], [raw_pixels([])]
     refused = [{"file": skip.name, "reason": skip.reason} for skip in added.skipped]
-    for path in paths:
+    for done, path in enumerate(paths):  # one at a time: two hundred large ones do not fit into memory together
+        call.progress(done, len(paths), "queries")
         try:
-            pictures.append(read_picture(path))
+            picture = read_picture(path)
         except ImageError as error:
             refused.append({"file": Path(path).name, "reason": str(error)})
-    said = lesson.answer(encoder.embed(pictures, progress=call.progress), raw_pixels(pictures), k)
+            continue
+        names.append(picture.name)
+        rows.append(encoder.embed(picture))
+        raw.append(raw_pixels([picture]))
+    said = lesson.answer(np.concatenate(rows), np.concatenate(raw), k)
     return {
         "model": call.name,
         **lesson.to_dict(),
-        "predictions": [
-            {"file": picture.name, **one.to_dict(lesson)} for picture, one in zip(pictures, said, strict=True)
-        ],
+        "predictions": [{"file": name, **one.to_dict(lesson)} for name, one in zip(names, said, strict=True)],
         "skipped": refused,
         "notes": list(added.notes),
     }

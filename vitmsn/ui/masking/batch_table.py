@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
+from PIL import Image
 
 from vitmsn import limits, robustness
 from vitmsn.encoder import Encoder, Progress
@@ -29,7 +30,7 @@ class Row:
     """One picture over some draws of one kind of mask, or why it could not be read."""
 
     name: str
-    picture: Picture | None = None
+    picture: Image.Image | None = None
     views: robustness.Views | None = None
     sure: bool = True
     refused: str = ""
@@ -54,7 +55,8 @@ def judge(
             rows.append(Row(Path(str(source)).name, refused=str(error)))
             continue
         sure = not encoder.has_classifier or encoder.classify(picture, top_k=1)[0].sure
-        rows.append(Row(picture.name, picture, robustness.views(encoder, picture, kept), sure))
+        face = picture.thumbnail(64)  # all that the table needs of it
+        rows.append(Row(picture.name, face, robustness.views(encoder, picture, kept), sure))
     progress(len(sources), len(sources))
     return rows
 
@@ -114,7 +116,7 @@ def _row(row: Row) -> Markup:
         return Markup('<tr class="msn-refused">{}<td colspan="{}">{}</td></tr>').format(
             cells, len(HEADER) - 1, html.text(row.refused)
         )
-    cells = Markup("<td>{}</td>").format(html.img(row.picture.thumbnail(64), ""))
+    cells = Markup("<td>{}</td>").format(html.img(row.picture, ""))
     for value, said in zip(_values(row), _shown(row), strict=True):
         cells += Markup('<td data-value="{}">{}</td>').format(html.text(value), html.text(said, 60))
     return Markup("<tr>{}</tr>").format(cells)

@@ -65,7 +65,10 @@ def portrait(visit: Visit) -> dict[str, Any]:
 
 
 def read_picture(path: str) -> image.Picture:
-    """Decode an upload, with a sentence of its own when the file is gone (a page that slept longer than its files)."""
+    """Decode an upload, reduced to `limits.PICTURE_SIDE` at once: two hundred large ones are never in memory together.
+
+    With a sentence of its own when the file is gone (a page that slept longer than its files).
+    """
     if not Path(path).is_file():
         raise ImageError("That upload is no longer here; drop the picture again.")
-    return image.decode(Path(path))
+    return image.decode(Path(path), most=limits.PICTURE_SIDE)
