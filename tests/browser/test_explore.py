@@ -88,21 +88,21 @@ def test_a_lasso_chooses_points_and_gives_them_a_class(page: Page) -> None:
     page.get_by_role("button", name="Undo: moved 2 pictures to wall").filter(visible=True).click()
     expect(page.locator(".msn-legend")).not_to_contain_text("wall")
     page.get_by_label("Mislabelled?").check()
-    expect(page.get_by_text("named otherwise when held out")).to_be_visible()
+    expect(page.get_by_text("named differently when hidden")).to_be_visible()
     page.get_by_label("Pictures as points").check()
     expect(page.locator(".msn-map")).to_have_attribute("data-faces", "yes")
 
 
 def test_umap_comes_when_it_is_ready(page: Page) -> None:
     page.get_by_label("UMAP").check()
-    expect(page.get_by_text("UMAP keeps neighbours together")).to_be_visible(timeout=COMPILING)
-    expect(page.get_by_text("15 neighbours, least distance 0.1, seed 0")).to_be_visible()
+    expect(page.get_by_text("UMAP keeps neighbors together")).to_be_visible(timeout=COMPILING)
+    expect(page.get_by_text("15 neighbors, least distance 0.1, seed 0")).to_be_visible()
     expect(page.get_by_label("UMAP")).to_be_checked()
     expect(page).to_have_url(re.compile("map=umap"))
     page.get_by_label("PCA").check()
     expect(page.get_by_text(re.compile("^PCA: the two directions"))).to_be_visible()
     page.get_by_label("UMAP").check()  # kept: at once
-    expect(page.get_by_text("UMAP keeps neighbours together")).to_be_visible()
+    expect(page.get_by_text("UMAP keeps neighbors together")).to_be_visible()
 
 
 def test_it_shows_the_examples_of_few_shot(page: Page) -> None:

@@ -34,7 +34,7 @@ def test_the_walk_by_mouse_keyboard_and_link(visit: Visit) -> None:
     before = sentence(page, 3)
     expect(page).to_have_url(re.compile("step=3"))
     # a control of a step: by the keyboard
-    page.get_by_label("number input for Dropped, %").fill("75")
+    page.get_by_label("number input for Mask ratio, %").fill("75")
     page.keyboard.press("Enter")
     expect(page.locator("#step-3 .msn-sentence")).to_contain_text("48 are dropped and 16 stay")
     assert "48 are dropped" not in before
@@ -46,14 +46,14 @@ def test_the_walk_by_mouse_keyboard_and_link(visit: Visit) -> None:
     assert "Sharpening takes" in sentence(other, 7)
     other.get_by_role("button", name="← Back").click()
     sentence(other, 6)
-    expect(other.get_by_label("number input for Draw")).to_have_value("9")
+    expect(other.get_by_label("number input for Seed")).to_have_value("9")
 
 
 def test_a_model_without_prototypes_says_so(visit: Visit) -> None:
     page = visit(address="?tab=learn&step=5&model=random")
     assert "embedding" in sentence(page, 5)
     page.get_by_role("button", name="Next →").click()
-    assert "carries no projector and prototypes" in sentence(page, 6)
+    assert "has no projector and prototypes" in sentence(page, 6)
 
 
 def test_the_lesson_fits_a_phone_and_paper(visit: Visit) -> None:

@@ -187,7 +187,7 @@ def test_alpha_is_laid_on_white() -> None:
     expected = pixels(colour) * share + 255 * (1 - share)
     for kind, options in (("PNG", {}), ("WEBP", {"lossless": True, "exact": True}), ("TIFF", {})):
         picture = decode(encoded(image, kind, **options))
-        assert picture.notes == ("transparent parts laid on white",)
+        assert picture.notes == ("transparent areas were filled with white",)
         assert abs(pixels(picture) - expected).max() <= 1
 
     grey = colour.convert("L")
@@ -239,7 +239,7 @@ def test_one_transparent_color_of_a_png_is_laid_on_white_at_all_depths(
     bits: int, color: int, row: bytes, key: bytes
 ) -> None:
     picture = decode(_keyed_png(bits, color, row, key))
-    assert (pixels(picture) == 255).all() and picture.notes == ("transparent parts laid on white",)
+    assert (pixels(picture) == 255).all() and picture.notes == ("transparent areas were filled with white",)
     other = decode(
         _keyed_png(bits, color, row, struct.pack(f">{len(key) // 2}H", *[1 if bits == 1 else 0] * (len(key) // 2)))
     )

@@ -73,7 +73,7 @@ def test_auxiliary_images_are_no_pictures_and_alpha_is_laid_on_white() -> None:
     clear = PHOTO.copy()
     clear.putalpha(0)
     data = heic(clear)
-    assert decode(data).notes == ("transparent parts laid on white",)
+    assert decode(data).notes == ("transparent areas were filled with white",)
     assert apart(data, Image.new("RGB", PHOTO.size, "white")) < 1
     alpha, depth = b"auxid:1", b"auxid:2"
     assert data.count(alpha) == 1

@@ -81,7 +81,9 @@ def test_channels_beyond_the_colors_are_said_and_alpha_is_laid_on_white() -> Non
     assert decode(data).notes == ("first of 2 channels",) and apart(data, GRAY) < 1
     clear = np.concatenate([CAT, np.zeros_like(CAT[..., :1])], -1)
     data = written(as_type(clear, "f4"), photometric="rgb", extrasamples=["unassalpha"])
-    assert decode(data).notes == ("transparent parts laid on white",) and apart(data, np.full_like(CAT, 255)) == 0
+    assert (
+        decode(data).notes == ("transparent areas were filled with white",) and apart(data, np.full_like(CAT, 255)) == 0
+    )
 
 
 @pytest.mark.parametrize(

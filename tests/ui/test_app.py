@@ -240,7 +240,7 @@ def test_clearing_leaves_no_picture_and_says_what_to_do(app: App) -> None:
     _, made = handlers(app)
     begin(app)
     notice, shown, _, _ = made["drop"](request(), gr.EventData(None, None), gr.Progress(), None)
-    assert "choose an example" in notice and shown["value"] is None
+    assert "pick an example" in notice and shown["value"] is None
     assert app.visitors.of("a").picture is None
 
 
@@ -267,5 +267,5 @@ def test_a_page_that_slept_is_told_that_its_picture_is_gone(app: App) -> None:
     begin(app)
     app.visitors.forget("a")
     notice, shown, answer, _ = made["open"](request(), gr.EventData(None, None))
-    assert "deleted while this page slept" in notice and answer == "answer 1"
+    assert "deleted because this page was inactive" in notice and answer == "answer 1"
     assert shown["alt_text"] == "A cup of espresso"

@@ -152,7 +152,7 @@ def test_folders_that_uploads_leave_empty_go_too(visitors: Visitors, tmp_path: P
 
 
 def test_a_call_without_a_picture_says_what_to_do(call: Callable[..., Call]) -> None:
-    with pytest.raises(InputError, match="drop one, take one, or choose an example"):
+    with pytest.raises(InputError, match="Drop one here, take a photo, or pick an example"):
         _ = call(picture=None).picture
 
 

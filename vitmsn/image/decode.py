@@ -405,7 +405,7 @@ def _to_srgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
         notes.append("colour profile ignored: damaged, or of another kind of picture")
     if clear is not None and clear.getbbox():
         rgb.paste(WHITE, mask=clear)
-        notes.append("transparent parts laid on white")
+        notes.append("transparent areas were filled with white")
     rgb.info.clear()
     return rgb, tuple(notes)
 

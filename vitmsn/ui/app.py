@@ -294,14 +294,14 @@ class App:
         if not call.visit.begun:
             first = examples.photographs()[0]
             keep_picture(call.visit, first.picture, first.name)
-            call.message = "Your pictures were deleted while this page slept; drop yours again to go on with them."
+            call.message = "Your pictures were deleted because this page was inactive; add them again to continue."
 
     def _receive(self, call: Call, path: str | None) -> bool:
         """A picture came (or was cleared): make it the visitor's, or say why not and keep the one before."""
         visit = call.visit
         if path is None:
             visit.picture, visit.example, visit.begun = None, "", True
-            call.message = "There is no picture now: drop one, take one, or choose an example."
+            call.message = "No picture yet. Drop one here, take a photo, or pick an example."
             return False
         try:
             keep_picture(visit, read_picture(path))

@@ -24,7 +24,7 @@ from vitmsn.ui.shared import examples, html
 from vitmsn.ui.shared.scripts import run
 from vitmsn.ui.visits import Call, Visitors, keep_picture
 
-TITLE = "ViT-MSN: see what a masked siamese network sees"
+TITLE = "ViT-MSN: look inside an AI that learned to see from half-hidden pictures"
 TABS = (
     ("classify", "Classify", classify.build),
     ("attention", "Attention", attention.build),
@@ -38,7 +38,7 @@ MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 
 PRIVACY = (
-    "Your pictures are for your visit only. They stay in this server's memory; the file your browser sends is deleted "
+    "Your pictures are for this visit only. They stay in this server's memory; the file your browser sends is deleted "
     f"{limits.UPLOAD_SECONDS // 60} minutes after it was read, everything else {limits.LEAVE_SECONDS // 60} minutes "
     f"after you close the page, or after {limits.VISIT_SECONDS // 60} minutes without a click. Nothing is kept, "
     "nothing is sent elsewhere."

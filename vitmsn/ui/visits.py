@@ -206,7 +206,7 @@ class Call:
     def picture(self) -> Picture:
         """'Your picture'. Raises InputError when there is none."""
         if self.visit.picture is None:
-            raise InputError("There is no picture yet: drop one, take one, or choose an example.")
+            raise InputError("No picture yet. Drop one here, take a photo, or pick an example.")
         return self.visit.picture
 
     def chosen(self, name: str) -> Any:
@@ -242,7 +242,7 @@ class Call:
         """Say how far a long job is; Stopped when the visitor pressed Stop or left, or when its time is up."""
         now = time.monotonic()
         if self.visit.left or self.visit.stopped > self.began:
-            raise Stopped("Stopped; what was there before is unchanged.")
+            raise Stopped("Stopped. Nothing was changed.")
         if now > self.deadline:
             raise Stopped(f"This took longer than {limits.JOB_SECONDS} s and was ended; try with fewer pictures.")
         if self.bar is not None:

@@ -295,7 +295,7 @@ def test_typing_a_row_is_the_same_as_a_click(call: Callable[..., Call]) -> None:
 
 
 def test_without_a_picture_it_says_so(call: Callable[..., Call]) -> None:
-    with pytest.raises(InputError, match="no picture yet"):
+    with pytest.raises(InputError, match="No picture yet"):
         answered(call(picture=None))
 
 

@@ -52,7 +52,7 @@ def test_the_answer_is_the_encoders(call: Maker, tiny: Encoder, picture: Picture
     widths = [float(width) for width in re.findall(r"width:([\d.]+)%", bars)]
     np.testing.assert_allclose(widths, np.array(result.probabilities) * 100, atol=0.01)
     assert "msn-quiet" not in bars
-    assert "six pictures" in about and "16-pixel" in about
+    assert "sees 16 × 16 pixels, so expect mistakes" in about
     assert "Encoder.from_pretrained()" in code and "gradient.png" in code
 
 
@@ -109,7 +109,7 @@ def test_labels_are_text(call: Maker) -> None:
 def test_without_a_classifier_there_are_no_bars(call: Maker) -> None:
     said, bars, hint, code, known = tab.answer(call(RANDOM))
     assert "random weights has no classifier" in said and bars == "" and code == ""
-    assert "teach it classes of your own" in hint and "recognises nothing" in known
+    assert "teach it classes of your own" in hint and "recognizes nothing" in known
 
 
 def test_the_list_of_classes_is_sent_once_for_a_model(call: Maker) -> None:

@@ -42,7 +42,7 @@ def wanted(page: str) -> str:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
-    """UMAP without its half minute of compiling: the shapes, seeds and neighbours that were asked for."""
+    """UMAP without its half minute of compiling: the shapes, seeds and neighbors that were asked for."""
     asked: list[tuple[int, ...]] = []
 
     def umap(X: np.ndarray, seed: int = 0, n_neighbors: int = 15, min_dist: float = 0.1, progress: Any = None) -> Any:
@@ -68,7 +68,7 @@ def test_it_opens_with_the_examples_and_queries_on_a_pca_map(call: Calls) -> Non
     }
     assert all(-1 <= point[axis] <= 1 for point in points for axis in "xy")
     assert max(abs(point["x"]) for point in points) == pytest.approx(1, abs=1e-3)  # wider than high
-    assert "of 24 examples the most similar other one is of the same class" in words and "PCA" in words
+    assert "of 24 examples have their most similar neighbor in the same class" in words and "PCA" in words
     assert not wanted(page)
     buttons = re.findall(r'<button type="button" data-id="(\w+)"', page)
     assert buttons == [point["id"] for point in points]
@@ -91,7 +91,7 @@ def test_umap_comes_when_it_is_ready_and_is_kept(call: Calls, quick: list[tuple[
     assert "PCA" in words and wanted(page)  # at once, and asking for more
     tab.lay_out(one, UMAP)
     words, page = tab.answer(one, UMAP)
-    assert "15 neighbours, least distance 0.1, seed 0" in words and not wanted(page)
+    assert "15 neighbors, least distance 0.1, seed 0" in words and not wanted(page)
     assert quick == [(48, 16, 0, 15)]
     _, page = tab.answer(one, ExploreControls("umap", seed=1))
     assert wanted(page)  # another seed is another map
@@ -222,7 +222,7 @@ def test_colour_by_probability_and_by_doubt(call: Calls) -> None:
         shown.gallery.remove_class("brick")
         shown.gallery.remove_class("grass")
         shown.changed()
-    assert "there is something to judge" in tab.answer(one, ExploreControls(colour="doubt"))[1]
+    assert "Add pictures to two classes first" in tab.answer(one, ExploreControls(colour="doubt"))[1]
 
 
 def test_the_picture_of_a_point_comes_when_it_is_asked_for(call: Calls) -> None:
@@ -255,7 +255,7 @@ def test_the_list_is_bounded_and_says_so(call: Calls, monkeypatch: pytest.Monkey
     ("settings", "words"),
     [
         (("tsne", True, 15, 0), "map is 'tsne'"),
-        (("umap", True, 1, 0), "neighbours is 1"),
+        (("umap", True, 1, 0), "neighbors is 1"),
         (("umap", True, 15, -1), "seed is -1"),
         (("umap", True, 15, 0.5), "seed is 0.5"),
         ((None, True, 15, 0), "map is 'None'"),

@@ -33,20 +33,20 @@ START, LEARNED, COLLAPSED = frame(0, 0.65, 0), frame(100, 0.91, 52), frame(100, 
 
 def test_a_run_is_told_with_its_numbers() -> None:
     assert "opening Python" in live_training.sentence(Run(Switches(), Visit("a", "model")))
-    assert live_training.sentence(run(START)).startswith("With random weights 65 % of the digits")
+    assert live_training.sentence(run(START)).startswith("With random weights kNN names 65 % of the test digits")
     said = live_training.sentence(run(START, frame(50, 0.8, 47)))
-    assert "After 50 of 100 steps in 5 s, kNN recognises 80 % of the digits held out, 65 % with random weights" in said
+    assert "After 50 of 100 steps in 5 s, kNN names 80 % of the test digits correctly (random weights: 65 %)" in said
     assert "47 of 64 prototypes are in use." in said and said.endswith("use.")
 
 
 @pytest.mark.parametrize(
     ("ended", "words"),
     [
-        ("finished", "Nobody told it a label"),
+        ("finished", "It never saw a label"),
         ("stopped", "Stopped."),
         ("time", f"Its {limits.LIVE_SECONDS} s were over before its last step: this machine is busy."),
-        ("left", "because nobody looked"),
-        ("failed", "written to the log"),
+        ("left", "the page was left"),
+        ("failed", "start it again"),
     ],
 )
 def test_every_end_is_said(ended: str, words: str) -> None:

@@ -51,7 +51,7 @@ def test_without_a_head_the_last_steps_say_so(tiny: Encoder, picture: Picture) -
     studied = study(tiny, picture, LearnControls())
     for place, step in enumerate(steps.STEPS):
         page = steps.answer(place, tiny, studied, "<b>mine</b>")
-        assert ("carries no projector and prototypes" in page) == step.head
+        assert ("has no projector and prototypes" in page) == step.head
         assert "<b>mine" not in page
     assert [step.head for step in steps.STEPS] == [False] * 5 + [True] * 3
 

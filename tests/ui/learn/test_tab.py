@@ -31,8 +31,8 @@ def test_one_answer_fills_all_eight_steps(call: Calls) -> None:
 
 
 def test_the_model_is_named_and_the_picture_needed(call: Calls) -> None:
-    assert "random weights carries no projector" in tab.answer(call(model=RANDOM), LearnControls())["step 6"]
-    with pytest.raises(InputError, match="no picture yet"):
+    assert "random weights has no projector" in tab.answer(call(model=RANDOM), LearnControls())["step 6"]
+    with pytest.raises(InputError, match="No picture yet"):
         tab.answer(call(picture=None), LearnControls())
 
 

@@ -28,7 +28,7 @@ def test_cosine_is_the_cosine() -> None:
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [(1.0, "1.00"), (0.871, "0.87"), (0.9971, "0.997"), (0.99962, "0.9996"), (0.999999, "1.00"), (-0.25, "-0.25")],
+    [(1.0, "1.00"), (0.871, "0.87"), (0.9971, "0.997"), (0.99962, "0.9996"), (0.999999, "1.00"), (-0.25, "−0.25")],
 )
 def test_a_similarity_has_the_digits_that_tell_it_from_one(value: float, said: str) -> None:
     assert html.similar(value) == said

@@ -302,7 +302,7 @@ def test_invert_and_show_all(call: Callable[..., Call]) -> None:
 
 
 def test_without_a_picture_it_says_so(call: Callable[..., Call]) -> None:
-    with pytest.raises(InputError, match="no picture yet"):
+    with pytest.raises(InputError, match="No picture yet"):
         answered(call(picture=None))
 
 

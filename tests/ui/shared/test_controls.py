@@ -112,15 +112,15 @@ LABELS: dict[str, dict[str, str]] = {
     "explore": {
         "method": "Map",
         "queries": "Show the queries too",
-        "neighbors": "Neighbours",
+        "neighbors": "Neighbors",
         "seed": "Seed",
         "colour": "Colour",
         "faces": "Pictures as points",
     },
     "learn": {
         "size": "Size",
-        "draw": "Draw",
-        "ratio": "Dropped, %",
+        "draw": "Seed",
+        "ratio": "Mask ratio, %",
         "layer": "Layer",
         "other": "Another picture",
         "temperature": "Temperature",

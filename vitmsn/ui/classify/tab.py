@@ -1,4 +1,4 @@
-"""Classify: what is on the picture, on several pictures, and what the model can recognise at all."""
+"""Classify: what is on the picture, on several pictures, and what the model can recognize at all."""
 
 from __future__ import annotations
 
@@ -77,10 +77,11 @@ def modesty(call: Call) -> Markup:
     encoder = call.encoder
     trained = encoder.card.get("trained_on", "")
     height, width = encoder.input_size
-    small = f"a small model trained on {height}-pixel pictures" if height <= 64 else f"reads {height} × {width} pixels"
-    what = "classes" if encoder.has_classifier else "numbers"
-    said = f"{small}{f', {trained}' if trained else ''}; {len(encoder.labels)} {what}."
-    return html.hint(f"{call.name}: {said}")
+    what = "knows {} things" if encoder.has_classifier else "gives {} numbers"
+    said = f"{what.format(len(encoder.labels))} and sees {height} × {width} pixels"
+    if height <= 64:
+        return html.hint(f"A small model: it {said}, so expect mistakes.")
+    return html.hint(f"{call.name} {said}{f', trained on {trained}' if trained else ''}.")
 
 
 def _once(call: Call) -> Any:
@@ -92,9 +93,9 @@ def _once(call: Call) -> Any:
 
 
 def classes(encoder: Encoder, name: str) -> Markup:
-    """The searchable list of what the model can recognise, with the kind beside each class."""
+    """The searchable list of what the model can recognize, with the kind beside each class."""
     if not encoder.has_classifier:
-        return html.hint(f"{name} has no classifier, so it recognises nothing by name.")
+        return html.hint(f"{name} has no classifier, so it recognizes nothing by name.")
     kinds: dict[str, list[str]] = {}
     for kind, labels in encoder.card.get("kinds", {}).items():
         for label in labels:
@@ -272,7 +273,7 @@ def build(app: App) -> None:
         line = app.notice()
         stop = gr.Button("Stop", elem_classes=["msn-quiet-button", "msn-stop"])
         table = gr.HTML()
-    with gr.Accordion("What it can recognise", open=False):
+    with gr.Accordion("What it can recognize", open=False):
         known = gr.HTML(js_on_load=SEARCH)
     app.answer("classify", answer, [], {"sentence": said, "bars": bars, "about": about, "code": code, "classes": known})
     app.on(

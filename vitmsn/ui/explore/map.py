@@ -46,7 +46,7 @@ def painted(workspace: Workspace, encoder: Encoder, shown: Sequence[Example], co
     try:
         lesson = workspace.lesson(encoder, "auto", 5, 0.05)
     except FewShotError:
-        words = html.hint("Add pictures to two classes, and there is something to judge.")
+        words = html.hint("Add pictures to two classes first.")
         return [(DIM, "", "#000", "")] * len(shown), words
     judged = lesson.judged
     said = lesson.answer(workspace.queries.X, workspace.queries.pixels) if len(shown) > held else []
@@ -61,7 +61,9 @@ def painted(workspace: Workspace, encoder: Encoder, shown: Sequence[Example], co
             for percent in (0, 50, 100)
             for tone, letter, ink, _ in [_shade(percent / 100)]
         )
-        words = html.hint("How sure it is of its answer: of examples when held out, of queries as they are.")
+        words = html.hint(
+            "How sure the model is: for each example, when it was hidden from training; for queries, as they are."
+        )
         return paints, Markup('<ul class="msn-legend">{}</ul>{}').format(ends, words)
     paints = []
     for i in range(held):
@@ -70,7 +72,7 @@ def painted(workspace: Workspace, encoder: Encoder, shown: Sequence[Example], co
         paints.append((STRANGE, "!", "#000", word) if wrong else (DIM, "", "#000", ""))
     paints += [(DIM, "?", "#000", "query")] * (len(shown) - held)
     count = sum(1 for paint in paints if paint[1] == "!")
-    words = html.hint(f"{html.many(count, 'example')} named otherwise when held out, marked with !; point at one.")
+    words = html.hint(f"{html.many(count, 'example')} named differently when hidden from training, marked with !.")
     return paints, words
 
 

@@ -29,7 +29,7 @@ SCRIPT = script(__file__, "lasso.js", "explore.js")
 METHODS = {"pca": "PCA", "umap": "UMAP"}
 MIN_DIST = 0.1
 TOGETHER = 16  # pictures of a zip decoded and embedded together
-SLOW = "steps (a server's first UMAP is compiled first, for up to half a minute)"
+SLOW = "steps (the first UMAP takes up to half a minute longer)"
 
 
 class MapSettings(NamedTuple):
@@ -52,7 +52,7 @@ class ExploreControls:
 
     def checked(self) -> MapSettings:
         """What the map depends on, in range; InputError names what is not."""
-        neighbors = whole(self.neighbors, "neighbours", 2, limits.MAX_NEIGHBORS)
+        neighbors = whole(self.neighbors, "neighbors", 2, limits.MAX_NEIGHBORS)
         return MapSettings(
             choice(self.method, "map", METHODS), bool(self.queries), neighbors, whole(self.seed, "seed", 0, 2**31 - 1)
         )
@@ -75,7 +75,7 @@ def answer(call: Call, asked: ExploreControls = DEFAULTS) -> ExplorePage:
         settings = asked.checked()
         shown = _shown(workspace, settings)
         if len(shown) < 2:
-            return ExplorePage(html.sentence("A map needs two pictures: add some in Few-shot."), "")
+            return ExplorePage(html.sentence("A map needs two pictures. Add some in Few-shot."), "")
         around = center(workspace.gallery, encoder.feature_mean)
         X = _rows(shown, around)
         ready = workspace.kept.get(settings)
@@ -128,7 +128,7 @@ def _words(workspace: Workspace, shown: Sequence[Example], center: np.ndarray | 
         return html.sentence(f"{html.many(len(shown), 'picture')} on the map.")
     asked = f" and {html.many(queries, 'query')}".replace("querys", "queries") if queries else ""
     what = f"{html.many(total, 'example')}{asked} on the map."
-    return html.sentence(f"For {own} of {total} examples the most similar other one is of the same class.") + html.hint(
+    return html.sentence(f"{own} of {total} examples have their most similar neighbor in the same class.") + html.hint(
         what
     )
 
@@ -138,14 +138,14 @@ def _method_words(X: np.ndarray, points: np.ndarray, settings: MapSettings, umap
         _, _, neighbors, seed = settings
         used = projection.fitting_neighbors(len(X), neighbors)
         return html.hint(
-            "UMAP keeps neighbours together; distances between far groups mean little. "
-            f"{used} neighbours, least distance {MIN_DIST}, seed {seed}."
+            "UMAP keeps neighbors together; distances between far groups mean little. "
+            f"{used} neighbors, least distance {MIN_DIST}, seed {seed}."
         )
     around = X - X.mean(axis=0)
     share = float((points**2).sum() / max(float((around**2).sum()), 1e-12))
     return html.hint(
         f"PCA: the two directions, of {X.shape[1]}, in which these pictures differ most; they hold {100 * share:.0f} % "
-        "of the differences. Pictures that lie apart do differ; pictures that lie together may differ elsewhere."
+        "of the differences. Pictures far apart do differ; pictures close together may differ in other directions."
     )
 
 
@@ -155,7 +155,7 @@ def _method_words(X: np.ndarray, points: np.ndarray, settings: MapSettings, umap
 def act(call: Call, asked: ExploreControls = DEFAULTS) -> ExplorePage:
     """What is done with chosen points: moved to a class, new or old, removed, or undone. Queries become examples."""
     if not version(call.visit):
-        call.message = "This page slept so long that your pictures were deleted; start again from Few-shot."
+        call.message = "Your pictures were deleted because this page was inactive; start again from Few-shot."
         return answer(call, asked)
     what, ids, text = call.chosen("act"), call.chosen("ids"), str(call.chosen("text") or "")
     with opened(call) as (workspace, _):
@@ -198,7 +198,7 @@ def peek(call: Call) -> Markup:
 
 def map(call: Call, images_zip: str, method: str = "pca") -> tuple[Image.Image, dict[str, Any]]:
     """Lay pictures out on a plane so that those the model finds alike lie together. `images_zip` is a zip of pictures;
-    folders in it are taken as classes. method: "pca" (at once) or "umap" (keeps neighbours together; takes longer).
+    folders in it are taken as classes. method: "pca" (at once) or "umap" (keeps neighbors together; takes longer).
     Answers with a picture of the map, and with one point per file: its name, its class (null outside all folders), x
     and y. Files that are no pictures are named under `skipped`.
     """
@@ -262,10 +262,10 @@ def build(app: App) -> None:
     shown = gr.HTML(js_on_load=SCRIPT, elem_id="explore-map")
     with gr.Accordion("More", open=False):
         neighbors = gr.Slider(
-            2, limits.MAX_NEIGHBORS, 15, step=1, label="Neighbours",
-            info="UMAP ties each picture to so many others: fewer show small groups, more the large picture.",
+            2, limits.MAX_NEIGHBORS, 15, step=1, label="Neighbors",
+            info="How many pictures UMAP ties each one to: few show small groups, many the overall shape.",
         )  # fmt: skip
-        seed = gr.Number(0, precision=0, minimum=0, label="Seed", info="UMAP draws lots; the same seed draws the same.")
+        seed = gr.Number(0, precision=0, minimum=0, label="Seed", info="Same number, same map.")
     peeked = gr.HTML(elem_id="explore-peek", elem_classes="msn-aside")
     controls = bind(
         ExploreControls,

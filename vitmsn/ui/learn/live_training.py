@@ -1,4 +1,4 @@
-"""Watch it learn: a small network trained on handwritten digits while the class looks on."""
+"""Watch it learn: a small network trained on handwritten digits while everyone watches."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ RECORDED = Path(__file__).with_name("recorded.json")  # of `pretrain digits --wa
 SECONDS_BETWEEN_LOOKS = 1.0
 MAP = script(__file__, "live_training.js")
 
-MASKING = "Hide 30 % of the patches of each random view. Off: the student sees them all."
-SINKHORN = "Share the targets of a batch out evenly among the prototypes."
-ME_MAX = "Reward the mean assignment for being spread. Off, with Sinkhorn off too: everything collapses."
+MASKING = "Hide 30 % of the patches of each random view. Off: the network sees them all."
+SINKHORN = "Spread the targets of a batch evenly over the prototypes."
+ME_MAX = "Reward using many prototypes. With Sinkhorn off too, everything collapses."
 
 
 # --------------------------------------------------------------------------------------------------------------- saying
@@ -34,7 +34,7 @@ ME_MAX = "Reward the mean assignment for being spread. Off, with Sinkhorn off to
 def sentence(run: Run) -> str:
     """How far a run is and what it has learned, in one sentence with its numbers."""
     if run.ended == "failed":
-        return "The training ended by itself, and why was written to the log; start it again."
+        return "The training failed; start it again."
     if not run.about or not run.frames:
         return {
             "": "Starting: opening Python and the digits takes some seconds.",
@@ -42,14 +42,14 @@ def sentence(run: Run) -> str:
         }.get(run.ended, "The training ended before its first step; start it again.")
     first, last, about = run.frames[0], run.frames[-1], run.about
     if last["step"] == 0:
-        return f"With random weights {share(first['knn'])} of the digits held out are recognised; now it learns."
+        return f"With random weights kNN names {share(first['knn'])} of the test digits correctly. Training starts."
     begun = f"After {last['step']} of {about['steps']} steps in {last['seconds']:.0f} s"
-    learned = f"kNN recognises {share(last['knn'])} of the digits held out, {share(first['knn'])} with random weights"
+    learned = f"kNN names {share(last['knn'])} of the test digits correctly (random weights: {share(first['knn'])})"
     used = f"{last['prototypes_in_use']:.0f} of {about['prototypes']} prototypes are in use"
     over = {
         "stopped": " Stopped.",
         "time": f" Its {limits.LIVE_SECONDS} s were over before its last step: this machine is busy.",
-        "left": " It ended because nobody looked.",
+        "left": " It ended because the page was left.",
     }.get(run.ended, "")
     return f"{begun}, {learned}; {used}.{over}{' ' + verdict(run) if run.ended or collapsed(run) else ''}"
 
@@ -63,9 +63,9 @@ def invitation(run: Run) -> str:
     """What is said beside the recording."""
     first, last = run.frames[0], run.frames[-1]
     return (
-        f"A recording: in {last['step']} steps a small network learned handwritten digits, without one label; "
-        f"kNN recognises {share(last['knn'])} of those held out, {share(first['knn'])} with random weights. Train it "
-        "yourself, live, in about a minute."
+        f"A recording: in {last['step']} steps a small network learned handwritten digits without a single label; "
+        f"kNN names {share(last['knn'])} of the test digits correctly (random weights: {share(first['knn'])}). Train "
+        "your own, live, in about a minute."
     )
 
 
@@ -76,7 +76,7 @@ def verdict(run: Run) -> str:
         same = "prototype" if last["prototypes_in_use"] == 1 else "two prototypes"
         return f"It collapsed: every picture falls on the same {same}, all views agree, and nothing is left to learn."
     if last["knn"] > first["knn"] + 0.02:
-        return "Nobody told it a label: they are only used to count."
+        return "It never saw a label; labels only score the result."
     return ""
 
 
@@ -119,8 +119,8 @@ def charts(run: Run) -> str:
         ],
         steps,
         Axis(0, 1, [(value, f"{value:g}") for value in (0, 0.5, 1)]),
-        caption=f"kNN accuracy on {about['held_out']} digits held out, by the vote of 20 neighbours among "
-        f"{about['pictures']:,}. Dashed: the same with random weights, and on raw pixels, which suit these small, "
+        caption=f"kNN accuracy on {about['held_out']} unseen test digits, by the vote of 20 neighbors among "
+        f"{about['pictures']:,}. Dashed: with random weights, and on raw pixels, which suit these small, "
         "centered digits well.",
         alt=f"kNN accuracy over the steps: {said(frames, 'knn', share)}; random weights {share(first['knn'])}, raw "
         f"pixels {share(about['raw'])}",
@@ -132,7 +132,7 @@ def charts(run: Run) -> str:
         [Line(in_use, f"in use {last['prototypes_in_use']:.0f}", now=True)],
         steps,
         Axis(0, most, [(value, f"{value:g}") for value in (0, most // 2, most)]),
-        caption=f"Prototypes that are some picture's first choice in a batch, of {most}. One: collapse.",
+        caption=f"Prototypes in use: the first choice of some picture in a batch, of {most}. One means collapse.",
         alt=f"Prototypes in use over the steps: {said(learned, 'prototypes_in_use', lambda v: f'{v:.0f}')} of {most}",
     )
     top = math.log(most)
@@ -144,7 +144,11 @@ def charts(run: Run) -> str:
             Line(cross, f"cross-entropy {last['cross_entropy']:.1f}", kind="quiet"),
         ],
         steps,
-        Axis(0, 1.2 * top, [(value, f"{value:g}") for value in (0, round(top, 1))]),
+        Axis(
+            0,
+            max(1.2 * top, *(value for _, value in (*mean, *cross))),
+            [(value, f"{value:g}") for value in (0, round(top, 1))],
+        ),
         caption="The loss in nats: cross-entropy (thin) falls as views agree; me-max keeps the entropy of the mean "
         f"assignment (thick) near its most, log {most} = {top:.1f}.",
         alt=f"Mean entropy over the steps: {said(learned, 'mean_entropy', lambda v: f'{v:.2f}')}; cross-entropy: "
@@ -166,15 +170,14 @@ def field(run: Run) -> Markup:
     last, labels = run.frames[-1], run.about["labels"]
     alt = (
         f"Map of {len(labels)} handwritten digits held out, after {last['step']} steps: spread {last['spread']:.2f}, "
-        f"{share(last['knn'])} of them recognised by their neighbours"
+        f"{share(last['knn'])} of them named correctly"
     )
     data = json.dumps({"xy": last["xy"], "labels": labels, "step": last["step"]})
     return Markup(
         '<figure class="msn-field" data-frame="{}"><canvas role="img" aria-label="{}">'
-        "</canvas><figcaption>Each sign is a digit that is held out, written where the network puts it: the main plane "
-        "of the {} projections that are compared with the prototypes, in a frame that stays. Their spread "
-        "is {:.2f}; 0 is all in one place.</figcaption></figure>"
-    ).format(data, html.text(alt, 300), len(labels), last["spread"])
+        "</canvas><figcaption>Each numeral is an unseen test digit, placed where the network puts it. Same digits "
+        "together = it has learned. Spread: {:.2f} (0 = all in one place).</figcaption></figure>"
+    ).format(data, html.text(alt, 300), last["spread"])
 
 
 # -------------------------------------------------------------------------------------------------------------- the tab

@@ -69,11 +69,12 @@ def views(encoder: Encoder, lesson: Walk) -> Markup:
     ]
     return (
         said(
-            f"One picture becomes {len(lesson.views)} views, cut by chance: the target shows {_percent(target.share)} "
+            f"One picture becomes {len(lesson.views)} views, cropped at random: the target shows "
+            f"{_percent(target.share)} "
             f"of it, the random anchor {_percent(random.share)}, the {len(focal)} small focal anchors "
-            f"{_percent(small)} to {_percent(most)}; the network must say the same of all."
+            f"{_percent(small)} to {_percent(most)}; the network must give the same result for all."
         )
-        + figure([(_boxes(lesson), _where(lesson), "where they were cut")], "wide")
+        + figure([(_boxes(lesson), _where(lesson), "where they were cropped")], "wide")
         + figure(shown, "row")
     )
 
@@ -84,8 +85,8 @@ def patches(encoder: Encoder, lesson: Walk) -> Markup:
     grid = masking.to_grid(masking.painted_mask(_hidden(lesson)), lesson.grid)[0].numpy()
     seen = encoder.processor.view(view.picture, encoder.input_size)
     return said(
-        f"Of the random anchor's {total} patches {total - kept} are dropped and {kept} stay: they never enter the "
-        f"network, which took {milliseconds(masked)} just now, and {milliseconds(full)} with all of them."
+        f"Of the random anchor's {total} patches {total - kept} are dropped and {kept} stay. The "
+        f"network skips the dropped ones: {milliseconds(masked)} instead of {milliseconds(full)} with all of them."
         if kept < total
         else f"Nothing is dropped: all {total} patches enter the network, in {milliseconds(full)}."
     ) + figure(
@@ -132,7 +133,7 @@ def embeddings(encoder: Encoder, lesson: Walk) -> Markup:
     random, *focal = lesson.similarity
     title = examples.by_name(lesson.ask.other).title
     same = lesson.views[0].picture.digest == examples.by_name(lesson.ask.other).picture.digest
-    centered = "" if encoder.feature_mean is None else ", measured from the mean of all pictures it has learned from"
+    centered = "" if encoder.feature_mean is None else "; what all pictures have in common is subtracted"
     rows = [(view.name, value) for view, value in zip(lesson.views[1:], lesson.similarity, strict=True)]
     lowest = min(lesson.similarity)
     verdict = "less than any view" if lesson.other < lowest else "more than the least similar view"
@@ -183,7 +184,7 @@ def loss(encoder: Encoder, lesson: Walk) -> Markup:
     ) + bars(
         rows,
         max(float(surprise.max()), math.log(len(lesson.mean))),
-        f"Cross-entropy with the sharpened target, in nats; an anchor that knows nothing has "
+        f"Cross-entropy with the sharpened target, in nats; a guess has "
         f"{math.log(len(lesson.mean)):.2f}, full width or more.",
     )
 
@@ -191,53 +192,53 @@ def loss(encoder: Encoder, lesson: Walk) -> Markup:
 STEPS: tuple[Step, ...] = (
     Step(
         "A picture",
-        "A pixel is three numbers: red, green, blue. A patch is a small square of pixels, the network's letter. There "
-        "is no label: nobody says what the picture shows.",
+        "A pixel is three numbers: red, green, blue. A patch is a small square of pixels, the word the network reads. "
+        "There is no label: nobody says what the picture shows.",
         picture,
     ),
     Step(
         "Views",
-        "A view is a piece of the picture, cut, mirrored and tinted by chance. The target view is what shall be "
-        "recognised; the anchor views shall recognise it from less.",
+        "A view is a piece of the picture, cropped, mirrored and tinted at random. The target view sets the result; "
+        "the anchor views must reach the same result from less.",
         views,
     ),
     Step(
         "Patches dropped",
-        "Masking here means leaving out: dropped patches cost nothing. From what is left, the network must still say "
-        "what the target view says. Times are measured on this machine, now.",
+        "Masking means leaving patches out: they cost nothing. From the rest, the network must still reach the "
+        "result of the target view. Times are measured on this machine, now.",
         patches,
     ),
     Step(
         "Tokens",
-        "A token is a row of numbers that the network rewrites layer by layer. A layer lets tokens look at each other. "
-        "CLS is one more token that belongs to no patch and gathers what matters.",
+        "A token is a row of numbers that the network rewrites layer by layer. In each layer, tokens look at each "
+        "other. CLS is one more token, without a patch, that sums up the picture.",
         tokens,
     ),
     Step(
         "Embeddings",
         "An embedding is the last CLS token: the picture as a row of numbers. Cosine similarity compares directions: 1 "
-        "is the same, 0 has nothing in common.",
+        "is the same, 0 is unrelated.",
         embeddings,
     ),
     Step(
         "Prototypes",
-        "A prototype is a direction that was learned, a class without a name. A temperature turns similarities into "
-        "shares that sum to 100 %: a low one gives nearly all to the nearest.",
+        "Prototypes are groups the network invented, without names. The temperature turns similarities into shares "
+        "that sum to 100 %: a low one gives nearly all to the nearest prototype.",
         prototypes,
         head=True,
     ),
     Step(
         "Sharpening and me-max",
-        "Sharpening makes the target decide. Were that all, one prototype for every picture would be the easiest "
-        "answer: collapse. me-max (mean entropy maximisation) rewards using many prototypes. Entropy, in nats, "
-        "is 0 for a certain answer.",
+        "Sharpening makes the target pick a side. That alone would lead to collapse: one prototype for every picture. "
+        "me-max (mean entropy maximization) rewards using many prototypes. Entropy, in nats, is 0 for a certain "
+        "answer.",
         sharpening,
         head=True,
     ),
     Step(
         "Loss",
-        "The loss is the one number that training lowers. Cross-entropy is how surprised the target is by an anchor: "
-        "agreeing costs little. λ weighs me-max against it.",
+        "The loss is the one number that training lowers. Cross-entropy measures how much an anchor disagrees with "
+        "the target. λ is the weight of me-max.",
         loss,
         head=True,
     ),
@@ -249,8 +250,8 @@ def answer(step: int, encoder: Encoder, lesson: Walk, name: str) -> Markup:
     told = STEPS[step]
     if told.head and lesson.assigned is None:
         body = said(
-            f"{name} carries no projector and prototypes, so from here on there is nothing to show: choose tiny/8 in "
-            "the menu of models, whose own are shipped with it."
+            f"{name} has no projector and prototypes, so the last steps cannot be shown. Choose tiny/8 in the menu of "
+            "models."
         )
     else:
         body = told.show(encoder, lesson)
@@ -322,9 +323,9 @@ def pairs(one: np.ndarray, other: np.ndarray, names: tuple[str, str]) -> Markup:
 
 
 def _times(encoder: Encoder, picture: Picture, kept: np.ndarray) -> tuple[float, float]:
-    """Milliseconds of the full and of the masked view, in turns, so that other work on the machine hits both."""
-    rounds = [[encoder.time(picture, keep_indices=keep, repeats=1) for keep in (None, kept)] for _ in range(2)]
-    full, masked = np.min(rounds, axis=0)
+    """Milliseconds of the full and of the masked view: medians, in turns, so that other work affects both."""
+    rounds = [[encoder.time(picture, keep_indices=keep, repeats=1) for keep in (None, kept)] for _ in range(3)]
+    full, masked = np.median(rounds, axis=0)
     return float(full), float(masked)
 
 

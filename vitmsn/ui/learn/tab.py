@@ -31,14 +31,14 @@ LAST = len(steps.STEPS)
 GO = "(step) => Math.min({last}, Math.max(1, Number(step) + {by}))"
 SHOW = "(step) => { document.documentElement.dataset.step = step; }"
 
-SIZE = "Side of the input: the network was made for its own size, and can be given others."
-DRAW = "Names the chance: another number, other cuts."
-RATIO = "Of the random anchor's patches, in percent. It was trained with 30 %."
-LAYER = "0: as they enter. Then after each layer."
-OTHER = "A picture to compare with, of which no view was cut."
-TEMPERATURE = "τ: it was trained with 0.1."
-SHARPENING = "T: the target's shares to the power of 1 / T, made to sum to 1 again. It was trained with 0.25."
-WEIGHT = "Of me-max: what a nat of entropy is worth. It was trained with 1."
+SIZE = "The input size. The model was trained at its own size and accepts others."
+DRAW = "Same number, same crops."
+RATIO = "The share of the random anchor's patches dropped. MSN trained this model with 30 %."
+LAYER = "0 is before the first layer."
+OTHER = "An unrelated picture to compare with."
+TEMPERATURE = "τ. MSN trained this model with 0.1."
+SHARPENING = "T: the target's shares to the power of 1 / T, rescaled to sum to 1. MSN trained this model with 0.25."
+WEIGHT = "How much me-max counts. MSN trained this model with 1."
 
 
 def answer(call: Call, asked: LearnControls) -> dict[str, Any]:
@@ -104,9 +104,9 @@ def _steps() -> tuple[dict[str, gr.HTML], Controls[LearnControls]]:
     start, shown, controls = LearnControls(), {}, {}
     makers: dict[str, Callable[[], Component]] = {
         "size": lambda: gr.Radio(["half", "own", "double"], value=start.size, label="Size", info=SIZE),
-        "draw": lambda: gr.Slider(1, MOST_DRAW, start.draw, step=1, label="Draw", info=DRAW),
-        "ratio": lambda: gr.Slider(0, MOST_RATIO, start.ratio, step=5, label="Dropped, %", info=RATIO),
-        "layer": lambda: gr.Slider(0, 6, start.layer, step=1, label="Layer", info=LAYER),
+        "draw": lambda: gr.Slider(1, MOST_DRAW, start.draw, step=1, label="Seed", info=DRAW),
+        "ratio": lambda: gr.Slider(0, MOST_RATIO, start.ratio, step=5, label="Mask ratio, %", info=RATIO),
+        "layer": lambda: gr.Slider(0, 9, start.layer, step=1, label="Layer", info=LAYER),
         "other": lambda: gr.Dropdown(
             [(known.title, known.name) for known in examples.photographs()],
             value=examples.photographs()[-1].name,

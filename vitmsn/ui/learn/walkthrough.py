@@ -36,7 +36,7 @@ class LearnControls:
     size: str = "own"  # at which the first step shows the picture: half, own, double
     draw: int = 4  # names the chance of the views
     ratio: float = 30  # percent of the patches dropped
-    layer: int = 6  # whose tokens are shown: 0 is before the first
+    layer: int = 9  # whose tokens are shown: 0 is before the first
     other: str = "coffee"  # the example that the views are compared with
     temperature: float = 0.1  # tau
     sharpening: float = 0.25  # T

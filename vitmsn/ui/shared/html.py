@@ -52,7 +52,10 @@ def hint(message: str) -> Markup:
 
 def header() -> Markup:
     """The name and what it is, at the top."""
-    return Markup('<h1 class="msn-name">ViT-MSN</h1><p class="msn-tagline">see what a masked siamese network sees</p>')
+    return Markup(
+        '<h1 class="msn-name">ViT-MSN</h1>'
+        '<p class="msn-tagline">Look inside an AI that learned to see from half-hidden pictures</p>'
+    )
 
 
 def about(facts: Sequence[tuple[str, str]], bounds: Sequence[tuple[str, str]], privacy: str) -> Markup:
@@ -142,7 +145,7 @@ def milliseconds(value: float) -> str:
 def similar(value: float) -> str:
     """A cosine with two digits, or as many more as tell it from 1."""
     digits = next((digits for digits in (2, 3, 4) if round(value, digits) < 1), 2)
-    return f"{value:.{digits}f}"
+    return f"{value:.{digits}f}".replace("-", "−")
 
 
 def many(count: int, what: str) -> str:

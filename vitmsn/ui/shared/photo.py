@@ -70,5 +70,5 @@ def read_picture(path: str) -> image.Picture:
     With a sentence of its own when the file is gone (a page that slept longer than its files).
     """
     if not Path(path).is_file():
-        raise ImageError("That upload is no longer here; drop the picture again.")
+        raise ImageError("That upload is no longer here; add the picture again.")
     return image.decode(Path(path), most=limits.PICTURE_SIDE)
