@@ -42,5 +42,5 @@ def test_photo_is_an_image_to_the_browser_and_writes_no_stub() -> None:
 
 
 def test_an_upload_that_is_gone_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="no longer here; drop the picture again"):
+    with pytest.raises(ImageError, match="no longer here; add the picture again"):
         read_picture(str(tmp_path / "gone.png"))
