@@ -69,10 +69,12 @@ MAX_CAUTION = _bound("MAX_CAUTION", 30)  # percent of one's own examples that "n
 
 # The app
 MAX_UPLOAD_BYTES = _bound("MAX_UPLOAD_BYTES", 256 * MIB)  # of one request's body
+MAX_UPLOADS_BYTES = _bound("MAX_UPLOADS_BYTES", 4096 * MIB)  # of all uploads on disk together
 MAX_VISITORS = _bound("MAX_VISITORS", 200)  # whose galleries are kept at once
 VISIT_SECONDS = _bound("VISIT_SECONDS", 3600)  # a visitor's pictures are dropped after so long without a click
 LEAVE_SECONDS = _bound("LEAVE_SECONDS", 120)  # after closing the page: a phone that slept may come back
 UPLOAD_SECONDS = _bound("UPLOAD_SECONDS", 300)  # an upload's file stays on disk after it was read
+UNUSED_SECONDS = _bound("UNUSED_SECONDS", 600)  # an upload that nothing has read stays on disk
 VISITS_BYTES = _bound("VISITS_BYTES", 1024 * MIB)  # pictures and galleries of all visitors together
 PICTURE_SIDE = _bound("PICTURE_SIDE", 1600)  # longer side, in pixels, of the one picture a visit keeps
 SHOWN_SIDE = _bound("SHOWN_SIDE", 800)  # longer side, in pixels, of a picture sent to the page
@@ -80,6 +82,7 @@ MAX_JSON_BYTES = _bound("MAX_JSON_BYTES", 1 * MIB)  # of one request that carrie
 MAX_TEXT_LENGTH = _bound("MAX_TEXT_LENGTH", 20_000)  # characters of one text of a request
 MESSAGE_LENGTH = _bound("MESSAGE_LENGTH", 1000)  # characters of one message to a visitor
 LOG_LINES = _bound("LOG_LINES", 60)  # written in a minute about requests that were refused
+SESSION_LENGTH = _bound("SESSION_LENGTH", 64)  # letters of a session's name; Gradio's own have 11
 LINK_LENGTH = _bound("LINK_LENGTH", 2000)  # characters of an address that are read
 FRAME_LENGTH = _bound("FRAME_LENGTH", 200_000)  # letters of one camera frame
 REMEMBERED_VISITS = _bound("REMEMBERED_VISITS", 10_000)  # keys of visits that are over, so that a page can be told

@@ -160,6 +160,14 @@ def test_what_is_no_object_is_refused(request_: Any, body: bytes) -> None:
     assert refused.status_code == 422 and "one JSON object in UTF-8" in refused.json()["detail"]
 
 
+def test_uploads_have_a_bound_together(request_: Any, uploads: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_UPLOADS_BYTES", 1000)
+    (uploads / "a.png").write_bytes(b" " * 600)
+    assert request_("POST", "/gradio_api/upload", content=b" " * 400).status_code == 200
+    refused = request_("POST", "/gradio_api/upload", content=b" " * 401)
+    assert refused.status_code == 507 and "try again" in refused.json()["detail"]
+
+
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
 def test_numbers_are_finite(request_: Any, number: str) -> None:
     assert request_("POST", JOIN, content=f'{{"data": [{number}]}}'.encode()).status_code == 422

@@ -122,7 +122,7 @@ def test_a_large_picture_is_reduced_and_counted_an_example_costs_nothing(monkeyp
 # Uploads
 
 
-def test_uploads_go_after_they_were_read_and_the_others_after_a_visit(visitors: Visitors, tmp_path: Path) -> None:
+def test_uploads_go_after_they_were_read_and_the_others_within_minutes(visitors: Visitors, tmp_path: Path) -> None:
     read, waiting, again = (tmp_path / name / "picture.png" for name in ("read", "waiting", "again"))
     for path in (read, waiting, again):
         path.parent.mkdir()
@@ -135,7 +135,7 @@ def test_uploads_go_after_they_were_read_and_the_others_after_a_visit(visitors: 
     os.utime(again, (now + 60, now + 60))  # the same bytes came once more, and were not read yet
     visitors.sweep_uploads(tmp_path, now + limits.UPLOAD_SECONDS + 5)
     assert not read.exists() and waiting.exists() and again.exists()
-    visitors.sweep_uploads(tmp_path, now + limits.VISIT_SECONDS + 120)
+    visitors.sweep_uploads(tmp_path, now + limits.UNUSED_SECONDS + 120)
     assert not waiting.exists() and not again.exists()
 
 

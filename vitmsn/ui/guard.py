@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -78,7 +78,6 @@ ROUTES = {
     "POST": tuple(f"{API}{name}" for name in ("upload", "queue/join", "run/", "api/", "call/", "cancel", "reset")),
 }
 MOST_DIGITS = 20  # of a whole number; longer ones are no index, count or seed
-SESSION_LENGTH = 64  # letters of a session's name; Gradio's own have 11
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 FORWARDED = (b"x-forwarded-host", b"x-forwarded-proto", b"x-gradio-server")
 HEARTBEAT_SECONDS = 15.0  # between two signs of life to an open page
@@ -144,6 +143,8 @@ class Guard:
         cap = limits.MAX_UPLOAD_BYTES if upload else limits.MAX_JSON_BYTES
         if _length(headers) > cap:
             await refuse(send, 413, f"This request is larger than {cap // limits.MIB} MB; send less at once.")
+        elif upload and await asyncio.to_thread(_no_room, _length(headers)):
+            await refuse(send, 507, "There is no room for more uploads now; try again in some minutes.")
         elif upload:
             await self._stream(scope, receive, send, cap)
         else:
@@ -340,8 +341,8 @@ def _shape(value: dict[str, Any]) -> str:
         if value.get(name) is not None and type(value[name]) is not int:
             return f"{name} must be a whole number."
     session = value.get("session_hash")
-    if session is not None and not (isinstance(session, str) and len(session) <= SESSION_LENGTH):
-        return f"session_hash must be a text of at most {SESSION_LENGTH} characters."
+    if session is not None and not (isinstance(session, str) and len(session) <= limits.SESSION_LENGTH):
+        return f"session_hash must be a text of at most {limits.SESSION_LENGTH} characters."
     return ""
 
 
@@ -383,6 +384,18 @@ def _host(header: bytes) -> str:
     """The name in a Host header, without its port."""
     name = header.decode("latin-1").strip().lower()
     return name[: name.find("]") + 1] if name.startswith("[") else name.partition(":")[0]
+
+
+def _no_room(size: int) -> bool:
+    """Whether an upload of so many bytes would go beyond the bound on all of them, or fill the disk."""
+    folder = Path(get_upload_folder())
+    held = 0
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # gone meanwhile
+                held += os.stat(os.path.join(root, name)).st_size
+    free = shutil.disk_usage(folder).free if folder.is_dir() else size
+    return held + size > limits.MAX_UPLOADS_BYTES or size > free
 
 
 def _length(headers: dict[bytes, bytes]) -> int:

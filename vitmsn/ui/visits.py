@@ -140,14 +140,17 @@ class Visitors:
             self._read[path] = time.time()
 
     def sweep_uploads(self, folder: Path, now: float | None = None) -> None:
-        """Delete uploads that were read, files of Gradio's that are older than a visit, and folders left empty."""
+        """Delete uploads that were read, or that nothing has read, each after its time; and folders left empty."""
         now = time.time() if now is None else now
         for path in _files(folder):
             try:
                 written = path.stat().st_mtime
                 read = self._read.get(path)
-                done = read is not None and read >= written and now - read > limits.UPLOAD_SECONDS
-                if done or now - written > limits.VISIT_SECONDS:
+                if read is not None and read >= written:
+                    over = now - read > limits.UPLOAD_SECONDS
+                else:
+                    over = now - written > limits.UNUSED_SECONDS
+                if over:
                     path.unlink(missing_ok=True)
                     with self._lock:
                         self._read.pop(path, None)
