@@ -138,11 +138,14 @@ def test_the_sentence_says_whether_the_answer_stays(call: Callable[..., Call], m
     weight = encoder._classifier.weight.detach().numpy()  # type: ignore[union-attr]
     cat, fish = 9 * weight[:1], 9 * weight[2:3]
     said = tab.sentence(encoder, Comparison(kept, cat, cat, 0.871), (8.4, 3.1))
-    assert said == ("With 5 of 16 patches left it still says tabby (similarity 0.87). 2.7 × faster.")
+    assert said == ("With 5 of 16 patches left it still says tabby (similarity 0.87). 2.7\N{NO-BREAK SPACE}× faster.")
     said = tab.sentence(encoder, Comparison(kept, cat, cat, 0.93, 0.871), (3.1, 3.1))
     assert said == "With 5 of 16 patches left it still says tabby (similarity 0.87; unrelated pictures: 0)."
     said = tab.sentence(encoder, Comparison(kept, cat, fish, 0.2), (8.4, 3.1))
-    assert said == "With 5 of 16 patches left, similarity is 0.20. Answer: tabby → goldfish. 2.7 × faster."
+    assert (
+        said
+        == "With 5 of 16 patches left, similarity is 0.20. Answer: tabby → goldfish. 2.7\N{NO-BREAK SPACE}× faster."
+    )
     said = tab.sentence(encoder, Comparison(kept, cat, 0.001 * fish, 0.2, 0.1), (8.4, 3.1))
     assert "0.10 (unrelated pictures: 0). Closest match: tabby → goldfish, now unsure." in said
     unsure = tab.sentence(encoder, Comparison(kept, 0 * cat, 0 * cat, 0.2), (8.4, 3.1))

@@ -76,7 +76,7 @@ def sentence(encoder: Encoder, found: Comparison, taken: tuple[float, float]) ->
 def faster(taken: tuple[float, float]) -> str:
     """How much faster the masked picture was, in a sentence; nothing where the difference is within the noise."""
     full, masked = taken
-    return f" {full / masked:.1f} × faster." if full / masked >= 1.05 else ""
+    return f" {full / masked:.1f}\N{NO-BREAK SPACE}× faster." if full / masked >= 1.05 else ""
 
 
 def pairs(encoder: Encoder, found: Comparison, name: str) -> Markup:
