@@ -353,3 +353,8 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "file" / "inside"))
     with pytest.raises(OSError, match=r"cannot be written .* set GRADIO_TEMP_DIR"), guard.private_temp_folder():
         pass
+
+
+@pytest.mark.parametrize("host", ["192.168.1.20:7860", "10.0.0.3", "[fe80::1]:7860", "localhost:7860"])
+def test_an_address_in_numbers_is_answered(request_: Any, host: str) -> None:
+    assert request_("GET", "/config", headers={"host": host}).status_code == 200

@@ -6,9 +6,9 @@ Plain ASGI, so that uploads stream through without being gathered here.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import logging
-import math
 import os
 import shutil
 import socket
@@ -18,14 +18,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote
 
 from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vitmsn import limits
+from vitmsn.ui.request_body import API, FILE, is_uploaded, objects, parse, shape
 
 log = logging.getLogger("vitmsn.ui")
 
@@ -53,11 +52,9 @@ HEADERS = (
     (b"content-security-policy", POLICY.encode()),
     (b"permissions-policy", b"microphone=(), geolocation=()"),
 )
+HEALTH = "/healthz"  # for whoever watches over the process
 # What the page and its clients ask for, by method; whatever else Gradio serves is not there. A name that ends in "/" or
 # "=" stands for all below it.
-API = "/gradio_api/"
-FILE = f"{API}file="
-HEALTH = "/healthz"  # for whoever watches over the process
 ROUTES = {
     "GET": (
         *(
@@ -77,7 +74,6 @@ ROUTES = {
     ),
     "POST": tuple(f"{API}{name}" for name in ("upload", "queue/join", "run/", "api/", "call/", "cancel", "reset")),
 }
-MOST_DIGITS = 20  # of a whole number; longer ones are no index, count or seed
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 FORWARDED = (b"x-forwarded-host", b"x-forwarded-proto", b"x-gradio-server")
 HEARTBEAT_SECONDS = 15.0  # between two signs of life to an open page
@@ -164,9 +160,12 @@ class Guard:
         return {**scope, "headers": kept}
 
     def _known(self, host: str, scope: Scope) -> bool:
-        """Whether this server may be called so: the answer carries the name, so a stranger's must not get into it."""
+        """Whether this server may be called so: the answer carries the name, so a stranger's must not get into it.
+
+        An address in numbers is nobody's name: a phone on the same network, or a container, calls it so.
+        """
         server = (scope.get("server") or ("",))[0]
-        return "*" in self._hosts or host in self._hosts or host in (*LOCAL, str(server).lower())
+        return "*" in self._hosts or host in self._hosts or host in (*LOCAL, str(server).lower()) or _numeric(host)
 
     async def _heartbeat(self, session: str, receive: Receive, send: _Answer) -> None:
         """Keep a page's connection open, and notice when it is closed.
@@ -226,10 +225,10 @@ class Guard:
             except ValueError:
                 await refuse(send, 422, "The body must be one JSON object in UTF-8, with finite numbers.")
                 return
-            if sentence := _shape(value):
+            if sentence := shape(value):
                 await refuse(send, 422, sentence)
                 return
-            if any(not _uploaded(entry) for entry in _dicts(value)):
+            if any(not is_uploaded(entry) for entry in objects(value)):
                 await refuse(send, 422, "Send files as uploads; data: and web addresses are not fetched.")
                 return
             body = json.dumps(value).encode()  # Gradio reads what was judged, not what may be read in two ways
@@ -305,79 +304,18 @@ def _offered(method: str, path: str) -> bool:
     return short in routes or path.startswith(tuple(below))
 
 
-def parse(body: bytes) -> dict[str, Any]:
-    """A request's body; ValueError for what is not one JSON object in UTF-8, with finite numbers.
-
-    Python's own reader would also take UTF-16 and UTF-32, and NaN.
-    """
-    try:
-        value = json.loads(body.decode("utf-8"), parse_constant=_no_number, parse_float=_finite, parse_int=_short)
-        json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    if not isinstance(value, dict):
-        raise ValueError("not an object")
-    return value
-
-
-def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is not a number")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    return value if math.isfinite(value) else _no_number(text[:40])
-
-
-def _short(text: str) -> int:
-    return int(text) if len(text) <= MOST_DIGITS else int(_no_number(text[:40]))
-
-
-def _shape(value: dict[str, Any]) -> str:
-    """What is wrong with the outer fields of a request for a function; "" when nothing is."""
-    if "data" in value and not isinstance(value["data"], list):
-        return "data must be a list of values."
-    for name in ("fn_index", "trigger_id"):
-        if value.get(name) is not None and type(value[name]) is not int:
-            return f"{name} must be a whole number."
-    session = value.get("session_hash")
-    if session is not None and not (isinstance(session, str) and len(session) <= limits.SESSION_LENGTH):
-        return f"session_hash must be a text of at most {limits.SESSION_LENGTH} characters."
-    return ""
-
-
-def _uploaded(entry: dict[str, Any]) -> bool:
-    """Whether an object is no file, or one in this server's upload folder: nothing else may be handed to Gradio."""
-    path, url, meta = entry.get("path"), entry.get("url"), entry.get("meta")
-    if "path" not in entry and not (isinstance(meta, dict) and "_type" in meta):
-        return not (isinstance(url, str) and url.strip().lower().startswith(("data:", "http:", "https:", "//")))
-    if path is not None and not _inside(path):
-        return False
-    return url is None or (isinstance(url, str) and FILE in url and _inside(unquote(url.partition(FILE)[2])))
-
-
-def _inside(path: Any) -> bool:
-    try:
-        return Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve())
-    except (TypeError, ValueError, OSError):
-        return False
-
-
-def _dicts(value: Any) -> Iterator[dict[str, Any]]:
-    waiting = [value]
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, dict):
-            yield item
-            waiting += item.values()
-        elif isinstance(item, list):
-            waiting += item
-
-
 def hosts() -> frozenset[str]:
     """The names that this server answers to beside those of this machine, in lower case; "*" for any."""
     named = f"{os.environ.get('VITMSN_HOSTS', '')},{os.environ.get('SPACE_HOST', '')},{socket.gethostname()}"
     return frozenset(name.strip().lower() for name in named.split(",") if name.strip())
+
+
+def _numeric(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def _host(header: bytes) -> str:

@@ -1,0 +1,92 @@
+"""What a request may say: one JSON object in UTF-8, whose files are uploads of this server.
+
+Python's reader is more generous than that, and Gradio hands on what it reads; so bodies are judged here as values, not
+searched as bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from gradio.utils import get_upload_folder
+
+from vitmsn import limits
+
+API = "/gradio_api/"
+FILE = f"{API}file="
+MOST_DIGITS = 20  # of a whole number; longer ones are no index, count or seed
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """A request's body; ValueError for what is not one JSON object in UTF-8, with finite numbers.
+
+    Python's own reader would also take UTF-16 and UTF-32, and NaN.
+    """
+    try:
+        value = json.loads(body.decode("utf-8"), parse_constant=_no_number, parse_float=_finite, parse_int=_short)
+        json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(value, dict):
+        raise ValueError("not an object")
+    return value
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is not a number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _no_number(text[:40])
+
+
+def _short(text: str) -> int:
+    return int(text) if len(text) <= MOST_DIGITS else int(_no_number(text[:40]))
+
+
+def shape(value: dict[str, Any]) -> str:
+    """What is wrong with the outer fields of a request for a function; "" when nothing is."""
+    if "data" in value and not isinstance(value["data"], list):
+        return "data must be a list of values."
+    for name in ("fn_index", "trigger_id"):
+        if value.get(name) is not None and type(value[name]) is not int:
+            return f"{name} must be a whole number."
+    session = value.get("session_hash")
+    if session is not None and not (isinstance(session, str) and len(session) <= limits.SESSION_LENGTH):
+        return f"session_hash must be a text of at most {limits.SESSION_LENGTH} characters."
+    return ""
+
+
+def is_uploaded(entry: dict[str, Any]) -> bool:
+    """Whether an object is no file, or one in this server's upload folder: nothing else may be handed to Gradio."""
+    path, url, meta = entry.get("path"), entry.get("url"), entry.get("meta")
+    if "path" not in entry and not (isinstance(meta, dict) and "_type" in meta):
+        return not (isinstance(url, str) and url.strip().lower().startswith(("data:", "http:", "https:", "//")))
+    if path is not None and not _inside(path):
+        return False
+    return url is None or (isinstance(url, str) and FILE in url and _inside(unquote(url.partition(FILE)[2])))
+
+
+def _inside(path: Any) -> bool:
+    try:
+        return Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve())
+    except (TypeError, ValueError, OSError):
+        return False
+
+
+def objects(value: Any) -> Iterator[dict[str, Any]]:
+    """Every JSON object in a value, however deep."""
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            yield item
+            waiting += item.values()
+        elif isinstance(item, list):
+            waiting += item
