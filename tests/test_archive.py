@@ -55,7 +55,7 @@ def in_code_page(names: list[str], encoding: str) -> bytes:
 # --- zips ----------------------------------------------------------------------------------------------------------
 
 
-def test_folders_are_classes_and_what_systems_add_is_passed_over() -> None:
+def test_folders_are_classes_and_system_files_are_ignored() -> None:
     source = zipped(
         {
             "cat/1.png": b"one",
@@ -91,7 +91,7 @@ def test_one_folder_of_pictures_is_one_class() -> None:
     assert seen(zipped({"cat/1.png": b"1", "cat/2.png": b"2"})) == [("cat", "1.png"), ("cat", "2.png")]
 
 
-def test_folders_that_people_would_take_for_the_same_are_joined_and_it_is_said() -> None:
+def test_folders_with_equivalent_names_are_joined_and_reported() -> None:
     source = zipped([("Caf\u00e9/1.png", b"1"), ("CAFE\u0301/1.png", b"2"), ("tea/1.png", b"3")])
     entries = read_zip(source)
     assert [(entry.label, entry.name) for entry in entries] == [
@@ -124,7 +124,7 @@ def test_markup_in_names_stays_text_and_invisible_folders_are_reported() -> None
     assert entries.report.skipped == [("2.png", "the name of its folder has no visible character")]
 
 
-def test_names_of_other_systems() -> None:
+def test_names_from_other_systems() -> None:
     utf8_without_saying_so = patched(
         patched(zipped({"k\u00e4fer/1.png": b"1", "x/2.png": b""}), CENTRAL, 8, b"\0\0"), LOCAL, 6, b"\0\0"
     )
@@ -143,13 +143,13 @@ def test_names_of_other_systems() -> None:
         ("cp437", "CP437", ["Käfer", "crème brûlée"]),
     ],
 )
-def test_names_in_code_pages_are_read_whole_and_it_is_said(encoding: str, said: str, folders: list[str]) -> None:
+def test_names_in_code_pages_are_decoded_and_reported(encoding: str, said: str, folders: list[str]) -> None:
     entries = read_zip(in_code_page([f"{folder}/1.png" for folder in folders], encoding))
     assert [entry.label for entry in entries] == folders
     assert entries.report.notes == [f"the names of its files were read as {said}: rename classes that look wrong"]
 
 
-def test_names_in_no_known_code_page_stay_different_and_it_is_said() -> None:
+def test_names_in_unknown_code_pages_stay_distinct_and_are_reported() -> None:
     entries = read_zip(in_code_page(["\xa4\xff\xb1\\1/1.png", "\xa4\xff\xb1\\2/1.png"], "latin-1"))
     first, second = (entry.label for entry in entries)
     assert first != second
@@ -158,7 +158,7 @@ def test_names_in_no_known_code_page_stay_different_and_it_is_said() -> None:
     ]
 
 
-def test_a_name_in_utf_8_beside_the_old_one_is_preferred() -> None:
+def test_the_utf_8_name_of_an_entry_is_preferred() -> None:
     raw = b"\x90\x5c/1.png"
     extra = struct.pack("<BI", 1, zlib.crc32(raw)) + "申/1.png".encode()
     info = zipfile.ZipInfo("xx/1.png")
@@ -170,7 +170,7 @@ def test_a_name_in_utf_8_beside_the_old_one_is_preferred() -> None:
     assert [entry.label for entry in entries] == ["申"] and entries.report.notes == []
 
 
-def test_a_backslash_is_a_letter_where_slashes_are_the_separators() -> None:
+def test_backslashes_are_kept_where_slashes_separate() -> None:
     assert seen(zipped({"AC\\DC/1.png": b"1", "AC\\BC/1.png": b"2"})) == [("AC\\DC", "1.png"), ("AC\\BC", "1.png")]
 
 
@@ -192,7 +192,7 @@ def test_folders_called_like_splits_are_classes_when_pictures_lie_in_them() -> N
     assert [label for label, _ in seen(zipped(mixed))] == ["train", "train", "owl"]
 
 
-def test_litter_of_every_system_is_no_class_but_a_folder_with_a_dot_may_be() -> None:
+def test_system_folders_are_no_classes_but_a_folder_with_a_dot_may_be() -> None:
     litter = ["@eaDir", "#recycle", "$RECYCLE.BIN", "lost+found", "System Volume Information", ".thumbnails", ".git"]
     files = [*(f"{name}/cat/1.png" for name in litter), "cat/@eaDir/1.png/THUMB_M.jpg", "cat/._1.png"]
     entries = read_zip(zipped(dict.fromkeys([*files, ".net/1.png", "cat/1.png"], b"x")))
@@ -202,7 +202,7 @@ def test_litter_of_every_system_is_no_class_but_a_folder_with_a_dot_may_be() -> 
     ]
 
 
-def test_an_archive_inside_is_left_out_and_said() -> None:
+def test_nested_archives_are_skipped_and_reported() -> None:
     entries = read_zip(zipped({"cat/1.png": b"1", "cat/more.zip": TWO}))
     assert [entry.name for entry in entries] == ["1.png"]
     assert entries.report.skipped == [("more.zip", "another archive: unpack it first")]
@@ -290,7 +290,7 @@ def test_a_zip_bomb_is_skipped_without_being_unpacked(monkeypatch: pytest.Monkey
     assert list(entries) == [] and entries.report.skipped == [("film.mov", "larger than 1 MiB")]
 
 
-def test_links_are_passed_over() -> None:
+def test_links_are_ignored() -> None:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         link = zipfile.ZipInfo("cat/secret.png")
@@ -309,27 +309,29 @@ def test_links_are_passed_over() -> None:
         ("ARCHIVE_SECONDS", 0, "takes more than 0 s to unpack"),
     ],
 )
-def test_every_bound_of_an_archive_holds(bound: str, value: int, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_limit_of_an_archive_is_enforced(
+    bound: str, value: int, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(limits, bound, value)
     with pytest.raises(ArchiveError, match=message):
         list(read_zip(TWO))
 
 
-def test_a_table_of_contents_is_not_read_when_it_is_enormous(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_enormous_table_of_contents_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     source = zipped({f"{'n' * 60}{number}": b"" for number in range(2000)})
     monkeypatch.setattr(limits, "MAX_ARCHIVE_ENTRIES", 10)
     with pytest.raises(ArchiveError, match="enormous table of contents"):
         read_zip(source)
 
 
-def test_a_path_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+def test_an_unreadable_path_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match=r"^gone.zip cannot be read \(No such file or directory\): give the path"):
         read_zip(tmp_path / "gone.zip")
     with pytest.raises(ArchiveError, match="cannot be read"):
         read_zip(tmp_path)
 
 
-def test_a_corpus_of_bad_archives_never_gets_past_the_refusals(shared_data: Path) -> None:
+def test_a_corpus_of_bad_archives_is_read_or_refused(shared_data: Path) -> None:
     read, refused = 0, []
     for path in sorted((shared_data / "bad-archives").iterdir()):
         try:
@@ -353,7 +355,7 @@ def test_any_single_damaged_byte_gives_an_answer_or_a_refusal() -> None:
 # --- folders -------------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_reads_as_a_zip_of_it_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_reads_like_a_zip_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("cat/2.png", "cat/1.png", "dog/deep/3.png", ".git/config", "dog/.hidden"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(name.encode())

@@ -102,7 +102,7 @@ def test_half_precision_models_are_read_in_float32(pixels: Tensor) -> None:
     torch.testing.assert_close(rows.sum(-1), torch.ones(2, 3, 4))
 
 
-def test_no_gradient_is_kept(model: ViTMSNModel, pixels: Tensor) -> None:
+def test_attention_needs_no_gradient(model: ViTMSNModel, pixels: Tensor) -> None:
     out = run(model, pixels)
     assert not attention.cls_attention(model, out).requires_grad
     assert not attention.rollout(model, out).requires_grad
@@ -168,7 +168,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 
 
 @pytest.mark.parametrize("keep", [None, torch.tensor([[1, 5, 6], [0, 2, 15]])])
-def test_who_looks_at_a_patch_is_a_column(model: ViTMSNModel, pixels: Tensor, keep: Tensor | None) -> None:
+def test_attention_to_a_patch_is_a_column(model: ViTMSNModel, pixels: Tensor, keep: Tensor | None) -> None:
     out = run(model, pixels, keep)
     for layer in range(3):
         for patch in (0, 2):
@@ -272,7 +272,7 @@ def test_suggested_heads_are_the_extremes_and_each_is_named_once() -> None:
         ((300, 300), 64, (8, 16), (64, 64)),
     ],
 )
-def test_an_input_that_keeps_proportions(
+def test_inputs_that_keep_proportions(
     picture: tuple[int, int], side: int, patch: tuple[int, int], expected: tuple[int, int]
 ) -> None:
     assert attention.fitting_size(picture, side, patch) == expected
@@ -284,7 +284,7 @@ def test_entropy_of_known_maps() -> None:
     torch.testing.assert_close(attention.entropy(maps), torch.tensor(expected))
 
 
-def test_mean_distance_from_a_place_and_from_the_centre() -> None:
+def test_mean_distance_from_a_patch_and_from_the_center() -> None:
     positions = torch.tensor([[0, 0], [0, 2], [0, 4]])
     shares = torch.tensor([0.25, 0.5, 0.25])
     assert attention.mean_distance(shares, positions, torch.tensor([0, 0])) == pytest.approx(2.0)
@@ -322,7 +322,7 @@ def test_a_mass_outside_its_range_is_refused(mass: float) -> None:
 # Grids
 
 
-def test_maps_return_to_their_places(model: ViTMSNModel, pixels: Tensor) -> None:
+def test_maps_of_kept_patches_go_back_to_their_grid_places(model: ViTMSNModel, pixels: Tensor) -> None:
     keep = torch.tensor([[1, 5, 6], [0, 2, 15]])
     out = run(model, pixels, keep)
     maps = attention.cls_attention(model, out)
@@ -340,7 +340,7 @@ def test_maps_return_to_their_places(model: ViTMSNModel, pixels: Tensor) -> None
 # Errors
 
 
-def test_what_is_not_there_is_named(model: ViTMSNModel, pixels: Tensor) -> None:
+def test_invalid_arguments_are_named(model: ViTMSNModel, pixels: Tensor) -> None:
     out = run(model, pixels)
     with pytest.raises(InputError, match="layer is 3; this model has the layers 0 to 2"):
         attention.patch_attention(model, out, 0, 3)

@@ -26,7 +26,7 @@ def saved(tmp_path: Path) -> Path:
     return bundle.save(made, tmp_path / "pets.zip")
 
 
-def test_a_bundle_brings_everything_back(tmp_path: Path) -> None:
+def test_a_bundle_restores_everything(tmp_path: Path) -> None:
     path = saved(tmp_path)
     made, back = gallery(10, 11, 12), bundle.load(path, Fake())
     assert back.classes == ["even", "odd", "\u732b <empty>"] and back.settings == {
@@ -157,7 +157,7 @@ def test_forged_bundles_are_refused(changes: dict[str, object], message: str, tm
     assert isinstance(caught.value, (GalleryError, ArchiveError)) and "\n" not in str(caught.value)
 
 
-def test_a_forged_bundle_brings_no_names_or_bytes_of_its_own(tmp_path: Path) -> None:
+def test_names_and_pictures_of_a_bundle_are_cleaned(tmp_path: Path) -> None:
     polyglot = png() + b"<script>alert(1)</script>"
     source = forged(tmp_path, model="x\u202e\n", name="\u202eexe\x00", **{"pictures/e1.jpg": polyglot})
     back = bundle.load(source, Fake())
@@ -177,7 +177,7 @@ def test_with_a_real_encoder(tmp_path: Path) -> None:
     assert similarity.min() > 0.99
 
 
-def test_reading_tells_how_far_it_is_and_can_be_stopped(tmp_path: Path) -> None:
+def test_reading_reports_progress_and_can_be_stopped(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     bundle.load(forged(tmp_path), Fake(), progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 3), (2, 3), (3, 3)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vitmsn.classification import MULTI, REGRESSION, Classification
 
 
-def test_one_class_of_several() -> None:
+def test_single_label_output() -> None:
     sure = Classification(["cat", "dog"], [0.8123456, 0.1], sure=True)
     assert sure.named() == "cat" and sure.sentence() == "This looks like: cat (81 %)."
     assert sure.to_dict() == {
@@ -26,14 +26,14 @@ def test_one_class_of_several() -> None:
     assert Classification(["tabby"], [0.4], sure=False).named() == "not sure"
 
 
-def test_several_classes_at_once() -> None:
+def test_multi_label_output() -> None:
     both = Classification(["cat", "indoor", "dog"], [0.9, 0.87, 0.1], sure=True, problem_type=MULTI, right=2)
     assert both.named() == "cat, indoor" and both.sentence() == "This shows: cat 90 %, indoor 87 %."
     none = Classification(["cat", "indoor"], [0.3, 0.2], sure=False, problem_type=MULTI, right=0)
     assert none.named() == "not sure" and none.sentence() == "Not sure. Closest match: cat (30 %)."
 
 
-def test_numbers() -> None:
+def test_regression_output() -> None:
     numbers = Classification(["height", "age"], [171.23456, 4.391], sure=True, problem_type=REGRESSION)
     assert numbers.sentence() == "height: 171.2, age: 4.391."
     assert numbers.top() == [{"label": "height", "value": 171.23456}, {"label": "age", "value": 4.391}]

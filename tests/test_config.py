@@ -15,7 +15,7 @@ from vitmsn.errors import ConfigError
 from vitmsn.model import ACTIVATIONS, MSNHead
 
 
-def test_defaults_are_those_of_transformers() -> None:
+def test_defaults_match_transformers() -> None:
     theirs = transformers.ViTMSNConfig()
     for name, value in ViTMSNConfig().to_dict().items():
         known = {int(key): label for key, label in value.items()} if name == "id2label" else value
@@ -55,7 +55,7 @@ def test_transformers_reads_what_we_write() -> None:
         ({"id2label": {0: "crane", 1: "crane"}}, {0: "crane", 1: "crane"}),  # ImageNet has two
     ],
 )
-def test_labels_may_be_given_in_any_way(given: dict[str, Any], labels: dict[int, str]) -> None:
+def test_labels_can_be_given_in_any_form(given: dict[str, Any], labels: dict[int, str]) -> None:
     config = ViTMSNConfig(**given)
     assert config.id2label == labels
     assert list(config.id2label) == sorted(labels)
@@ -106,12 +106,12 @@ def test_other_labels_replace_all_three() -> None:
         ({"num_labels": 10**12}, "num_labels is 1000000000000; .* at most 100000"),
     ],
 )
-def test_what_describes_no_network_is_said(given: dict[str, Any], message: str) -> None:
+def test_invalid_configs_are_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ViTMSNConfig(**given)
 
 
-def test_json_gives_the_architecture_and_leaves_the_rest() -> None:
+def test_json_with_unknown_keys_gives_the_architecture() -> None:
     text = """{"architectures": ["ViTMSNModel"], "transformers_version": "4.20.0", "torch_dtype": "float32",
         "hidden_size": 384.0, "num_attention_heads": 6, "patch_size": [16, 16], "hidden_dropout_prob": 0,
         "id2label": {"0": "a", "1": "b"}, "label2id": {"a": "0", "b": "1"}, "problem_type": null}"""

@@ -80,7 +80,7 @@ def test_sub_folders_are_classes(pets: Path) -> None:
     assert repr(data) == f"DataSet({str(pets)!r}, 5 pictures, 2 classes)"
 
 
-def test_what_is_left_out_is_listed(pets: Path) -> None:
+def test_skipped_files_are_listed(pets: Path) -> None:
     assert sorted(open_data(str(pets)).skipped) == [
         ".DS_Store: hidden, or of a system",
         "__MACOSX/cats/0.png: hidden, or of a system",
@@ -126,7 +126,7 @@ def test_a_picture_is_cached_by_its_content(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
-def test_names_that_are_no_utf_8_are_escaped(tmp_path: Path) -> None:
+def test_names_that_are_not_utf_8_are_escaped(tmp_path: Path) -> None:
     folder = os.fsencode(tmp_path) + b"/caf\xe9"
     os.mkdir(folder)
     with open(folder + b"/\xff.png", "wb") as file:
@@ -135,21 +135,21 @@ def test_names_that_are_no_utf_8_are_escaped(tmp_path: Path) -> None:
     assert data.classes == ("caf\\xe9",) and [record.id for record in data] == ["caf\\xe9/\\xff.png"]
 
 
-def test_which_split_was_chosen_is_said_and_an_empty_one_is_none(tmp_path: Path) -> None:
+def test_the_chosen_split_is_reported_and_empty_splits_do_not_count(tmp_path: Path) -> None:
     root = write(tmp_path, {"train/a/0.png": png(0), "val/a/2.png": png(2)})
     (root / "test").mkdir()
     (root / "@eaDir").mkdir()
     assert open_data(root).skipped == ("val: the split train was chosen",)
 
 
-def test_a_folder_with_a_dot_is_a_class_and_litter_is_none(tmp_path: Path) -> None:
+def test_a_folder_with_a_dot_is_a_class_and_a_system_folder_is_not(tmp_path: Path) -> None:
     root = write(tmp_path, {".net/0.png": png(0), "java/1.png": png(1), "java/@eaDir/1.png/THUMB.png": png(2)})
     data = open_data(root)
     assert data.classes == (".net", "java") and len(data) == 2
     assert data.skipped == ("java/@eaDir/1.png/THUMB.png: hidden, or of a system",)
 
 
-def test_classes_may_be_called_like_splits(tmp_path: Path) -> None:
+def test_classes_can_have_names_of_splits(tmp_path: Path) -> None:
     root = write(tmp_path, {"test/0.png": png(0), "train/1.png": png(1)})
     assert open_data(root).classes == ("test", "train")
     with pytest.raises(DataError, match="has no splits"):
@@ -165,7 +165,7 @@ def test_names_of_all_kinds(tmp_path: Path) -> None:
     }
 
 
-def test_links_do_not_lead_in_circles(tmp_path: Path) -> None:
+def test_circular_links_are_not_followed(tmp_path: Path) -> None:
     root = write(tmp_path, {"a/0.png": png(0)})
     (root / "a" / "again").symlink_to(root, target_is_directory=True)
     (root / "a" / "gone.png").symlink_to(root / "nowhere.png")
@@ -182,12 +182,12 @@ def test_huge_files_are_not_read_whole(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("name", ["missing", "./missing/folder", "/missing", "a b/c", "one/two/three"])
-def test_what_is_not_there(name: str) -> None:
+def test_missing_sources_are_refused(name: str) -> None:
     with pytest.raises(DataError, match=rf"{name} is not there: give a folder, parquet files or the owner/name"):
         open_data(name)
 
 
-def test_what_is_no_data_set(tmp_path: Path) -> None:
+def test_sources_without_a_data_set_are_refused(tmp_path: Path) -> None:
     write(tmp_path, {"a/notes.txt": b"x", "pets.zip": b"PK"})
     with pytest.raises(DataError, match="holds no pictures: put them in one folder per class"):
         open_data(tmp_path / "a")
@@ -198,7 +198,7 @@ def test_what_is_no_data_set(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may read everything")
-def test_a_folder_that_may_not_be_read(pets: Path) -> None:
+def test_an_unreadable_folder_is_refused(pets: Path) -> None:
     (pets / "cats").chmod(0)
     try:
         with pytest.raises(DataError, match=r"cannot be read \(Permission denied\)"):
@@ -238,7 +238,7 @@ def test_a_folder_of_shards_and_splits(tmp_path: Path) -> None:
         open_data(tmp_path / "test-*.parquet")
 
 
-def test_the_split_must_be_said_when_none_is_obvious(tmp_path: Path) -> None:
+def test_an_ambiguous_split_must_be_named(tmp_path: Path) -> None:
     for name in ("validation", "test"):
         table(3).to_parquet(tmp_path / f"{name}.parquet")
     with pytest.raises(DataError, match="has the splits test, validation: say which"):
@@ -298,7 +298,7 @@ def test_hidden_labels_of_test_splits(tmp_path: Path) -> None:
     assert open_data(tmp_path / "test.parquet").labels.tolist() == [0, -1, -1, 1]
 
 
-def test_parquet_that_cannot_be_used(tmp_path: Path) -> None:
+def test_unusable_parquet_is_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 not really")
     with pytest.raises(DataError, match=r"broken\.parquet cannot be read \(.+\): check"):
         open_data(tmp_path / "broken.parquet")
@@ -400,7 +400,7 @@ def test_the_share_asked_for_is_held_out(per: int, fraction: float, tmp_path: Pa
     assert counts.max() - counts.min() <= 1 and counts.max() < per
 
 
-def test_a_class_of_one_keeps_its_picture_and_too_few_are_said(tmp_path: Path) -> None:
+def test_a_class_of_one_keeps_its_picture_and_a_shortfall_warns(tmp_path: Path) -> None:
     data = of_classes(tmp_path, [1, 1, 1, 1, 8])
     assert np.bincount(data.split(0.25)[1].labels, minlength=5).tolist() == [0, 0, 0, 0, 3]
     with pytest.warns(UserWarning, match="7 of 12 pictures .* are held out, not 11: each class keeps at least one"):
@@ -434,13 +434,13 @@ def test_parts_of_parts(uneven: DataSet) -> None:
 
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.1, 2, float("nan")])
-def test_fractions_that_make_no_sense(uneven: DataSet, fraction: float) -> None:
+def test_invalid_fractions_are_refused(uneven: DataSet, fraction: float) -> None:
     with pytest.raises(DataError, match="between 0 and 1"):
         uneven.split(fraction)
 
 
 @pytest.mark.parametrize("indices", [[-1], [33]])
-def test_indices_that_are_not_there(uneven: DataSet, indices: list[int]) -> None:
+def test_indices_out_of_range_are_refused(uneven: DataSet, indices: list[int]) -> None:
     with pytest.raises(DataError, match="indices from 0 to 32"):
         uneven.subset(indices)
 
@@ -457,7 +457,7 @@ def test_to_uint8(pets: Path) -> None:
         assert torch.equal(row, torch.from_numpy(np.array(processor.view(decode(record.data)))).permute(2, 0, 1))
 
 
-def test_to_uint8_leaves_out_what_cannot_be_decoded_and_says_so(tmp_path: Path) -> None:
+def test_to_uint8_skips_undecodable_pictures_with_a_warning(tmp_path: Path) -> None:
     root = write(tmp_path, {"a/0.png": png(0), "a/1.png": png(1)[:40], "b/2.png": b"%PDF-1.7", "b/3.png": png(3)})
     with pytest.warns(
         UserWarning, match=r"2 of 4 pictures of .* are left out: a/1\.png is damaged .* b/2\.png is a PDF"

@@ -47,13 +47,13 @@ def test_the_ramp_grows_evenly_lighter() -> None:
     assert draw.ramp(3) == ["#000004", "#b73779", "#fcfdbf"]
 
 
-def test_values_outside_the_scale_take_its_ends_and_nan_is_grey() -> None:
+def test_values_outside_the_scale_are_clipped_and_nan_is_gray() -> None:
     found = draw.color(np.array([-1.0, 0.0, 1.0, 9.0, np.nan]), (0, 1))
     assert (found[0] == found[1]).all() and (found[2] == found[3]).all()
     assert tuple(found[4]) == draw.HIDDEN
 
 
-def test_the_own_scale_leaves_nan_out() -> None:
+def test_the_default_scale_ignores_nan() -> None:
     assert draw.own_scale(np.array([[0.1, np.nan, 0.4]])) == (0.0, pytest.approx(0.4))
     assert draw.own_scale(np.zeros((2, 2))) == (0.0, 1.0)
     with pytest.raises(InputError, match="no number"):
@@ -63,7 +63,7 @@ def test_the_own_scale_leaves_nan_out() -> None:
 @pytest.mark.parametrize(
     ("share", "said"), [(0.0412, "4.1 %"), (0.5, "50 %"), (1, "100 %"), (0.00321, "0.32 %"), (0, "0 %")]
 )
-def test_shares_in_words(share: float, said: str) -> None:
+def test_shares_as_text(share: float, said: str) -> None:
     assert draw.percent(share) == said
 
 
@@ -78,7 +78,7 @@ def test_an_overlay_without_opacity_is_the_photograph_and_with_all_of_it_the_map
     assert (only[5:15:9, 12:18:5] == only[10, 12]).sum() < only[5:15:9, 12:18:5].size  # patches have edges
 
 
-def test_patches_lie_where_the_model_cut_them() -> None:
+def test_patches_are_drawn_where_the_model_cuts_them() -> None:
     values = np.zeros((2, 3))
     values[1, 2] = 1
     bright = pixels(draw.overlay(RGB, values, 1)).sum(-1) > 300
@@ -96,7 +96,7 @@ def test_dim_patches_keep_no_color() -> None:
     assert (shown[:20, :20] == pixels(draw.overlay(RGB, np.ones((2, 3)), 0.5))[:20, :20]).all()
 
 
-def test_masked_patches_are_grey_and_the_others_untouched() -> None:
+def test_masked_patches_are_gray_and_the_others_untouched() -> None:
     kept = np.array([[True, False, True], [False, True, True]])
     shown = pixels(draw.masked_picture(RGB, kept))
     whole = np.kron(kept, np.ones((20, 20), dtype=bool)).astype(bool)
@@ -128,13 +128,13 @@ def test_a_highlight_of_a_tiny_patch_is_drawn() -> None:
         (lambda: draw.head_grid(np.ones((2, 3, 4))), "rows of maps"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(ask: object, why: str) -> None:
+def test_invalid_maps_are_refused(ask: object, why: str) -> None:
     assert callable(ask)
     with pytest.raises(InputError, match=why):
         ask()
 
 
-def test_all_heads_share_one_scale_and_stand_in_order() -> None:
+def test_all_heads_share_one_scale_and_are_in_order() -> None:
     maps = np.zeros((2, 3, 4, 5))
     maps[1, 2] = 1
     maps[0, 1] = 0.5
@@ -172,7 +172,7 @@ def test_charts_are_drawn_light_and_dark() -> None:
             assert picture.convert("L").entropy() > 0.1
 
 
-def test_labels_can_hold_anything() -> None:
+def test_labels_can_contain_any_text() -> None:
     many = len(NASTY)
     draw.confusion(np.arange(many * many).reshape(many, many), NASTY)
     draw.scatter(np.random.default_rng(0).normal(size=(many, 2)), NASTY, title="$\\alpha$ 日本")
@@ -205,13 +205,13 @@ def test_many_points_and_many_classes() -> None:
         (lambda: draw.curve([0, 1], {"a": [1.0]}, x_label="", y_label=""), "1 points and x has 2"),
     ],
 )
-def test_a_chart_of_what_does_not_fit_is_refused(ask: object, why: str) -> None:
+def test_charts_with_mismatched_data_are_refused(ask: object, why: str) -> None:
     assert callable(ask)
     with pytest.raises(InputError, match=why):
         ask()
 
 
-def test_threads_draw_the_same() -> None:
+def test_threads_draw_the_same_charts() -> None:
     def one(_: int) -> bytes:
         return draw.confusion(np.eye(3, dtype=int), ["a", "b", "$c$"]).tobytes()
 
@@ -224,7 +224,7 @@ def test_threads_draw_the_same() -> None:
 
 @pytest.mark.parametrize("palette", draw.PALETTES)
 def test_every_palette_grows_lighter_evenly(palette: str) -> None:
-    """Read in grey, as by an eye without colors: the order of the values is the order of the lightness."""
+    """Read in gray, as by an eye without colors: the order of the values is the order of the lightness."""
     rgb = draw.color(np.linspace(0, 1, 64), (0, 1), palette).astype(float)
     lightness = rgb @ [0.2126, 0.7152, 0.0722]
     assert (np.diff(lightness) > 0).all() and lightness[-1] - lightness[0] > 150
@@ -236,7 +236,7 @@ def test_an_unknown_palette_is_refused() -> None:
         draw.ramp(palette="jet")
 
 
-def test_a_contour_runs_around_the_set_and_nowhere_else() -> None:
+def test_a_contour_outlines_only_the_set() -> None:
     kept = np.zeros((4, 4), bool)
     kept[1:3, 1] = True
     plain = Image.new("RGB", (400, 400), "white")
@@ -248,7 +248,7 @@ def test_a_contour_runs_around_the_set_and_nowhere_else() -> None:
     assert not (np.asarray(draw.contour(plain, np.zeros((2, 2)))) != 255).any()
 
 
-def test_tints_are_the_colors_and_hidden_patches_grey() -> None:
+def test_tints_use_the_colors_and_hidden_patches_are_gray() -> None:
     colors = np.zeros((1, 3, 3))
     colors[0, 0], colors[0, 1], colors[0, 2] = (1, 0, 0), (0, 0.5, 1), np.nan
     shown = np.asarray(draw.tinted(Image.new("RGB", (30, 10), "white"), colors, 1))

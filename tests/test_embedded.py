@@ -56,7 +56,7 @@ def test_files_are_small_and_in_half_precision(folder: Path) -> None:
             assert kinds <= {"F16"}, file.name
 
 
-def test_it_is_what_the_table_of_variants_says(encoder: Encoder) -> None:
+def test_its_config_matches_the_table_of_variants(encoder: Encoder) -> None:
     wanted = VARIANTS["tiny-8-64"]
     for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "patch_size", "image_size"):
         assert getattr(encoder.config, name) == getattr(wanted, name), name
@@ -77,7 +77,7 @@ def test_prototypes_are_in_use(encoder: Encoder) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "most"), [("float16", 0.003), ("bfloat16", 0.01)])
-def test_half_precision_changes_no_answer(encoder: Encoder, dtype: str, most: float) -> None:
+def test_half_precision_changes_no_prediction(encoder: Encoder, dtype: str, most: float) -> None:
     pictures = [photograph.picture for photograph in examples.photographs()]
     half = Encoder.from_pretrained(encoder.source, device="cpu", dtype=dtype)
     full_shares, half_shares = (one.class_probabilities(one.embed(pictures)) for one in (encoder, half))
@@ -111,7 +111,7 @@ def test_neighbors_on_held_out_pictures(encoder: Encoder, msn_only: Encoder, sha
     assert embedded > 2 * alone and alone > 1.5 * random
 
 
-def test_it_names_pictures_it_has_not_seen(encoder: Encoder, shared_data: Path) -> None:
+def test_accuracy_on_held_out_pictures(encoder: Encoder, shared_data: Path) -> None:
     queries = open_data(shared_data / "tiny-imagenet", split="validation").subset(range(600))
     names = [queries.classes[label] for label in queries.labels]
     answers = encoder.classify([record.data for record in queries], top_k=5)
@@ -123,7 +123,7 @@ def test_it_names_pictures_it_has_not_seen(encoder: Encoder, shared_data: Path) 
     assert abs(stated.mean() - right.mean()) < 0.06
 
 
-def test_masking_keeps_the_answers_it_is_sure_of(encoder: Encoder, shared_data: Path) -> None:
+def test_masking_keeps_sure_predictions(encoder: Encoder, shared_data: Path) -> None:
     queries = [
         record.data for record in open_data(shared_data / "tiny-imagenet", split="validation").subset(range(400))
     ]
@@ -138,7 +138,7 @@ def _features(model: Encoder, dataset: object) -> tuple[np.ndarray, np.ndarray]:
     return rows.X, rows.y
 
 
-def test_every_sort_of_picture_gets_an_answer(encoder: Encoder) -> None:
+def test_every_example_photograph_gets_a_prediction(encoder: Encoder) -> None:
     for example in examples.photographs():
         (answer,) = encoder.classify([image.decode(example.picture)])
         assert answer.labels[0] in answer.sentence()

@@ -74,7 +74,7 @@ def forwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 # What it gives
 
 
-def test_embeddings_are_the_models_cls_tokens(encoder: Encoder) -> None:
+def test_embeddings_are_the_cls_tokens(encoder: Encoder) -> None:
     pictures = [picture(seed) for seed in range(5)]
     with torch.no_grad():
         tokens = encoder.model(encoder.processor(pictures)["pixel_values"]).last_hidden_state
@@ -164,12 +164,12 @@ def test_other_sizes_interpolate_positions(encoder: Encoder) -> None:
 
 
 @pytest.mark.parametrize(("size", "word"), [(18, "18 x 18"), (0, "whole patches"), (-4, "multiple")])
-def test_sizes_that_patches_do_not_fill(encoder: Encoder, size: int, word: str) -> None:
+def test_sizes_that_are_no_multiple_of_the_patch_are_refused(encoder: Encoder, size: int, word: str) -> None:
     with pytest.raises(InputError, match=word):
         encoder.embed(picture(), size=size)
 
 
-def test_a_size_of_too_many_patches(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_size_with_too_many_patches_is_refused(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_TOKENS", 30)
     with pytest.raises(InputError, match="36 patches; at most 30"):
         encoder.embed(picture(), size=24)
@@ -193,7 +193,7 @@ def test_tokens_hold_every_layer(encoder: Encoder) -> None:
 # Memory
 
 
-def test_a_picture_is_encoded_once(encoder: Encoder, forwards: list[int]) -> None:
+def test_embeddings_are_cached(encoder: Encoder, forwards: list[int]) -> None:
     pictures = [picture(seed) for seed in range(4)]
     first = encoder.embed(pictures)
     again = encoder.embed([*pictures, picture(9)])
@@ -205,7 +205,7 @@ def test_a_picture_is_encoded_once(encoder: Encoder, forwards: list[int]) -> Non
     assert forwards == [4, 1, 1]
 
 
-def test_what_was_masked_or_resized_is_remembered_apart(encoder: Encoder, forwards: list[int]) -> None:
+def test_masks_and_sizes_are_cached_separately(encoder: Encoder, forwards: list[int]) -> None:
     image = picture()
     for _ in range(2):
         encoder.embed(image)
@@ -215,7 +215,7 @@ def test_what_was_masked_or_resized_is_remembered_apart(encoder: Encoder, forwar
     assert forwards == [1] * 4
 
 
-def test_results_are_the_callers_own(encoder: Encoder) -> None:
+def test_changing_a_result_does_not_change_the_cache(encoder: Encoder) -> None:
     for sources in ([picture()], [picture(), picture(1)]):
         first = encoder.embed(sources)
         expected = first.copy()
@@ -230,7 +230,7 @@ def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert encoder._cache.currsize == 3 * 16 * 4 and len(encoder._cache) == 3
 
 
-def test_many_threads_get_what_one_gets(encoder: Encoder) -> None:
+def test_threads_get_the_same_results(encoder: Encoder) -> None:
     pictures = [picture(seed) for seed in range(6)]
     expected = Encoder.random(CONFIG, device="cpu").embed(pictures)
     found: dict[int, np.ndarray] = {}
@@ -262,7 +262,7 @@ def short_of_memory(most: int) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("layernorm", [True, False])
-def test_a_batch_is_halved_where_memory_is_short(
+def test_a_batch_is_halved_when_memory_runs_out(
     encoder: Encoder, monkeypatch: pytest.MonkeyPatch, layernorm: bool
 ) -> None:
     pictures = [picture(seed) for seed in range(7)]
@@ -272,7 +272,9 @@ def test_a_batch_is_halved_where_memory_is_short(
     np.testing.assert_allclose(encoder.embed(pictures, keep_indices=keep, layernorm=layernorm), expected, atol=1e-5)
 
 
-def test_when_nothing_fits_it_goes_on_on_the_cpu_and_says_so(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_nothing_fits_it_falls_back_to_the_cpu_with_a_warning(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = Encoder.random(CONFIG, device="cpu").embed(picture())
     timed, failed = Encoder._timed, []
 
@@ -292,7 +294,7 @@ def test_when_nothing_fits_it_goes_on_on_the_cpu_and_says_so(encoder: Encoder, m
 # Heads
 
 
-def test_a_folder_brings_everything(whole: Encoder, folder: Path) -> None:
+def test_a_folder_loads_everything(whole: Encoder, folder: Path) -> None:
     assert whole.has_classifier and whole.has_msn_head and whole.labels == list(LABELS)
     assert whole.name == whole.source == str(folder) and whole.card == CARD
     assert (whole.patch_size, whole.input_size) == ((4, 4), (16, 16))
@@ -310,7 +312,7 @@ def test_classes_are_the_softmax_of_the_linear_head(whole: Encoder, folder: Path
     assert len(whole.classify([image, picture(1)], top_k=2)[1].labels) == 2
 
 
-def test_several_classes_may_be_right(folder: Path, tmp_path: Path) -> None:
+def test_multi_label_models_give_independent_probabilities(folder: Path, tmp_path: Path) -> None:
     loaded = checkpoint.load(folder)
     config = replace(loaded.config, problem_type="multi_label_classification")
     checkpoint.save(tmp_path, config, loaded.tensors, classifier=loaded.classifier, processor=loaded.processor)
@@ -324,7 +326,7 @@ def test_several_classes_may_be_right(folder: Path, tmp_path: Path) -> None:
     assert not doubt.sure and doubt.kind is None and doubt.sentence() == "Not sure. Closest match: siamese cat (40 %)."
 
 
-def test_a_regression_gives_its_number(folder: Path, tmp_path: Path) -> None:
+def test_regression_models_give_numbers(folder: Path, tmp_path: Path) -> None:
     loaded = checkpoint.load(folder)
     config = replace(loaded.config.with_labels(id2label={0: "age"}), problem_type="regression")
     head = {name: tensor[:1] for name, tensor in loaded.classifier.items()}
@@ -379,7 +381,7 @@ def test_embeddings_of_another_model_are_refused(whole: Encoder) -> None:
         ([0.999, 0.0005, 0.0005, 0], True, None, "This looks like: siamese cat (over 99 %)."),
     ],
 )
-def test_sure_kind_or_neither(
+def test_predictions_are_a_class_a_kind_or_not_sure(
     whole: Encoder, probabilities: list[float], sure: bool, kind: str | None, sentence: str
 ) -> None:
     found: Classification = whole._classification(np.array(probabilities), 4)
@@ -389,7 +391,7 @@ def test_sure_kind_or_neither(
     assert (told["closest"], told["probability"]) == (found.labels[0], max(probabilities))
 
 
-def test_assignments_are_the_heads(whole: Encoder, folder: Path) -> None:
+def test_assignments_match_the_msn_head(whole: Encoder, folder: Path) -> None:
     loaded = checkpoint.load(folder)
     head = MSNHead.from_tensors(loaded.msn_head, 0.2, 0.5).eval()
     cls = torch.from_numpy(whole.embed([picture(0), picture(1)]))
@@ -407,7 +409,7 @@ def test_assignments_are_the_heads(whole: Encoder, folder: Path) -> None:
         whole.assign_embeddings(np.zeros((2, 5), np.float32))
 
 
-def test_time_is_measured_and_not_remembered(encoder: Encoder, forwards: list[int]) -> None:
+def test_timings_are_measured_without_the_cache(encoder: Encoder, forwards: list[int]) -> None:
     assert encoder.time(picture(), repeats=3) > 0
     assert forwards == [1] * 4
     with timings() as taken:
@@ -415,7 +417,7 @@ def test_time_is_measured_and_not_remembered(encoder: Encoder, forwards: list[in
     assert [(one.patches, one.size) for one in taken] == [(1, (8, 8))] * 2
 
 
-def test_timings_are_of_the_block_and_the_thread_that_asked(encoder: Encoder) -> None:
+def test_timings_cover_one_block_and_one_thread(encoder: Encoder) -> None:
     with timings() as outer:
         encoder.embed(picture(0))
         with timings() as inner:
@@ -429,7 +431,7 @@ def test_timings_are_of_the_block_and_the_thread_that_asked(encoder: Encoder) ->
     assert (inner[0].model, inner[0].pictures, inner[0].patches) == ("random weights", 1, 16)
 
 
-def test_grid_of_the_patches(encoder: Encoder) -> None:
+def test_patch_grid(encoder: Encoder) -> None:
     assert encoder.grid() == encoder.tokens(picture()).grid == (4, 4)
     assert encoder.grid(8) == (2, 2) and encoder.grid((8, 12)) == (2, 3)
     with pytest.raises(InputError, match="whole patches"):
@@ -439,7 +441,7 @@ def test_grid_of_the_patches(encoder: Encoder) -> None:
 # What it is
 
 
-def test_random_weights_are_seeded_and_keep_the_global_generator() -> None:
+def test_random_weights_are_seeded_and_leave_the_global_generator_unchanged() -> None:
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
@@ -450,7 +452,7 @@ def test_random_weights_are_seeded_and_keep_the_global_generator() -> None:
     assert first.fingerprint == second.fingerprint != other.fingerprint
 
 
-def test_the_fingerprint_covers_all_that_embeddings_depend_on(encoder: Encoder) -> None:
+def test_the_fingerprint_covers_everything_that_changes_embeddings(encoder: Encoder) -> None:
     state = encoder.model.state_dict()
 
     def fingerprint(processor: ViTMSNImageProcessor, labels: dict[int, str] | None = None, **changes: Any) -> str:
@@ -470,7 +472,7 @@ def test_the_fingerprint_covers_all_that_embeddings_depend_on(encoder: Encoder) 
     assert len({same, *changed}) == 6
 
 
-def test_a_missing_preprocessor_file_is_said(tmp_path: Path) -> None:
+def test_a_missing_preprocessor_file_warns(tmp_path: Path) -> None:
     ViTMSNModel(CONFIG).save_pretrained(tmp_path / "model")
     (tmp_path / "model" / "preprocessor_config.json").unlink(missing_ok=True)
     with pytest.warns(UserWarning, match=r"no preprocessor_config\.json"):
@@ -478,7 +480,7 @@ def test_a_missing_preprocessor_file_is_said(tmp_path: Path) -> None:
     assert encoder.input_size == (16, 16)
 
 
-def test_weights_do_not_learn(encoder: Encoder) -> None:
+def test_weights_need_no_gradient(encoder: Encoder) -> None:
     assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
     assert not encoder.model.training
 
@@ -526,7 +528,7 @@ def test_the_environment_overrides_the_processor(monkeypatch: pytest.MonkeyPatch
         choose_dtype("auto", cpu)
 
 
-def test_every_refusal_is_a_vitmsn_error(encoder: Encoder) -> None:
+def test_every_error_is_a_vitmsn_error(encoder: Encoder) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for wrong in ({"size": 3}, {"keep_indices": [99]}):

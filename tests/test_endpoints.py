@@ -86,7 +86,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
-def test_the_endpoints_describe_themselves(client: Client) -> None:
+def test_endpoints_are_documented(client: Client) -> None:
     named: dict[str, Any] = client.view_api(return_format="dict")["named_endpoints"]  # type: ignore[index]
     assert set(named) == {
         "/classify",
@@ -104,7 +104,7 @@ def test_the_endpoints_describe_themselves(client: Client) -> None:
     assert all(len(endpoint["description"]) > 40 for endpoint in named.values())
 
 
-def test_classify_is_the_library(client: Client, encoder: Encoder, photographs: list[str]) -> None:
+def test_classify_matches_the_library(client: Client, encoder: Encoder, photographs: list[str]) -> None:
     for path in photographs:
         answer = client.predict(image=handle_file(path), top_k=3, api_name="/classify")
         [result] = encoder.classify([path], top_k=3)
@@ -121,19 +121,19 @@ def test_classify_gives_five_unless_asked(client: Client, photographs: list[str]
 
 
 @pytest.mark.parametrize("top_k", [0, -3, 1001])
-def test_classify_refuses_a_senseless_count(client: Client, photographs: list[str], top_k: int) -> None:
+def test_classify_refuses_an_invalid_count(client: Client, photographs: list[str], top_k: int) -> None:
     with pytest.raises(AppError, match=r"top_k is .*from 1 to 1000"):
         client.predict(image=handle_file(photographs[0]), top_k=top_k, api_name="/classify")
 
 
-def test_embed_is_the_library(client: Client, encoder: Encoder, photographs: list[str]) -> None:
+def test_embed_matches_the_library(client: Client, encoder: Encoder, photographs: list[str]) -> None:
     answer = client.predict(images=[handle_file(path) for path in photographs], api_name="/embed")
     assert answer["dim"] == encoder.config.hidden_size and answer["model"] == encoder.name
     assert answer["files"] == [Path(path).name for path in photographs] and answer["skipped"] == []
     np.testing.assert_allclose(answer["embeddings"], encoder.embed(photographs), rtol=1e-3, atol=1e-3)
 
 
-def test_attention_and_masks_are_the_library(client: Client, encoder: Encoder, photographs: list[str]) -> None:
+def test_attention_and_mask_match_the_library(client: Client, encoder: Encoder, photographs: list[str]) -> None:
     file = handle_file(photographs[0])
     _, found = client.predict(image=file, kind="relevance", head=-1, keep=60, api_name="/attention")
     expected = look(encoder, photographs[0], "relevance")
@@ -162,7 +162,7 @@ def test_thirty_hostile_files_get_a_message_each_and_the_app_goes_on(
     assert "Traceback" not in served.said()
 
 
-def test_visitors_do_not_wait_for_each_others_answers_nor_get_them(served: Served, encoder: Encoder) -> None:
+def test_concurrent_visitors_get_their_own_results(served: Served, encoder: Encoder) -> None:
     """Eight clients at once, each with a picture of its own."""
     pictures = [Image.effect_mandelbrot((64, 64), (-2 + n / 8, -1, 1, 1), 50 + n) for n in range(8)]
     wanted = [result.labels for result in encoder.classify(pictures)]
@@ -229,7 +229,7 @@ def test_private_handlers_answer_with_a_sentence(served: Served, door: str) -> N
     assert "Traceback" not in served.said()
 
 
-def test_a_foreign_name_is_in_no_answer(served: Served) -> None:
+def test_a_spoofed_host_is_in_no_response(served: Served) -> None:
     for path in ("", "config", "gradio_api/info"):
         for header in ("host", "x-forwarded-host"):
             assert "evil.example" not in httpx.get(served.url + path, headers={header: "evil.example"}).text.replace(
@@ -237,7 +237,7 @@ def test_a_foreign_name_is_in_no_answer(served: Served) -> None:
             )
 
 
-def test_every_answer_carries_the_headers(served: Served) -> None:
+def test_every_response_has_the_security_headers(served: Served) -> None:
     for path in ("", "config", "gradio_api/info", "nothing-here"):
         headers = httpx.get(served.url + path, timeout=PATIENCE).headers
         assert headers["x-content-type-options"] == "nosniff" and "content-security-policy" in headers
@@ -258,17 +258,17 @@ def test_pictures_from_elsewhere_are_not_fetched(served: Served, entry: dict[str
 
 
 @pytest.mark.parametrize("fn_index", [-1, 10**6, "x", None, 1.5])
-def test_unknown_functions_are_no_error_of_the_server(served: Served, fn_index: Any) -> None:
+def test_unknown_functions_cause_no_server_error(served: Served, fn_index: Any) -> None:
     body = {"data": [], "fn_index": fn_index, "session_hash": "x"}
     assert httpx.post(served.url + "gradio_api/queue/join", json=body, timeout=PATIENCE).status_code in (400, 422)
 
 
 @pytest.mark.parametrize("path", ["gradio_api/call/nothing", "gradio_api/run/classify", "gradio_api/api/nothing"])
-def test_unknown_and_closed_addresses_are_said(served: Served, path: str) -> None:
+def test_unknown_and_disabled_routes_are_refused(served: Served, path: str) -> None:
     assert httpx.post(served.url + path, json={"data": []}, timeout=PATIENCE).status_code in (404, 422)
 
 
-def test_large_requests_are_turned_away(served: Served) -> None:
+def test_large_requests_are_refused(served: Served) -> None:
     text = b'{"data": ["' + b"a" * limits.MAX_JSON_BYTES + b'"]}'
     headers = {"content-type": "application/json"}
     assert (

@@ -12,7 +12,7 @@ ERRORS = [thing for thing in vars(errors).values() if isinstance(thing, type) an
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_every_error_is_ours_and_a_value_error(error: type[Exception]) -> None:
+def test_every_error_is_a_vitmsn_error_and_a_value_error(error: type[Exception]) -> None:
     assert issubclass(error, errors.ViTMSNError)
     assert issubclass(error, ValueError)
     assert error.__name__.endswith("Error")
@@ -20,7 +20,7 @@ def test_every_error_is_ours_and_a_value_error(error: type[Exception]) -> None:
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_the_message_is_the_text(error: type[Exception]) -> None:
+def test_str_is_the_message_also_after_pickling(error: type[Exception]) -> None:
     raised = error("cat.png is empty: save it again.")
     assert str(raised) == "cat.png is empty: save it again."
     copy = pickle.loads(pickle.dumps(raised))  # as between the processes of a training run
@@ -28,7 +28,7 @@ def test_the_message_is_the_text(error: type[Exception]) -> None:
     assert str(copy) == str(raised)
 
 
-def test_only_a_missing_head_is_a_kind_of_another_error() -> None:
+def test_only_missing_head_error_has_another_parent() -> None:
     parents = {error: error.__mro__[1] for error in ERRORS if error is not errors.ViTMSNError}
     assert parents.pop(errors.MissingHeadError) is errors.CheckpointError
     assert set(parents.values()) == {errors.ViTMSNError}

@@ -28,7 +28,7 @@ def read(text: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "  =1", "＝1"])
-def test_formulas_become_text(cell: str) -> None:
+def test_spreadsheet_formulas_become_text(cell: str) -> None:
     assert read(csv_text(["name"], [[cell]]))[1][0].startswith("'")
 
 
@@ -41,7 +41,7 @@ def test_commas_quotes_and_lines_come_back_as_they_were() -> None:
     assert read(csv_text(["name"], [[cell]])) == [["name"], [cell]]
 
 
-def test_headers_are_cells_too() -> None:
+def test_formulas_in_headers_become_text() -> None:
     assert csv_text(["=cmd"], []) == "'=cmd\r\n"
 
 
@@ -86,7 +86,7 @@ def test_transformers_runs_the_checkpoint(encoder: Encoder, gallery: Gallery, tm
     np.testing.assert_allclose(ours.class_probabilities(ours.embed(pictures)), expected, atol=1e-4)
 
 
-def test_what_is_no_linear_layer_is_refused(encoder: Encoder, gallery: Gallery, tmp_path: Path) -> None:
+def test_nonlinear_classifiers_are_refused(encoder: Encoder, gallery: Gallery, tmp_path: Path) -> None:
     knn = learn(gallery.X, gallery.y, "knn")
     with pytest.raises(FewShotError, match="KNNClassifier compares with every example"):
         save_checkpoint(tmp_path, encoder, knn.classifier)

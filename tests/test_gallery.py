@@ -34,7 +34,7 @@ def test_examples_keep_their_order_ids_and_labels() -> None:
     assert Gallery(Fake()).X.shape == (0, 0) and Gallery(Fake()).y.shape == (0,) and Gallery(Fake()).shots == 0
 
 
-def test_only_a_small_picture_encoded_here_is_kept() -> None:
+def test_only_a_reencoded_thumbnail_is_kept() -> None:
     noise = np.random.default_rng(0).integers(256, size=(900, 1200, 3), dtype=np.uint8)
     image = Image.fromarray(noise)
     exif = image.getexif()
@@ -50,7 +50,7 @@ def test_only_a_small_picture_encoded_here_is_kept() -> None:
     assert made.nbytes == len(example.thumbnail) + 16 * 4 + 768 < 64 * 1024
 
 
-def test_doubles_are_left_out_and_said() -> None:
+def test_duplicates_are_skipped_and_reported() -> None:
     made = gallery(10)
     sent = pictures(10, 20, 20)
     added = made.add("dark", sent, Fake().embed(sent))
@@ -89,9 +89,7 @@ def test_classes_are_renamed_merged_moved_and_removed() -> None:
         ("GALLERY_BYTES", 1500, "a gallery holds at most"),
     ],
 )
-def test_a_full_gallery_takes_nothing_of_what_is_too_much(
-    bound: str, value: int, message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_gallery_adds_nothing(bound: str, value: int, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made = gallery(10, 11)
     monkeypatch.setattr(limits, bound, value)
     with pytest.raises(GalleryError, match=message):
@@ -107,9 +105,9 @@ def test_embeddings_that_do_not_fit_are_refused() -> None:
     assert len(made) == 1
 
 
-def test_a_zip_becomes_a_gallery_and_what_is_left_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    files = {f"dark/{grey}.png": png((grey, 0, 0)) for grey in range(70)} | {
-        f"light/{grey}.png": png((grey, 0, 0)) for grey in range(150, 220)
+def test_a_zip_becomes_a_gallery_and_skipped_files_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {f"dark/{gray}.png": png((gray, 0, 0)) for gray in range(70)} | {
+        f"light/{gray}.png": png((gray, 0, 0)) for gray in range(150, 220)
     }
     source = zipped(
         files
@@ -135,7 +133,7 @@ def test_a_zip_becomes_a_gallery_and_what_is_left_out_is_said(monkeypatch: pytes
 def test_large_pictures_are_embedded_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "BATCH_PIXELS", 2500)  # two of 40 x 30
     encoder = Fake()
-    Gallery(encoder).extend([Entry("a", f"{grey}.png", png((grey, 0, 0))) for grey in range(7)], encoder)
+    Gallery(encoder).extend([Entry("a", f"{gray}.png", png((gray, 0, 0))) for gray in range(7)], encoder)
     assert encoder.calls == [3, 3, 1]
 
 
@@ -157,7 +155,7 @@ def test_embedding_again_is_all_or_nothing() -> None:
     assert [example.id for example in made.examples] == ["e1", "e2", "e3"] and not made["e2"].enabled
 
 
-def test_raw_pixels_are_kept_small_and_a_class_can_rest() -> None:
+def test_raw_pixels_are_small_and_a_class_can_be_disabled() -> None:
     made = gallery(10, 11, 12)
     assert made.pixels.shape == (3, 768) and made.pixels[1].tolist() == [11.0] * 768
     assert np.array_equal(raw_pixels(pictures(10, 11)), made.pixels[:2])
@@ -168,7 +166,7 @@ def test_raw_pixels_are_kept_small_and_a_class_can_rest() -> None:
     assert made.shots == 1 and len(made.X) == 3
 
 
-def test_a_copy_changes_on_its_own() -> None:
+def test_changing_a_copy_leaves_the_original() -> None:
     made = gallery(10, 11)
     twin = made.copy()
     twin.move(["e1"], "new")
@@ -177,7 +175,7 @@ def test_a_copy_changes_on_its_own() -> None:
     assert twin["e2"] is made["e2"] and twin.classes == ["even", "odd", "new"]
 
 
-def test_progress_is_told_of_each_entry_also_of_those_refused() -> None:
+def test_progress_counts_every_entry_refused_ones_too() -> None:
     entries = [Entry("cat", f"{number}.png", b"no picture" if number < 4 else png()) for number in range(5)]
     seen: list[int] = []
     Gallery(Fake()).extend(entries, Fake(), lambda done, total: seen.append(done))  # type: ignore[arg-type]

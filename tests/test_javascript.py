@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 UI = ROOT / "vitmsn" / "ui"
 
 
-def test_what_computes_passes_its_own_tests() -> None:
+def test_node_tests_pass() -> None:
     node = shutil.which("node")
     if node is None:
         pytest.skip("there is no Node.js; install version 20 or newer to run these")
@@ -38,7 +38,7 @@ def test_every_script_of_the_page_is_used() -> None:
     assert not unused
 
 
-def test_tests_of_scripts_lie_where_the_scripts_do() -> None:
+def test_javascript_tests_mirror_the_scripts() -> None:
     for path in sorted((ROOT / "tests" / "ui").rglob("*.test.mjs")):
         name = path.relative_to(ROOT / "tests" / "ui").as_posix().replace(".test.mjs", ".js")
         assert (UI / name).is_file(), f"{path.relative_to(ROOT)} mirrors no script"

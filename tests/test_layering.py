@@ -296,18 +296,18 @@ def test_only_listed_modules_are_imported(module: str) -> None:
 
 
 @MODULES
-def test_no_allowance_is_unused(module: str) -> None:
+def test_every_listed_import_is_used(module: str) -> None:
     if module in RULES:
         return
     unused = [one for one in ALLOWED[module] if not any(stands_for(one, name) for name in known_by(module))]
     assert not unused, f"{module} does not import {', '.join(unused)}: take it out of its row"
 
 
-def test_the_table_has_no_row_of_a_module_that_is_gone() -> None:
+def test_the_table_lists_only_existing_modules() -> None:
     assert ALLOWED.keys() == FILES.keys()
 
 
-def test_no_import_circle() -> None:
+def test_no_circular_imports() -> None:
     TopologicalSorter({module: known_by(module) for module in FILES}).prepare()
 
 
@@ -322,7 +322,7 @@ def test_third_party_imports_are_restricted(module: str) -> None:
                 )
 
 
-def test_the_command_line_knows_the_app_only_inside_serve() -> None:
+def test_the_command_line_imports_the_app_only_inside_serve() -> None:
     where = [
         (module, found.inside)
         for module in sorted({"cli"} | CLI)
@@ -349,7 +349,7 @@ def test_the_list_of_long_files_is_current() -> None:
         assert lines > 0.8 * LONG_FROM, f"{module} is short again: take it off the list"
 
 
-def test_a_public_class_name_stands_for_one_thing() -> None:
+def test_public_class_names_are_unique() -> None:
     homes: dict[str, list[str]] = {}
     for module, path in FILES.items():
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
@@ -358,7 +358,7 @@ def test_a_public_class_name_stands_for_one_thing() -> None:
     assert not {name: modules for name, modules in homes.items() if len(modules) > 1}
 
 
-def test_public_names_are_sorted_and_there() -> None:
+def test_public_names_are_sorted_and_exist() -> None:
     package = importlib.import_module("vitmsn")
     names = getattr(package, "__all__", [])
     assert names == sorted(set(names))

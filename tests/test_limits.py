@@ -37,13 +37,13 @@ def test_the_environment_overrides_every_bound(name: str, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "", "many", "nan", "1e6"])
-def test_a_bound_that_makes_no_sense_is_refused_by_name(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_bound_is_refused_by_name(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VITMSN_MAX_PIXELS", text)
     with pytest.raises(ValueError, match=rf"^VITMSN_MAX_PIXELS is {re.escape(repr(text))}; .* correct or unset it\.$"):
         fresh()
 
 
-def test_one_line_each() -> None:
+def test_each_bound_reads_its_own_variable() -> None:
     """Each bound is read from the environment by its own name, and by no other."""
     read = {
         statement.targets[0].id: statement.value.args[0].value
@@ -57,7 +57,7 @@ def test_one_line_each() -> None:
     assert all(name == asked for name, asked in read.items())
 
 
-def test_every_bound_of_the_package_is_here() -> None:
+def test_no_other_module_defines_a_bound() -> None:
     """A constant named like a bound stands in no other file."""
     like_a_bound = re.compile(r"(MAX|LONGEST|LARGEST|LIMIT)(_[A-Z_]+)?|[A-Z_]+_(LENGTH|BYTES|LIMIT)")
     elsewhere = [
@@ -72,7 +72,7 @@ def test_every_bound_of_the_package_is_here() -> None:
     assert not elsewhere
 
 
-def test_bounds_fit_together() -> None:
+def test_bounds_are_consistent() -> None:
     assert limits.MAX_IMAGE_BYTES <= limits.MAX_UPLOAD_BYTES
     assert limits.MAX_ARCHIVE_BYTES <= limits.MAX_UPLOAD_BYTES
     assert limits.LARGE_PIXELS <= limits.MAX_PIXELS <= limits.MAX_SCANNED_PIXELS

@@ -54,7 +54,7 @@ def picture() -> Picture:
     return decode(Image.fromarray(noise), name="noise.png")
 
 
-def test_every_kind_is_the_function_behind_it(encoder: Encoder, picture: Picture) -> None:
+def test_every_kind_matches_its_function(encoder: Encoder, picture: Picture) -> None:
     model, tokens = encoder.model, encoder.tokens(picture)
     assert encoder.classifier is not None
     score = relevance.class_score(encoder.classifier, 1)
@@ -79,7 +79,7 @@ def test_every_kind_is_the_function_behind_it(encoder: Encoder, picture: Picture
     np.testing.assert_allclose(last.values.ravel(), attention.similarity(tokens, 3)[0], rtol=1e-5)
 
 
-def test_relevance_explains_the_answer_unless_asked(encoder: Encoder, picture: Picture, tmp_path: Path) -> None:
+def test_relevance_explains_the_prediction_by_default(encoder: Encoder, picture: Picture, tmp_path: Path) -> None:
     assert look(encoder, picture, "relevance").label == encoder.classify(picture)[0].labels[0]
     assert look(encoder, picture, "relevance", label=2).label == "cat"
     assert look(encoder, picture, "relevance", label="2").label == "cat"  # as text fields send numbers
@@ -101,7 +101,7 @@ def test_other_sizes_and_masked_views(encoder: Encoder, picture: Picture) -> Non
     assert np.isnan(look(encoder, picture, "colors", keep_indices=kept).colors).sum() == 3 * 12
 
 
-def test_heads_together(encoder: Encoder, picture: Picture) -> None:
+def test_heads_can_be_combined(encoder: Encoder, picture: Picture) -> None:
     maps = attention.cls_attention(encoder.model, encoder.tokens(picture))[0, 2]
     np.testing.assert_allclose(look(encoder, picture).values.ravel(), maps.mean(0), rtol=1e-5)
     np.testing.assert_allclose(look(encoder, picture, how="max").values.ravel(), maps.amax(0), rtol=1e-5)
@@ -120,7 +120,7 @@ def test_heads_together(encoder: Encoder, picture: Picture) -> None:
         ({"size": 15}, "whole patches"),
     ],
 )
-def test_what_is_not_there_is_named(encoder: Encoder, picture: Picture, more: dict[str, object], why: str) -> None:
+def test_invalid_arguments_are_named(encoder: Encoder, picture: Picture, more: dict[str, object], why: str) -> None:
     with pytest.raises(InputError, match=why):
         look(encoder, picture, **more)  # type: ignore[arg-type]
 

@@ -36,13 +36,13 @@ def clouds(train: int, test: int, classes: int = 4, dim: int = 6, apart: float =
 
 
 def folder(where: Path, classes: dict[str, tuple[int, int, int]], each: int, seed: int = 0) -> Path:
-    """Noisy pictures around one colour for each class."""
+    """Noisy pictures around one color for each class."""
     rng = np.random.default_rng(seed)
-    for name, colour in classes.items():
+    for name, color in classes.items():
         (where / name).mkdir(parents=True)
         for number in range(each):
             noise = rng.normal(0, 12, size=(20, 20, 3))
-            Image.fromarray(np.uint8(np.clip(colour + noise, 0, 255))).save(where / name / f"{number}.png")
+            Image.fromarray(np.uint8(np.clip(color + noise, 0, 255))).save(where / name / f"{number}.png")
     return where
 
 
@@ -50,7 +50,7 @@ def folder(where: Path, classes: dict[str, tuple[int, int, int]], each: int, see
 
 
 @pytest.mark.parametrize("k", [1, 7, 1000])
-def test_knn_is_the_weighted_vote_of_the_nearest(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_knn_is_a_weighted_vote_of_the_nearest_rows(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lowshot, "BLOCK", 5)  # 8 x 5 training rows at a time: the best are merged over blocks
     X, y, T, t = clouds(90, 40, apart=0.7)
     mean = X.mean(0)
@@ -87,7 +87,7 @@ def test_knn_takes_names_for_labels() -> None:
         ({"train_X": np.full((80, 6), np.nan)}, "not finite"),
     ],
 )
-def test_what_does_not_fit_is_named(change: dict[str, object], word: str) -> None:
+def test_mismatched_inputs_are_refused(change: dict[str, object], word: str) -> None:
     given = dict(zip(("train_X", "train_y", "test_X", "test_y"), clouds(80, 40), strict=True)) | change
     with pytest.raises(ValueError, match=word):
         lowshot.knn_accuracy(**given)  # type: ignore[arg-type]
@@ -98,7 +98,7 @@ def test_what_does_not_fit_is_named(change: dict[str, object], word: str) -> Non
 
 @pytest.mark.parametrize("penalty", [1e-1, 1e-3, 1e-5])
 @pytest.mark.parametrize(("intercept", "round_first"), [(False, False), (False, True), (True, True)])
-def test_the_solver_finds_what_scikit_learn_finds(penalty: float, intercept: bool, round_first: bool) -> None:
+def test_the_solver_matches_scikit_learn(penalty: float, intercept: bool, round_first: bool) -> None:
     X, y, T, _ = clouds(300, 50, apart=0.8)
     rows = torch.from_numpy(np.c_[X, np.ones(len(X))].astype(np.float32) if intercept else X)
     codes, spread = torch.from_numpy(y), lowshot._spread(rows) if round_first else None
@@ -111,7 +111,7 @@ def test_the_solver_finds_what_scikit_learn_finds(penalty: float, intercept: boo
     np.testing.assert_array_equal(ours_says.argmax(1), theirs.argmax(1))
 
 
-def test_the_gradient_is_that_of_the_objective() -> None:
+def test_the_gradient_matches_the_objective() -> None:
     X, y, _, _ = clouds(30, 4)
     rows, codes = torch.from_numpy(X).double(), torch.from_numpy(y)
     weight = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
@@ -131,7 +131,7 @@ def test_the_probe_works_on_raw_features() -> None:
     assert found.weight.dtype == np.float32 and found.weight.shape == (4, 6) and found.bias.shape == (4,)
 
 
-def test_the_probe_does_not_care_for_units() -> None:
+def test_the_probe_is_independent_of_feature_scale() -> None:
     X, y, T, t = clouds(600, 200, apart=0.8)
     scale, shift = np.array([1e3, 1e-3, 1, 1, 50, 1]), np.array([5e3, 0, -3, 0, 0, 1])
     plain, other = lowshot.linear_probe(X, y, T, t), lowshot.linear_probe(X * scale + shift, y, T * scale + shift, t)
@@ -153,7 +153,7 @@ def test_the_penalty_is_strong_where_features_are_noise() -> None:
     assert of_noise >= 1e-2 > lowshot.linear_probe(*signal).penalty
 
 
-def test_held_out_rows_were_not_seen() -> None:
+def test_held_out_rows_are_not_trained_on() -> None:
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(400, 300)), rng.integers(0, 2, 400)  # more features than it takes to learn rows by heart
     found = lowshot.linear_probe(X, y, X, y)
@@ -184,7 +184,7 @@ def test_a_share_of_labels_takes_at_least_one() -> None:
 
 
 @pytest.mark.parametrize("shots", [0, -1, 1.5, 0.0])
-def test_shots_that_make_no_sense(shots: float) -> None:
+def test_invalid_shots_are_refused(shots: float) -> None:
     with pytest.raises(InputError, match="shots is"):
         lowshot.draw_shots([0, 1], shots)
 
@@ -219,7 +219,7 @@ def test_low_shot_is_the_original_protocol() -> None:
     assert row.accuracy == np.mean(row.splits) and row.spread == pytest.approx(np.std(row.splits, ddof=1))
 
 
-def test_more_labels_know_more() -> None:
+def test_more_labels_give_higher_accuracy() -> None:
     X, y, T, t = clouds(400, 400, dim=20, apart=0.7)
     one, five, fifty = (lowshot.low_shot(X, y, T, t, shots).accuracy for shots in (1, 5, 50))
     assert one < five < fifty
@@ -246,7 +246,7 @@ def test_features_before_and_after_the_layernorm(encoder: Encoder, tmp_path: Pat
     assert np.abs(before.X - after.X).max() > 0.1
 
 
-def test_raw_pixels_are_the_models_view(encoder: Encoder, tmp_path: Path) -> None:
+def test_raw_pixels_come_from_the_model_input(encoder: Encoder, tmp_path: Path) -> None:
     data = open_data(folder(tmp_path, COLOURS, 2))
     raw = lowshot.extract(encoder, data, "raw-pixels").X
     first = encoder.processor([next(iter(data)).data], size=16)["pixel_values"]
@@ -254,7 +254,7 @@ def test_raw_pixels_are_the_models_view(encoder: Encoder, tmp_path: Path) -> Non
     assert raw.shape == (6, 3 * 16 * 16)
 
 
-def test_a_bad_picture_is_left_out_and_said(encoder: Encoder, tmp_path: Path) -> None:
+def test_a_bad_picture_is_skipped_and_reported(encoder: Encoder, tmp_path: Path) -> None:
     where = folder(tmp_path, COLOURS, 3)
     (where / "green" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing more")
     found = lowshot.extract(encoder, open_data(where))
@@ -273,7 +273,7 @@ def test_unknown_features_list_the_known(encoder: Encoder, tmp_path: Path) -> No
         lowshot.extract(encoder, open_data(folder(tmp_path, COLOURS, 1)), "pixels")
 
 
-def test_a_report_holds_every_protocol(encoder: Encoder, tmp_path: Path) -> None:
+def test_a_report_contains_every_protocol(encoder: Encoder, tmp_path: Path) -> None:
     train = open_data(folder(tmp_path / "a", COLOURS, 4))
     # another order and number of classes: they are matched by name
     test = open_data(folder(tmp_path / "b", {name: COLOURS[name] for name in ("red", "green")}, 5, seed=1))

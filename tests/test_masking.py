@@ -85,7 +85,7 @@ def test_focal_masks_reach_every_corner() -> None:
     assert kept[:, [0, 0, -1, -1], [0, -1, 0, -1]].any(0).all()
 
 
-def test_block_masks_hide_neighbours() -> None:
+def test_block_masks_hide_neighbors() -> None:
     def joined(kept: Tensor) -> float:
         hidden = ~masking.to_grid(kept, (14, 14))
         return float((hidden[:, 1:] & hidden[:, :-1]).sum() + (hidden[..., 1:] & hidden[..., :-1]).sum())
@@ -104,7 +104,7 @@ def test_painted_masks_keep_what_was_not_painted() -> None:
     assert masking.painted_mask(torch.from_numpy(hidden)).dtype == torch.int64
 
 
-def test_everything_painted_is_refused() -> None:
+def test_a_mask_that_hides_everything_is_refused() -> None:
     with pytest.raises(InputError, match="leave at least one"):
         masking.painted_mask(np.ones((2, 2), dtype=bool))
     with pytest.raises(InputError, match="3 axes"):
@@ -132,7 +132,7 @@ def test_to_grid_and_back() -> None:
         ("3.3 – 2.2", [(1, 1), (1, 2), (2, 1), (2, 2)]),
     ],
 )
-def test_words_name_patches(words: str, hidden: list[tuple[int, int]]) -> None:
+def test_parse_patches_from_text(words: str, hidden: list[tuple[int, int]]) -> None:
     found = masking.read_painted(words, (3, 4))
     assert [(int(row), int(column)) for row, column in np.argwhere(found)] == hidden
 
@@ -150,12 +150,12 @@ def test_words_name_patches(words: str, hidden: list[tuple[int, int]]) -> None:
         ("1.1," * 2000, "8000 characters"),
     ],
 )
-def test_words_that_name_no_patch_are_refused(words: str, why: str) -> None:
+def test_text_that_names_no_patch_is_refused(words: str, why: str) -> None:
     with pytest.raises(InputError, match=why):
         masking.read_painted(words, (3, 4))
 
 
-def test_words_are_short_and_come_back() -> None:
+def test_patch_text_is_short_and_round_trips() -> None:
     hidden = np.zeros((4, 5), dtype=bool)
     hidden[1:3, 0:2] = hidden[3, 4] = True
     assert masking.write_painted(hidden) == "2.1-3.2, 4.5"

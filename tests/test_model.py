@@ -194,7 +194,7 @@ def test_every_parameter_learns() -> None:
         assert torch.isfinite(parameter.grad).all() and parameter.grad.abs().max() > 0, name
 
 
-def test_dropout_belongs_to_training() -> None:
+def test_dropout_is_active_only_in_training() -> None:
     config = replace(CONFIG, hidden_dropout_prob=0.3, attention_probs_dropout_prob=0.3)
     model, pixels = network(config), pictures()
     first, second = (model(pixels).last_hidden_state for _ in range(2))
@@ -242,7 +242,7 @@ def test_weights_start_small_and_biases_at_zero() -> None:
         ({"keep_indices": torch.tensor([[-1], [3]])}, "runs from -1 to 3"),
     ],
 )
-def test_inputs_that_do_not_fit_are_named(change: dict[str, Any], message: str) -> None:
+def test_invalid_inputs_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         network()(**({"pixel_values": pictures()} | change))
 
@@ -259,7 +259,7 @@ def test_a_classifier_reads_the_normalized_cls_token() -> None:
     assert out.loss is None and len(out.hidden_states) == 4 and len(out.attentions) == 3
 
 
-def test_a_backbone_has_no_classes_unless_new_ones_are_asked_for(tmp_path: Path) -> None:
+def test_a_backbone_needs_num_labels_for_a_classifier(tmp_path: Path) -> None:
     backbone = network()
     backbone.save_pretrained(tmp_path)
     with pytest.raises(MissingHeadError, match="is a backbone without a classifier, so it has no class to name"):
@@ -275,7 +275,7 @@ def test_a_backbone_has_no_classes_unless_new_ones_are_asked_for(tmp_path: Path)
         assert torch.equal(fresh.vit.layernorm.weight, backbone.layernorm.weight)
 
 
-def test_a_trained_classifier_comes_back_and_may_be_replaced(tmp_path: Path) -> None:
+def test_a_trained_classifier_is_restored_and_can_be_replaced(tmp_path: Path) -> None:
     model = ViTMSNForImageClassification(CONFIG.with_labels(id2label={0: "cat", 1: "dog", 2: "owl"}))
     assert not model.has_trained_head
     model.save_pretrained(tmp_path)
@@ -310,7 +310,7 @@ def test_a_classifier_of_no_labels_is_saved_as_a_backbone(tmp_path: Path) -> Non
         ViTMSNForImageClassification.from_pretrained(tmp_path)
 
 
-def test_models_of_one_checkpoint_share_nothing(tmp_path: Path) -> None:
+def test_models_of_one_checkpoint_share_no_memory(tmp_path: Path) -> None:
     network(use_mask_token=True).save_pretrained(tmp_path)
     loaded = checkpoint.load(tmp_path)
     one, other = ViTMSNModel.from_checkpoint(loaded), ViTMSNModel.from_checkpoint(loaded)
@@ -344,7 +344,7 @@ def test_precision_and_attention_by_transformers_names(tmp_path: Path, kind: Any
             kind.from_pretrained(tmp_path, **asked)
 
 
-def test_eager_attention_writes_every_product_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_eager_attention_uses_no_fused_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     network().save_pretrained(tmp_path)
     pixels = pictures()
     fused = ViTMSNModel.from_pretrained(tmp_path)(pixels)[0]
@@ -370,7 +370,7 @@ def test_no_pictures_give_no_rows() -> None:
         model()
 
 
-def test_loading_says_what_is_wrong(tmp_path: Path) -> None:
+def test_loading_errors_name_the_cause(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no file or folder here and no hub id"):
         ViTMSNModel.from_pretrained(tmp_path / "nothing")
 
@@ -395,7 +395,7 @@ def test_tiny_temperatures_do_not_overflow() -> None:
     assert logarithms.dtype == torch.float32 and torch.isfinite(logarithms).all()
 
 
-def test_a_head_comes_back_with_its_temperatures(tmp_path: Path) -> None:
+def test_an_msn_head_is_restored_with_its_temperatures(tmp_path: Path) -> None:
     head = MSNHead(32, hidden=16, output=8, prototypes=5, temperature=0.2, sharpening=0.5)
     head(torch.randn(9, 32))  # moves the running statistics
     checkpoint.save(

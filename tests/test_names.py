@@ -30,7 +30,7 @@ from vitmsn.names import JOINER, NON_JOINER, SPELLED, UNKNOWN, clean_name, decod
         ("x \u0301 y", "x y"),
     ],
 )
-def test_names_become_fit_to_be_shown(raw: str, clean: str) -> None:
+def test_names_are_cleaned_for_display(raw: str, clean: str) -> None:
     assert clean_name(raw) == clean
 
 
@@ -45,7 +45,7 @@ def test_names_without_anything_visible_are_refused(raw: str) -> None:
         clean_name(raw)
 
 
-def test_naughty_strings_become_harmless_or_are_refused(shared_data: Path) -> None:
+def test_naughty_strings_are_cleaned_or_refused(shared_data: Path) -> None:
     strings = json.loads((shared_data / "names" / "naughty-strings.json").read_text())
     refused = 0
     for text in strings:
@@ -86,11 +86,11 @@ MEANT = {
 
 
 @pytest.mark.parametrize("what", MEANT)
-def test_joiners_tags_and_variation_selectors_stay_where_they_mean_something(what: str) -> None:
+def test_joiners_tags_and_variation_selectors_stay_where_they_are_spelling(what: str) -> None:
     assert clean_name(MEANT[what]) == MEANT[what] == clean_name(clean_name(MEANT[what]))
 
 
-def test_names_that_differ_in_what_is_meant_are_different() -> None:
+def test_names_with_different_meaning_stay_different() -> None:
     assert len({name_key(clean_name(name)) for name in MEANT.values()}) == len(MEANT)
 
 
@@ -108,11 +108,11 @@ def test_names_that_differ_in_what_is_meant_are_different() -> None:
         ("e\u200d\u0301", "\u00e9"),
     ],
 )
-def test_joiners_and_tags_go_where_they_only_hide(raw: str, clean: str) -> None:
+def test_joiners_and_tags_are_removed_where_invisible(raw: str, clean: str) -> None:
     assert clean_name(raw) == clean == clean_name(clean)
 
 
-def test_a_sign_of_several_emoji_counts_as_one_letter_and_is_not_cut() -> None:
+def test_an_emoji_sequence_counts_as_one_letter_and_is_not_cut() -> None:
     family = MEANT["family"]
     cut = clean_name(family * 100)
     assert cut == family * (len(cut) // len(family)) and 1 < len(cut) <= 5 * limits.MAX_NAME_LENGTH
@@ -120,11 +120,11 @@ def test_a_sign_of_several_emoji_counts_as_one_letter_and_is_not_cut() -> None:
 
 
 @pytest.mark.parametrize(("one", "other"), [("Cat", "CAT"), ("\u03a3\u03a3", "\u03c3\u03c2"), ("ÉTÉ", "e\u0301té")])
-def test_names_that_differ_in_case_are_one(one: str, other: str) -> None:
+def test_names_that_differ_only_in_case_are_equal(one: str, other: str) -> None:
     assert name_key(one) == name_key(other)
 
 
-def test_systems_and_people_name_differently() -> None:
+def test_system_files_are_recognized() -> None:
     for name in ("@eaDir", "$RECYCLE.BIN", "__MACOSX", ".Trash-1000", ".thumbnails"):
         assert litter(name, is_folder=True)
     for name in (".DS_Store", "Thumbs.db", "desktop.ini", "._1.jpg", ".hidden.jpg", "Icon\r"):
@@ -176,18 +176,18 @@ def test_ascii_and_utf_8_names_need_no_note() -> None:
     assert decode_names([]) == ([], "")
 
 
-def test_one_old_name_among_many_in_utf_8_leaves_them_alone() -> None:
+def test_one_code_page_name_leaves_utf_8_names_unchanged() -> None:
     names = ["猫.jpg", "犬.jpg", "鳥.jpg"]
     found, said = decode_names([*(name.encode() for name in names), "Käfer".encode("cp437")])
     assert found == [*names, "Käfer"] and said == "CP437"
 
 
-def test_what_is_no_name_in_any_code_page_keeps_every_byte() -> None:
+def test_undecodable_names_keep_every_byte() -> None:
     raw = [b"\xa4\xff\xb1\\1", b"\xa4\xff\xb1\\2"]
     found, said = decode_names(raw)
     assert said == UNKNOWN and [name.encode("cp437") for name in found] == raw
 
 
-def test_what_is_no_text_is_no_name() -> None:
+def test_non_text_names_are_refused() -> None:
     with pytest.raises(GalleryError, match="a name must be a text, not a value of type NoneType"):
         clean_name(None)  # type: ignore[arg-type]

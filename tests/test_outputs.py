@@ -49,7 +49,7 @@ def near(one: Any, other: Any, tolerance: float = 1e-6) -> None:
 # --- Reading ------------------------------------------------------------------------------------------------------
 
 
-def test_by_attribute_by_name_and_by_place() -> None:
+def test_outputs_by_attribute_key_and_index() -> None:
     model, pixels = network(ViTMSNForImageClassification), pictures()
     out = model(pixels, labels=torch.tensor([0, 2]), output_hidden_states=True, output_attentions=True)
     assert list(out) == list(out.keys()) == ["loss", "logits", "hidden_states", "attentions"] and len(out) == 4
@@ -59,7 +59,7 @@ def test_by_attribute_by_name_and_by_place() -> None:
     assert dict(out.items()).keys() == dict(out).keys() == {**out}.keys()
 
 
-def test_what_is_missing_is_left_out() -> None:
+def test_missing_fields_are_left_out() -> None:
     out = network(ViTMSNForImageClassification)(pictures())
     assert out.loss is None and "loss" not in out and "logits" in out and out.to_tuple() == (out.logits,)
     with pytest.raises(KeyError, match="loss"):
@@ -72,7 +72,7 @@ def test_what_is_missing_is_left_out() -> None:
 
 
 @KINDS
-def test_a_tuple_where_no_dictionary_is_wanted(kind: Kind) -> None:
+def test_return_dict_false_gives_a_tuple(kind: Kind) -> None:
     model, pixels = network(kind), pictures()
     for more in ({}, {"output_attentions": True}, {"output_attentions": True, "output_hidden_states": True}):
         found = model(pixels, **more, return_dict=False)
@@ -80,7 +80,7 @@ def test_a_tuple_where_no_dictionary_is_wanted(kind: Kind) -> None:
         near(found, model(pixels, **more, return_dict=True).to_tuple())
 
 
-def test_copies_pickles_and_trees() -> None:
+def test_outputs_can_be_copied_pickled_and_mapped() -> None:
     out = network(ViTMSNModel)(pictures(), keep_indices=KEPT, output_hidden_states=True)
     with torch.no_grad():
         for again in (copy.copy(out), pickle.loads(pickle.dumps(pytree.tree_map(torch.Tensor.detach, out)))):

@@ -133,7 +133,7 @@ def test_forward_and_backward(seed: int, kind: str, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_without_extras_the_output_stays(seed: int) -> None:
+def test_output_flags_do_not_change_the_embedding(seed: int) -> None:
     case = draw(seed, "backbone", torch.float32)
     plain = case.ours(**case.inputs)
     assert plain.hidden_states is None and plain.attentions is None
@@ -199,14 +199,14 @@ def quiet_bars() -> None:
 
 @pytest.mark.parametrize("kind", HEADS)
 @pytest.mark.parametrize("seed", range(6))
-def test_what_transformers_writes_we_read(seed: int, kind: str, tmp_path: Path) -> None:
+def test_checkpoints_of_transformers_are_read(seed: int, kind: str, tmp_path: Path) -> None:
     case = draw(seed, kind, torch.float32, native=True)
     case.theirs.save_pretrained(tmp_path)
     assert_equal_answers(HEADS[kind].from_pretrained(tmp_path), case)
 
 
 @pytest.mark.parametrize("kind", HEADS)
-def test_what_transformers_writes_in_shards_we_read(kind: str, tmp_path: Path) -> None:
+def test_sharded_checkpoints_of_transformers_are_read(kind: str, tmp_path: Path) -> None:
     case = draw(4, kind, torch.float32, native=True)
     case.theirs.save_pretrained(tmp_path, max_shard_size="4KB")
     assert len(list(tmp_path.glob("model-*-of-*.safetensors"))) > 1
@@ -215,7 +215,7 @@ def test_what_transformers_writes_in_shards_we_read(kind: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("kind", HEADS)
 @pytest.mark.parametrize("seed", range(6))
-def test_what_we_write_transformers_reads(seed: int, kind: str, tmp_path: Path) -> None:
+def test_transformers_reads_our_checkpoints(seed: int, kind: str, tmp_path: Path) -> None:
     case = draw(seed, kind, torch.float32, native=True)
     case.ours.save_pretrained(tmp_path)
     back, report = type(case.theirs).from_pretrained(tmp_path, attn_implementation="eager", output_loading_info=True)
@@ -234,7 +234,7 @@ def assert_equal_answers(loaded: nn.Module, case: Case) -> None:
         assert torch.equal(loaded.state_dict()[name], tensor), name
 
 
-def test_mask_tokens_travel(tmp_path: Path) -> None:
+def test_mask_tokens_are_saved_for_transformers(tmp_path: Path) -> None:
     case = next(c for c in (draw(seed, "backbone", torch.float32) for seed in SEEDS) if "bool_masked_pos" in c.inputs)
     case.theirs.save_pretrained(tmp_path / "theirs")
     loaded = ViTMSNModel.from_pretrained(tmp_path / "theirs")
@@ -272,7 +272,7 @@ def test_the_pipeline_gives_our_probabilities(tmp_path: Path) -> None:
         ("regression", ["age", "height"]),
     ],
 )
-def test_scores_are_the_pipelines_whatever_is_asked(tmp_path: Path, problem_type: str | None, names: list[str]) -> None:
+def test_scores_match_the_pipeline_for_every_option(tmp_path: Path, problem_type: str | None, names: list[str]) -> None:
     config = ViTMSNConfig(
         hidden_size=32,
         num_hidden_layers=2,

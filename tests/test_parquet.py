@@ -53,7 +53,7 @@ def test_embeddings_are_those_of_the_encoder_and_bad_files_are_listed(
     assert whole.column_names == ["file", "embedding"] and whole["file"].to_pylist() == good
 
 
-def test_it_goes_on_where_it_stopped(files: list[str], encoder: Encoder, tmp_path: Path) -> None:
+def test_an_interrupted_run_resumes(files: list[str], encoder: Encoder, tmp_path: Path) -> None:
     out = tmp_path / "out.parquet"
 
     def interrupt(done: int, total: int) -> None:
@@ -93,7 +93,7 @@ def test_classes_are_those_of_the_encoder(files: list[str], encoder: Encoder, tm
     assert not (tmp_path / "d.parquet").exists()
 
 
-def test_what_is_something_else_is_not_touched(files: list[str], encoder: Encoder, tmp_path: Path) -> None:
+def test_other_files_in_the_folder_are_not_overwritten(files: list[str], encoder: Encoder, tmp_path: Path) -> None:
     out = tmp_path / "out.parquet"
     parquet.embed(files, encoder, out)
     for changed in (files[1:], files[:4]):
@@ -128,7 +128,7 @@ def test_a_replaced_or_repaired_picture_is_embedded_again(files: list[str], enco
     assert parquet.summary(out).skipped == () and parquet.load(out)[0] == files
 
 
-def test_what_was_skipped_is_tried_again(
+def test_skipped_files_are_tried_again(
     files: list[str], encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out.parquet"
@@ -141,7 +141,7 @@ def test_what_was_skipped_is_tried_again(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
-def test_names_that_are_no_utf_8_are_escaped(files: list[str], encoder: Encoder, tmp_path: Path) -> None:
+def test_names_that_are_not_utf_8_are_escaped(files: list[str], encoder: Encoder, tmp_path: Path) -> None:
     odd = [os.fsdecode(os.fsencode(tmp_path) + name) for name in (b"/caf\xe9.png", b"/no\xff.png")]
     os.rename(files[0], odd[0])
     Path(odd[1]).write_bytes(b"no picture")

@@ -109,7 +109,7 @@ def test_one_version_everywhere() -> None:
     assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
-def test_the_front_matter_is_what_a_space_needs() -> None:
+def test_the_readme_front_matter_suits_a_space() -> None:
     head = front_matter()
     assert README.startswith("---\n")
     assert head["sdk"] == "gradio" and Version(head["sdk_version"]) == pins("3.12")["gradio"]
@@ -117,8 +117,8 @@ def test_the_front_matter_is_what_a_space_needs() -> None:
     assert SpecifierSet(PROJECT["project"]["requires-python"]).contains(head["python_version"])
     assert head["license"] == PROJECT["project"]["license"].lower()
     assert 0 < len(head["short_description"]) <= 60
-    colours = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
-    assert {head["colorFrom"], head["colorTo"]} <= colours
+    colors = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+    assert {head["colorFrom"], head["colorTo"]} <= colors
 
 
 def test_the_readme_leads_with_the_two_commands() -> None:
@@ -133,13 +133,13 @@ def links(text: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/decisions.md"])
-def test_links_lead_somewhere(name: str) -> None:
+def test_links_have_targets(name: str) -> None:
     path = ROOT / name
     for target in links(path.read_text(encoding="utf-8")):
         assert (path.parent / target).exists(), f"{name} links to {target}"
 
 
-def test_the_python_of_the_readme_runs(
+def test_readme_python_examples_run(
     served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (3, 80, 100, 3), dtype=np.uint8)
@@ -156,7 +156,7 @@ def test_the_python_of_the_readme_runs(
     assert re.search(r"\['(cat|dog)'\]", said) and "'probability'" in said
 
 
-def test_the_licence_is_whole() -> None:
+def test_the_license_is_complete() -> None:
     text = (ROOT / "LICENSE").read_text(encoding="utf-8")
     assert "Apache License" in text and "END OF TERMS AND CONDITIONS" in text and len(text) > 11_000
 
@@ -167,7 +167,7 @@ def test_make_help_lists_every_command() -> None:
     assert listed == ["help", "run", "test", "lint", "bench", "model", "clean"]
 
 
-def test_python_too_old_is_said(tmp_path: Path) -> None:
+def test_old_python_is_reported(tmp_path: Path) -> None:
     old = tmp_path / "python3"
     old.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
     old.chmod(0o755)
@@ -178,7 +178,7 @@ def test_python_too_old_is_said(tmp_path: Path) -> None:
     assert done.returncode != 0 and "needs Python 3.10 or newer" in done.stderr
 
 
-def test_the_wheel_carries_the_models_and_the_look(tmp_path: Path) -> None:
+def test_the_wheel_contains_models_and_assets(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     for name in ("pyproject.toml", "requirements.txt", "requirements-test.txt", "README.md", "LICENSE"):

@@ -47,7 +47,7 @@ def test_the_sign_of_pca_does_not_depend_on_the_order_of_the_rows() -> None:
     assert np.array_equal(pca(X, seed=1), pca(X, seed=2))
 
 
-def test_points_on_a_line_or_on_one_spot_stay_there() -> None:
+def test_pca_of_points_on_a_line_or_on_one_spot() -> None:
     line = np.outer(np.arange(5.0), [3, 4])
     points = pca(line)
     np.testing.assert_allclose(np.abs(points[:, 0]), [10, 5, 0, 5, 10], atol=1e-5)
@@ -66,7 +66,7 @@ def test_umap_keeps_groups_together_and_the_same_seed_gives_the_same_map() -> No
     assert np.array_equal(points, umap(X, seed=3)) and not np.allclose(points, umap(X, seed=4))
 
 
-def test_lengths_of_embeddings_do_not_count_around_their_mean() -> None:
+def test_umap_ignores_the_length_of_centered_embeddings() -> None:
     X, _ = groups()
     Z = X - X.mean(axis=0)
     indices, distances = projection._neighbors(X, 5)
@@ -76,7 +76,7 @@ def test_lengths_of_embeddings_do_not_count_around_their_mean() -> None:
     assert (np.argsort(-cosine, axis=1)[:, :6] == indices).all()
 
 
-def test_neighbours_do_not_depend_on_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neighbors_do_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
     X, _ = groups()
     expected = projection._neighbors(X, 7)
     monkeypatch.setattr(projection, "BLOCK", 200)
@@ -85,7 +85,7 @@ def test_neighbours_do_not_depend_on_the_block(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("n", [4, 5, 16, 17])
-def test_few_points_use_all_others_as_neighbours(n: int) -> None:
+def test_few_points_use_all_others_as_neighbors(n: int) -> None:
     X, _ = groups(n)
     assert fitting_neighbors(n) == min(15, n - 1)
     assert np.isfinite(umap(X)).all()
@@ -97,7 +97,7 @@ def test_duplicates_and_equal_points_are_laid_out() -> None:
         assert np.isfinite(points).all() and len(np.unique(points, axis=0)) == len(X)
 
 
-def test_a_large_map_says_how_far_it_is_and_can_be_stopped() -> None:
+def test_a_large_map_reports_progress_and_can_be_stopped() -> None:
     X, y = groups(1200)
     steps: list[tuple[int, int]] = []
     points = umap(X, progress=lambda done, total: steps.append((done, total)))
@@ -116,7 +116,7 @@ def test_a_large_map_says_how_far_it_is_and_can_be_stopped() -> None:
     assert later[0].shape == (10, 2)
 
 
-def test_maps_asked_for_at_once_are_made_one_after_the_other() -> None:
+def test_concurrent_maps_are_computed_one_at_a_time() -> None:
     X, _ = groups(60)
     expected, found = umap(X), []
     threads = [threading.Thread(target=lambda: found.append(umap(X))) for _ in range(4)]
@@ -136,13 +136,13 @@ def test_nothing_is_printed_and_no_warning_raised_in_a_fresh_process(root: Path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_the_random_state_of_others_is_left_alone() -> None:
+def test_the_global_random_state_is_unchanged() -> None:
     state = check_random_state(None).get_state()[1].copy()
     warm_up()
     assert np.array_equal(state, check_random_state(None).get_state()[1])
 
 
-def test_the_threads_of_others_are_left_alone() -> None:
+def test_the_thread_settings_are_unchanged() -> None:
     before = torch.get_num_threads()
     try:
         for threads in (1, 2):
@@ -166,13 +166,13 @@ def test_the_threads_of_others_are_left_alone() -> None:
         (np.full((8, 8), np.nan), "not finite"),
     ],
 )
-def test_what_cannot_be_mapped_is_said(X: np.ndarray, message: str) -> None:
+def test_invalid_embeddings_are_refused(X: np.ndarray, message: str) -> None:
     for method in (pca, umap):
         with pytest.raises(InputError, match=message):
             method(X)
 
 
-def test_umap_needs_four_points_and_sane_settings() -> None:
+def test_umap_needs_four_points_and_valid_settings() -> None:
     with pytest.raises(InputError, match="3 pictures came: UMAP needs at least 4, add some"):
         umap(np.eye(3))
     for settings in ({"n_neighbors": 1}, {"min_dist": -0.1}, {"min_dist": 2}):

@@ -47,7 +47,7 @@ def written_out(
 
 @pytest.mark.parametrize("start", [0, 2])
 @pytest.mark.parametrize("label", [0, 2])
-def test_relevance_is_the_formula_on_transformers_maps(tmp_path: Path, label: int, start: int) -> None:
+def test_relevance_matches_the_formula_on_transformers_maps(tmp_path: Path, label: int, start: int) -> None:
     model, pixels = ViTMSNModel(CONFIG).eval(), torch.randn(2, 3, 20, 20)
     score = relevance.class_score(torch.nn.Linear(24, 3), label)
     found = relevance.relevance(model, run(model, pixels), score, start)
@@ -109,7 +109,7 @@ def test_half_precision_models_are_explained_in_float32() -> None:
     assert torch.corrcoef(torch.cat([exact, half]))[0, 1] > 0.9
 
 
-def test_what_is_not_there_is_named() -> None:
+def test_invalid_arguments_are_named() -> None:
     model = ViTMSNModel(CONFIG).eval()
     out = run(model, torch.randn(1, 3, 20, 20))
     with pytest.raises(InputError, match="class is 3; this classifier has the classes 0 to 2"):

@@ -68,7 +68,7 @@ def sample(ratio: float, seed: int) -> np.ndarray:
 # Answers, the loss
 
 
-def test_an_answer_is_a_class_or_else_the_nearest_prototype(encoder: Encoder, picture: Picture, tmp_path: Path) -> None:
+def test_a_prediction_is_a_class_or_the_nearest_prototype(encoder: Encoder, picture: Picture, tmp_path: Path) -> None:
     embedded = encoder.embed(picture)
     told = robustness.predict(encoder, embedded)
     assert told.kind == "class" and told.name(0) == encoder.classify(picture)[0].labels[0]
@@ -99,7 +99,7 @@ def test_the_assignment_is_the_training_loss(encoder: Encoder, picture: Picture)
 # Views, curves
 
 
-def test_views_are_those_of_the_encoder(encoder: Encoder, picture: Picture) -> None:
+def test_views_match_the_encoder(encoder: Encoder, picture: Picture) -> None:
     kept = np.stack([sample(0.5, seed) for seed in range(3)])
     found = robustness.views(encoder, picture, kept)
     full = encoder.embed(picture)
@@ -147,7 +147,7 @@ def test_others_is_the_mean_cosine_to_other_pictures(encoder: Encoder, monkeypat
         assert centered is not None and abs(centered.mean()) < 0.02 and robustness.cosine(one, rest).mean() > 0.9
 
 
-def test_without_a_feature_mean_there_is_nothing_to_centre_on(encoder: Encoder, picture: Picture) -> None:
+def test_without_a_feature_mean_nothing_is_centered(encoder: Encoder, picture: Picture) -> None:
     assert encoder.feature_mean is None
     full = encoder.embed(picture)
     assert robustness.centered(encoder, full, full) is None and robustness.others(encoder, full) is None
@@ -155,7 +155,7 @@ def test_without_a_feature_mean_there_is_nothing_to_centre_on(encoder: Encoder, 
     assert found.centered is None and found.others is None and found.similarity.shape == (1,)
 
 
-def test_the_curve_has_a_point_for_every_ratio_as_it_comes(
+def test_the_curve_yields_a_point_for_every_ratio(
     encoder: Encoder, picture: Picture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(encoder, "time", lambda image, **more: 7.0 if "keep_indices" in more else 10.0)
@@ -175,7 +175,7 @@ def test_the_curve_has_a_point_for_every_ratio_as_it_comes(
 # One masked view, and results as JSON
 
 
-def test_a_comparison_has_what_each_function_says(tmp_path: Path, picture: Picture) -> None:
+def test_a_comparison_matches_the_single_functions(tmp_path: Path, picture: Picture) -> None:
     encoder = make(tmp_path / "mean", mean=torch.ones(16))
     keep = sample(0.5, 0)
     found = robustness.compare(encoder, picture, keep, top_k=2, timed=True)
@@ -199,7 +199,7 @@ def test_a_comparison_has_what_each_function_says(tmp_path: Path, picture: Pictu
     assert {one["prototype"] for one in shown} <= set(range(1, 6))
 
 
-def test_a_comparison_says_null_where_the_model_cannot_tell(picture: Picture, tmp_path: Path) -> None:
+def test_a_comparison_is_null_where_the_model_has_no_head(picture: Picture, tmp_path: Path) -> None:
     told = robustness.compare(make(tmp_path / "none", False, False), picture, [0, 4]).to_dict()
     known = ("kept", "total", "similarity")
     assert [name for name, value in told.items() if value is not None] == list(known)
@@ -263,7 +263,7 @@ def test_a_search_finds_minimal_sets(tmp_path: Path, picture: Picture, seed: int
     assert all(size >= fewest for size in found.keep_random)
 
 
-def test_a_search_follows_the_scores_given(encoder: Encoder, picture: Picture) -> None:
+def test_a_search_uses_the_given_scores(encoder: Encoder, picture: Picture) -> None:
     scores = np.arange(9.0)
     found = robustness.search(encoder, picture, scores)
     for step in found.flip_steps[:-1]:

@@ -116,7 +116,7 @@ def test_key_tables(key: str, four: str, five: str, meta: str) -> None:
 @pytest.mark.parametrize("ending", [".safetensors", ".bin", ".pt", ".pth", ".pth.tar"])
 @pytest.mark.parametrize("prefix", ["", "vit.", "module."])
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
-def test_a_lone_file_of_any_layout(layout: Layout, prefix: str, ending: str, tmp_path: Path) -> None:
+def test_single_file_of_any_layout(layout: Layout, prefix: str, ending: str, tmp_path: Path) -> None:
     tensors, path = backbone(), tmp_path / f"weights{ending}"
     (save_file if ending == ".safetensors" else torch.save)(foreign(tensors, layout, prefix), path)
     loaded = checkpoint.load(path)
@@ -127,7 +127,7 @@ def test_a_lone_file_of_any_layout(layout: Layout, prefix: str, ending: str, tmp
     assert_equal(loaded.tensors, tensors)
 
 
-def test_a_lone_file_takes_the_config_beside_it(tmp_path: Path) -> None:
+def test_single_file_uses_the_config_beside_it(tmp_path: Path) -> None:
     config = replace(CONFIG, num_attention_heads=4, layer_norm_eps=1e-3, hidden_act="relu")
     (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
     (tmp_path / "preprocessor_config.json").write_text('{"size": 12}')
@@ -138,7 +138,7 @@ def test_a_lone_file_takes_the_config_beside_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_architecture_of_a_lone_file_is_told_by_its_shapes(prefix: str, tmp_path: Path) -> None:
+def test_architecture_of_a_single_file_is_inferred_from_shapes(prefix: str, tmp_path: Path) -> None:
     config = replace(
         CONFIG, hidden_size=128, num_attention_heads=2, num_channels=1, patch_size=2, image_size=8, qkv_bias=False
     )
@@ -373,7 +373,7 @@ def test_a_failed_save_changes_nothing(folder: Path, monkeypatch: pytest.MonkeyP
         ({"layernorm.bias": torch.full((64,), 1e6)}, "layernorm.bias is not finite as torch.float16"),
     ],
 )
-def test_what_cannot_be_loaded_is_not_saved(change: dict[str, Tensor | None], message: str, tmp_path: Path) -> None:
+def test_save_refuses_what_load_would_refuse(change: dict[str, Tensor | None], message: str, tmp_path: Path) -> None:
     tensors = {key: tensor for key, tensor in (backbone() | change).items() if tensor is not None}
     with pytest.raises(CheckpointError, match=message):
         checkpoint.save(tmp_path / "model", CONFIG, tensors, dtype=torch.float16)
@@ -673,7 +673,7 @@ def test_sizes_are_checked_before_reading(folder: Path, monkeypatch: pytest.Monk
         checkpoint.load(folder)
 
 
-def test_shards_are_weighed_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_size_limit_covers_all_shards_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_shards(tmp_path, foreign(backbone(), HUGGING_FACE_4))
     largest = max(path.stat().st_size for path in tmp_path.glob("*.safetensors"))
     monkeypatch.setattr(limits, "MAX_CHECKPOINT_BYTES", largest + 1)
@@ -696,7 +696,7 @@ def test_places_that_hold_no_model_are_named(tmp_path: Path, folder: Path) -> No
             checkpoint.load(name)
 
 
-def test_positions_that_are_no_square_ask_for_a_config(tmp_path: Path) -> None:
+def test_positions_of_a_non_square_grid_need_a_config(tmp_path: Path) -> None:
     config = replace(CONFIG, image_size=(12, 8))
     torch.save(foreign(backbone(config), META), tmp_path / "weights.pth")
     with pytest.raises(CheckpointError, match=r"width of 64 with 6 positions .* put its config.json beside it"):
@@ -706,7 +706,7 @@ def test_positions_that_are_no_square_ask_for_a_config(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", [".safetensors", ".pth.tar", ".json"])
-def test_whatever_is_damaged_the_error_is_ours(ending: str, tmp_path: Path) -> None:
+def test_damaged_files_raise_checkpoint_errors(ending: str, tmp_path: Path) -> None:
     lone, described = tmp_path / f"lone{ending}", tmp_path / "model" / "config.json"
     if ending == ".pth.tar":
         meta_file(lone)
@@ -752,7 +752,7 @@ def test_embedded_models_open_by_their_names(tmp_path: Path, monkeypatch: pytest
         checkpoint.load(checkpoint.EMBEDDED)
 
 
-def test_an_embedded_model_that_is_not_there_is_named() -> None:
+def test_a_missing_embedded_model_is_named() -> None:
     with pytest.raises(CheckpointError, match="embedded model 'no-such-model' is not installed"):
         checkpoint.embedded("no-such-model")
 
@@ -861,7 +861,7 @@ def test_a_hub_model_may_have_only_a_pickle_or_shards(
     assert_equal(checkpoint.load("owner/name").tensors, tensors)
 
 
-def test_a_hub_model_is_weighed_before_it_is_fetched(
+def test_the_size_of_a_hub_model_is_checked_before_download(
     hub: ThreadingHTTPServer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Hub, "files", served(folder))
@@ -871,7 +871,7 @@ def test_a_hub_model_is_weighed_before_it_is_fetched(
     assert Hub.asked == []
 
 
-def test_what_the_hub_does_not_have_is_named(hub: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_hub_models_are_named(hub: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CheckpointError, match="The hub shows no model 'owner/other'"):
         checkpoint.load("owner/other")
     monkeypatch.setattr(Hub, "files", {"config.json": b"{}"})
@@ -879,7 +879,7 @@ def test_what_the_hub_does_not_have_is_named(hub: ThreadingHTTPServer, monkeypat
         checkpoint.load("owner/name")
 
 
-def test_no_network_and_no_cache_is_said() -> None:
+def test_no_network_and_no_cache_is_reported() -> None:
     with pytest.raises(CheckpointError, match=r"owner/name cannot be fetched .* and is not in the cache; connect"):
         checkpoint.load("owner/name")
 
@@ -891,7 +891,7 @@ def test_no_network_and_no_cache_is_said() -> None:
 @pytest.mark.parametrize(
     "prefix", ["_orig_mod.", "model.", "backbone.", "encoder.", "model.vit.", "module.model._orig_mod.backbone."]
 )
-def test_names_may_stand_behind_those_of_wrappers(layout: Layout, prefix: str, tmp_path: Path) -> None:
+def test_wrapper_prefixes_are_removed(layout: Layout, prefix: str, tmp_path: Path) -> None:
     tensors = backbone()
     save_file(foreign(tensors, layout, prefix), tmp_path / "a.safetensors")
     loaded = checkpoint.load(tmp_path / "a.safetensors")
@@ -899,7 +899,7 @@ def test_names_may_stand_behind_those_of_wrappers(layout: Layout, prefix: str, t
     assert loaded.config == CONFIG
 
 
-def test_names_of_a_compiled_part_and_of_a_wrapped_classifier(tmp_path: Path) -> None:
+def test_prefixes_of_a_compiled_part_and_a_wrapped_classifier(tmp_path: Path) -> None:
     tensors, linear = backbone(), {"weight": torch.randn(3, 64), "bias": torch.randn(3)}
     named = foreign(tensors, HUGGING_FACE_5, "model.vit._orig_mod.")
     named |= {f"model.classifier.{name}": tensor for name, tensor in linear.items()}
@@ -912,7 +912,7 @@ def test_names_of_a_compiled_part_and_of_a_wrapped_classifier(tmp_path: Path) ->
     assert_equal(loaded.classifier, linear)
 
 
-def test_two_networks_behind_different_names_are_told_apart(tmp_path: Path) -> None:
+def test_two_networks_with_different_prefixes_are_not_mixed(tmp_path: Path) -> None:
     both = {prefix + name: tensor for prefix in ("model.", "backbone.") for name, tensor in backbone().items()}
     save_file(both, tmp_path / "a.safetensors")
     with pytest.raises(CheckpointError, match=r"has both 'backbone\..*' and 'model\..*'; only one of them can count"):
@@ -921,7 +921,7 @@ def test_two_networks_behind_different_names_are_told_apart(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("container", ["state_dict", "model", "teacher"])
 @pytest.mark.parametrize("ending", [".pt", ".pth", ".tar", ".ckpt"])
-def test_tensors_may_lie_in_a_dictionary_of_a_training(container: str, ending: str, tmp_path: Path) -> None:
+def test_tensors_nested_in_a_training_checkpoint(container: str, ending: str, tmp_path: Path) -> None:
     tensors = backbone()
     saved = {container: foreign(tensors, META, "module.backbone."), "epoch": 3, "student": {"a": torch.zeros(1)}}
     saved |= {"args": argparse.Namespace(lr=0.1, out=[1, {"a": 2}]), "optimizer": {"state": {0: torch.ones(2)}}}
@@ -929,7 +929,7 @@ def test_tensors_may_lie_in_a_dictionary_of_a_training(container: str, ending: s
     assert_equal(checkpoint.load(tmp_path / f"a{ending}").tensors, tensors)
 
 
-def test_two_dictionaries_of_tensors_need_a_choice(tmp_path: Path) -> None:
+def test_two_nested_dictionaries_of_tensors_are_refused(tmp_path: Path) -> None:
     torch.save({"model": backbone(), "teacher": backbone()}, tmp_path / "a.pt")
     with pytest.raises(CheckpointError, match="weights under both 'model' and 'teacher'; save the ones you mean"):
         checkpoint.load(tmp_path / "a.pt")
@@ -964,7 +964,7 @@ def lightning(mark: Path) -> dict[str, Any]:
     }
 
 
-def test_a_lightning_checkpoint_is_read_and_nothing_in_it_runs(tmp_path: Path) -> None:
+def test_a_lightning_checkpoint_is_read_without_running_code(tmp_path: Path) -> None:
     saved, mark = lightning(tmp_path / "harm"), tmp_path / "harm"
     torch.save(saved, tmp_path / "a.ckpt")
     loaded = checkpoint.load(tmp_path / "a.ckpt")
@@ -976,7 +976,7 @@ def test_a_lightning_checkpoint_is_read_and_nothing_in_it_runs(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("what", ["tensors", "names", "whole"])
-def test_a_lightning_checkpoint_whose_tensors_are_none(what: str, tmp_path: Path) -> None:
+def test_a_lightning_checkpoint_without_tensors_is_refused(what: str, tmp_path: Path) -> None:
     saved = lightning(tmp_path / "harm")
     if what == "tensors":
         saved["state_dict"]["model.vit.layernorm.bias"] = Harm(tmp_path / "harm")
@@ -988,7 +988,7 @@ def test_a_lightning_checkpoint_whose_tensors_are_none(what: str, tmp_path: Path
     assert not (tmp_path / "harm").exists()
 
 
-def test_a_pickle_changes_nothing_that_it_names(tmp_path: Path) -> None:
+def test_a_pickle_cannot_set_attributes_of_library_functions(tmp_path: Path) -> None:
     """A state for `torch._utils._rebuild_tensor_v2` itself would be set on the function, for the whole process."""
     code = b"\x80\x02}X\x05\x00\x00\x00statectorch._utils\n_rebuild_tensor_v2\n}X\x04\x00\x00\x00evilK\x01sbs."
     with zipfile.ZipFile(tmp_path / "a.ckpt", "w") as archive:

@@ -51,7 +51,7 @@ def test_attention_of_several_makes_a_folder(run: Run, model: str, pictures: Pat
 @pytest.mark.parametrize(
     ("option", "value", "word"), [("layer", 3, "0 to 2"), ("head", -2, "-1 to 2"), ("row", 5, "1 to 4")]
 )
-def test_attention_that_is_not_there(
+def test_attention_refuses_missing_layers_and_heads(
     capsys: Capture, model: str, pictures: Path, option: str, value: int, word: str
 ) -> None:
     file = str(pictures / "blue" / "0.png")

@@ -61,7 +61,9 @@ def test_embed(run: Run, model: str, pictures: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("problem_type", ["multi_label_classification", "regression"])
-def test_other_problems_than_one_class(run: Run, model: str, pictures: Path, tmp_path: Path, problem_type: str) -> None:
+def test_multi_label_and_regression_models(
+    run: Run, model: str, pictures: Path, tmp_path: Path, problem_type: str
+) -> None:
     other = shutil.copytree(model, tmp_path / "other")
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps(config | {"problem_type": problem_type}))

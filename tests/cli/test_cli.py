@@ -19,14 +19,14 @@ def test_the_module_runs() -> None:
     assert done.returncode == 2 and "the following arguments are required: COMMAND" in done.stderr
 
 
-def test_a_mistake_is_one_line_and_exit_2(capsys: Capture) -> None:
+def test_errors_are_one_line_and_exit_2(capsys: Capture) -> None:
     assert cli.main(["classify", "x.png", "--model", "no/such/model"]) == 2
     shown = capsys.readouterr()
     assert shown.out == "" and shown.err.startswith("vitmsn: 'no/such/model' is no file or folder")
     assert shown.err.count("\n") == 1
 
 
-def test_interrupting_is_130(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_exits_with_130(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(options: argparse.Namespace) -> None:
         raise KeyboardInterrupt
 

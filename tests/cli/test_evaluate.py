@@ -54,7 +54,7 @@ def test_lowshot(run: Run, model: str, pictures: Path, tmp_path: Path) -> None:
     assert "6 pictures to train on, 4 to test on" in shown
 
 
-def test_lowshot_on_pictures_of_their_own(run: Run, model: str, pictures: Path) -> None:
+def test_lowshot_with_a_separate_test_set(run: Run, model: str, pictures: Path) -> None:
     features = ("--features", "pre-layernorm", "raw-pixels")
     found = run.json("lowshot", pictures, "--test", pictures, "--model", model, "--shots", 1, *features)
     [report] = found["reports"]

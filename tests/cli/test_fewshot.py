@@ -56,7 +56,7 @@ def test_fewshot_as_a_checkpoint(run: Run, model: str, pictures: Path, tmp_path:
     assert "cannot be a checkpoint" in capsys.readouterr().err and not (tmp_path / "no").exists()
 
 
-def test_every_classifier_of_the_library_can_be_asked_for() -> None:
+def test_every_classifier_of_the_library_is_an_option() -> None:
     assert parser.FEWSHOT == fewshot.METHODS
 
 

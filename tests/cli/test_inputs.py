@@ -20,7 +20,7 @@ Run = Any  # conftest's: run(...) gives what was printed, run.json(...) the pars
 Capture = pytest.CaptureFixture[str]
 
 
-def test_bad_files_are_skipped_and_said(capsys: Capture, model: str, pictures: Path) -> None:
+def test_bad_files_are_skipped_and_reported(capsys: Capture, model: str, pictures: Path) -> None:
     (pictures / "blue" / "notes.txt").write_text("no picture")
     (pictures / ".hidden").mkdir()
     (pictures / ".hidden" / "x.png").write_text("never looked at")
@@ -32,14 +32,14 @@ def test_bad_files_are_skipped_and_said(capsys: Capture, model: str, pictures: P
     assert "is not there" in found["skipped"][1]["reason"] and shown.err.count("vitmsn: skipped ") == 2
 
 
-def test_when_nothing_worked_it_is_exit_1(run: Run, model: str, tmp_path: Path) -> None:
+def test_no_usable_input_exits_with_1(run: Run, model: str, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no picture")
     for command in LOOKING:
         found = run.json(command, tmp_path / "a.png", "--model", model, code=1)
         assert len(found["skipped"]) == 1
 
 
-def test_an_empty_folder_is_a_mistake(capsys: Capture, model: str, tmp_path: Path) -> None:
+def test_an_empty_folder_is_an_error(capsys: Capture, model: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert cli.main(["classify", str(tmp_path / "empty"), "--model", model]) == 2
     assert "holds no files" in capsys.readouterr().err
@@ -50,7 +50,7 @@ def test_random_weights_by_name(run: Run, pictures: Path, monkeypatch: pytest.Mo
     assert run.json("embed", pictures / "blue", "--model", "random")["model"] == "random weights"
 
 
-def test_warnings_of_the_library_are_lines_too(
+def test_library_warnings_are_printed_as_lines(
     capsys: Capture, pictures: Path, tmp_path: Path, small: ViTMSNConfig
 ) -> None:
     bare = tmp_path / "bare"

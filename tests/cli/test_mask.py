@@ -97,7 +97,7 @@ def test_the_curve(run: Run, model: str, pictures: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("by", [[], ["relevance"]])
-def test_the_patches_that_decide(run: Run, model: str, pictures: Path, tmp_path: Path, by: list[str]) -> None:
+def test_search_finds_the_deciding_patches(run: Run, model: str, pictures: Path, tmp_path: Path, by: list[str]) -> None:
     file, out = pictures / "blue" / "0.png", tmp_path / "keeps.png"
     [found] = run.json("mask", file, "--model", model, "--out", out, "--search", *by)["pictures"]
     assert found["answer"] in ("ant", "bee", "cat") and found["patches"] == 16 and size_of(out) == size_of(file)

@@ -22,14 +22,14 @@ Picture = Callable[..., Image.Image]
 Capture = pytest.CaptureFixture[str]
 
 
-def test_what_cannot_be_written_is_a_mistake(capsys: Capture, model: str, pictures: Path, tmp_path: Path) -> None:
+def test_an_unwritable_output_is_an_error(capsys: Capture, model: str, pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     out = tmp_path / "file" / "answers.json"
     assert cli.main(["classify", str(pictures), "--model", model, "--out", str(out)]) == 2
     assert re.fullmatch(r"vitmsn: .*file.*\n", capsys.readouterr().err)
 
 
-def test_names_move_no_cursor(run: Run, model: str, tmp_path: Path, picture: Picture) -> None:
+def test_control_characters_in_names_are_removed(run: Run, model: str, tmp_path: Path, picture: Picture) -> None:
     picture((9, 9, 9), 0).save(tmp_path / "a\x1b[2J.png")
     shown = run("classify", tmp_path, "--model", model)
     assert "\x1b" not in shown and "a\N{REPLACEMENT CHARACTER}[2J.png" in shown

@@ -42,7 +42,7 @@ def test_help_lists_every_command_and_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "fewshot train", "fewshot predict"])
-def test_every_option_has_a_word_of_help(command: str, capsys: Capture) -> None:
+def test_every_option_has_help_text(command: str, capsys: Capture) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main([*command.split(), "--help"])
     assert ended.value.code == 0
@@ -52,13 +52,13 @@ def test_every_option_has_a_word_of_help(command: str, capsys: Capture) -> None:
 @pytest.mark.parametrize(
     "words", [["classify", "x", "--out", "a.txt"], ["lowshot", "x", "--figure", "a.gif"], ["map", "x", "--out", "a"]]
 )
-def test_the_name_of_an_output_is_checked_at_once(words: list[str], capsys: Capture) -> None:
+def test_output_names_are_checked_first(words: list[str], capsys: Capture) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(words)
     assert ended.value.code == 2 and "must end in" in capsys.readouterr().err
 
 
-def test_the_model_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_sets_the_default_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VITMSN_MODEL", "from/environment")
     assert make_parser().parse_args(["classify", "a.png"]).model == "from/environment"
     assert make_parser().parse_args(["classify", "a.png", "--model", "given"]).model == "given"

@@ -57,7 +57,9 @@ def test_pretrain_end_to_end(run: Run, pictures: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("tiny")
-def test_a_limit_stops_and_the_same_command_goes_on(run: Run, capsys: Capture, pictures: Path, tmp_path: Path) -> None:
+def test_a_time_limit_stops_and_the_same_command_resumes(
+    run: Run, capsys: Capture, pictures: Path, tmp_path: Path
+) -> None:
     words = (*PRETRAIN, "--data", pictures, "--epochs", 2, "--out", tmp_path / "run")
     assert "not finished" in run(*words, "--limit-minutes", 0)
     found = run.json(*words)
@@ -67,14 +69,14 @@ def test_a_limit_stops_and_the_same_command_goes_on(run: Run, capsys: Capture, p
 
 
 @pytest.mark.usefixtures("tiny")
-def test_prototypes_come_with_the_start(capsys: Capture, model: str, pictures: Path, tmp_path: Path) -> None:
+def test_init_refuses_another_number_of_prototypes(capsys: Capture, model: str, pictures: Path, tmp_path: Path) -> None:
     words = (*PRETRAIN, "--data", pictures, "--epochs", 1, "--out", tmp_path / "run", "--init", model)
     assert cli.main([str(word) for word in words]) == 2
     assert "has 5 prototypes; leave --prototypes out" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("tiny")
-def test_any_setting_can_be_given_and_pictures_may_stay_on_disk(run: Run, pictures: Path, tmp_path: Path) -> None:
+def test_set_changes_any_setting_and_pictures_can_stay_on_disk(run: Run, pictures: Path, tmp_path: Path) -> None:
     words = (*PRETRAIN, "--data", pictures, "--epochs", 2, "--log-every", 1, "--save-every", 1)
     more = ("--set", "me_max_weight=0", "sinkhorn_iterations=0", "--as-original")
     held, streamed = (
@@ -101,7 +103,7 @@ def test_any_setting_can_be_given_and_pictures_may_stay_on_disk(run: Run, pictur
     ],
 )
 @pytest.mark.usefixtures("tiny")
-def test_mistakes_are_reported_before_the_run(
+def test_bad_options_are_reported_before_the_run(
     capsys: Capture, pictures: Path, tmp_path: Path, words: tuple[str, ...], sentence: str
 ) -> None:
     given = [str(word) for word in (*PRETRAIN, "--data", pictures, "--out", tmp_path / "run", *words)]
@@ -110,7 +112,7 @@ def test_mistakes_are_reported_before_the_run(
     assert not (tmp_path / "run").exists()
 
 
-def test_an_unknown_preset_names_those_there_are(capsys: Capture, pictures: Path, tmp_path: Path) -> None:
+def test_an_unknown_preset_lists_the_known_ones(capsys: Capture, pictures: Path, tmp_path: Path) -> None:
     assert cli.main(["pretrain", "huge", "--data", str(pictures), "--out", str(tmp_path)]) == 2
     assert "choose among tiny-8-64, digits, small-16, base-16, base-4, large-16, large-7" in capsys.readouterr().err
 
@@ -143,13 +145,13 @@ def test_finetune_end_to_end(run: Run, model: str, pictures: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("views", ["16", "16:1:0:0", "wide:1", "16:half"])
-def test_views_that_make_no_sense(capsys: Capture, views: str, tmp_path: Path) -> None:
+def test_invalid_views_are_refused(capsys: Capture, views: str, tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
         cli.main(["finetune", "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--views", views])
     assert f"'{views}' is no SIDE:SHARE[:DROPPED] like 64:0.8:0.7" in capsys.readouterr().err
 
 
-def test_finetuning_may_start_from_nothing(run: Run, pictures: Path, tmp_path: Path) -> None:
+def test_finetuning_from_random_weights(run: Run, pictures: Path, tmp_path: Path) -> None:
     words = ("finetune", "--data", pictures, *TRAINING, "--views", "16:1", "--epochs", 1, "--model", "random")
     found = run.json(*words, "--out", tmp_path / "run")
     assert found["fine_tuned_from"] == "random" and found["steps"] == 1
@@ -191,7 +193,7 @@ def test_head_end_to_end(run: Run, model: str, pictures: Path, tmp_path: Path, p
     torch.testing.assert_close(checkpoint.load(out).tensors, after.tensors)
 
 
-def test_a_classifier_that_overstates_is_calibrated(
+def test_an_overconfident_classifier_is_calibrated(
     run: Run, capsys: Capture, model: str, pictures: Path, tmp_path: Path, picture: Picture
 ) -> None:
     for name, color in COLORS.items():
@@ -212,7 +214,7 @@ def test_a_classifier_that_overstates_is_calibrated(
     assert "None of the classes of" in capsys.readouterr().err
 
 
-def test_kinds_of_another_head_do_not_stay(capsys: Capture, model: str, pictures: Path, tmp_path: Path) -> None:
+def test_kinds_of_a_replaced_head_are_removed(capsys: Capture, model: str, pictures: Path, tmp_path: Path) -> None:
     loaded, start = checkpoint.load(model), tmp_path / "start"
     card = {"trained_on": "everything", "kinds": {"insect": ["ant", "bee"]}}
     checkpoint.save(start, loaded.config, loaded.tensors, processor=loaded.processor, card=card)
@@ -232,7 +234,7 @@ def test_kinds_of_another_head_do_not_stay(capsys: Capture, model: str, pictures
         ("{", "is not JSON"),
     ],
 )
-def test_kinds_that_do_not_fit(
+def test_invalid_kinds_are_refused(
     capsys: Capture, model: str, pictures: Path, tmp_path: Path, text: str, said: str
 ) -> None:
     (tmp_path / "kinds.json").write_text(text)
@@ -274,7 +276,7 @@ def test_convert(run: Run, model: str, tmp_path: Path) -> None:
     assert "loads here and in transformers" in run("convert", model, target)
 
 
-def test_the_digits_bring_their_own_data_and_can_be_watched(run: Run, tmp_path: Path) -> None:
+def test_digits_need_no_data_option_and_can_be_watched(run: Run, tmp_path: Path) -> None:
     short = ("pretrain", "digits", "--epochs", 0.1, "--batch-size", 64, "--focal-views", 0, "--device", "cpu")
     found = run.json(*short, "--out", tmp_path / "run")
     assert found["trained_on"] == "scikit-learn's digits" and found["pictures"] == 1437 and found["steps"] == 2

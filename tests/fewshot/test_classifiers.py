@@ -67,7 +67,7 @@ def test_a_held_out_row_does_not_move_its_own_center():
 
 
 @pytest.mark.parametrize("estimator", ALL)
-def test_digits_are_learnt_and_the_confidence_is_earned(estimator):
+def test_digits_are_learned_with_calibrated_probabilities(estimator):
     X, y = load_digits(return_X_y=True)
     rng = np.random.default_rng(0)
     train = np.concatenate([rng.choice(np.flatnonzero(y == k), 10, replace=False) for k in range(10)])
@@ -80,7 +80,7 @@ def test_digits_are_learnt_and_the_confidence_is_earned(estimator):
     assert low - 0.02 < accuracy < high + 0.02
 
 
-def test_more_data_makes_a_perfect_record_more_certain():
+def test_more_correct_rows_give_higher_probabilities():
     def surest(size):
         X, y = blobs([size, size], spread=9)
         assert leave_one_out(CentroidClassifier(), X, y).accuracy == 1
@@ -96,7 +96,7 @@ def test_noise_gives_flat_probabilities():
 
 
 @pytest.mark.parametrize("estimator", ALL)
-def test_one_example_per_class_uses_the_fixed_temperature_and_judges_nothing(estimator):
+def test_one_example_per_class_uses_the_fixed_temperature_and_holds_out_nothing(estimator):
     X, y = blobs([1, 1, 1])
     model = estimator().fit(X, y)
     assert model.temperature_ == estimator._fallback_temperature
@@ -111,7 +111,7 @@ def test_one_example_per_class_uses_the_fixed_temperature_and_judges_nothing(est
 
 @pytest.mark.parametrize("estimator", LINEAR)
 @pytest.mark.parametrize("sizes", [[5, 4], [4, 8, 5]], ids=str)
-def test_one_linear_layer_says_the_same(estimator, sizes):
+def test_to_linear_gives_the_same_predictions(estimator, sizes):
     X, y = blobs(sizes)
     model = estimator().fit(X, y)
     weight, bias = model.to_linear()
@@ -124,7 +124,7 @@ def test_one_linear_layer_says_the_same(estimator, sizes):
 
 
 @pytest.mark.parametrize("estimator", [CentroidClassifier, RidgeClassifier, LogisticClassifier])
-def test_a_large_class_does_not_swallow_a_small_one(estimator):
+def test_a_large_class_does_not_bias_against_a_small_one(estimator):
     X, y = blobs([200, 4], spread=1.0)
     truth, labels = blobs([100, 100], spread=1.0)  # the same seed: the same two places
     model = estimator().fit(X, y)
@@ -132,7 +132,7 @@ def test_a_large_class_does_not_swallow_a_small_one(estimator):
     assert min(accuracy) > 0.75
 
 
-def test_knn_votes_by_similarity_not_by_head_count():
+def test_knn_votes_are_weighted_by_similarity():
     X = np.array([[1.0, 0.0], [0.6, 0.8], [0.6, -0.8], [-1.0, 0.1]])
     model = KNNClassifier(n_neighbors=3, center=np.zeros(2)).fit(X, ["near", "far", "far", "far"])
     query = np.array([[1.0, 0.05]])
@@ -158,14 +158,14 @@ def test_beyond_the_calibration_rows_a_seeded_sample_chooses_the_temperature(est
 
 
 @pytest.mark.parametrize("estimator", ALL)
-def test_an_example_at_the_centre_and_repeated_examples_stay_finite(estimator):
+def test_examples_at_the_center_and_repeated_examples_stay_finite(estimator):
     X = np.array([[0.0, 0.0], [1.0, 1.0], [1.0, 1.0], [-1.0, 0.0], [0.0, 0.0]])
     for center in (None, np.zeros(2)):
         model = estimator(center=center).fit(X, [0, 0, 1, 1, 0])
         assert np.isfinite(model.predict_proba(X)).all() and np.isfinite(model.held_out_scores_).all()
 
 
-def test_errors_say_what_to_do():
+def test_error_messages():
     X, y = blobs([3, 3])
     with pytest.raises(FewShotError, match=r"only one class came \(cat, n_samples = 6\): add an example of a second"):
         CentroidClassifier().fit(X, ["cat"] * 6)

@@ -27,7 +27,7 @@ def mixed(burst, varied, seed=0):
     return np.concatenate([X, more]), np.concatenate([y, labels])
 
 
-def test_frames_of_a_burst_are_one_group_and_varied_rows_are_none():
+def test_frames_of_a_burst_are_one_group_and_varied_rows_are_not():
     X, y = mixed(8, 5)
     groups = near_copies(X, y, np.zeros(40))
     assert groups.tolist() == [0] * 8 + [1] * 8 + list(range(2, 12))
@@ -36,7 +36,7 @@ def test_frames_of_a_burst_are_one_group_and_varied_rows_are_none():
     assert set(near_copies(*same, np.zeros(40))[-3:]).isdisjoint(groups[:8])  # another label is another group
 
 
-def test_with_pixels_these_decide_while_the_model_sees_little_between_the_pictures():
+def test_pixels_decide_near_copies_where_embeddings_are_close():
     X, y = clouds([6, 6], 0.05)
     scene = np.random.default_rng(1).uniform(0, 255, (1, 48))
     moved = np.random.default_rng(2).uniform(0, 255, (12, 48))
@@ -56,7 +56,7 @@ def test_a_slow_pan_is_several_examples():
 
 @pytest.mark.parametrize(("burst", "varied"), [(10, 0), (0, 10), (40, 10)])
 @pytest.mark.parametrize("caution", [0, 0.01, 0.05, 0.3])
-def test_the_same_things_are_kept_and_strangers_turned_away(burst, varied, caution):
+def test_known_things_are_accepted_and_unknown_ones_rejected(burst, varied, caution):
     X, y = mixed(burst, varied)
     lesson = learn(X, y, feature_mean=np.zeros(40), caution=caution)
     same, _ = clouds([30, 30], 0.7, seed=7)
@@ -79,7 +79,7 @@ def test_near_copies_count_once_in_leave_one_out():
     assert lesson.curve().shots[-1] == 4 and not set(lesson.lonely()) - set(first)
 
 
-def test_near_copies_are_said():
+def test_near_copies_are_reported():
     X, y = mixed(38, 2)
     lesson = learn(X, y, feature_mean=np.zeros(40))
     assert lesson.near_copies() == (
@@ -93,7 +93,7 @@ def test_near_copies_are_said():
     assert burst.rejector is not None and burst.method == "centroid"
 
 
-def test_a_burst_alone_sets_no_distance():
+def test_a_single_burst_sets_no_distance():
     X, y = mixed(10, 0)
     rejector = Rejector(center=np.zeros(40)).fit(X, y)
     assert rejector.distances_.size == 0 and 0.2 < rejector.threshold_ < 0.4  # classes lie about 1 apart

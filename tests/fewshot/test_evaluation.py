@@ -20,7 +20,7 @@ from vitmsn.fewshot.evaluation import (
 
 
 @pytest.mark.parametrize("estimator", ALL)
-def test_held_out_predictions_equal_those_of_the_public_way(estimator):
+def test_held_out_predictions_equal_separate_refits(estimator):
     X, y = blobs([4, 5, 3])
     predictions = [estimator().fit(np.delete(X, i, 0), np.delete(y, i)).predict(X[i : i + 1])[0] for i in range(12)]
     assert leave_one_out(estimator(), X, y).predictions.tolist() == predictions
@@ -56,7 +56,7 @@ def judged(right, total):
     return LeaveOneOut(np.array(["bee", "wasp"]), none, none, none[:, None], none == 0, confusion, True)
 
 
-def test_the_sentence_says_what_guessing_gets_and_whether_this_is_better():
+def test_the_summary_compares_accuracy_with_guessing():
     assert judged(13, 20).sentence() == (
         "13 of 20 right (65 %). On new pictures expect 43\N{EN DASH}82 %; guessing gets 50 %, so this may be luck."
     )
@@ -69,7 +69,7 @@ def test_the_sentence_says_what_guessing_gets_and_whether_this_is_better():
     assert told["better_than_guessing"] and told["interval"] == pytest.approx(wilson_interval(19, 20), abs=1e-6)
 
 
-def test_many_logistic_examples_are_held_out_in_folds_and_it_is_said():
+def test_many_logistic_examples_are_held_out_in_folds_and_reported():
     X, y = blobs([150, 80, 1])
     result = leave_one_out(LogisticClassifier(), X, y)
     assert not result.exact and result.sentence().endswith("Held out in ten folds.") and not result.judged[-1]
@@ -96,7 +96,7 @@ def test_lonely_examples_are_far_from_their_own_class():
     assert lonely(np.ones((8, 4)), np.repeat([0, 1], 4)).size == 0  # doubles are not lonely
 
 
-def test_a_learning_curve_equals_learning_from_so_many():
+def test_a_learning_curve_equals_separate_fits():
     X, y = blobs([9, 7], spread=1)
     curve = learning_curve(CentroidClassifier(), X, y)
     assert curve.shots == (1, 2, 3, 5, 7) and curve.class_accuracy.shape == (5, 2)
@@ -135,7 +135,7 @@ def test_a_learning_curve_says_whether_and_where_more_examples_help():
         ((0.9, 0.98), 0.01, "With 8 examples of each class 98 % are right: there is little left to gain."),
     ],
 )
-def test_a_learning_curve_says_one_thing_only(accuracy, error, sentence):
+def test_a_learning_curve_gives_one_conclusion(accuracy, error, sentence):
     share = np.array(accuracy)
     curve = LearningCurve(np.array(["bee", "wasp"]), (4, 8), share, np.full(2, error), np.stack([share, share], axis=1))
     said = curve.sentence()

@@ -24,7 +24,7 @@ from vitmsn.fewshot import (
 )
 
 
-def test_automatic_follows_the_smallest_class():
+def test_automatic_depends_on_the_smallest_class():
     assert isinstance(automatic(1), CentroidClassifier) and isinstance(automatic(2), CentroidClassifier)
     center = np.ones(4)
     assert isinstance(automatic(3), RidgeClassifier) and automatic(3, center=center).center is center
@@ -41,7 +41,7 @@ def cloud(shots, seed=0, far=0.0):
 
 
 @pytest.mark.parametrize(("shots", "method"), [(1, "centroid"), (2, "centroid"), (3, "ridge"), (9, "ridge")])
-def test_automatic_says_why(shots, method):
+def test_automatic_gives_its_reason(shots, method):
     X, y, noise = cloud(shots)
     lesson = learn(X, y, pixels=noise, feature_mean=np.zeros(12))
     assert lesson.method == method and lesson.reason == f"{shots} example{'s' * (shots > 1)} in the smallest class"
@@ -51,7 +51,7 @@ def test_automatic_says_why(shots, method):
     assert np.array_equal(lesson.judged.probabilities, expected.probabilities)
 
 
-def test_automatic_takes_raw_pixels_where_the_model_knows_less():
+def test_automatic_takes_raw_pixels_where_they_do_better():
     data = load_digits()
     rng = np.random.default_rng(0)
     chosen = np.concatenate([rng.choice(np.flatnonzero(data.target == k), 5, replace=False) for k in range(10)])
@@ -69,14 +69,14 @@ def test_automatic_takes_raw_pixels_where_the_model_knows_less():
     assert learn(noise, y).method == "ridge"
 
 
-def test_with_two_examples_automatic_takes_raw_pixels_when_the_model_finds_all_alike():
+def test_with_two_examples_automatic_takes_raw_pixels_when_embeddings_are_nearly_equal():
     X, y, noise = cloud(2, far=40.0)
     lesson = learn(X, y, pixels=noise, feature_mean=np.zeros(12))
     assert lesson.method == "pixels" and lesson.reason.startswith("the model finds all examples alike")
     assert learn(X, y, pixels=noise).method == "centroid"  # without a feature mean nobody can tell
 
 
-def test_queries_come_with_their_evidence_and_strangers_are_not_named():
+def test_predictions_list_neighbors_and_unknown_queries_get_no_label():
     X, y, _ = cloud(8)
     lesson = learn(X, y, examples=[f"{label}{i}" for i, label in enumerate(y)])
     own, other = lesson.answer(np.stack([X[0] + 0.01, 20 * np.eye(12)[7]]), n_neighbors=2)
@@ -90,7 +90,7 @@ def test_queries_come_with_their_evidence_and_strangers_are_not_named():
     assert lesson.answer(X[:0]) == [] and lesson.curve().shots[-1] == 6 and lesson.lonely().dtype == np.intp
 
 
-def test_knn_takes_its_settings_and_what_is_not_offered_is_said():
+def test_knn_takes_its_settings_and_invalid_ones_are_refused():
     X, y, noise = cloud(3)
     knn = learn(X, y, "knn", k=2, temperature=0.5).classifier
     assert isinstance(knn, KNNClassifier) and (knn.n_neighbors, knn.temperature) == (2, 0.5)
@@ -104,12 +104,12 @@ def test_knn_takes_its_settings_and_what_is_not_offered_is_said():
         learn(X, y, "pixels")
 
 
-def test_the_centre_follows_the_number_of_examples():
+def test_the_center_depends_on_the_number_of_examples():
     mean = np.ones(3)
     assert fewshot.choose_center(2, mean) is mean and fewshot.choose_center(3, mean) is None
 
 
-def test_strangers_are_told_around_the_models_mean():
+def test_the_rejector_centers_on_the_feature_mean():
     X, y, _ = cloud(6, far=20.0)
     lesson = learn(X, y, feature_mean=np.zeros(12))
     assert np.array_equal(lesson.rejector.center_, np.zeros(12)) and not np.allclose(lesson.classifier.center_, 0)
@@ -132,7 +132,7 @@ def test_an_answer_within_the_noise_of_guessing_is_not_sure():
     assert (doubt.distance, doubt.limit) == (None, None)
 
 
-def test_labels_that_mean_nothing_name_nothing():
+def test_random_labels_give_no_predictions():
     named = 0
     for seed in range(5):
         rng = np.random.default_rng(seed)
@@ -141,12 +141,12 @@ def test_labels_that_mean_nothing_name_nothing():
     assert named <= 40  # of 200
 
 
-def test_many_examples_make_an_answer_sure_a_fifth_of_the_way_from_guessing():
+def test_with_many_examples_the_sure_threshold_is_a_fifth_above_guessing():
     X, y, _ = cloud(40)
     assert learn(X, y).sure_from == pytest.approx(1 / 3 + 2 / 3 * 0.2)
 
 
-def test_a_lesson_and_its_answers_tell_the_same_to_every_program():
+def test_lessons_and_predictions_as_json():
     X, y, noise = cloud(4)
     examples = [SimpleNamespace(name=f"{i}.png", label=str(label)) for i, label in enumerate(y)]
     lesson = learn(X, y, pixels=noise, examples=examples)

@@ -11,7 +11,7 @@ from vitmsn.fewshot.geometry import nearest
 from vitmsn.fewshot.rejector import Rejector
 
 
-def test_the_rejector_turns_strangers_away_and_keeps_more_than_it_promised():
+def test_the_rejector_rejects_unknown_rows_and_keeps_the_promised_share():
     rejected, turned_away = [], []
     for seed in range(10):
         rng = np.random.default_rng(seed)
@@ -27,7 +27,7 @@ def test_the_rejector_turns_strangers_away_and_keeps_more_than_it_promised():
     assert min(turned_away) > 0.95
 
 
-def test_where_classes_overlap_caution_is_the_share_of_examples_that_would_be_rejected():
+def test_where_classes_overlap_caution_is_the_share_of_rejected_examples():
     X, _ = blobs([40], spread=0)
     y = np.arange(40) % 2
     for caution in (0.0, 0.25, 0.5, 1.0):
@@ -36,7 +36,7 @@ def test_where_classes_overlap_caution_is_the_share_of_examples_that_would_be_re
         assert abs((rejector.distances_ > rejector.threshold_).sum() - expected) <= 1
 
 
-def test_the_limit_lies_on_the_way_from_the_examples_to_the_other_classes():
+def test_the_threshold_lies_between_own_and_other_classes():
     X = np.concatenate([np.eye(9)[0] + 0.3 * np.eye(9)[3:6], np.eye(9)[1] + 0.3 * np.eye(9)[3:6]])
     y = [0, 0, 0, 1, 1, 1]
     own = 1 - 1 / 1.09  # between two examples of a class
@@ -49,7 +49,7 @@ def test_the_limit_lies_on_the_way_from_the_examples_to_the_other_classes():
 
 
 @pytest.mark.parametrize("k", [1, 3, 50])
-def test_the_distances_of_the_rejector_are_those_to_the_other_examples(k):
+def test_the_rejector_measures_distances_to_other_examples(k):
     X, _ = blobs([5, 6])
     distances = Rejector(n_neighbors=k).fit(X).distances_
     for i in range(len(X)):
@@ -58,7 +58,7 @@ def test_the_distances_of_the_rejector_are_those_to_the_other_examples(k):
         np.testing.assert_allclose(distances[i], 1 - similarity[0, -1])
 
 
-def test_the_rejector_needs_two_examples_and_sane_settings():
+def test_the_rejector_needs_two_examples_and_valid_settings():
     with pytest.raises(FewShotError, match="at least 2 examples"):
         Rejector().fit(np.ones((1, 3)))
     with pytest.raises(FewShotError, match=r"caution must lie in 0\.\.1"):

@@ -39,7 +39,7 @@ def test_no_batch_exceeds_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
         assert [len(batch.keys) for batch in batches(((n, png()) for n in range(7)), size=size)] == [3, 3, 1]
 
 
-def test_what_cannot_be_decoded_is_left_out_and_told() -> None:
+def test_undecodable_pictures_are_skipped_and_reported() -> None:
     told: list[tuple[str, str]] = []
     sources = [("a", png()), ("b", b"no picture"), ("c", png()), ("d", b"none either")]
     found = list(batches(sources, lambda key, error: told.append((key, str(error))), name="{}.png".format, size=2))
@@ -48,7 +48,7 @@ def test_what_cannot_be_decoded_is_left_out_and_told() -> None:
     assert [key for key, _ in told] == ["b", "d"] and "b.png" in told[0][1]
 
 
-def test_without_a_listener_the_error_is_raised() -> None:
+def test_without_a_callback_the_error_is_raised() -> None:
     with pytest.raises(ImageError):
         list(batches([("a", b"no picture")]))
 

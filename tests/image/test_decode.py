@@ -47,14 +47,14 @@ def test_bytes_path_pil_and_picture_are_the_same_picture(tmp_path: Path) -> None
     np.testing.assert_array_equal(pixels(pictures[0]), pixels(image))
 
 
-def test_digest_is_of_size_and_pixels() -> None:
+def test_digest_depends_on_size_and_pixels() -> None:
     image = noise(1500, 700)  # more than one strip
     expected = hashlib.sha256(struct.pack("<II", 1500, 700) + image.tobytes()).hexdigest()
     assert decode(image).digest == expected == decode(encoded(image)).digest
     assert decode(Image.new("RGB", (4, 2))).digest != decode(Image.new("RGB", (2, 4))).digest
 
 
-def test_a_picture_is_its_own(tmp_path: Path) -> None:
+def test_a_picture_does_not_share_pixels_with_its_source(tmp_path: Path) -> None:
     """What happens to the caller's image later does not change what was decoded; nor the other way round."""
     image = noise(8, 8)
     picture = decode(image)
@@ -91,7 +91,7 @@ def test_magic_bytes_decide_not_the_extension(tmp_path: Path, extension: str) ->
     np.testing.assert_array_equal(pixels(decode(path)), pixels(noise(5, 4)))
 
 
-# -- Orientation, modes, colours --------------------------------------------------------------------------------------
+# -- Orientation, modes, colors --------------------------------------------------------------------------------------
 
 _AS_STORED = {  # EXIF orientation -> how a camera held that way stores an upright picture
     1: [],
@@ -107,7 +107,7 @@ _AS_STORED = {  # EXIF orientation -> how a camera held that way stores an uprig
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "JPEG"])
 def test_all_eight_orientations_give_the_same_picture(kind: str) -> None:
-    # For JPEG, blocks of one colour: exactly the same however the blocks are turned.
+    # For JPEG, blocks of one color: exactly the same however the blocks are turned.
     small = noise(4, 2)
     upright = small.resize((64, 32), Image.Resampling.NEAREST) if kind == "JPEG" else noise(23, 11)
     options = _FAITHFUL.get(kind, {})
@@ -151,7 +151,7 @@ def test_a_picture_turned_by_exif_transpose_is_not_turned_again(kind: str) -> No
 @pytest.mark.parametrize(
     "exif", [b"Exif\x00\x00", b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\xff\xff", b"Exif\x00\x00" + b"\xff" * 60]
 )
-def test_damaged_exif_is_no_reason_to_refuse(exif: bytes) -> None:
+def test_damaged_exif_is_ignored(exif: bytes) -> None:
     image = smooth(16, 8)
     assert decode(encoded(image, "JPEG", exif=exif)).digest == decode(encoded(image, "JPEG")).digest
 
@@ -167,7 +167,7 @@ def test_every_mode_of_pillow_becomes_rgb(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
-def test_plain_modes_are_pillows_own_conversion(mode: str) -> None:
+def test_plain_modes_convert_as_in_pillow(mode: str) -> None:
     image = noise(17, 9).convert(mode)
     np.testing.assert_array_equal(pixels(decode(encoded(image))), pixels(image.convert("RGB")))
 
@@ -180,19 +180,19 @@ def test_cmyk() -> None:
 
 
 def test_alpha_is_laid_on_white() -> None:
-    colour, alpha = noise(16, 16), noise(16, 16, 1, seed=1)
-    image = colour.copy()
+    color, alpha = noise(16, 16), noise(16, 16, 1, seed=1)
+    image = color.copy()
     image.putalpha(alpha)
     share = np.asarray(alpha)[..., None] / 255
-    expected = pixels(colour) * share + 255 * (1 - share)
+    expected = pixels(color) * share + 255 * (1 - share)
     for kind, options in (("PNG", {}), ("WEBP", {"lossless": True, "exact": True}), ("TIFF", {})):
         picture = decode(encoded(image, kind, **options))
         assert picture.notes == ("transparent areas were filled with white",)
         assert abs(pixels(picture) - expected).max() <= 1
 
-    grey = colour.convert("L")
-    both = Image.merge("LA", (grey, alpha))
-    expected = pixels(grey)[..., None] * share + 255 * (1 - share)
+    gray = color.convert("L")
+    both = Image.merge("LA", (gray, alpha))
+    expected = pixels(gray)[..., None] * share + 255 * (1 - share)
     assert abs(pixels(decode(encoded(both))) - expected).max() <= 1
 
 
@@ -206,7 +206,7 @@ def test_an_opaque_alpha_channel_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(("mode", "key"), [("P", 0), ("L", 0), ("RGB", (0, 0, 0)), ("1", 0)])
-def test_a_transparent_colour_becomes_white(mode: str, key: Any) -> None:
+def test_a_transparent_color_becomes_white(mode: str, key: Any) -> None:
     image = Image.new(mode, (4, 4), key)
     assert (pixels(decode(encoded(image, "PNG", transparency=key))) == 255).all()
     assert (pixels(decode(encoded(image, "PNG"))) == 0).all()
@@ -270,13 +270,13 @@ def test_floats_are_scaled_not_clipped(low: float, high: float, noted: bool) -> 
         assert len(picture.notes) == noted
 
 
-def test_integers_beyond_sixteen_bits_are_stretched_and_said() -> None:
+def test_integers_beyond_sixteen_bits_are_stretched_and_reported() -> None:
     picture = decode(Image.fromarray(np.array([[-100, 0, 100]], np.int32)))
     assert pixels(picture)[0, :, 0].tolist() == [0, 128, 255]
     assert picture.notes == ("values -100 to 100 shown as 0 to 255",)
 
 
-def test_values_that_are_no_numbers_are_black() -> None:
+def test_nan_values_are_black() -> None:
     values = np.array([[np.nan, np.inf, -np.inf, 1, 0.5]], np.float32)
     assert pixels(decode(Image.fromarray(values)))[0, :, 0].tolist() == [0, 0, 0, 255, 128]
     assert (pixels(decode(Image.fromarray(np.full((2, 2), -7, np.float32)))) == 0).all()
@@ -293,7 +293,7 @@ def _swapped_profile() -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
-def test_colour_profiles_are_converted_to_srgb(kind: str) -> None:
+def test_color_profiles_are_converted_to_srgb(kind: str) -> None:
     image = Image.new("RGB", (16, 16), (250, 10, 20))
     options = _FAITHFUL.get(kind, {})
     red, green, blue = pixels(decode(encoded(image, kind, icc_profile=_swapped_profile(), **options)))[8, 8]
@@ -306,12 +306,12 @@ def test_an_srgb_profile_changes_no_value() -> None:
     picture = decode(encoded(image, icc_profile=profile))
     np.testing.assert_array_equal(pixels(picture), pixels(image))
     assert picture.notes == ()
-    grey = image.convert("L")  # a common mistake of cameras and scanners
-    np.testing.assert_array_equal(pixels(decode(encoded(grey, icc_profile=profile))), pixels(grey.convert("RGB")))
+    gray = image.convert("L")  # a common mistake of cameras and scanners
+    np.testing.assert_array_equal(pixels(decode(encoded(gray, icc_profile=profile))), pixels(gray.convert("RGB")))
 
 
 @pytest.mark.parametrize("profile", [b"not a profile", b"\x00" * 200, ImageCms.createProfile("LAB")])
-def test_a_broken_or_foreign_profile_is_ignored_and_said(profile: Any) -> None:
+def test_a_broken_or_mismatched_profile_is_ignored_and_reported(profile: Any) -> None:
     if not isinstance(profile, bytes):
         profile = ImageCms.ImageCmsProfile(profile).tobytes()
     image = noise(8, 8)
@@ -320,7 +320,7 @@ def test_a_broken_or_foreign_profile_is_ignored_and_said(profile: Any) -> None:
     assert picture.notes == ("colour profile ignored: damaged, or of another kind of picture",)
 
 
-def test_the_profile_acts_before_alpha() -> None:
+def test_the_profile_is_applied_before_alpha() -> None:
     image = Image.new("RGBA", (2, 1), (250, 10, 20, 255))
     image.putpixel((1, 0), (250, 10, 20, 0))
     solid, clear = pixels(decode(encoded(image, icc_profile=_swapped_profile())))[0]
@@ -340,15 +340,15 @@ def test_the_profile_acts_before_alpha() -> None:
         ("TIFF", {}, "first page of several"),
     ],
 )
-def test_the_first_frame_is_taken_and_said(kind: str, options: dict[str, Any], note: str) -> None:
-    red, *others = (Image.new("RGB", (8, 6), colour) for colour in ("red", "blue", "lime"))
+def test_the_first_frame_is_taken_and_reported(kind: str, options: dict[str, Any], note: str) -> None:
+    red, *others = (Image.new("RGB", (8, 6), color) for color in ("red", "blue", "lime"))
     picture = decode(encoded(red, kind, save_all=True, append_images=others, **options))
     assert (pixels(picture) == (255, 0, 0)).all()
     assert note in picture.notes
 
 
-def test_the_frame_chosen_by_the_caller_stands() -> None:
-    red, blue = (Image.new("RGB", (8, 6), colour) for colour in ("red", "blue"))
+def test_the_frame_chosen_by_the_caller_is_kept() -> None:
+    red, blue = (Image.new("RGB", (8, 6), color) for color in ("red", "blue"))
     image = Image.open(io.BytesIO(encoded(red, "TIFF", save_all=True, append_images=[blue])))
     image.seek(1)
     picture = decode(image)
@@ -392,7 +392,7 @@ def refused(source: Any, **options: Any) -> str:
         (b"\x00", "unknown format"),
     ],
 )
-def test_other_formats_are_named_with_what_to_do(data: bytes, what: str) -> None:
+def test_unsupported_formats_are_named_with_advice(data: bytes, what: str) -> None:
     message = refused(data, name="holiday.jpg")
     assert message.startswith("holiday.jpg is ")
     assert what in message
@@ -419,14 +419,14 @@ def test_scrambled_files_decode_or_are_refused(kind: str) -> None:
             assert decode(copy.tobytes()).rgb.mode == "RGB"
 
 
-def test_one_bad_file_does_not_spoil_the_next() -> None:
+def test_a_bad_file_does_not_affect_the_next() -> None:
     good = encoded(noise(8, 8))
     before = decode(good).digest
     refused(good[:40])
     assert decode(good).digest == before
 
 
-def test_what_is_no_picture_at_all(tmp_path: Path) -> None:
+def test_non_pictures_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
     (tmp_path / "folder").mkdir()
     assert refused(tmp_path / "empty.png") == "empty.png is empty: save or download it again."
@@ -441,21 +441,21 @@ def test_what_is_no_picture_at_all(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may read everything")
-def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "secret.png"
     path.write_bytes(encoded(noise(4, 4)))
     path.chmod(0)
     assert refused(path).startswith("secret.png cannot be read")
 
 
-def test_names_are_fit_to_be_shown() -> None:
+def test_names_are_cleaned_for_messages() -> None:
     message = refused(b"", name="cat\u202egnp.exe\n\x1b[31m" + "x" * 500)
     assert message.isprintable()
     assert len(message) < 64 + 60
     assert len(decode(noise(2, 2), name="x" * 500).name) == limits.MAX_NAME_LENGTH
 
 
-def test_bytes_are_capped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_size_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = encoded(noise(64, 64))
     (tmp_path / "big.png").write_bytes(data)
     monkeypatch.setattr(limits, "MAX_IMAGE_BYTES", len(data))
@@ -465,7 +465,7 @@ def test_bytes_are_capped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert refused(data, name="big").startswith("big is larger than ")
 
 
-def test_pixels_and_proportions_are_capped_for_every_way_in() -> None:
+def test_pixels_and_proportions_are_limited_for_every_source() -> None:
     assert decode(Image.new("L", (50, 1))).rgb.size == (50, 1)
     assert decode(Image.new("L", (1, 1))).rgb.size == (1, 1)
     for source in (Image.new("L", (51, 1)), encoded(Image.new("L", (1, 30000)))):
@@ -568,7 +568,7 @@ _BOMBS: dict[str, Callable[[], bytes]] = {
 }
 
 
-def test_bombs_are_refused_on_the_header_in_bounded_memory(tmp_path: Path) -> None:
+def test_bombs_are_refused_by_their_header_in_bounded_memory(tmp_path: Path) -> None:
     """In a process of its own: its peak memory is the operating system's word, C libraries included."""
     for name, bomb in _BOMBS.items():
         data = bomb()
@@ -600,7 +600,7 @@ def test_bombs_are_refused_on_the_header_in_bounded_memory(tmp_path: Path) -> No
         assert "million" in message or "safely" in message or "tiles" in message, line
 
 
-def test_pixels_are_capped_by_ourselves_not_by_pillows_global_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pixel_limit_does_not_depend_on_pillows_global_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between Pillow's limit and twice it, Pillow only warns; the global limit is anyone's to change."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     assert decode(encoded(noise(12, 12))).rgb.size == (12, 12)
@@ -678,7 +678,7 @@ _ODD_TIFF = _tiff([(256, 4, 1, 2), (257, 4, 1, 2), (258, 3, 1, 8), (259, 3, 1, 1
                    (277, 3, 1, 1), (278, 4, 1, 2), (279, 4, 1, 4), (305, 2, 9999, 60000)], bytes(4))  # fmt: skip
 
 
-def test_pillow_warns_about_the_odd_file() -> None:
+def test_pillow_warns_about_the_sample_file() -> None:
     """The file of the next tests is one that Pillow decodes under protest."""
     with (
         pytest.warns(UserWarning, match="^(Truncated|Possibly|Metadata|Corrupt)"),
@@ -687,7 +687,7 @@ def test_pillow_warns_about_the_odd_file() -> None:
         image.load()
 
 
-def test_pillows_warnings_stay_inside() -> None:
+def test_pillow_warnings_are_hidden() -> None:
     assert decode(_ODD_TIFF).rgb.size == (2, 2)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -717,7 +717,7 @@ def test_other_threads_keep_their_warnings_while_one_decodes() -> None:
     assert [str(warning.message) for warning in caught] == ["elsewhere"]
 
 
-def test_threads_decode_the_same() -> None:
+def test_threads_decode_the_same_pixels() -> None:
     exif = Image.Exif()
     exif[0x0112] = 8
     files = [
@@ -736,13 +736,13 @@ def test_threads_decode_the_same() -> None:
 
 
 def test_arrays_of_every_shape_are_the_picture_they_hold() -> None:
-    colour = np.asarray(noise(9, 7))
-    grey, clear = colour[..., 0], np.dstack([colour, np.full(colour.shape[:2], 255, np.uint8)])
-    for given in (colour, colour.transpose(2, 0, 1), clear, torch.from_numpy(colour.copy())):
-        np.testing.assert_array_equal(np.asarray(decode(given).rgb), colour)
-    for given in (grey, grey[None], grey[..., None]):
-        np.testing.assert_array_equal(np.asarray(decode(given).rgb), np.dstack([grey] * 3))
-    see_through = np.dstack([colour, np.zeros(colour.shape[:2], np.uint8)])
+    color = np.asarray(noise(9, 7))
+    gray, clear = color[..., 0], np.dstack([color, np.full(color.shape[:2], 255, np.uint8)])
+    for given in (color, color.transpose(2, 0, 1), clear, torch.from_numpy(color.copy())):
+        np.testing.assert_array_equal(np.asarray(decode(given).rgb), color)
+    for given in (gray, gray[None], gray[..., None]):
+        np.testing.assert_array_equal(np.asarray(decode(given).rgb), np.dstack([gray] * 3))
+    see_through = np.dstack([color, np.zeros(color.shape[:2], np.uint8)])
     assert (np.asarray(decode(see_through).rgb) == 255).all()  # laid on white, as any other picture
 
 
@@ -760,7 +760,7 @@ def test_arrays_of_every_shape_are_the_picture_they_hold() -> None:
     ],
     ids=lambda value: str(getattr(value, "shape", "")),
 )
-def test_arrays_that_are_no_picture(values: np.ndarray | torch.Tensor, said: str) -> None:
+def test_invalid_arrays_are_refused(values: np.ndarray | torch.Tensor, said: str) -> None:
     with pytest.raises(ImageError, match=said):
         decode(values)
 
@@ -790,7 +790,7 @@ def test_a_small_picture_stays_as_it_is() -> None:
     assert decode(out.getvalue(), most=300).digest == decode(out.getvalue()).digest
 
 
-def test_a_flood_of_pixels_is_not_in_memory_together() -> None:
+def test_a_huge_picture_is_reduced_in_bounded_memory() -> None:
     """A picture of 49 million pixels in some dozen bytes, reduced on the way to RGB."""
     out = io.BytesIO()
     Image.new("L", (7000, 7000)).save(out, "PNG")

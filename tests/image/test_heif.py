@@ -50,7 +50,7 @@ def test_a_grid_of_tiles_is_one_picture() -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_containers_rotation_counts_and_the_exif_that_repeats_it_does_not(orientation: int) -> None:
+def test_the_container_rotation_is_applied_and_exif_rotation_is_not(orientation: int) -> None:
     data = heic(turned(orientation)[0])
     assert (b"irot" in data or b"imir" in data) == (orientation > 1) and b"Exif" in data
     stored = ImageOps.exif_transpose(
@@ -69,7 +69,7 @@ def test_ten_bits_are_reduced() -> None:
     assert apart(file.getvalue(), PHOTO) < 3
 
 
-def test_auxiliary_images_are_no_pictures_and_alpha_is_laid_on_white() -> None:
+def test_auxiliary_images_are_ignored_and_alpha_is_laid_on_white() -> None:
     clear = PHOTO.copy()
     clear.putalpha(0)
     data = heic(clear)
@@ -81,7 +81,7 @@ def test_auxiliary_images_are_no_pictures_and_alpha_is_laid_on_white() -> None:
     assert picture.notes == () and picture.rgb.size == PHOTO.size
 
 
-def test_the_main_picture_is_taken_of_several_and_it_is_said() -> None:
+def test_the_main_picture_of_several_is_taken_and_reported() -> None:
     data = heic(Image.new("RGB", PHOTO.size), PHOTO, primary_index=1)
     assert decode(data).notes == ("main picture of 2",) and apart(data, PHOTO) < 3
 
@@ -100,7 +100,7 @@ def test_brands_of_several_phones() -> None:
         assert decode(data[:8] + brand + data[12:]).rgb.size == PHOTO.size
 
 
-def test_limits_hold_before_a_pixel_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limits_are_checked_before_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     data = heic(PHOTO)
     monkeypatch.setattr(limits, "MAX_PIXELS", 200 * 150 - 1)
     monkeypatch.setattr(pillow_heif.HeifImage, "load", None)

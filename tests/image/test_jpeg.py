@@ -24,7 +24,7 @@ def encoded(mode: str = "RGB", **options: Any) -> bytes:
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("options", [{}, {"quality": 95, "subsampling": 0}, {"optimize": True}], ids=str)
-def test_only_the_missing_rows_are_grey_and_it_is_said(mode: str, options: dict[str, Any]) -> None:
+def test_only_missing_rows_are_gray_and_reported(mode: str, options: dict[str, Any]) -> None:
     data = encoded(mode, **options)
     whole = np.asarray(decode(data).rgb)
     assert decode(data[:-2]).notes == ("cut off at its end",)
@@ -62,12 +62,12 @@ def test_a_progressive_picture_lacks_only_fine_detail() -> None:
     assert abs(np.asarray(picture.rgb).astype(int) - np.asarray(decode(data).rgb).astype(int)).mean() < 3
 
 
-def test_what_is_whole_has_no_note() -> None:
+def test_complete_jpegs_have_no_note() -> None:
     for data in (encoded(), encoded(progressive=True), encoded() + b"rest"):
         assert decode(data).notes == () and jpeg.structure(data).whole
 
 
-def test_a_cut_inside_of_a_header_is_damage() -> None:
+def test_a_jpeg_cut_inside_a_header_is_refused() -> None:
     data = encoded()
     for length in (4, 30, data.index(b"\xff\xda") + 4):
         with pytest.raises(ImageError, match=r"cut off|damaged"):

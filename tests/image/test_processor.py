@@ -136,12 +136,12 @@ def test_processors_compare_by_what_they_do() -> None:
     ],
     ids=str,
 )
-def test_options_that_make_no_sense(options: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         ViTMSNImageProcessor(**options)
 
 
-def test_calls_that_make_no_sense() -> None:
+def test_invalid_calls_are_refused() -> None:
     processor = ViTMSNImageProcessor(32)
     with pytest.raises(InputError, match="no pictures"):
         processor([])
@@ -170,7 +170,7 @@ def test_calls_that_make_no_sense() -> None:
     ],
     ids=str,
 )
-def test_settings_of_a_call_are_transformers(settings: dict[str, Any]) -> None:
+def test_settings_of_a_call_match_transformers(settings: dict[str, Any]) -> None:
     processor, image = ViTMSNImageProcessor(32), noise(70, 60)
     wanted = reference(processor)(image, return_tensors="pt", **settings)["pixel_values"]
     assert torch.equal(processor(image, **settings)["pixel_values"], wanted)
@@ -178,7 +178,7 @@ def test_settings_of_a_call_are_transformers(settings: dict[str, Any]) -> None:
     assert processor == ViTMSNImageProcessor(32)  # for the call only
 
 
-def test_a_setting_that_there_is_not() -> None:
+def test_an_unknown_setting_is_refused() -> None:
     with pytest.raises(InputError, match="no setting 'do_flip'"):
         ViTMSNImageProcessor(32)(noise(4, 4), do_flip=True)
 
@@ -311,12 +311,12 @@ def test_the_official_checkpoints_file_of_transformers_4() -> None:
     ],
     ids=str,
 )
-def test_spellings_seen_in_the_wild(values: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_other_spellings_of_the_settings(values: dict[str, Any], expected: dict[str, Any]) -> None:
     imagenet = {"image_mean": list(IMAGENET_MEAN), "image_std": list(IMAGENET_STD)}
     assert ViTMSNImageProcessor.from_dict({**imagenet, **values}) == ViTMSNImageProcessor(**expected)
 
 
-def test_no_preprocessor_file_means_imagenet_and_says_so(tmp_path: Path) -> None:
+def test_without_a_preprocessor_file_imagenet_defaults_are_used_with_a_warning(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r"no preprocessor_config\.json: .* ImageNet's mean"):
         assert ViTMSNImageProcessor.from_dict(None, source="a/b") == ViTMSNImageProcessor()
     with pytest.warns(UserWarning, match="ImageNet"):
@@ -339,7 +339,7 @@ def test_no_preprocessor_file_means_imagenet_and_says_so(tmp_path: Path) -> None
     ],
     ids=str,
 )
-def test_a_preprocessor_file_that_cannot_be_followed(values: dict[str, Any]) -> None:
+def test_an_unsupported_preprocessor_file_is_refused(values: dict[str, Any]) -> None:
     imagenet = {"image_mean": list(IMAGENET_MEAN), "image_std": list(IMAGENET_STD)}
     with pytest.raises(CheckpointError, match=r"^a/b: preprocessor_config\.json cannot be followed: "):
         ViTMSNImageProcessor.from_dict({**imagenet, **values}, source="a/b")

@@ -62,20 +62,20 @@ def test_differences_between_neighbors_are_added_up(name: str) -> None:
     assert apart(data, CAT) < 1
 
 
-def test_twelve_bits_in_sixteen_are_stretched_and_said() -> None:
+def test_twelve_bits_in_sixteen_are_stretched_and_reported() -> None:
     for values, options in (((GRAY * 16), {}), ((CAT * 16), {"photometric": "rgb"})):
         data = written(values.astype(np.uint16), **options)
         assert decode(data).notes == ("values 0 to 4095 shown as 0 to 255",)
         assert apart(data, values / 16) < 1
 
 
-def test_floats_beyond_one_are_stretched_and_said() -> None:
+def test_floats_beyond_one_are_stretched_and_reported() -> None:
     data = written((GRAY / 51).astype(np.float32))
     assert decode(data).notes == (f"values 0 to {GRAY.max() / 51:g} shown as 0 to 255",)
     assert apart(data, GRAY * 255 / GRAY.max()) < 1
 
 
-def test_channels_beyond_the_colors_are_said_and_alpha_is_laid_on_white() -> None:
+def test_extra_channels_are_reported_and_alpha_is_laid_on_white() -> None:
     two = np.stack([GRAY, GRAY[::-1]], -1).astype(np.uint8)
     data = written(two, photometric="minisblack", planarconfig="contig")
     assert decode(data).notes == ("first of 2 channels",) and apart(data, GRAY) < 1
@@ -109,7 +109,7 @@ def test_other_kinds_are_refused_by_name(values: np.ndarray, options: dict[str, 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "packbits", "tiff_adobe_deflate"])
 @pytest.mark.parametrize("mode", ["L", "I;16", "F", "RGB", "RGBA", "CMYK", "LA", "1", "P"])
-def test_what_pillow_compresses_is_read_again(mode: str, compression: str) -> None:
+def test_tiffs_compressed_by_pillow_are_read(mode: str, compression: str) -> None:
     source = Image.fromarray(CAT.astype(np.uint8))
     if mode == "I;16":
         image = Image.fromarray((GRAY * 257).astype(np.uint16))
@@ -120,7 +120,7 @@ def test_what_pillow_compresses_is_read_again(mode: str, compression: str) -> No
     assert decode(file.getvalue()).digest == decode(image).digest
 
 
-def test_pages_orientation_and_profile_are_those_of_other_kinds() -> None:
+def test_pages_orientation_and_profile_are_handled() -> None:
     file = io.BytesIO()
     with tifffile.TiffWriter(file) as writer:
         for _ in range(2):
@@ -130,14 +130,14 @@ def test_pages_orientation_and_profile_are_those_of_other_kinds() -> None:
     assert abs(np.rot90(np.asarray(picture.rgb)) - CAT).mean() < 1
 
 
-def test_deflated_values_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decompressed_size_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     data = written(as_type(CAT, "f8"), photometric="rgb", compression="zlib")
     monkeypatch.setattr(limits, "MAX_TIFF_BYTES", CAT.size * 8)
     with pytest.raises(ImageError, match="needs more memory"):
         decode(data)
 
 
-def test_missing_strips_are_damage() -> None:
+def test_missing_strips_are_refused() -> None:
     for options in ({}, {"compression": "zlib"}):
         data = written(as_type(CAT, "f8"), photometric="rgb", **options)
         with pytest.raises(ImageError, match="damaged or incomplete"):

@@ -35,7 +35,7 @@ def dense(answers: Answers, indices: torch.Tensor, view: int = 0) -> torch.Tenso
     return rows.scatter_(1, found.classes, found.probabilities)
 
 
-def test_answers_are_those_to_the_view_but_for_the_rest(tmp_path: Path) -> None:
+def test_answers_match_the_teacher_on_each_view(tmp_path: Path) -> None:
     pictures, views = noise(33), TeacherViews(2, side=20)
     answers = ask(teacher, pictures, tmp_path, views, "t")
     every = torch.arange(33)
@@ -48,7 +48,7 @@ def test_answers_are_those_to_the_view_but_for_the_rest(tmp_path: Path) -> None:
     assert not torch.allclose(dense(answers, every, 0), dense(answers, every, 1), atol=1e-3)
 
 
-def test_divergence_is_that_of_torch(tmp_path: Path) -> None:
+def test_divergence_matches_torch(tmp_path: Path) -> None:
     answers = ask(teacher, noise(), tmp_path, TeacherViews(0, side=16), "t")
     rows = torch.tensor([3, 20, 7])
     logits = torch.randn(3, 9, generator=torch.Generator().manual_seed(0))
@@ -56,7 +56,7 @@ def test_divergence_is_that_of_torch(tmp_path: Path) -> None:
     assert answers.take(rows).divergence(logits) == pytest.approx(wanted.item(), abs=1e-5)
 
 
-def test_an_interrupted_teacher_goes_on_and_is_not_asked_twice(tmp_path: Path) -> None:
+def test_an_interrupted_teacher_resumes_without_repeats(tmp_path: Path) -> None:
     pictures, asked = noise(33), []
 
     def tired(pixels: torch.Tensor) -> torch.Tensor:
@@ -82,7 +82,7 @@ def test_an_interrupted_teacher_goes_on_and_is_not_asked_twice(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("changed", ["teacher", "pictures", "views"])
-def test_answers_belong_to_one_teacher_one_data_set_and_one_way_to_look(tmp_path: Path, changed: str) -> None:
+def test_answers_are_kept_per_teacher_data_set_and_views(tmp_path: Path, changed: str) -> None:
     first = ask(teacher, noise(), tmp_path, TeacherViews(0, side=16), "t")
     pictures = noise().flip(0) if changed == "pictures" else noise()
     views = TeacherViews(0, side=24 if changed == "views" else 16)
@@ -90,7 +90,7 @@ def test_answers_belong_to_one_teacher_one_data_set_and_one_way_to_look(tmp_path
     assert first.folder != second.folder
 
 
-def test_facts_are_readable(tmp_path: Path) -> None:
+def test_stored_facts_are_readable_json(tmp_path: Path) -> None:
     answers = ask(teacher, noise(), tmp_path, TeacherViews(3, side=16, scale=(0.5, 1.0)), "t")
     facts = json.loads((answers.folder / "answers.json").read_text())
     assert (facts["teacher"], facts["classes"], facts["done"]) == ("t", 9, 72)
@@ -107,6 +107,6 @@ def test_facts_are_readable(tmp_path: Path) -> None:
         lambda pixels: torch.full((len(pixels), 2), np.nan),
     ],
 )
-def test_a_teacher_must_give_probabilities(tmp_path: Path, answer: module.Answerer) -> None:
+def test_teacher_answers_must_be_probabilities(tmp_path: Path, answer: module.Answerer) -> None:
     with pytest.raises(DataError, match="row of probabilities"):
         ask(answer, noise(), tmp_path, TeacherViews(0, side=16), "t")

@@ -66,7 +66,7 @@ def test_a_smaller_view_is_averaged_not_skipped() -> None:
     assert torch.allclose(view, torch.full_like(view, 0.5), atol=0.01)
 
 
-def test_flips_and_greys_come_as_often_as_asked() -> None:
+def test_flips_and_grays_have_the_set_probability() -> None:
     count = 3000
     slope = torch.linspace(0, 255, 16).to(torch.uint8).expand(count, 3, 16, 16).clone()
     slope[:, 1:] //= 2  # colored, darker to the left
@@ -78,7 +78,7 @@ def test_flips_and_greys_come_as_often_as_asked() -> None:
     assert gray.float().mean().item() == pytest.approx(0.2, abs=0.03)
 
 
-def test_jitter_comes_as_often_as_asked() -> None:
+def test_jitter_has_the_set_probability() -> None:
     data = pictures(1).expand(2000, 3, 16, 16)
     still = draw_view(data[:1], torch.arange(1), PLAIN, 0, 0)
     view = draw_view(data, torch.arange(2000), replace(PLAIN, jitter=0.8), 0, 0)
@@ -86,7 +86,7 @@ def test_jitter_comes_as_often_as_asked() -> None:
     assert changed.float().mean().item() == pytest.approx(0.8, abs=0.03)
 
 
-def test_blur_comes_as_often_as_asked_and_smooths(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blur_has_the_set_probability_and_smooths(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: list[torch.Tensor] = []
     blur = augment._blur
 

@@ -24,7 +24,7 @@ def test_a_folded_temperature_divides_the_logits() -> None:
     assert torch.allclose(x @ folded["weight"].T + folded["bias"], (x @ head["weight"].T + head["bias"]) / 2, atol=1e-6)
 
 
-def test_sure_answers_are_right_as_often_as_promised() -> None:
+def test_sure_answers_reach_the_promised_precision() -> None:
     generator = torch.Generator().manual_seed(1)
     probabilities = (torch.randn(20_000, 10, generator=generator) * 2).softmax(1)
     labels = torch.multinomial(probabilities, 1, generator=generator).flatten()
@@ -35,7 +35,7 @@ def test_sure_answers_are_right_as_often_as_promised() -> None:
     assert 0.1 < sure.float().mean() < 0.9
 
 
-def test_a_classifier_that_knows_nothing_is_never_sure() -> None:
+def test_a_random_classifier_is_never_sure() -> None:
     generator = torch.Generator().manual_seed(2)
     probabilities = torch.randn(1000, 10, generator=generator).softmax(1)
     with pytest.raises(DataError, match="cannot be sure"):
@@ -56,6 +56,6 @@ def test_a_classifier_is_measured_on_held_out_pictures() -> None:
     assert found.held_out["pictures"] == 600 and found.held_out["top5"] == 1
 
 
-def test_too_few_pictures_make_nothing_sure() -> None:
+def test_with_too_few_pictures_nothing_is_sure() -> None:
     found = measure(torch.tensor([[2.0, 0], [0, 2.0], [1.0, 0]]), torch.tensor([0, 1, 0]))
     assert found.not_sure_below == NEVER and "always say that it is not sure" in found.notes[0]

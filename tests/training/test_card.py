@@ -22,7 +22,7 @@ def test_kinds_come_from_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["{", '["cat"]', '{"pet": "cat"}', '{"pet": [1]}'])
-def test_a_file_of_something_else_is_refused(tmp_path: Path, text: str) -> None:
+def test_an_invalid_kinds_file_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "kinds.json").write_text(text)
     with pytest.raises(DataError, match=r"kinds\.json"):
         card.read_kinds(tmp_path / "kinds.json")

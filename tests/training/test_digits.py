@@ -20,7 +20,7 @@ def test_every_digit_is_trained_on_or_held_out_never_both() -> None:
     assert torch.equal(digits.load()[1][1], wanted)
 
 
-def test_they_are_the_data_set_s_own_pixels_in_grey() -> None:
+def test_digits_are_scikit_learns_pixels_in_gray() -> None:
     ((pictures, _), (queries, _)), data = digits.load(8), load_digits()
     gray = torch.cat([pictures, queries])
     assert (gray[:, 0] == gray[:, 1]).all() and (gray[:, 1] == gray[:, 2]).all()
@@ -33,7 +33,7 @@ def test_too_small_a_side_is_an_error() -> None:
         digits.load(4)
 
 
-def test_the_preset_never_mirrors_writing() -> None:
+def test_the_preset_never_flips_digits() -> None:
     recipe = PRESETS["digits"]
     assert recipe.flip == 0 and recipe.target_view.flip == 0 and recipe.focal_view.flip == 0
     assert recipe.model.image_size == recipe.picture_size == 16

@@ -46,7 +46,7 @@ def answers(folder: Path, pictures: torch.Tensor, count: int = 0) -> Answers:
     return ask(teacher, pictures, folder / "answers", TeacherViews(count, side=16, scale=(0.8, 1.0)), "t")
 
 
-def test_it_learns_from_the_teacher_alone_and_resumes_to_the_same_weights(tmp_path: Path) -> None:
+def test_distillation_learns_from_the_teacher_alone_and_resumes_to_the_same_weights(tmp_path: Path) -> None:
     data, truth = striped(64)
     said, none = answers(tmp_path, data, 2), torch.full((64,), -1)
     whole = Distiller(RECIPE, model(), data, none, said)
@@ -64,7 +64,7 @@ def test_it_learns_from_the_teacher_alone_and_resumes_to_the_same_weights(tmp_pa
             assert torch.equal(whole.average.state_dict()[name], tensor), name
 
 
-def test_the_loss_is_the_two_parts_in_their_shares(tmp_path: Path) -> None:
+def test_the_loss_weights_labels_and_teacher(tmp_path: Path) -> None:
     data, labels = striped(32)
     labels[::4] = -1  # a picture without a label teaches through the teacher only
     recipe = replace(RECIPE, teacher_share=0.7)
@@ -93,7 +93,7 @@ def test_the_student_sees_the_crop_that_the_teacher_saw(tmp_path: Path) -> None:
     assert (shown - seen).abs().mean() < 0.5 * (shown - seen.flip(0)).abs().mean()  # bicubic beside bilinear
 
 
-def test_one_process_of_many_steps_in_half_precision_stays_close(tmp_path: Path) -> None:
+def test_many_steps_in_half_precision_stay_close(tmp_path: Path) -> None:
     data, labels = striped(32)
     said = answers(tmp_path, data)
     exact, half = (
@@ -116,7 +116,7 @@ def test_a_head_for_another_teacher_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layers", [2, 3, 5])
-def test_growing_changes_no_answer_and_new_layers_learn(layers: int) -> None:
+def test_growing_changes_no_output_and_new_layers_learn(layers: int) -> None:
     small = model().eval()
     grown = grow(small, layers)
     pixels = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))

@@ -70,7 +70,7 @@ def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
                 torch.testing.assert_close(tensor, state[name], atol=1e-4, rtol=1e-3, msg=name)
 
 
-def test_a_single_process_shares_nothing() -> None:
+def test_a_single_process_needs_no_communication() -> None:
     alone = Processes.from_environment("cpu")
     batch, view = torch.arange(6), torch.rand(2, 3, 4)
     assert alone.first and alone.count == 1
@@ -78,7 +78,7 @@ def test_a_single_process_shares_nothing() -> None:
     assert alone.any(True) and not alone.any(False)
 
 
-def test_a_batch_that_cannot_be_shared_is_refused() -> None:
+def test_a_batch_that_cannot_be_split_is_refused() -> None:
     three = Processes("cpu")
     three.count = 3  # as if there were
     with pytest.raises(ConfigError, match="A batch of 8 cannot be shared by 3 processes"):

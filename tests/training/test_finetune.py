@@ -41,7 +41,7 @@ def model(seed: int = 0) -> ViTMSNForImageClassification:
     return ViTMSNForImageClassification(SMALL)
 
 
-def test_it_learns_and_resumes_to_the_same_weights(tmp_path: Path) -> None:
+def test_finetuning_learns_and_resumes_to_the_same_weights(tmp_path: Path) -> None:
     data, labels = striped(64)
     whole = Finetuner(RECIPE, model(), data, labels)
     assert run(whole, tmp_path / "whole", say=lambda _: None)
@@ -94,7 +94,7 @@ def test_dropped_patches_are_drawn_for_each_picture_and_never_reach_the_layers()
     assert not torch.equal(keep, tuner._keep(keys, epoch=1, size=16))
 
 
-def test_standardized_embeddings_change_no_more_than_their_axes() -> None:
+def test_standardizing_only_shifts_and_scales_embeddings() -> None:
     data, _ = striped(300)
     ours, before = model(), model()
     standardize(ours, data)
@@ -109,7 +109,7 @@ def test_standardized_embeddings_change_no_more_than_their_axes() -> None:
     assert torch.allclose(after * plain.std(0) + plain.mean(0), plain, atol=1e-4)
 
 
-def test_bad_settings_are_named() -> None:
+def test_invalid_settings_are_refused() -> None:
     data, labels = striped(32)
     with pytest.raises(DataError, match="32 pictures do not fill a batch of 64"):
         Finetuner(replace(RECIPE, batch_size=64), model(), data, labels)

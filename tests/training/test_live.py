@@ -35,7 +35,7 @@ def data() -> Data:
     return pictures[:320], labels[:320], queries[:40], wanted[:40]
 
 
-def test_it_tells_what_it_trains_then_a_frame_every_few_steps(data: Data) -> None:
+def test_watching_yields_the_setup_then_frames(data: Data) -> None:
     pictures, labels, queries, wanted = data
     about, *frames = json.loads(json.dumps(list(watch(Trainer(SMALL, pictures), labels, queries, wanted, every=4))))
     assert about["pictures"] == 320 and about["held_out"] == 40 and about["steps"] == 10 and about["prototypes"] == 16
@@ -60,13 +60,13 @@ def test_watching_changes_nothing_about_the_run(data: Data) -> None:
         assert torch.equal(one, other)
 
 
-def test_it_ends_when_its_time_is_up_with_a_last_frame(data: Data) -> None:
+def test_the_time_limit_ends_with_a_last_frame(data: Data) -> None:
     pictures, labels, queries, wanted = data
     _, *frames = watch(Trainer(SMALL, pictures), labels, queries, wanted, every=1000, limit_seconds=0)
     assert [frame["step"] for frame in frames] == [0]
 
 
-def test_pictures_without_labels_cannot_be_counted(data: Data) -> None:
+def test_watching_needs_labels(data: Data) -> None:
     pictures, labels, queries, wanted = data
     with pytest.raises(InputError, match="label of every picture"):
         next(watch(Trainer(SMALL, pictures), labels - 5, queries, wanted))
@@ -80,7 +80,7 @@ def test_the_plane_is_that_of_largest_variance_and_keeps_its_scale() -> None:
     np.testing.assert_allclose(plane(np.ones((50, 5))), 0, atol=1e-12)
 
 
-def test_a_map_that_only_turned_is_turned_back() -> None:
+def test_a_rotated_map_is_aligned_with_the_last_one() -> None:
     points = np.random.default_rng(0).normal(size=(50, 2)) * [3, 1]
     turn = np.array([[math.cos(2), -math.sin(2)], [math.sin(2), math.cos(2)]])
     for moved in (points @ turn, points * [1, -1], points[:, ::-1]):

@@ -27,7 +27,7 @@ def test_a_runs_log_becomes_a_figure(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_an_empty_log_is_said(tmp_path: Path) -> None:
+def test_an_empty_log_is_refused(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("step,loss\n")
     with pytest.raises(DataError, match="has no rows yet"):
         log_figure.figure(tmp_path / "log.csv", tmp_path / "log.png")

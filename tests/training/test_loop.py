@@ -85,7 +85,7 @@ def test_a_limit_stops_after_the_step_and_saves(tmp_path: Path) -> None:
     assert said[0] == "resuming at step 1 of 6"
 
 
-def test_the_log_tells_what_users_ask_for(tmp_path: Path) -> None:
+def test_log_rows_and_columns(tmp_path: Path) -> None:
     seen: list[dict[str, float]] = []
     trainer = Trainer(RECIPE, noise())
     run(

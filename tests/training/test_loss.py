@@ -75,7 +75,7 @@ def test_shapes_that_do_not_fit_are_named() -> None:
         msn_loss(log_probabilities(2, 3, 4), log_probabilities(3, 5).exp())
 
 
-def test_sharpening_equals_the_power_and_survives_where_it_underflows() -> None:
+def test_sharpening_equals_the_power_and_does_not_underflow() -> None:
     p = log_probabilities(6, 5, seed=4)
     power = p.exp() ** 4
     assert torch.allclose(sharpen(p, 0.25).double(), power / power.sum(1, keepdim=True), atol=1e-6)
@@ -95,7 +95,7 @@ def test_sinkhorn_balances_columns_and_keeps_rows() -> None:
     assert (few.sum(0) - 8).abs().max() < (p.float().sum(0) - 8).abs().max() / 4
 
 
-def test_sinkhorn_survives_a_prototype_that_nobody_chose() -> None:
+def test_sinkhorn_handles_an_unused_prototype() -> None:
     p = torch.zeros(4, 3)
     p[:, 0] = 1
     balanced = sinkhorn(p)

@@ -43,7 +43,7 @@ def test_from_disk_as_from_memory(folder: Path) -> None:
         assert [ours.train_step() for _ in range(2)] == [theirs.train_step() for _ in range(2)]
 
 
-def test_what_does_not_fit_stays_on_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_that_do_not_fit_in_memory_stay_on_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needed = 16 * 3 * 16 * 16
     monkeypatch.setattr(module, "_free_memory", lambda: int(needed / module.SHARE_OF_MEMORY) - 8)
     assert isinstance(open_pictures(open_data(folder), 16)[0], Streamed)

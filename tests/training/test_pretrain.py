@@ -25,7 +25,7 @@ def quick(**changes: object) -> Recipe:
     return replace(PRESETS["digits"], model=SMALL, epochs=0.1, batch_size=64, focal_views=0, **changes)  # type: ignore[arg-type]
 
 
-def test_a_run_writes_a_model_and_goes_on_from_it(tmp_path: Path) -> None:
+def test_a_run_writes_a_model_and_resumes(tmp_path: Path) -> None:
     said: list[str] = []
     found = pretrain.run(quick(), None, tmp_path / "run", device="cpu", dtype="float32", say=said.append)
     assert found is not None and found.finished and found.steps == found.total_steps == 2
@@ -59,7 +59,7 @@ def test_rates_keep_their_proportion() -> None:
     assert recipe.end_rate / recipe.peak_rate == pytest.approx(Recipe().end_rate / Recipe().peak_rate)
 
 
-def test_a_class_that_only_held_out_pictures_have_is_not_asked_for() -> None:
+def test_classes_only_in_held_out_pictures_are_not_evaluated() -> None:
     pictures = noise()
     labels, wanted = torch.tensor([0, 1] * 12), torch.tensor([2] * 12 + [0] * 12)
     found = Prepared("noise", Trainer(RECIPE, pictures), pictures, labels, pictures, wanted).knn()

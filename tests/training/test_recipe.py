@@ -32,7 +32,7 @@ def test_the_papers_configurations(name: str, mask_ratio: float, epochs: int) ->
     assert recipe.stages[0].target == 224 and abs(recipe.stages[0].focal - 96) <= 2
 
 
-def test_the_originals_details_are_named() -> None:
+def test_options_of_the_original_code() -> None:
     recipe = PRESETS["small-16"]
     original = asdict(recipe.as_original())
     changed = {name for name, value in asdict(recipe).items() if original[name] != value}

@@ -9,7 +9,7 @@ import pytest
 from vitmsn.training.schedule import cosine, linear, warmup_cosine
 
 
-def test_warmup_is_a_line_and_then_half_a_cosine() -> None:
+def test_linear_warmup_then_cosine_decay() -> None:
     rates = [warmup_cosine(step, 100, 20, 0.1, 1.0, 0.2) for step in range(101)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[10] == pytest.approx(0.55)

@@ -127,7 +127,7 @@ def test_a_classifier_of_transformers(tmp_path: Path) -> None:
         ("nothing.npy", "not an array"),
     ],
 )
-def test_what_is_no_teacher_is_said(
+def test_invalid_teachers_are_refused(
     tmp_path: Path, function: str, monkeypatch: pytest.MonkeyPatch, name: str, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -135,7 +135,7 @@ def test_what_is_no_teacher_is_said(
         open_teacher(name, noise())
 
 
-def test_a_student_learns_labels_and_teacher_and_goes_on_from_its_folder(tmp_path: Path, function: str) -> None:
+def test_a_student_learns_from_labels_and_teacher_and_continues_from_its_folder(tmp_path: Path, function: str) -> None:
     data, start = folders(tmp_path / "data"), small(tmp_path / "start")
     given = {"model": start, "layers": 3, "recipe": QUICK, "held_out": 0.2, "device": "cpu", "precision": "float32"}
     first = distil.run(data, tmp_path / "run", function, **given, say=lambda _: None)  # type: ignore[arg-type]
@@ -186,7 +186,9 @@ def test_a_file_of_answers_needs_one_for_each_picture(tmp_path: Path) -> None:
         )  # fmt: skip
 
 
-def test_the_command_stops_and_goes_on(tmp_path: Path, function: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_distil_command_stops_and_resumes(
+    tmp_path: Path, function: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     data, start = folders(tmp_path / "data"), small(tmp_path / "start")
     words = [
         "distil", "--data", str(data), "--teacher", function, "--model", start, "--out", str(tmp_path / "run"),

@@ -29,7 +29,7 @@ def copied(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
 
 
-def test_every_learnable_part_moves_and_the_target_only_follows(pictures: torch.Tensor) -> None:
+def test_every_parameter_trains_and_the_target_is_a_running_average(pictures: torch.Tensor) -> None:
     trainer = Trainer(RECIPE, pictures)
     before, head = copied(trainer.model), copied(trainer.head)
     target = copied(trainer.target_model)
@@ -109,14 +109,14 @@ def test_a_running_target_follows_in_its_statistics_too(pictures: torch.Tensor) 
     assert usual.target_head.training
 
 
-def test_half_precision_is_the_backbones_alone(pictures: torch.Tensor) -> None:
+def test_half_precision_is_used_in_the_backbone_only(pictures: torch.Tensor) -> None:
     full, half = (Trainer(RECIPE, pictures, precision=kind).train_step() for kind in (torch.float32, torch.bfloat16))
     assert half["loss"] != full["loss"]
     assert half["loss"] == pytest.approx(full["loss"], abs=0.05)
     assert half["mean_entropy"] == pytest.approx(full["mean_entropy"], abs=0.02)
 
 
-def test_the_feature_rank_tells_collapse(pictures: torch.Tensor) -> None:
+def test_the_feature_rank_detects_collapse(pictures: torch.Tensor) -> None:
     trainer = Trainer(RECIPE, pictures)
     trainer._target_cls = torch.ones(64, 32)
     assert trainer.feature_rank() == pytest.approx(1, abs=1e-3)
@@ -189,7 +189,7 @@ def test_too_few_pictures_and_odd_views_are_refused(pictures: torch.Tensor) -> N
         replace(RECIPE, stages=(Stage(0.9, 16, 8),))
 
 
-def test_what_is_exported_is_the_target_and_loads(pictures: torch.Tensor, tmp_path: Path) -> None:
+def test_the_exported_model_is_the_target_and_loads(pictures: torch.Tensor, tmp_path: Path) -> None:
     trainer = Trainer(RECIPE, pictures)
     run(trainer, tmp_path / "run", say=lambda _: None)
     export(trainer, tmp_path / "model", {"trained_on": "noise"})

@@ -348,7 +348,7 @@ class LogisticClassifier(_LinearClassifier):
     def _fold_of(self, codes: Array) -> Array:
         """Fold (N,) of each row: its own up to 200 rows, else one of ten, and its own for a row alone in its class.
 
-        Neighbours in the sorted order share a class and never a fold, so no class of two or more is held out whole.
+        Neighbors in the sorted order share a class and never a fold, so no class of two or more is held out whole.
         """
         n = len(codes)
         if self._held_out_alone(n):

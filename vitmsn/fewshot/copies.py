@@ -12,7 +12,7 @@ from vitmsn.fewshot.geometry import Array, centered, class_distances, unit
 COPY = 0.02  # of the distance between classes: nearer rows of one class are near-copies, where no pixels say more
 COPY_PIXELS = 0.02  # of the variance of two pictures' pixels is in their difference: less, and they are near-copies,
 COPY_GUARD = 0.25  # unless the model sees between them this share of the distance between classes
-FLAT = 4.0  # grey levels of 255: pictures that vary less than so are alike, whatever their noise
+FLAT = 4.0  # gray levels of 255: pictures that vary less than so are alike, whatever their noise
 TOGETHER = 2000  # rows of a class that are compared all with all; of more, one such piece after the other
 
 

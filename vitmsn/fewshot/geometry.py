@@ -90,7 +90,7 @@ def fold_geometry(Z: Array, S: Array, rows: Array) -> tuple[Array, Array]:
     """
     inverse = fold_lengths(Z, S, rows)
     shift = S[rows]
-    own = Z[rows] + shift  # (R, D) the held-out rows around the centres of their folds
+    own = Z[rows] + shift  # (R, D) the held-out rows around the centers of their folds
     inner = own @ Z.T
     if shift.any():
         inner += np.einsum("rd,rd->r", own, shift)[:, None]
@@ -108,7 +108,7 @@ def nearest(
     """The examples that resemble each query most.
 
     X: (N, D), queries: (Q, D). Returns (cosine similarities, indices into X), both (Q, min(n_neighbors, N)), most
-    similar first, after centring (``center``, or the mean of X) and scaling to length 1.
+    similar first, after centering (``center``, or the mean of X) and scaling to length 1.
     """
     rows, wanted = np.asarray(X), np.asarray(queries)
     if rows.ndim != 2 or wanted.ndim != 2 or rows.shape[1] != wanted.shape[1] or len(rows) == 0:

@@ -103,8 +103,8 @@ def decode(source: ImageSource, *, name: str | None = None, most: int | None = N
     ``source``: encoded bytes, the path of a file, a PIL image, an array or tensor of whole numbers from 0 to 255, or a
     ``Picture`` (returned as it is). ``name`` is what messages call it; by default the file's name. ``most``: a
     larger picture is reduced to a longer side of so many pixels, before the next one is decoded. Of animations and
-    documents the first frame is taken; EXIF orientation is applied; colour profiles are converted to sRGB; alpha is
-    laid on white; 16-bit and float values are scaled; the last rows that a JPEG lacks are grey, with a note.
+    documents the first frame is taken; EXIF orientation is applied; color profiles are converted to sRGB; alpha is
+    laid on white; 16-bit and float values are scaled; the last rows that a JPEG lacks are gray, with a note.
 
     Raises ``ImageError``, and nothing else, for whatever cannot be decoded within ``limits``.
     """
@@ -376,14 +376,14 @@ def _upright(image: Image.Image, rgb: Image.Image) -> Image.Image:
     return rgb if turn is None else rgb.transpose(turn)
 
 
-_KEYED = ("1", "L", "P", "RGB")  # modes where one colour may be marked as transparent
+_KEYED = ("1", "L", "P", "RGB")  # modes where one color may be marked as transparent
 
 
 def _to_srgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     """A new RGB image in sRGB, on white where it was transparent; and what there is to say about it."""
     profile = image.info.get("icc_profile")
     notes: list[str] = []
-    grey = image.mode in ("1", "L", "LA", "La") or image.mode.startswith(("I", "F"))
+    gray = image.mode in ("1", "L", "LA", "La") or image.mode.startswith(("I", "F"))
     clear = None  # how transparent, 0-255
     if image.mode.startswith(("I", "F")):
         clear = _clear(image)
@@ -396,8 +396,8 @@ def _to_srgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
         if image.mode != "RGBA":
             image = image.convert("RGBA")
         clear = ImageChops.invert(image.getchannel("A"))
-    if image.mode not in ("L", "RGB", "CMYK") or grey:
-        image = image.convert("L" if grey else "RGB")
+    if image.mode not in ("L", "RGB", "CMYK") or gray:
+        image = image.convert("L" if gray else "RGB")
     try:
         rgb = _through_profile(image, profile) if profile else image.convert("RGB")
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError, ImportError):

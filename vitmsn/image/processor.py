@@ -129,7 +129,7 @@ class ViTMSNImageProcessor:
         return f"resize-{_spell(self.shortest_edge or self.resized)}-crop-{_spell(self.crop)}"
 
     def with_recipe(self, recipe: str) -> ViTMSNImageProcessor:
-        """The same input size and normalisation, by "squash" or "resize-256-crop-224" (in proportion)."""
+        """The same input size and normalization, by "squash" or "resize-256-crop-224" (in proportion)."""
         height, width = self.input_size
         target = {"height": height, "width": width}
         if recipe == "squash":
@@ -153,7 +153,7 @@ class ViTMSNImageProcessor:
     # What it does
 
     def view(self, picture: ImageSource, size: int | tuple[int, int] | None = None) -> Image.Image:
-        """Exactly what the model sees of ``picture``, before normalisation: RGB, resized and cropped.
+        """Exactly what the model sees of ``picture``, before normalization: RGB, resized and cropped.
 
         ``size``: another input size than the processor's own, a side or (height, width), in pixels.
         """

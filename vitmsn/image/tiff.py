@@ -115,8 +115,8 @@ def way(found: Tags) -> str:
         return ""
     if found.big_endian and found.compression not in PLAIN and found.form != UNSIGNED:
         return ""  # libtiff has turned the bytes already, and Pillow turns them again
-    grey = single and found.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO)
-    if grey and (found.form, found.bits) in ((UNSIGNED, 16), (FLOAT, 32)):
+    gray = single and found.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO)
+    if gray and (found.form, found.bits) in ((UNSIGNED, 16), (FLOAT, 32)):
         return "pillow"  # and `corrected`, where white is zero
     if single and found.photometric == BLACK_IS_ZERO and found.form in (UNSIGNED, SIGNED) and found.bits in (8, 16, 32):
         return "pillow"  # and `corrected`, where the sign is lost
