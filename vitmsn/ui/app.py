@@ -61,14 +61,14 @@ class Panel:
 
 @dataclass
 class Answer:
-    """How one tab fills itself, for load, for opening the tab, and for a new picture or model."""
+    """How one tab fills itself: at load, when it is opened, and on a new picture or model."""
 
     fn: Function
     inputs: list[Any]
     outputs: list[Any]
     notice: gr.HTML
     stamp: Callable[[Visit], Hashable]
-    controls: Controls[Any] | None  # the tab's own, where it has some
+    controls: Controls[Any] | None  # the tab's own, if it has any
     more: dict[str, Any] = field(default_factory=dict)
 
 
@@ -84,7 +84,7 @@ def picture_stamp(visit: Visit) -> Hashable:
 
 @dataclass
 class App:
-    """One page. Tabs use `picture`, `answer`, `on`, `endpoint`, `link`; the rest is the house's."""
+    """One page. Tabs use `picture`, `answer`, `on`, `endpoint`, `link`; the rest is internal."""
 
     page: gr.Blocks
     models: Models
@@ -100,7 +100,7 @@ class App:
     # -- for tabs ----------------------------------------------------------------------------------------------------
 
     def picture(self, tab: str, label: str = "Your picture") -> gr.Image:
-        """'Your picture' with its examples and message line, in the place where this is called. One per tab."""
+        """Place 'Your picture' with its examples and message line here. One per tab."""
         first = examples.photographs()[0]
         shown = Photo(
             first.picture.rgb if not self.panels else None,  # the other tabs show it when they are opened
@@ -122,7 +122,7 @@ class App:
         return Photo(label=label, interactive=False, **{"buttons": ["download", "fullscreen"], **more})
 
     def notice(self) -> gr.HTML:
-        """A message line of your own, for tabs (or corners) without `picture`."""
+        """A message line of its own, for a tab (or part of one) without `picture`."""
         return gr.HTML("", elem_classes="msn-notice-line")
 
     def answer(
@@ -217,8 +217,7 @@ class App:
     def link(self, name: str, component: Component, check: Callable[[str], Any]) -> None:
         """Keep a control in the address as `?name=value`.
 
-        `check` turns the text into the control's value and raises ValueError for what it does not take: such a link is
-        ignored.
+        `check` turns the text into the control's value. It raises ValueError for other text; such a link is ignored.
         """
         self.links[name] = Link(component, check)
         changed: Any = getattr(component, "change")  # noqa: B009 (every control has it, the base class does not say so)
@@ -242,11 +241,11 @@ class App:
                 self.fill(door.click, tab, when_due=True)
 
     def at_once(self, event: Any, fn: Function, outputs: Sequence[Block]) -> Any:
-        """Wire a handler that only remembers or decides: outside of the queue, so that it is never turned away."""
+        """Wire a handler that does no heavy work: it skips the queue, so a full queue never refuses it."""
         return event(fn, None, list(outputs), queue=False, api_visibility="private", show_progress="hidden")
 
     def refill(self, event: Any) -> None:
-        """After `event`, the open tab fills itself if anything it shows has changed. One job, not one for each tab."""
+        """After `event`, fill the open tab again if what it shows has changed. One job, not one per tab."""
         event(None, js=REFILL, api_visibility="private")
 
     def _stamp(self, visit: Visit, entry: Answer) -> Hashable:
@@ -261,7 +260,7 @@ class App:
         given: Sequence[Component] = (),
         when_due: bool = False,
     ) -> Any:
-        """On `event`, show the visitor's picture and the tab's answer (`when_due`: if the page shows something older).
+        """On `event`, show the visitor's picture and the tab's answer (`when_due`: only if the page shows old ones).
 
         `before(call, *given values)` comes first; when it returns False only the picture and its message are shown.
         """
@@ -290,14 +289,14 @@ class App:
         return self.on(event, fill, [*given, *entry.inputs], outputs, notice=entry.notice, **entry.more)
 
     def _begin(self, call: Call) -> None:
-        """A visit that was forgotten while its page slept starts again with the example, and says so."""
+        """Start again with the first example, and say so, when the visit was deleted while its page was inactive."""
         if not call.visit.begun:
             first = examples.photographs()[0]
             keep_picture(call.visit, first.picture, first.name)
             call.message = "Your pictures were deleted because this page was inactive; add them again to continue."
 
     def _receive(self, call: Call, path: str | None) -> bool:
-        """A picture came (or was cleared): make it the visitor's, or say why not and keep the one before."""
+        """Store a new picture (or none, when it was cleared); if it cannot be read, say why and keep the last one."""
         visit = call.visit
         if path is None:
             visit.picture, visit.example, visit.begun = None, "", True
@@ -314,7 +313,7 @@ class App:
         return True
 
     def _receive_sent(self, call: Call) -> bool:
-        """A picture was dropped, pasted or chosen anywhere on the page; the shown one stays until this one is there."""
+        """Store a picture dropped, pasted or chosen anywhere on the page; the old one stays until it arrives."""
         path = sent(call)[0]
         try:
             return self._receive(call, path)
@@ -396,7 +395,7 @@ class App:
         return handler
 
     def _done(self, values: Sequence[Any]) -> None:
-        """After an event: its uploads were read, and the bounds on visits apply."""
+        """After an event: note that its uploads were read, and apply the bounds on visits."""
         folder = Path(get_upload_folder()).resolve()
         files = 0
         for value in values:
@@ -427,7 +426,7 @@ class App:
 
 
 class _Skip:
-    """Returned by a tab function that has nothing to change: not one output, not even the message, is touched."""
+    """Returned by a tab function that changes nothing: all outputs and the message stay as they are."""
 
 
 SKIP = _Skip()

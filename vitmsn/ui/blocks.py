@@ -1,4 +1,4 @@
-"""Gradio's page, which answers whatever comes with a sentence: never a traceback in the log, never an empty error."""
+"""Gradio's page, which answers every bad request with a sentence: no traceback in the log, no empty error."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ BROKEN = "Something went wrong on this side, and it was written to the log; try 
 
 
 class Page(gr.Blocks):
-    """`gr.Blocks` that judges the values of a request before Gradio's components meet them.
+    """`gr.Blocks` that checks the values of a request before Gradio's components get them.
 
-    A component raises whatever it stumbles over, and Gradio then answers `{"error": null}`.
+    On a bad value a component raises some exception, and Gradio then answers `{"error": null}`.
     """
 
     async def preprocess_data(self, block_fn: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
@@ -45,7 +45,7 @@ class Page(gr.Blocks):
         try:
             return await super().process_api(*args, **more)
         except gr.Error as error:
-            error.print_exception = False  # it is said, and it is logged where it was raised
+            error.print_exception = False  # the visitor sees it, and it was logged where it was raised
             raise
         except Exception as error:
             place = traceback.extract_tb(error.__traceback__)[-1]  # handlers log their own; one line is enough here
@@ -54,7 +54,7 @@ class Page(gr.Blocks):
 
 
 def _names(block_fn: Any) -> list[str]:
-    """What to call the values of a function: an endpoint's parameters, or their places."""
+    """Names for the values of a function: an endpoint's parameters, or their positions."""
     count = len(block_fn.inputs)
     parameters = list(inspect.signature(block_fn.fn).parameters)[1:-1] if block_fn.fn else []
     return parameters if len(parameters) == count else [f"value {place}" for place in range(1, count + 1)]
@@ -76,7 +76,7 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= limits.MAX_TEXT_LENGTH
 
 
-# What a component can take, and its name in a sentence. None is for the handler to judge: it stands for "not given".
+# What a component can take, and its name in a sentence. None means "not given"; the handler decides about it.
 KINDS: tuple[tuple[type, Callable[[Any], bool], str], ...] = (
     (gr.Image, _is_file, "an uploaded file"),
     (gr.Number, _is_number, "a number"),
@@ -87,7 +87,7 @@ KINDS: tuple[tuple[type, Callable[[Any], bool], str], ...] = (
 
 
 def check(names: list[str], components: Any, values: Any) -> None:
-    """Raise an error with a sentence for too few values, or one of a wrong type."""
+    """Raise an error with a sentence when a value is missing or has a wrong type."""
     if not isinstance(values, list) or len(values) < len(names):
         came = len(values) if isinstance(values, list) else 0
         raise _refused(f"{came} values came and {len(names)} are needed ({', '.join(names)}); send them all.")
@@ -109,7 +109,7 @@ def _refused(sentence: str) -> gr.Error:
 
 
 class Seldom(logging.Filter):
-    """At most `limits.LOG_LINES` lines a minute, and then how many were left out: a flood does not fill the disk."""
+    """Log at most `limits.LOG_LINES` lines a minute and count the rest, so that a flood cannot fill the disk."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()

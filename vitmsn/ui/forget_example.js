@@ -1,4 +1,4 @@
-// A picture of one's own came: the link names no example any more.
+// The visitor added their own picture: remove the example from the address.
 () => {
   const url = new URL(window.location);
   url.searchParams.delete("example");

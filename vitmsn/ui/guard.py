@@ -1,6 +1,6 @@
-"""What stands before Gradio: limits on request bodies, files by upload only, fewer doors, safer headers.
+"""Middleware in front of Gradio: limits on request bodies, files by upload only, fewer routes, safer headers.
 
-Plain ASGI, so that uploads stream through without being gathered here.
+Plain ASGI, so that uploads stream through and are never held in memory here.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ HEADERS = (
     (b"content-security-policy", POLICY.encode()),
     (b"permissions-policy", b"microphone=(), geolocation=()"),
 )
-HEALTH = "/healthz"  # for whoever watches over the process
-# What the page and its clients ask for, by method; whatever else Gradio serves is not there. A name that ends in "/" or
+HEALTH = "/healthz"  # for monitoring
+# What the page and its clients ask for, by method; everything else Gradio serves gets 404. A name that ends in "/" or
 # "=" stands for all below it.
 ROUTES = {
     "GET": (
@@ -68,7 +68,7 @@ ROUTES = {
             "/pwa_icon/",
             HEALTH,
         ),
-        *("/assets/", "/static/", "/svelte/", HEALTH, "/_app/"),  # the last: of pages rendered on the server
+        *("/assets/", "/static/", "/svelte/", HEALTH, "/_app/"),  # the last: for pages rendered on the server
         *(f"{API}{name}" for name in ("app_id", "info", "login_check", "openapi.json", "startup-events", "theme.css")),
         *(f"{API}{name}" for name in ("upload_progress", "queue/data", "call/", "heartbeat/", "file=")),
     ),
@@ -76,8 +76,8 @@ ROUTES = {
 }
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 FORWARDED = (b"x-forwarded-host", b"x-forwarded-proto", b"x-gradio-server")
-HEARTBEAT_SECONDS = 15.0  # between two signs of life to an open page
-LISTEN_SECONDS = 1.0  # between two looks whether the server ends
+HEARTBEAT_SECONDS = 15.0  # between two messages that keep an open page connected
+LISTEN_SECONDS = 1.0  # between two checks whether the server is ending
 
 
 NOT_UNDERSTOOD = "This request could not be understood."
@@ -88,7 +88,7 @@ class Guard:
 
     Args:
         leave: called with the session of a page that was closed.
-        ended: set when the server ends; open pages are then let go.
+        ended: set when the server ends; connections of open pages are then closed.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Guard:
         except Exception as error:
             if answer.begun:
                 raise
-            # Gradio meets some requests (an unknown function, an odd header) with an exception.
+            # Gradio raises on some requests (an unknown function, an odd header).
             log.warning("%s %.100s was not understood: %.200r", scope["method"], scope["path"], error)
             await refuse(answer, 422, NOT_UNDERSTOOD)
 
@@ -125,7 +125,7 @@ class Guard:
         if not _offered(scope["method"], path):
             await refuse(send, 404, "There is nothing at this address.")
             return
-        if path == HEALTH:  # the port opens when the model is read, so whoever is answered is served
+        if path == HEALTH:  # the port opens only after the model is read, so an answer means ready
             await respond(send, 200, {"status": "ending" if self._ended.is_set() else "ready"})
             return
         if path.startswith(f"{API}heartbeat/"):
@@ -147,9 +147,9 @@ class Guard:
             await self._judge(scope, receive, send, cap)
 
     def _without_proxy(self, scope: Scope) -> Scope:
-        """The request as a trusted proxy says that it came; without that trust, what it says of itself is left out.
+        """The request with the host and protocol that a trusted proxy reports; other X-Forwarded headers are dropped.
 
-        Gradio writes X-Forwarded-Host into the page and into the addresses of files, whoever sent it.
+        Gradio writes X-Forwarded-Host into the page and into the addresses of files, from any sender.
         """
         headers = dict(scope["headers"])
         kept = [(name, value) for name, value in scope["headers"] if name.lower() not in FORWARDED]
@@ -160,9 +160,9 @@ class Guard:
         return {**scope, "headers": kept}
 
     def _known(self, host: str, scope: Scope) -> bool:
-        """Whether this server may be called so: the answer carries the name, so a stranger's must not get into it.
+        """Whether this server answers to that host name. The page repeats the name, so a foreign one must not get in.
 
-        An address in numbers is nobody's name: a phone on the same network, or a container, calls it so.
+        IP addresses are fine: a phone on the same network, or a container, uses one, and nobody can own it as a name.
         """
         server = (scope.get("server") or ("",))[0]
         return "*" in self._hosts or host in self._hosts or host in (*LOCAL, str(server).lower()) or _numeric(host)
@@ -170,8 +170,8 @@ class Guard:
     async def _heartbeat(self, session: str, receive: Receive, send: _Answer) -> None:
         """Keep a page's connection open, and notice when it is closed.
 
-        Gradio's own builds a whole session for any name that is asked for, when the connection ends: two hundred of
-        those stopped the server for seconds. A name that nobody knows costs nothing here.
+        When the connection ends, Gradio's own version builds a whole session for any name that a client sends: two
+        hundred of them stopped the server for seconds. Here an unknown name costs nothing.
         """
         headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -190,7 +190,7 @@ class Guard:
                 self._leave(session)
 
     async def _stream(self, scope: Scope, receive: Receive, send: _Answer, cap: int) -> None:
-        """Pass an upload on, counting: a length that was not announced, or was a lie, ends it."""
+        """Pass an upload on and count its bytes; end it at the cap, as its announced length may be missing or false."""
         passed = 0
 
         async def counted() -> Message:
@@ -208,7 +208,7 @@ class Guard:
                 await refuse(send, 413, f"This upload is larger than {cap // limits.MIB} MB; send less at once.")
 
     async def _judge(self, scope: Scope, receive: Receive, send: _Answer, cap: int) -> None:
-        """Gather a small body and refuse pictures inside it and files from elsewhere, before Gradio fetches them."""
+        """Read a small body; refuse pictures inside it and files from elsewhere, before Gradio fetches them."""
         body, more = b"", True
         while more:
             message = await receive()
@@ -231,7 +231,7 @@ class Guard:
             if any(not is_uploaded(entry) for entry in objects(value)):
                 await refuse(send, 422, "Send files as uploads; data: and web addresses are not fetched.")
                 return
-            body = json.dumps(value).encode()  # Gradio reads what was judged, not what may be read in two ways
+            body = json.dumps(value).encode()  # Gradio gets what was checked, not bytes that it might read differently
             length = (b"content-length", str(len(body)).encode())
             kept = [pair for pair in scope["headers"] if pair[0].lower() not in (b"content-length", b"content-type")]
             scope = {**scope, "headers": [*kept, length, (b"content-type", b"application/json")]}
@@ -248,20 +248,20 @@ class Guard:
 
 
 class _Answer:
-    """`send` with our headers on every answer, remembering whether one has begun; errors of Gradio's get a sentence."""
+    """`send` that adds our headers, knows whether an answer has begun, and turns Gradio's errors into a sentence."""
 
     def __init__(self, send: Send) -> None:
         self._send, self.begun = send, False
-        self._status, self._error = 0, b""  # of an error of Gradio's, held back until it is whole
+        self._status, self._error = 0, b""  # of an error from Gradio, held back until it is complete
 
     async def gradio(self, message: Message) -> None:
-        """The same for what Gradio answers to a request for a function."""
+        """The same, for Gradio's answer to a request for a function."""
         if message["type"] == "http.response.start" and message["status"] >= 400:
             self.begun, self._status = True, message["status"]
         elif self._status:
             self._error += message.get("body", b"")[: limits.MAX_JSON_BYTES - len(self._error)]
             if not message.get("more_body", False):
-                status = 422 if self._status == 500 else self._status  # Gradio's 500 is whatever a value brought about
+                status = 422 if self._status == 500 else self._status  # Gradio's 500 here comes from a bad value
                 await refuse(self, status, _sentence(self._error))
         else:
             await self(message)
@@ -276,7 +276,7 @@ class _Answer:
 
 
 def _sentence(body: bytes) -> str:
-    """What an error of Gradio's says, where it says a sentence: it also answers with null, or repeats all that came."""
+    """The sentence in an error from Gradio, if there is one: it may also be null, or the whole request repeated."""
     try:
         value = json.loads(body)
         said = value.get("error") or value.get("detail")
@@ -295,7 +295,7 @@ async def _disconnected(receive: Receive) -> None:
 
 
 def _offered(method: str, path: str) -> bool:
-    """Whether the page has something at this address."""
+    """Whether the page needs this route."""
     routes = ROUTES.get("GET" if method == "HEAD" else method, ())
     if "://" in path or path.startswith((f"{FILE}//", f"{FILE}http:", f"{FILE}https:")):
         return False  # Gradio would fetch it
@@ -305,7 +305,7 @@ def _offered(method: str, path: str) -> bool:
 
 
 def hosts() -> frozenset[str]:
-    """The names that this server answers to beside those of this machine, in lower case; "*" for any."""
+    """Host names that this server answers to, besides local ones, in lower case; "*" means any."""
     named = f"{os.environ.get('VITMSN_HOSTS', '')},{os.environ.get('SPACE_HOST', '')},{socket.gethostname()}"
     return frozenset(name.strip().lower() for name in named.split(",") if name.strip())
 
@@ -325,12 +325,12 @@ def _host(header: bytes) -> str:
 
 
 def _no_room(size: int) -> bool:
-    """Whether an upload of so many bytes would go beyond the bound on all of them, or fill the disk."""
+    """Whether an upload of this size would exceed the bound on all uploads together, or fill the disk."""
     folder = Path(get_upload_folder())
     held = 0
     for root, _, names in os.walk(folder):
         for name in names:
-            with suppress(OSError):  # gone meanwhile
+            with suppress(OSError):  # deleted meanwhile
                 held += os.stat(os.path.join(root, name)).st_size
     free = shutil.disk_usage(folder).free if folder.is_dir() else size
     return held + size > limits.MAX_UPLOADS_BYTES or size > free
@@ -342,9 +342,7 @@ def _length(headers: dict[bytes, bytes]) -> int:
 
 
 async def refuse(send: _Answer, status: int, sentence: str) -> None:
-    await respond(
-        send, status, {"detail": sentence, "error": sentence}
-    )  # clients of Gradio's read the one or the other
+    await respond(send, status, {"detail": sentence, "error": sentence})  # Gradio's clients read one or the other
 
 
 async def respond(send: _Answer, status: int, value: dict[str, str]) -> None:
@@ -355,13 +353,13 @@ async def respond(send: _Answer, status: int, value: dict[str, str]) -> None:
 
 
 def middleware(leave: Callable[[str], None] | None = None, ended: threading.Event | None = None) -> list[Middleware]:
-    """What `launch(app_kwargs={"middleware": ...})` takes."""
+    """The middleware list for `launch(app_kwargs={"middleware": ...})`."""
     return [Middleware(Guard, leave=leave, ended=ended)]
 
 
 @contextmanager
 def private_temp_folder() -> Iterator[Path]:
-    """A fresh folder for Gradio's uploads, of this process alone, under GRADIO_TEMP_DIR or the system's; gone after.
+    """A private folder for this process's uploads, under GRADIO_TEMP_DIR or the system's; deleted at the end.
 
     Raises OSError with a sentence when it cannot be written. Must be entered before the page is built: components
     remember the folder.

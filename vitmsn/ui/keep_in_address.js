@@ -1,4 +1,4 @@
-// Keeps the address in step with a control, so that the page can be linked to as it stands.
+// Write a control's value into the address, so that a link opens the page as it is now.
 (name, value) => {
   const url = new URL(window.location);
   url.searchParams.set(name, value);

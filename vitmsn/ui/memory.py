@@ -1,4 +1,4 @@
-"""Memory that large pictures needed goes back to the system."""
+"""Return memory that large pictures needed to the system."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 
 def give_back() -> None:
-    """Hand freed memory back to the system: glibc keeps what large pictures needed."""
+    """Return freed memory to the system; glibc would keep what large pictures needed."""
     if _LIBC is not None:
         _LIBC.malloc_trim(0)
 
 
 def _libc() -> Any:
-    """The C library, where it has `malloc_trim`."""
+    """The C library if it has `malloc_trim`, else None."""
     try:
         library = ctypes.CDLL(None)
         return library if hasattr(library, "malloc_trim") else None

@@ -25,7 +25,7 @@ OFFICIAL = (
 
 
 def open_model(key: str, source: str | None) -> Encoder:
-    """The encoder behind a menu entry: the embedded model has no source, random weights none either."""
+    """The encoder of a menu entry; `source` is None for the embedded model and for random weights."""
     if key == RANDOM:
         return Encoder.random()
     if key in (EMBEDDED, MSN_ONLY):
@@ -34,7 +34,7 @@ def open_model(key: str, source: str | None) -> Encoder:
 
 
 class Models:
-    """The menu of models, and at most `limits.MAX_MODELS` of them in memory, the least recently used leaves first.
+    """The menu of models, and at most `limits.MAX_MODELS` of them in memory; the least recently used leaves first.
 
     The menu is an allow-list: a visitor chooses a key, never a path or a hub id of their own. `given` (a folder or hub
     id from whoever started the app) comes first and is what visitors start with.
@@ -43,8 +43,8 @@ class Models:
     def __init__(self, given: str | None = None, *, opener: Callable[[str, str | None], Encoder] = open_model) -> None:
         self._open = opener
         self._loaded: OrderedDict[str, Encoder] = OrderedDict()
-        self._lock = threading.Lock()  # guards the table
-        self._opening = threading.Lock()  # one model is read at a time, so that memory has one peak
+        self._lock = threading.Lock()  # guards the table of models
+        self._opening = threading.Lock()  # one model is read at a time, to limit peak memory
         self._sources: dict[str, str | None] = {}
         self._labels: dict[str, str] = {}
         self.missing = ""  # why the embedded model is not there; "" when it is
@@ -71,7 +71,7 @@ class Models:
 
     @property
     def warning(self) -> str:
-        """What visitors should know before they read any result; "" when there is nothing to say."""
+        """A warning for visitors before they read any result; "" when there is none."""
         if self.default != RANDOM:
             return ""
         return (
@@ -87,7 +87,7 @@ class Models:
         return self._sources[key]
 
     def name(self, key: str) -> str:
-        """The model's name for people: never the folder it lies in."""
+        """The model's name to show: never the folder it is in."""
         if key == RANDOM:
             return "random weights"
         return Path(str(self._sources[key])).name if key == GIVEN else key
@@ -120,7 +120,7 @@ class Models:
             return self._loaded.get(key)
 
     def start(self) -> Encoder:
-        """Read what visitors start with. An embedded model that cannot be read leaves the menu; a given one raises."""
+        """Read the model that visitors start with. An unreadable embedded model leaves the menu; a given one raises."""
         try:
             return self.get(self.default)
         except ViTMSNError as error:

@@ -1,5 +1,5 @@
-// A tab was selected. Gradio also selects the first one when the page opens, where a link may ask for another: until the
-// page has loaded nothing follows.
+// A tab was selected. Gradio also selects the first tab when the page opens, although a link may name another: do
+// nothing until the page has loaded.
 (tab) => {
   if (!window.msnTab || window.msnTab === tab) return;
   window.msnTab = tab;

@@ -107,7 +107,7 @@ def build(models: Models | None = None) -> App:
 
 
 def _wire_model(app: App, top: gr.HTML, about: gr.HTML) -> None:
-    """A new model: read it (the old one stays when that fails), then answer the open tab again."""
+    """On a new model: read it (the old one stays when that fails), then answer the open tab again."""
 
     def choose(call: Call, key: str) -> tuple[str, str]:
         try:
@@ -124,7 +124,7 @@ def _wire_model(app: App, top: gr.HTML, about: gr.HTML) -> None:
 
 
 def _wire_load(page: gr.Blocks, app: App, top: gr.HTML) -> None:
-    """A link's tab, example, model and settings, read when the page opens; what it does not know it ignores."""
+    """When the page opens, apply the link's tab, example, model and settings; unknown values are ignored."""
 
     def load(call: Call, search: str) -> list[object]:
         visit, query = (
@@ -156,14 +156,14 @@ def _wire_load(page: gr.Blocks, app: App, top: gr.HTML) -> None:
 
     tab = gr.Textbox(visible="hidden")
     outputs = [tab, app.tabs, app.model, *(link.component for link in app.links.values())]
-    # outside of the queue: a class that opens the page at once must not be turned away
+    # outside the queue, so that many people opening the page at once are not refused
     search = "() => window.location.search"
     opened = app.on(page.load, load, [tab], outputs, notice=top, show_progress="hidden", queue=False, js=search)
     opened.then(None, [tab], js=PAGE_LOADED, api_visibility="private")
 
 
 def _about(models: Models, key: str) -> Markup:
-    """The sidebar: what is running, on what, within which limits, and what happens to pictures."""
+    """The sidebar: which model runs, on which device, the limits, and what happens to pictures."""
     facts = [("Model", models.name(key))]
     encoder = models.loaded(key)
     if encoder is not None:

@@ -1,4 +1,4 @@
-// The page has loaded and shows `tab`: it may be filled.
+// The page has loaded and shows `tab`: fill it.
 (tab) => {
   window.msnTab = tab;
   document.getElementById(`fill-${tab}`).click();

@@ -1,7 +1,7 @@
-"""What a request may say: one JSON object in UTF-8, whose files are uploads of this server.
+"""Request bodies, checked: one JSON object in UTF-8, whose files are uploads of this server.
 
-Python's reader is more generous than that, and Gradio hands on what it reads; so bodies are judged here as values, not
-searched as bytes.
+Python's JSON reader accepts more than that, and Gradio passes on what it reads. So bodies are parsed and checked as
+values, not searched as bytes.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from vitmsn import limits
 
 API = "/gradio_api/"
 FILE = f"{API}file="
-MOST_DIGITS = 20  # of a whole number; longer ones are no index, count or seed
+MOST_DIGITS = 20  # of a whole number; no index, count or seed is longer
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """A request's body; ValueError for what is not one JSON object in UTF-8, with finite numbers.
+    """The parsed body; ValueError if it is not one JSON object in UTF-8 with finite numbers.
 
-    Python's own reader would also take UTF-16 and UTF-32, and NaN.
+    Python's own reader would also accept UTF-16, UTF-32 and NaN.
     """
     try:
         value = json.loads(body.decode("utf-8"), parse_constant=_no_number, parse_float=_finite, parse_int=_short)
-        json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+        json.dumps(value, ensure_ascii=False).encode()  # raises for half of a surrogate pair
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(value, dict):
@@ -51,7 +51,7 @@ def _short(text: str) -> int:
 
 
 def shape(value: dict[str, Any]) -> str:
-    """What is wrong with the outer fields of a request for a function; "" when nothing is."""
+    """The error in the outer fields of a request for a function, as a sentence; "" when there is none."""
     if "data" in value and not isinstance(value["data"], list):
         return "data must be a list of values."
     for name in ("fn_index", "trigger_id"):
@@ -64,7 +64,7 @@ def shape(value: dict[str, Any]) -> str:
 
 
 def is_uploaded(entry: dict[str, Any]) -> bool:
-    """Whether an object is no file, or one in this server's upload folder: nothing else may be handed to Gradio."""
+    """Whether an object is not a file, or is one in this server's upload folder; Gradio gets nothing else."""
     path, url, meta = entry.get("path"), entry.get("url"), entry.get("meta")
     if "path" not in entry and not (isinstance(meta, dict) and "_type" in meta):
         return not (isinstance(url, str) and url.strip().lower().startswith(("data:", "http:", "https:", "//")))
@@ -81,7 +81,7 @@ def _inside(path: Any) -> bool:
 
 
 def objects(value: Any) -> Iterator[dict[str, Any]]:
-    """Every JSON object in a value, however deep."""
+    """All JSON objects in a value, at any depth."""
     waiting = [value]
     while waiting:
         item = waiting.pop()

@@ -1,4 +1,4 @@
-"""Serve the page, with every door closed that Gradio leaves open."""
+"""Serve the page, with Gradio's unneeded features off."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from vitmsn.ui.blocks import Seldom
 from vitmsn.ui.models import Models
 from vitmsn.ui.page import build, precision, theme
 
-SWEEP_SECONDS = 30  # between two looks at what is to be forgotten
-ENDING_SECONDS = 3.0  # that a job may take to notice that the server ends; closing takes up to five more
+SWEEP_SECONDS = 30  # between two deletions of old visits and uploads
+ENDING_SECONDS = 3.0  # a job has to notice that the server ends; closing takes up to five more
 CSS = Path(__file__).with_name("theme.css")
 
 
 def serve(model: str | None = None, host: str | None = None, port: int | None = None) -> int:
-    """Serve the page until SIGINT or SIGTERM; the exit code. Host and port default to Gradio's variables."""
+    """Serve the page until SIGINT or SIGTERM, and return the exit code. Host and port default to Gradio's variables."""
     ended = threading.Event()
     try:
         check_address(host, port)
@@ -53,7 +53,7 @@ def serve(model: str | None = None, host: str | None = None, port: int | None = 
             app.visitors.close()
             app.page.close(verbose=False)
             idle = _wait_for_jobs(ENDING_SECONDS)
-        if not idle:  # Python's own end would abort under a thread that is inside torch
+        if not idle:  # a normal Python exit would abort while a thread is inside torch
             sys.stdout.flush()
             os._exit(0)
     except (ViTMSNError, OSError) as error:
@@ -63,7 +63,7 @@ def serve(model: str | None = None, host: str | None = None, port: int | None = 
 
 
 def _wait_for_jobs(seconds: float) -> bool:
-    """Whether every thread that answers visitors has ended; they end when the event loop has, and their job."""
+    """Whether all threads that answer visitors have ended; each ends after the event loop and its own job."""
     end = time.monotonic() + seconds
     workers = [thread for thread in threading.enumerate() if thread.name.startswith("AnyIO worker")]
     for thread in workers:
@@ -72,9 +72,9 @@ def _wait_for_jobs(seconds: float) -> bool:
 
 
 def check_address(host: str | None, port: int | None) -> None:
-    """Raise InputError where nobody can listen there; Gradio would try again for ever, or take another port.
+    """Raise InputError if the address cannot be used; Gradio would retry forever, or take another port.
 
-    Host and port default to Gradio's variables; a port that nobody named may be any that is free.
+    Host and port default to Gradio's variables; without a port, any free one is fine.
     """
     host = host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
     named = str(port) if port is not None else os.environ.get("GRADIO_SERVER_PORT", "")
@@ -100,7 +100,7 @@ def launch(
     leave: Callable[[str], None] | None = None,
     ended: threading.Event | None = None,
 ) -> str:
-    """Start serving in the background with every door closed that Gradio leaves open; the local address.
+    """Start serving in the background, with Gradio's unneeded features off, and return the local address.
 
     Args:
         leave, ended: see :class:`vitmsn.ui.guard.Guard`.

@@ -1,7 +1,7 @@
-"""What the app remembers of its visitors: one short-lived visit each, and the call that every function gets.
+"""Visits: what the app keeps for each visitor, for a short time; and the `Call` that every tab function gets.
 
-Nothing here is written to disk. A visit lives under Gradio's session hash in a store of our own, because Gradio's
-``gr.State`` is copied on every use, is evicted without telling anyone, and cannot be counted in bytes.
+Nothing here is written to disk. A visit is stored here under Gradio's session hash, because Gradio's ``gr.State`` is
+copied on every use, is evicted without notice, and cannot be counted in bytes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ State = TypeVar("State")
 
 
 class Stopped(ViTMSNError):
-    """The visitor asked for this job to end, or has left."""
+    """The visitor stopped this job, or has left."""
 
 
 @dataclass
@@ -41,44 +41,44 @@ class Visit:
     example: str = ""  # the name of the example that `picture` is, "" for the visitor's own
     link: dict[str, str] = field(default_factory=dict)  # the query of the address that the page was opened with
     kept: dict[type[Any], Any] = field(default_factory=dict)  # what tabs keep, see `state`
-    shown: dict[str, Hashable] = field(default_factory=dict)  # what each tab was answered for, by its name
+    shown: dict[str, Hashable] = field(default_factory=dict)  # tab name -> stamp of the answer that it shows
     seen: float = 0.0
-    begun: bool = False  # a picture was chosen, dropped or cleared: the page shows what this visit says
-    again: bool = False  # an earlier visit of this page was forgotten: what the page shows is not here any more
+    begun: bool = False  # a picture was chosen, dropped or cleared, so the page shows this visit's
+    again: bool = False  # an earlier visit of this page was deleted, with what the page still shows
     left: bool = False  # the page was closed; it may come back (a phone that slept)
     stopped: float = 0.0  # when the visitor last pressed Stop
-    forward: Timing | None = None  # the last one that this visit asked for; None: all was remembered
+    forward: Timing | None = None  # the last one of this visit; None: every answer came from the cache
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     def state(self, kind: type[State]) -> State:
-        """What is kept of this visitor in a dataclass of the tab's own, made when it is first asked for.
+        """This visitor's instance of a tab's dataclass, made on first use.
 
-        Its `nbytes`, where it has one, counts among the visit's.
+        Its `nbytes`, if it has one, counts toward the visit's.
         """
         with self.lock:
             return cast(State, self.kept.setdefault(kind, kind()))
 
     @property
     def nbytes(self) -> int:
-        """Bytes this visit keeps alive. Examples are shared, so they cost nothing."""
+        """Bytes that this visit keeps in memory. Examples are shared, so they cost nothing."""
         own = self.picture is not None and not self.example
         pixels = self.picture.rgb.width * self.picture.rgb.height * 3 if own and self.picture else 0
         return pixels + sum(int(getattr(value, "nbytes", 0)) for value in self.kept.values())
 
 
 class Visitors:
-    """All visits: least recently seen leave when there are too many, too many bytes, or after the time limits."""
+    """All visits. The least recently seen are deleted when there are too many, or too many bytes, or after a time."""
 
     def __init__(self, default_model: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._default = default_model
         self._clock = clock
         self._visits: OrderedDict[str, Visit] = OrderedDict()
         self._forgotten: OrderedDict[str, None] = OrderedDict()  # keys only, the last limits.REMEMBERED_VISITS
-        self._read: dict[Path, float] = {}  # uploads that were read -> wall time of the reading
+        self._read: dict[Path, float] = {}  # uploads that were read -> wall time when they were
         self._lock = threading.Lock()
 
     def of(self, key: str | None) -> Visit:
-        """The visit of a session hash, begun when it is new; a call without one gets a visit that nobody keeps."""
+        """The visit of a session hash, made when it is new; a call without one gets a visit that is not stored."""
         now = self._clock()
         if not key:
             return Visit("", self._default, seen=now)
@@ -91,20 +91,20 @@ class Visitors:
         return visit
 
     def leave(self, key: str | None) -> None:
-        """The page was closed: its pictures go after `limits.LEAVE_SECONDS`, unless it comes back."""
+        """The page was closed: delete its pictures after `limits.LEAVE_SECONDS`, unless it comes back."""
         with self._lock:
             visit = self._visits.get(key or "")
             if visit:
                 visit.left, visit.seen = True, self._clock()
 
     def close(self) -> None:
-        """The server ends: every job that still runs stops at its next step."""
+        """The server ends: stop each running job at its next step."""
         with self._lock:
             for visit in self._visits.values():
                 visit.left = True
 
     def forget(self, key: str | None) -> None:
-        """Drop everything of one visitor now."""
+        """Delete everything of one visitor now."""
         with self._lock:
             self._drop(key or "")
 
@@ -114,12 +114,12 @@ class Visitors:
             self._forgotten[key] = None
             if len(self._forgotten) > limits.REMEMBERED_VISITS:
                 self._forgotten.popitem(last=False)
-            visit.left = True  # a job that still runs for them ends at its next step
+            visit.left = True  # a running job of this visit ends at its next step
             visit.picture = None
             visit.kept.clear()
 
     def sweep(self) -> None:
-        """Apply every bound. Called after each event and by a clock, so that an idle server forgets too."""
+        """Apply every bound. Called after each event and by a timer, so that an idle server deletes visits too."""
         now = self._clock()
         with self._lock:
             for key, visit in list(self._visits.items()):
@@ -135,12 +135,12 @@ class Visitors:
                 self._drop(key)
 
     def read_upload(self, path: Path) -> None:
-        """An upload was read: its file goes `limits.UPLOAD_SECONDS` later (others may have sent the same bytes)."""
+        """An upload was read: delete its file `limits.UPLOAD_SECONDS` later (others may have sent the same bytes)."""
         with self._lock:
             self._read[path] = time.time()
 
     def sweep_uploads(self, folder: Path, now: float | None = None) -> None:
-        """Delete uploads that were read, or that nothing has read, each after its time; and folders left empty."""
+        """Delete read uploads and unread uploads, each after their time limit, and folders left empty."""
         now = time.time() if now is None else now
         for path in _files(folder):
             try:
@@ -155,11 +155,11 @@ class Visitors:
                     with self._lock:
                         self._read.pop(path, None)
             except OSError:
-                continue  # gone meanwhile, or not ours to delete: the next sweep sees
+                continue  # already deleted, or not ours to delete; the next sweep tries again
         for parent in sorted((p for p in folder.glob("*") if p.is_dir()), reverse=True):
             try:
                 if now - parent.stat().st_mtime > limits.UPLOAD_SECONDS:
-                    parent.rmdir()  # refuses when it holds something
+                    parent.rmdir()  # fails unless empty
             except OSError:
                 continue
 
@@ -187,11 +187,11 @@ class Call:
 
     models: Models
     visit: Visit
-    event: gr.EventData | None = None  # of select and custom events: untrusted values
+    event: gr.EventData | None = None  # from select and custom events: untrusted values
     bar: gr.Progress | None = None
     query: dict[str, str] = field(default_factory=dict)  # of the address that the page was opened with
-    message: str = ""  # shown beside the picture together with the outputs, for what is not an error
-    details: tuple[str, ...] = ()  # folded under the message, where it tells only the first of many
+    message: str = ""  # shown beside the picture together with the outputs; not for errors
+    details: tuple[str, ...] = ()  # folded under the message, when it shows only the first of many
     deadline: float = field(default_factory=lambda: time.monotonic() + limits.JOB_SECONDS)
     began: float = field(default_factory=time.monotonic)
 
@@ -202,7 +202,7 @@ class Call:
 
     @property
     def name(self) -> str:
-        """What to call that model on the page."""
+        """The model's name on the page."""
         return self.models.name(self.visit.model)
 
     @property
@@ -213,7 +213,7 @@ class Call:
         return self.visit.picture
 
     def chosen(self, name: str) -> Any:
-        """A value that a selection or custom event carries (`call.chosen("index")`), untrusted; None without one."""
+        """A value from a selection or custom event (`call.chosen("index")`), untrusted; None if there is none."""
         data = getattr(self.event, "_data", None)
         return data.get(name) if isinstance(data, dict) else None
 
@@ -227,7 +227,7 @@ class Call:
         return f"encoder = Encoder.from_pretrained({source})"
 
     def timed(self, step: Callable[[], Any]) -> Any:
-        """What `step` gives; the last forward that it took is the visit's."""
+        """Run `step` and return its result; its last forward becomes the visit's `forward`."""
         with timings() as forwards:
             try:
                 return step()
@@ -242,7 +242,7 @@ class Call:
             yield result
 
     def progress(self, done: int, total: int, what: str = "pictures") -> None:
-        """Say how far a long job is; Stopped when the visitor pressed Stop or left, or when its time is up."""
+        """Show the progress of a long job; raise Stopped when the visitor pressed Stop or left, or the time is up."""
         now = time.monotonic()
         if self.visit.left or self.visit.stopped > self.began:
             raise Stopped("Stopped. Nothing was changed.")
@@ -255,7 +255,7 @@ class Call:
 
 
 def keep_picture(visit: Visit, picture: Picture, example: str = "") -> None:
-    """Make `picture` the visitor's; reduced to `limits.PICTURE_SIDE` first, so that visits stay small."""
+    """Store the visitor's picture, reduced to `limits.PICTURE_SIDE` so that visits stay small."""
     if max(picture.rgb.size) > limits.PICTURE_SIDE:
         reduced = picture.rgb.copy()
         reduced.thumbnail((limits.PICTURE_SIDE, limits.PICTURE_SIDE))
