@@ -1,4 +1,4 @@
-// Whether a class, by its words in lower case, is one that was typed for.
+// Whether a class, given its words in lower case, contains the typed text.
 function wanted(words, typed) {
   return words.includes(typed.trim().toLowerCase());
 }

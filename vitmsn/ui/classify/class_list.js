@@ -1,4 +1,4 @@
-// What is typed hides the classes that do not contain it. One listener on the component, which outlives its contents.
+// Typing hides the classes that do not contain the text. One listener on the component, whose contents are replaced.
 element.addEventListener("input", (event) => {
   let found = 0;
   for (const item of element.querySelectorAll("li")) {

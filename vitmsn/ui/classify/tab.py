@@ -25,9 +25,9 @@ from vitmsn.ui.visits import Call
 
 SHOWN = 5  # answers on the page, and in each row of the table
 STEP = 16  # pictures in memory at once
-FACE = 64  # pixels of a picture in the table
+FACE = 64  # pixels of a thumbnail in the table
 PEOPLE = {"person", "people", "human", "man", "woman", "boy", "girl"}
-Tried = tuple[str, "Image.Image | None", "Classification | None", str]  # name, face, answer, why there is none
+Tried = tuple[str, "Image.Image | None", "Classification | None", str]  # name, thumbnail, answer, why there is none
 NO_HEAD = "No names to show: {name} has no classifier."
 STILL = (
     "It still turns pictures into embeddings, and those are enough to teach it classes of your own from a few examples."
@@ -38,18 +38,18 @@ SEARCH = script(__file__, "class_filter.js", "class_list.js")
 
 @dataclass
 class ClassifyState:
-    listed: str = ""  # the model whose classes the page has
+    listed: str = ""  # the model whose classes the page shows
 
 
 # ------------------------------------------------------------------------------------------------------ one picture
 
 
 class ClassifyPage(NamedTuple):
-    """What is said of one picture."""
+    """The outputs for one picture."""
 
     sentence: str
     bars: str
-    about: str  # the model, and what it can know
+    about: str  # the model and its limits
     code: str
     classes: Any  # sent only when the model changed
 
@@ -73,7 +73,7 @@ def _call(picture: Picture, example: str) -> str:
 
 
 def modesty(call: Call) -> Markup:
-    """What this model is and cannot do, in a line."""
+    """What this model knows and its limits, in one line."""
     encoder = call.encoder
     trained = encoder.card.get("trained_on", "")
     height, width = encoder.input_size
@@ -85,7 +85,7 @@ def modesty(call: Call) -> Markup:
 
 
 def _once(call: Call) -> Any:
-    """The list of classes, sent again only when the model is another: a search that is being typed stays."""
+    """The list of classes, sent again only when the model changed, so that a search being typed stays."""
     if call.visit.state(ClassifyState).listed == call.visit.model:
         return gr.skip()
     call.visit.state(ClassifyState).listed = call.visit.model
@@ -122,7 +122,7 @@ def _class(label: str, kind: str) -> Markup:
 
 
 def many(call: Call, paths: list[str] | None) -> Markup:
-    """A table of every picture's answer with a CSV behind a link; a file that cannot be read is refused by name."""
+    """A table with an answer for every picture and a CSV link; an unreadable file gets a row with the reason."""
     if not paths:
         return Markup()
     if len(paths) > limits.MAX_QUERIES:
@@ -135,14 +135,14 @@ def many(call: Call, paths: list[str] | None) -> Markup:
         some = tried(call, paths, start)
         results = iter(encoder.classify([p for _, p, _ in some if p is not None], top_k=SHOWN))
         for name, picture, reason in some:
-            face = picture.thumbnail(FACE) if picture else None  # all that the table needs of it
+            face = picture.thumbnail(FACE) if picture else None  # the table needs only this
             rows.append((name, face, next(results) if picture else None, reason))
     call.progress(len(paths), len(paths))
     return _table(rows) + _download(rows)
 
 
 def tried(call: Call, paths: list[str], start: int) -> list[tuple[str, Picture | None, str]]:
-    """The next STEP pictures: name, picture, or why there is none; with a look at the clock before each."""
+    """The next STEP pictures as (name, picture, why there is none); checks for Stop and the time limit before each."""
     found = []
     for done, path in enumerate(paths[start : start + STEP], start):
         call.progress(done, len(paths))
@@ -182,7 +182,7 @@ def _row(name: str, picture: Image.Image | None, result: Classification | None, 
 
 
 def _download(rows: list[Tried]) -> Markup:
-    """A link that carries the CSV itself: nothing is written on the server."""
+    """A link that contains the CSV itself: nothing is written on the server."""
     head = ["file", "answer", "kind", "kind probability"]
     numbers = any(result is not None and result.problem_type == REGRESSION for _, _, result, _ in rows)
     for place in range(1, SHOWN + 1):

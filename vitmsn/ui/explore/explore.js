@@ -1,13 +1,13 @@
-// The map: points on a canvas, keyed by id, linked both ways with the list of pictures beside it. Names are only ever
-// written as text. `element`'s contents are rendered anew after every answer; the canvas is drawn again from its data.
-// What stands still is drawn once, onto a canvas of its own: pointing at one of ten thousand points costs two points.
+// The map: points on a canvas, keyed by id, linked with the list of pictures beside it. Names are written only as text.
+// `element`'s contents are replaced after every answer; the canvas is drawn again from its data. Points that do not
+// move are drawn once, onto a background canvas, so that hovering over one of ten thousand points draws only two.
 
 const NEAR = 12; // pixels around a point that count as on it
-const SIZE = 11; // radius of a point, while there are few
+const SIZE = 11; // radius of a point in pixels, when there are few
 const FACE = 16; // half the side of a picture on the map
-const WAIT = 120; // milliseconds of rest before a picture that is not in the list is asked for
+const WAIT = 120; // milliseconds of hovering before a picture that is not in the list is requested
 const still = matchMedia("(prefers-reduced-motion: reduce)");
-const coarse = matchMedia("(any-pointer: coarse)"); // fingers scroll; they draw when they are told to
+const coarse = matchMedia("(any-pointer: coarse)"); // a finger scrolls unless the lasso button is on
 let points = [], known = new Map(), from = new Map(), began = 0, lit = null, chosen = null, asked = "";
 let picked = new Set(), loop = null, lasso = false, moved = false, ground = null, peeking = 0, acted = false;
 const peeked = new Map(), faces = new Map();
@@ -23,7 +23,7 @@ function read() {
   points = JSON.parse(map.dataset.points);
   known = new Map(points.map((point) => [point.id, point]));
   for (const [id, { d }] of before) {
-    if (known.get(id)?.d === d) continue; // gone, or another picture: another set has the same ids
+    if (known.get(id)?.d === d) continue; // otherwise gone, or another picture under the same id
     for (const kept of [from, picked, faces, peeked]) kept.delete(id);
     if (lit === id) lit = null;
     if (chosen === id) chosen = null;
@@ -40,7 +40,7 @@ function read() {
   asked = wanted;
 }
 
-// Where a point is now, between the old map and the new one, in -1..1.
+// The current position of a point, moving from the old map to the new one, in -1..1.
 function place(point) {
   const old = from.get(point.id);
   const share = Math.min(1, (performance.now() - began) / 500);
@@ -58,7 +58,7 @@ function onScreen(point, width, height) {
 const many = () => points.length > 400;
 const radius = () => (many() ? 5 : points.length > 100 ? 8 : SIZE);
 
-// The picture of a point, drawn once it has arrived.
+// The picture of a point; null until it is there, then the map is drawn again.
 function face(id) {
   if (!faces.has(id)) {
     const source = item(id)?.querySelector("img")?.src ?? peeked.get(id);
@@ -162,7 +162,7 @@ function under(event) {
   return best;
 }
 
-// The point that is looked at: a ring on the map, a larger picture with its name beside it.
+// Highlight a point: a ring on the map, a larger picture with its name beside it.
 function light(id) {
   if (id === lit) return;
   lit = id;
@@ -213,7 +213,7 @@ function act(what) {
   trigger("act", { ...what, ids });
 }
 
-// What was chosen is done with once its change is on the map; a change that was refused leaves it chosen.
+// Clear the selection, once its change is on the map; after a refused change it stays.
 function letGo() {
   picked.clear();
   chosen = null;
@@ -223,7 +223,7 @@ function letGo() {
 element.addEventListener("pointerdown", (event) => {
   moved = false;
   if (!event.target.matches(".msn-map canvas") || event.button !== 0) return;
-  if (event.pointerType === "touch" && !lasso) return; // a finger scrolls, unless it was told to draw
+  if (event.pointerType === "touch" && !lasso) return; // a finger scrolls, unless the lasso is on
   const box = event.target.getBoundingClientRect();
   loop = [[event.clientX - box.left, event.clientY - box.top]];
   event.target.setPointerCapture(event.pointerId);
@@ -290,7 +290,7 @@ element.addEventListener("change", (event) => {
   if (event.target.matches("[data-move]") && event.target.value) act({ act: "move", text: event.target.value });
 });
 watch("value", read);
-// Pictures of points beyond the list come one by one, when they are looked at.
+// Pictures of points that are not in the list arrive one by one, when the pointer is on them.
 const answers = document.getElementById("explore-peek");
 if (answers) {
   new MutationObserver(() => {

@@ -1,4 +1,4 @@
-// Whether a place lies inside a closed line of places [x, y]: a ray to the right crosses it an odd number of times.
+// Whether a point is inside a polygon of points [x, y]: a ray to the right crosses its edges an odd number of times.
 function inside(line, x, y) {
   let odd = false;
   for (let i = 0, j = line.length - 1; i < line.length; j = i++) {

@@ -15,20 +15,20 @@ from vitmsn.gallery import Example
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.workspace import SIDE, Workspace
 
-COLOURS = {"class": "Class", "probability": "Probability", "doubt": "Mislabelled?"}
-PICTURES = 400  # in the list beside the map; the others come when they are pointed at
-LARGE = 128  # pixels of a picture that is pointed at,
-FEW = 200  # and of those in the list, up to so many
-DIM, STRANGE = "#8c8c8c", "#d55e00"  # of what is not judged, and of what may be mislabelled
-Paint = tuple[str, str, str, str]  # fill, letter, the letter's colour, what the colour says
+COLORS = {"class": "Class", "probability": "Probability", "doubt": "Mislabelled?"}
+PICTURES = 400  # in the list beside the map; the others are sent when the pointer is on them
+LARGE = 128  # pixels of the picture under the pointer,
+FEW = 200  # and of pictures in the list, when there are at most this many
+DIM, STRANGE = "#8c8c8c", "#d55e00"  # colors of points not judged, and of points that may be mislabelled
+Paint = tuple[str, str, str, str]  # fill, letter, the letter's color, what the color means
 
 
-def painted(workspace: Workspace, encoder: Encoder, shown: Sequence[Example], colour: str) -> tuple[list[Paint], str]:
-    """How each point is painted, and the legend. Colour never says it alone: a letter stands on it."""
+def painted(workspace: Workspace, encoder: Encoder, shown: Sequence[Example], color: str) -> tuple[list[Paint], str]:
+    """The paint of each point, and the legend. Color is never the only sign: a letter says it too."""
     numbers = {label: i for i, label in enumerate(workspace.gallery.classes)}
     held = len(workspace.gallery.enabled)
     queries = Markup('<li><span class="msn-letter msn-query">?</span> queries</li>') if len(shown) > held else ""
-    if colour == "class":
+    if color == "class":
         paints = []
         for place, example in enumerate(shown):
             if place >= held:
@@ -51,7 +51,7 @@ def painted(workspace: Workspace, encoder: Encoder, shown: Sequence[Example], co
     judged = lesson.judged
     said = lesson.answer(workspace.queries.X, workspace.queries.pixels) if len(shown) > held else []
     best = judged.probabilities.max(axis=1)
-    if colour == "probability":
+    if color == "probability":
         sure = [float(value) if known else None for value, known in zip(best, judged.judged, strict=True)]
         paints = [_shade(value) for value in [*sure, *(one.probability for one in said)]]
         ends = Markup().join(
@@ -77,7 +77,7 @@ def painted(workspace: Workspace, encoder: Encoder, shown: Sequence[Example], co
 
 
 def _shade(value: float | None) -> Paint:
-    """Cividis, dark for unsure, with the tens of the percentage on it."""
+    """A color of the Cividis scale, dark for unsure, with the tens digit of the percentage as letter."""
     if value is None:
         return DIM, "", "#000", "not judged"
     tens = str(min(9, int(10 * value)))
@@ -93,7 +93,7 @@ def canvas(
     wanted: str,
     faces: bool,
 ) -> Markup:
-    """The canvas with its data as attributes (escaped; the script writes names only as text), still open at its end."""
+    """The canvas with its data as attributes (escaped; the script writes names only as text); no closing tag."""
     held = len(workspace.gallery.enabled)
     data = []
     for place, (example, (x, y), paint) in enumerate(zip(shown, around.tolist(), paints, strict=True)):
@@ -146,10 +146,10 @@ def canvas(
 
 
 def leveled(points: np.ndarray, stretch: float = 1) -> np.ndarray:
-    """The map turned so that it is wider than high, and scaled into -1..1; its height by up to ``stretch`` more."""
+    """The map rotated to be wider than high and scaled into -1..1; its height is scaled by up to ``stretch`` more."""
     around = points - points.mean(axis=0)
     turned = around @ np.linalg.svd(around, full_matrices=False)[2].T
-    turned *= np.where(np.abs(turned.max(axis=0)) < np.abs(turned.min(axis=0)), -1, 1)  # SVD leaves the signs open
+    turned *= np.where(np.abs(turned.max(axis=0)) < np.abs(turned.min(axis=0)), -1, 1)  # SVD does not fix the signs
     turned -= (turned.max(axis=0) + turned.min(axis=0)) / 2
     wide, high = np.maximum(np.abs(turned).max(axis=0), 1e-9)
     level: np.ndarray = turned / max(wide, high) * [1, min(stretch, max(wide, high) / high)]
@@ -157,11 +157,11 @@ def leveled(points: np.ndarray, stretch: float = 1) -> np.ndarray:
 
 
 def point_id(example: Example, asked: bool) -> str:
-    return f"q{example.id}" if asked else example.id  # two galleries, each with ids of its own
+    return f"q{example.id}" if asked else example.id  # the two galleries have separate ids
 
 
 def pictures(workspace: Workspace, shown: Sequence[Example]) -> Markup:
-    """The same pictures as buttons, for the keyboard and for looking."""
+    """The same pictures as buttons, for the keyboard and for viewing."""
     numbers = {label: i for i, label in enumerate(workspace.gallery.classes)}
     held = len(workspace.gallery.enabled)
     items = ""

@@ -1,4 +1,4 @@
-"""Explore: a map of the examples and queries, near where the model finds them alike, with the pictures beside it."""
+"""Explore: a map that places similar examples and queries near each other, with the pictures beside it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SLOW = "steps (the first UMAP takes up to half a minute longer)"
 
 
 class MapSettings(NamedTuple):
-    """What a map depends on."""
+    """The settings that a map depends on."""
 
     method: str
     queries: bool
@@ -44,14 +44,14 @@ class MapSettings(NamedTuple):
 @dataclass(frozen=True)
 class ExploreControls:
     method: str = "pca"
-    queries: bool = True  # shown too
+    queries: bool = True  # show them too
     neighbors: float = 15
     seed: float = 0
     colour: str = "class"
-    faces: bool = False  # pictures as points
+    faces: bool = False  # show pictures as points
 
     def checked(self) -> MapSettings:
-        """What the map depends on, in range; InputError names what is not."""
+        """The checked settings of the map; InputError names a bad one."""
         neighbors = whole(self.neighbors, "neighbors", 2, limits.MAX_NEIGHBORS)
         return MapSettings(
             choice(self.method, "map", METHODS), bool(self.queries), neighbors, whole(self.seed, "seed", 0, 2**31 - 1)
@@ -62,15 +62,15 @@ DEFAULTS = ExploreControls()
 
 
 class ExplorePage(NamedTuple):
-    """What the map shows, in words; and the map with the list beside it."""
+    """A sentence on what the map shows; the map with the list beside it."""
 
     words: str
     map: str
 
 
 def answer(call: Call, asked: ExploreControls = DEFAULTS) -> ExplorePage:
-    """(what the map shows, in words; the map and the list). UMAP where it is ready, PCA until then."""
-    choice(asked.colour, "colour", map_.COLOURS)
+    """The sentence, the map and the list. UMAP if it is ready, PCA until then."""
+    choice(asked.colour, "colour", map_.COLORS)
     with opened(call) as (workspace, encoder):
         settings = asked.checked()
         shown = _shown(workspace, settings)
@@ -91,7 +91,7 @@ def answer(call: Call, asked: ExploreControls = DEFAULTS) -> ExplorePage:
 
 
 def lay_out(call: Call, asked: ExploreControls = DEFAULTS) -> Markup:
-    """Make the UMAP that `answer` wants, with progress; nobody else's clicks wait for it."""
+    """Make the UMAP that `answer` wants, with progress; other visitors do not wait for it."""
     with opened(call) as (workspace, encoder):
         settings = asked.checked()
         shown, made_for = _shown(workspace, settings), workspace.version
@@ -153,7 +153,7 @@ def _method_words(X: np.ndarray, points: np.ndarray, settings: MapSettings, umap
 
 
 def act(call: Call, asked: ExploreControls = DEFAULTS) -> ExplorePage:
-    """What is done with chosen points: moved to a class, new or old, removed, or undone. Queries become examples."""
+    """Move chosen points to a class (new or not), remove them, or undo. Moved queries become examples."""
     if not version(call.visit):
         call.message = "Your pictures were deleted because this page was inactive; start again from Few-shot."
         return answer(call, asked)
@@ -214,7 +214,7 @@ def map(call: Call, images_zip: str, method: str = "pca") -> tuple[Image.Image, 
         refused.append({"file": entry.name, "reason": str(error)})
 
     def sources(entries: archive.Entries) -> Iterator[tuple[archive.Entry, bytes]]:
-        for done, entry in enumerate(entries):  # also what turns out to be no picture takes its time
+        for done, entry in enumerate(entries):  # a file that is not a picture takes time too
             call.progress(done, entries.total)
             yield entry, entry.data
 
@@ -252,7 +252,7 @@ def build(app: App) -> None:
     line = app.notice()
     with gr.Row(elem_classes="msn-explore"):
         method = gr.Radio([(label, key) for key, label in METHODS.items()], value="pca", label="Map")
-        colour = gr.Radio([(label, key) for key, label in map_.COLOURS.items()], value="class", label="Colour")
+        color = gr.Radio([(label, key) for key, label in map_.COLORS.items()], value="class", label="Colour")
         faces = gr.Checkbox(False, label="Pictures as points")
         queries = gr.Checkbox(True, label="Show the queries too")
         teach = gr.Button("Change the examples →", elem_classes="msn-quiet-button")
@@ -273,10 +273,10 @@ def build(app: App) -> None:
         queries=queries,
         neighbors=neighbors,
         seed=seed,
-        colour=colour,
+        colour=color,
         faces=faces,
     )
-    again = [method.input, queries.input, neighbors.release, seed.submit, colour.input, faces.input]
+    again = [method.input, queries.input, neighbors.release, seed.submit, color.input, faces.input]
     page = {"words": said, "map": shown}
     app.answer("explore", answer, [controls], page, again=again, notice=line, stamp=version)
     made = app.on(getattr(shown, "wanted"), lay_out, [controls], [said], notice=line, long=True, show_progress="full")  # noqa: B009
@@ -286,7 +286,7 @@ def build(app: App) -> None:
     app.stop(stop)
     app.go(teach, "fewshot")
     app.link("map", method, lambda text: linked_choice(text, METHODS))
-    app.link("colour", colour, lambda text: linked_choice(text, map_.COLOURS))
+    app.link("colour", color, lambda text: linked_choice(text, map_.COLORS))
     app.endpoint(
         "map",
         map,

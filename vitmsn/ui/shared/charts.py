@@ -1,6 +1,6 @@
-"""The page's line chart, as inline SVG in the page's own colors: readable in light, in dark and on paper.
+"""A line chart as inline SVG in the page's own colors: readable in light mode, dark mode and print.
 
-Lines are told apart by their strokes and by words at their ends, never by color alone.
+Lines differ by stroke and by the words at their ends, never by color alone.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from vitmsn.ui.shared import html
 
 WIDTH, NARROW, HEIGHT = 400, 328, 196
 LEFT, BOTTOM = 48, 168
-APART = 14  # pixels between two words at the right
-LETTER = 7  # pixels that a letter of them takes
+APART = 14  # least pixels between two labels at the right
+LETTER = 7  # width of one letter of a label in pixels
 
 
 @dataclass(frozen=True)
 class Axis:
-    """What an axis holds, from `low` to `high`, and the words at some of its values."""
+    """The range of an axis, from `low` to `high`, and its tick labels."""
 
     low: float
     high: float
@@ -30,21 +30,21 @@ class Axis:
     logarithmic: bool = False
 
     def share(self, value: float) -> float:
-        """Where a value lies, 0..1; values outside lie at the edge."""
+        """The position of a value, 0..1; values outside are placed at the edge."""
         low, high, here = (math.log(v) if self.logarithmic else v for v in (self.low, self.high, value))
         return min(1.0, max(0.0, (here - low) / ((high - low) or 1.0)))
 
 
 @dataclass(frozen=True)
 class Line:
-    """Points (x, y) in order; one point alone is a level, drawn all across, dashed."""
+    """Points (x, y) in order; a single point is a level: a dashed line across the whole chart."""
 
     points: Sequence[tuple[float, float]]
-    words: str = ""  # at its end
+    words: str = ""  # label at its end
     kind: Literal["main", "quiet", "other"] = "main"  # other: dashed, to compare with
-    dots: Sequence[tuple[float, float, str]] = ()  # what the line is the mean of: x, y and words for who points there
-    ring: tuple[float, float] | None = None  # what the page speaks of
-    now: bool = False  # a dot at its end
+    dots: Sequence[tuple[float, float, str]] = ()  # the values that the line averages: x, y and a tooltip
+    ring: tuple[float, float] | None = None  # around the point that the text is about
+    now: bool = False  # dot at its end
 
 
 def chart(
@@ -60,9 +60,9 @@ def chart(
     """The lines over one pair of axes, as a figure.
 
     Args:
-        alt: what the chart shows, for who cannot see it.
-        title, caption: above the lines, and below the chart, in words.
-        narrow: of the width that two have beside each other.
+        alt: what the chart shows, for screen readers.
+        title, caption: text above the lines and below the chart.
+        narrow: half width, for two charts side by side.
     """
     width, top = NARROW if narrow else WIDTH, 28 if title else 12
     longest = max((len(line.words) for line in lines), default=0)
@@ -112,7 +112,7 @@ def _title(words: str) -> Markup:
 
 
 def spread(heights: Sequence[float], top: float, bottom: float) -> list[float]:
-    """Heights moved apart, as little as it takes, in the same order, for words to stand beside lines that meet."""
+    """Label heights moved apart as little as needed, in the same order, so that labels do not overlap."""
     placed = [0.0] * len(heights)
     order = sorted(range(len(heights)), key=lambda index: heights[index])
     floor = top

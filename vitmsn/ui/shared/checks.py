@@ -1,6 +1,6 @@
-"""Values from the page, from clients and from links, checked: nothing that comes from outside is believed.
+"""Checks of values from the page, from clients and from links: nothing from outside is trusted.
 
-Values raise InputError, which says what came and what is needed; links raise ValueError, and are not followed.
+A bad value raises InputError, which says what came and what is needed. A bad link raises ValueError and is ignored.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from vitmsn.errors import InputError
 
 
 def cut(text: str, most: int = 40) -> str:
-    """What came, short enough to be repeated in a message."""
+    """What came, cut short for a message."""
     return text if len(text) <= most else f"{text[:most]}…"
 
 
 def _number(value: Any) -> bool:
-    """Whether it is a number that arithmetic can take: finite, and no integer of thousands of digits."""
+    """Whether it is a number safe for arithmetic: finite, and not an integer of thousands of digits."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
 
 
@@ -50,7 +50,7 @@ def choice(value: Any, name: str, known: Collection[str]) -> str:
 
 
 def linked_whole(text: str, low: int, high: int) -> int:
-    """A whole number of a link."""
+    """A whole number from a link."""
     value = int(text)
     if not low <= value <= high:
         raise ValueError(text)
@@ -58,14 +58,14 @@ def linked_whole(text: str, low: int, high: int) -> int:
 
 
 def linked_choice(text: str, known: Collection[str]) -> str:
-    """One of `known`, of a link."""
+    """One of `known`, from a link."""
     if text not in known:
         raise ValueError(text)
     return text
 
 
 def linked_list(text: str, low: int, high: int) -> list[int]:
-    """Whole numbers of a link, "1,3"; an empty text is none."""
+    """Whole numbers from a link, "1,3"; an empty text means none."""
     words = [word for word in text.split(",") if word]
     if len(words) > high - low + 1:
         raise ValueError(text)

@@ -1,10 +1,10 @@
-"""Controls by name: what a tab can be asked for is one frozen dataclass, and each of its fields has a component.
+"""Controls by name: the settings of a tab are one frozen dataclass, with a component for each field.
 
     controls = bind(MaskingControls, kind=kind, ratio=ratio, seed=seed, paint=paint)
     app.on(kind.input, choose, [controls], {"view": view, **controls}, ...)
 
-`choose(call, asked)` gets a `MaskingControls`, and answers with what changes by its name: `{"view": ..., "seed": 3}`.
-No order is written down anywhere.
+`choose(call, asked)` gets a `MaskingControls` and returns what changes, by name: `{"view": ..., "seed": 3}`.
+No code depends on an order of controls.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ class Controls(Mapping[str, Component], Generic[Values]):
 
 
 def bind(kind: type[Values], /, **components: Component) -> Controls[Values]:
-    """The controls of a tab; TypeError where a field has no component or a component no field."""
+    """The controls of a tab; TypeError if a field has no component or a component has no field."""
     return Controls(kind, components)
 
 
 def components(things: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
-    """The components of inputs or outputs, controls among them, in Gradio's flat order."""
+    """The components of inputs or outputs, controls included, in Gradio's flat order."""
     flat: list[Any] = []
     for thing in things.values() if isinstance(things, Mapping) else things:
         flat += thing.values() if isinstance(thing, Controls) else [thing]
@@ -59,8 +59,8 @@ def components(things: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
 
 
 def by_name(fn: Callable[..., Any], inputs: Inputs, outputs: Any) -> Callable[..., Any]:
-    """`fn(call, *inputs)` for Gradio's flat values: controls come as their dataclass, and where `outputs` have names,
-    what `fn` answers for a name (in a mapping or a named tuple) goes there and what it leaves out stays."""
+    """`fn(call, *inputs)` for Gradio's flat values: controls arrive as their dataclass. Where `outputs` have names,
+    `fn` returns values by name (a mapping or named tuple); outputs that it leaves out stay unchanged."""
 
     def given(values: Sequence[Any]) -> list[Any]:
         left = iter(values)
@@ -71,7 +71,7 @@ def by_name(fn: Callable[..., Any], inputs: Inputs, outputs: Any) -> Callable[..
     def placed(result: Any) -> Any:
         result = result._asdict() if hasattr(result, "_asdict") and isinstance(outputs, Mapping) else result
         if not isinstance(outputs, Mapping) or not isinstance(result, Mapping):
-            return result  # of outputs without names; or one that says that nothing changes
+            return result  # for outputs without names, or SKIP
         if unknown := set(result) - set(outputs):
             raise KeyError(f"{fn.__qualname__} answers with {', '.join(sorted(unknown))}, which it does not show")
         return [result.get(name, gr.skip()) for name in outputs]
@@ -93,11 +93,11 @@ def by_name(fn: Callable[..., Any], inputs: Inputs, outputs: Any) -> Callable[..
 
 
 def changed(asked: Any, wanted: Any, fresh: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
-    """Updates of the controls, by name: values where the page has others than `wanted`, and whatever is `fresh`."""
+    """Updates of the controls, by name: values where the page differs from `wanted`, and all of `fresh`."""
     updates = {}
     for field in fields(asked):
         old, new, more = getattr(asked, field.name), getattr(wanted, field.name), (fresh or {}).get(field.name, {})
-        same = old == new or (new == [] and not old)  # an empty choice of several comes as None
+        same = old == new or (new == [] and not old)  # an empty multiple choice arrives as None
         if more or not same:
             updates[field.name] = gr.update(**({} if same else {"value": new}), **more)
     return updates

@@ -1,4 +1,4 @@
-// A click on an example takes it, and the address names it.
+// A click on an example chooses it and writes its name into the address.
 element.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-name]");
   if (!button) return;

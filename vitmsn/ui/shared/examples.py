@@ -1,7 +1,7 @@
-"""Example pictures and few-shot starter sets, read at run time from what scikit-image and scikit-learn install.
+"""Example pictures and few-shot starter sets, read at run time from the installed scikit-image and scikit-learn.
 
-Nothing is downloaded and nothing is copied into this project. Only files that are inside the
-wheels are listed; one that a future wheel leaves out is simply not offered.
+Nothing is downloaded and nothing is copied into this project. Only files inside the wheels are listed; a file that a
+future wheel leaves out is not offered.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ TEXTURES = (
 
 @dataclass(frozen=True)
 class ExamplePhoto:
-    """One photograph: `name` is what travels in links, `title` says what it shows."""
+    """One photograph: links contain its `name`, `title` says what it shows."""
 
     name: str
     title: str
@@ -61,7 +61,7 @@ class ExamplePhoto:
 
 @dataclass(frozen=True)
 class StarterSet:
-    """A small labelled set to learn from, and pictures of the same classes to try it on."""
+    """A small labelled set to learn from, and pictures of the same classes to test it."""
 
     name: str
     title: str
@@ -71,7 +71,7 @@ class StarterSet:
 
 
 def _file(package: str, name: str) -> Path | None:
-    """The path of a file inside an installed package, without importing it; None when it is not there."""
+    """The path of a file inside an installed package, without importing it; None if it is missing."""
     spec = importlib.util.find_spec(package)
     for folder in (spec.submodule_search_locations or []) if spec else []:
         path = Path(folder, name)
@@ -90,19 +90,19 @@ def photographs() -> tuple[ExamplePhoto, ...]:
             if path:
                 found.append(ExamplePhoto(name, title, credit, image.decode(path, name=path.name)))
         except ImageError:
-            continue  # a damaged installation costs its picture, not the page
+            continue  # a damaged file loses its picture, not the page
     return tuple(found) or (ExamplePhoto("stripes", "Stripes", "drawn by this program", _stripes()),)
 
 
 def _stripes() -> Picture:
-    """Something to look at where no package brings a photograph."""
+    """A generated picture, for when no package contains a photograph."""
     wave = np.sin(np.linspace(0, 24, 256))[None, :] + np.sin(np.linspace(0, 9, 256))[:, None]
-    grey = ((wave + 2) / 4 * 255).astype(np.uint8)
-    return image.decode(Image.fromarray(grey), name="stripes.png")
+    gray = ((wave + 2) / 4 * 255).astype(np.uint8)
+    return image.decode(Image.fromarray(gray), name="stripes.png")
 
 
 def by_name(name: str) -> ExamplePhoto:
-    """The example of that name; InputError lists those there are."""
+    """The example of that name; otherwise InputError lists the names."""
     for example in photographs():
         if example.name == name:
             return example
@@ -112,7 +112,7 @@ def by_name(name: str) -> ExamplePhoto:
 
 @lru_cache(maxsize=1)
 def strip() -> Markup:
-    """The row of thumbnails under a picture, as buttons that carry their own pixels, and the credits."""
+    """The row of thumbnails under a picture, as buttons that contain their pixels, and the credits."""
     buttons = Markup().join(
         Markup('<button type="button" data-name="{}" title="{}">{}</button>').format(
             html.text(e.name), html.text(e.title), html.img(_square(e.picture.rgb), "Example: " + e.title)
@@ -143,7 +143,7 @@ def starter_sets() -> tuple[StarterSet, ...]:
 
 
 def starter_set(name: str) -> StarterSet:
-    """The set of that name; InputError lists those there are."""
+    """The set of that name; otherwise InputError lists the names."""
     for known in starter_sets():
         if known.name == name:
             return known
@@ -209,5 +209,5 @@ def _digits(shots: int = 6, held_out: int = 2) -> StarterSet | None:
 
 
 def _digit(values: np.ndarray, name: str) -> Picture:
-    grey = (255 - values * (255 / 16)).round().astype(np.uint8)  # 0..16, ink high
-    return image.decode(Image.fromarray(grey).resize((64, 64), Image.Resampling.BICUBIC), name=name)
+    gray = (255 - values * (255 / 16)).round().astype(np.uint8)  # values are 0..16, ink high
+    return image.decode(Image.fromarray(gray).resize((64, 64), Image.Resampling.BICUBIC), name=name)

@@ -1,8 +1,7 @@
-"""Small pieces of page that every tab shares, as `Markup`: HTML that knows it is HTML.
+"""Small pieces of HTML that every tab shares, as `Markup`: strings marked as safe HTML.
 
-Whatever else is put into it by `Markup(...).format(...)` or `.join` is escaped, so that nobody can forget to; `text`
-also takes control characters away and ends long words. Class names live in theme.css. Numbers for people are written
-by `percent`, `milliseconds`, `similar` and `many`.
+`Markup(...).format(...)` and `.join` escape everything else that is put in; `text` also removes control characters and
+cuts long text. CSS classes are in theme.css. `percent`, `milliseconds`, `similar` and `many` write numbers for people.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ def plain(value: object, length: int = 200) -> str:
 
 
 def text(value: object, length: int = 200) -> Markup:
-    """The same as HTML."""
+    """The same, escaped as HTML."""
     return escape(plain(value, length))
 
 
 def notice(message: str, details: Sequence[str] = ()) -> Markup:
-    """An error or a hint beside the thing it is about, and all there is to say, folded; no message is nothing."""
+    """An error or hint, with details folded under it; empty without a message."""
     if not details:
         return Markup('<p class="msn-notice" role="alert">{}</p>').format(text(message, 600)) if message else Markup()
     items = Markup().join(Markup("<li>{}</li>").format(text(detail, 300)) for detail in details)
@@ -51,7 +50,7 @@ def hint(message: str) -> Markup:
 
 
 def header() -> Markup:
-    """The name and what it is, at the top."""
+    """The title and subtitle at the top."""
     return Markup(
         '<h1 class="msn-name">ViT-MSN</h1>'
         '<p class="msn-tagline">Look inside an AI that learned to see from half-hidden pictures</p>'
@@ -59,7 +58,7 @@ def header() -> Markup:
 
 
 def about(facts: Sequence[tuple[str, str]], bounds: Sequence[tuple[str, str]], privacy: str) -> Markup:
-    """The sidebar's text: what is running, the limits, what happens to pictures."""
+    """The sidebar's text: which model runs, the limits, what happens to pictures."""
 
     def table(rows: Sequence[tuple[str, str]]) -> Markup:
         row = Markup("<dt>{}</dt><dd>{}</dd>")
@@ -81,7 +80,7 @@ def status(words: Sequence[str]) -> Markup:
 
 
 def in_python(*lines: str) -> Markup:
-    """'In Python' under a result: the few lines that give the same. Lines are escaped; indent them as you want them."""
+    """'In Python' under a result: the few lines of code that give the same. Lines are escaped; pass them indented."""
     page = Markup(
         '<details class="msn-code"><summary>In Python</summary>'
         '<pre tabindex="0" aria-label="Python code"><code>{}</code></pre></details>'
@@ -90,7 +89,7 @@ def in_python(*lines: str) -> Markup:
 
 
 def bars(rows: Sequence[tuple[str, float]], *, quiet: bool = False) -> Markup:
-    """Horizontal bars of (label, probability in 0..1), full width for 1, numbers beside them; `quiet` mutes them."""
+    """Horizontal bars of (label, probability in 0..1), full width for 1, with numbers; `quiet` mutes them."""
     items = Markup().join(_bar(label, min(max(value, 0.0), 1.0)) for label, value in rows)
     return Markup('<ol class="msn-bars{}">{}</ol>').format(" msn-quiet" if quiet else "", items)
 
@@ -105,7 +104,7 @@ def _bar(label: str, value: float) -> Markup:
 def percent(value: float, *, whole: bool = False) -> str:
     """A probability with two significant digits, never rounded to certainty: "8.4 %", "< 0.1 %", "over 99 %".
 
-    whole: a share that was counted, without digits behind the point: "63 %".
+    whole: for a counted share, without decimals: "63 %".
     """
     if whole:
         return f"{100 * value:.0f} %"
@@ -122,18 +121,18 @@ def data_url(picture: Image.Image, quality: int = 85) -> str:
 
 
 def img(picture: Image.Image, alt: str, css: str = "") -> Markup:
-    """An <img> that carries its own pixels, with the alternative text that says what it shows."""
+    """An <img> that contains its own pixels, with alternative text that says what it shows."""
     return Markup('<img class="{}" src="{}" alt="{}">').format(text(css), data_url(picture), text(alt, 300))
 
 
 def download(name: str, kind: str, data: bytes, words: str) -> Markup:
-    """A link that carries the file itself: nothing is written on the server. kind: a MIME type."""
+    """A link that contains the file itself: nothing is written on the server. kind: a MIME type."""
     link = Markup('<a class="msn-button" download="{}" href="data:{};base64,{}">{}</a>')
     return link.format(name, kind, base64.b64encode(data).decode("ascii"), words)
 
 
 def csv_link(name: str, head: Sequence[str], lines: Iterable[Sequence[object]]) -> Markup:
-    """A table to download, which spreadsheets open as UTF-8 and where no cell is a formula."""
+    """A CSV to download: spreadsheets open it as UTF-8, and no cell is a formula."""
     return download(name, "text/csv", export.csv_text(head, lines).encode("utf-8-sig"), "Download as CSV")
 
 
@@ -143,7 +142,7 @@ def milliseconds(value: float) -> str:
 
 
 def similar(value: float) -> str:
-    """A cosine with two digits, or as many more as tell it from 1."""
+    """A cosine with two digits, or as many more as it needs to differ from 1."""
     digits = next((digits for digits in (2, 3, 4) if round(value, digits) < 1), 2)
     return f"{value:.{digits}f}".replace("-", "−")
 
@@ -159,7 +158,7 @@ def badge(index: int) -> Markup:
 
 
 def ink(index: int) -> str:
-    """Black or white, whichever is read better on the class's color."""
+    """Black or white, whichever has more contrast on the class's color."""
     tone = draw.class_style(index)[0]
     red, green, blue = ((int(tone[i : i + 2], 16) / 255) ** 2.2 for i in (1, 3, 5))
     light = 0.2126 * red + 0.7152 * green + 0.0722 * blue  # relative luminance, as WCAG counts contrast

@@ -1,8 +1,8 @@
-// A picture of one's own, by drop anywhere on the page, by paste, or by the upload button. It is sent first and takes the
-// place of the shown one when the server has it: Gradio's own component would delete the shown picture before.
+// Upload the visitor's own picture: by drop anywhere on the page, by paste, or by the upload button. The shown picture
+// is replaced only when the server has the new one; Gradio's own component would delete it before.
 const picture = () => document.querySelector(`#picture-${window.msnTab}`);
 const here = () => element.isConnected && element.offsetParent !== null && picture() !== null;
-// Other places that take files, on a page that shows a picture too: a table of several, a zip.
+// Whether an element belongs to another place that takes files: several pictures, a zip.
 const elsewhere = (node) => {
   const block = node instanceof Element ? node.closest("[data-drop], .block:has(input[type=file])") : null;
   return block !== null && block !== picture();

@@ -1,4 +1,4 @@
-"""What Attention and Masking share: the picture as the model sees it, its patches, and which of them was clicked."""
+"""Shared by Attention and Masking: the picture as the model sees it, its patches, and which one was clicked."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from vitmsn.ui.visits import Call
 Size = int | tuple[int, int]  # of an input in pixels: the side of a square, or (height, width); 0: the model's own
 
 
-LEAST = 256  # pixels of the longer side, where patches can be seen and clicked
+LEAST = 256  # pixels of the longer side, large enough to see and click patches
 
 
 def seen(
     encoder: Encoder, picture: Picture, size: Size = 0, side: int = limits.SHOWN_SIDE, least: int = LEAST
 ) -> Image.Image:
-    """The part of the picture that the model sees, in its own proportions, its longer side at most `side`.
+    """The part of the picture that the model sees, in its own proportions, with a longer side of at most `side`.
 
-    A small one is enlarged a whole number of times, to `least` or the next below `side`, its pixels as they are.
+    A small one is enlarged by a whole factor, to at least `least` where `side` allows, without smoothing.
     """
     if encoder.processor.crop is None:
         shown = picture.rgb.copy()
@@ -59,7 +59,7 @@ def grid(encoder: Encoder, size: Size = 0) -> tuple[int, int]:
 def clicked(call: Call, places: tuple[int, int], *, size: Size = 0, whole_picture: bool = False) -> tuple[int, int]:
     """Row and column, from 0, of the patch of a grid (rows, columns) that was clicked.
 
-    `size`: of the input whose `seen` was clicked; `whole_picture`: the click was on the visitor's picture instead.
+    `size`: of the input whose `seen` was clicked; `whole_picture`: the visitor's whole picture was clicked instead.
     """
     encoder, picture = call.encoder, call.picture
     if whole_picture and encoder.processor.crop is not None:
@@ -76,19 +76,19 @@ def clicked(call: Call, places: tuple[int, int], *, size: Size = 0, whole_pictur
 
 
 def sent(path: str | None) -> Picture:
-    """The picture that came with a request."""
+    """The picture in a request, which must have one."""
     if path is None:
         raise InputError("No picture came; send one as `image`.")
     return read_picture(path)
 
 
 def file_name(call: Call) -> str:
-    """What to call the visitor's picture in code."""
+    """The visitor's picture's file name for code on the page."""
     return f"{call.visit.example}.png" if call.visit.example else call.picture.name
 
 
 def legend(scale: draw.Scale, what: str, palette: str = "magma", shares: bool = True) -> Markup:
-    """A color scale as HTML, of shares (in percent) or of plain numbers, readable in light and dark."""
+    """A color scale as HTML, for shares (in percent) or plain numbers, readable in light and dark mode."""
     low, high = (draw.percent(end) if shares else f"{end:.2g}" for end in scale)
     ramp = ", ".join(draw.ramp(palette=palette))
     return Markup(
@@ -99,6 +99,6 @@ def legend(scale: draw.Scale, what: str, palette: str = "magma", shares: bool = 
 
 
 def peak(values: np.ndarray) -> tuple[int, int]:
-    """Row and column, from 1, of the largest value of a map; NaN is left out."""
+    """Row and column, from 1, of the largest value of a map; NaN is ignored."""
     row, column = np.unravel_index(int(np.nanargmax(values)), values.shape)
     return int(row) + 1, int(column) + 1

@@ -1,4 +1,4 @@
-"""Pictures on the page: uploads come in as files for the one decoder, and go out inside the page."""
+"""Pictures on the page: uploads arrive as files for our decoder, and results are sent inside the page."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from vitmsn.ui.visits import Call, Visit
 
 
 class _Files:
-    """Hand the uploaded file's path over untouched, and show pictures without writing files.
+    """Pass the uploaded file's path on unchanged, and show pictures without writing files.
 
-    Gradio would open the file with every format Pillow knows and no cap on pixels; our decoder is the only one.
+    Gradio would open the file with every format Pillow knows and no cap on pixels; only our decoder may open it.
     """
 
     def preprocess(self, payload: Any) -> str | None:
@@ -39,13 +39,13 @@ class _Files:
         return ImageData(url=html.data_url(shown), orig_name="picture.webp", mime_type="image/webp")
 
 
-# `gr.Image` with the two methods above. A subclass, because Gradio makes the component anew from its class on updates;
-# made past Gradio's metaclass, because that writes a stub file beside the source.
+# `gr.Image` with the two methods above. A subclass, because Gradio makes the component again from its class on updates.
+# It is made without Gradio's metaclass, which would write a stub file beside the source.
 Photo = cast("type[gr.Image]", ABCMeta.__new__(ComponentMeta, "Image", (_Files, gr.Image), {"__module__": __name__}))
 
 
 def sent(call: Call) -> list[str]:
-    """The paths of pictures that the page uploaded: untrusted, so only files of the upload folder count."""
+    """The paths of pictures that the page uploaded: untrusted, so only files in the upload folder count."""
     paths, folder = call.chosen("paths"), Path(get_upload_folder()).resolve()
     if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths) or not paths:
         raise InputError("No pictures came; choose some, or drop them on the page.")
@@ -57,7 +57,7 @@ def sent(call: Call) -> list[str]:
 
 
 def portrait(visit: Visit) -> dict[str, Any]:
-    """The update that shows the visitor's picture, or none, with the text that says so."""
+    """The update that shows the visitor's picture, or none, with its alternative text."""
     if visit.picture is None:
         return gr.update(value=None, alt_text="No picture")
     title = examples.by_name(visit.example).title if visit.example else f"Your picture, {visit.picture.name}"
@@ -65,9 +65,9 @@ def portrait(visit: Visit) -> dict[str, Any]:
 
 
 def read_picture(path: str) -> image.Picture:
-    """Decode an upload, reduced to `limits.PICTURE_SIDE` at once: two hundred large ones are never in memory together.
+    """Decode an upload, reduced to `limits.PICTURE_SIDE` at once, so that large ones never fill the memory.
 
-    With a sentence of its own when the file is gone (a page that slept longer than its files).
+    Raises a special error when the file is gone (a page can be inactive for longer than uploads are kept).
     """
     if not Path(path).is_file():
         raise ImageError("That upload is no longer here; add the picture again.")

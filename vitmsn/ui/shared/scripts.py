@@ -1,7 +1,7 @@
-"""JavaScript for the page: files beside the Python that uses them, read once.
+"""JavaScript for the page: files next to the Python that uses them, read once.
 
-There are two kinds. A script runs when its component is made, with `element` and `trigger` at hand. A function file
-holds one arrow function, which an event runs. What computes stands in files of its own, which node tests.
+There are two kinds. A script runs when its component is made, with `element` and `trigger` available. A function file
+holds one arrow function, which an event runs. Plain functions are in files of their own, tested with node.
 """
 
 from __future__ import annotations
@@ -16,5 +16,5 @@ def script(beside: str, *names: str) -> str:
 
 
 def run(function: str, *given: str) -> str:
-    """JavaScript for an event: the arrow function `function`, with `given` before what the event itself hands over."""
+    """JavaScript for an event: the arrow function `function`, called with `given`, then the event's arguments."""
     return f"(...values) => ({function})({', '.join([*map(json.dumps, given), '...values'])})"

@@ -1,8 +1,8 @@
-"""What a visit teaches: its examples, its queries, and the classifier that learned from them.
+"""The workspace of a visit: its examples, its queries, and the classifier that learned from them.
 
-Few-shot changes it, Explore looks at it. It lives in the visit's memory, counted in bytes like all that a visit keeps,
-and is embedded again when the visitor chooses another model. One lock per visit: a visitor's own changes wait for one
-another, other visitors' never do.
+Few-shot and Explore share it. It is kept in the visit's memory, counted in bytes like all that a visit keeps, and
+embedded again when the visitor chooses another model. One lock per visit: changes of one visitor wait for each other,
+other visitors' never wait.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from vitmsn.names import clean_name, name_key
 from vitmsn.ui.shared import examples, html
 from vitmsn.ui.visits import Call, Visit
 
-FIRST = "textures"  # what the tabs open with
-BLANK = ("Class 1", "Class 2")  # what a set of one's own begins with
-QUERIES = "queries"  # the one class of the gallery that holds them
+FIRST = "textures"  # the starter set that the tabs open with
+BLANK = ("Class 1", "Class 2")  # the empty classes of a visitor's own set
+QUERIES = "queries"  # the one class of the gallery of queries
 SIDE = 64  # pixels of the thumbnails on the page
 TOGETHER = 32  # pictures decoded and embedded together
 
@@ -69,12 +69,12 @@ def learn(
 
 
 def center(gallery: Gallery, feature_mean: np.ndarray | None) -> np.ndarray | None:
-    """What the gallery's embeddings are centered on, see `fewshot.choose_center`."""
+    """The center of the gallery's embeddings, see `fewshot.choose_center`."""
     return feature_mean if fewshot.choose_center(gallery.shots, feature_mean) is not None else None
 
 
 def own_class(X: np.ndarray, y: Sequence[str], center: np.ndarray | None) -> tuple[int, int]:
-    """(how many of these examples have a most similar other example of their own class, of how many)."""
+    """(number of examples whose nearest other example has the same class, number of examples)."""
     if len(X) < 2:
         return 0, 0
     _, index = fewshot.nearest(X, X, 2, center=center)
@@ -90,9 +90,9 @@ class Workspace:
     """One visitor's examples and queries. Use it inside `opened(call)`, which holds the lock.
 
     Attributes: ``gallery``; ``queries``, a gallery of one class; ``truth``, the class of each query of a starter set by
-    id; ``starter``, the name of the starter set while it is untouched; ``own``, whether pictures are here that would be
-    missed; ``version``, which grows with every change; ``undo``, what the last change was, in words, while it can be
-    taken back.
+    id; ``starter``, the name of the starter set while it is untouched; ``own``, whether it holds the visitor's own
+    pictures that are not saved; ``version``, which grows with every change; ``undo``, the last change in words,
+    while it can be undone.
     """
 
     def __init__(self, encoder: Encoder) -> None:
@@ -106,14 +106,14 @@ class Workspace:
         self.begun = False
         self.undo = ""
         self._before: tuple[Gallery, Gallery, dict[str, str], str] | None = None
-        self.cell: tuple[str, str] | None = None  # of the confusion matrix, opened: (as labelled, as named)
+        self.cell: tuple[str, str] | None = None  # the open cell of the confusion matrix: (label, prediction)
         self.unfolded: set[str] = set()  # classes that show all their pictures
-        self.order = ""  # of the answers: "" as they came, "up" or "down" by probability
+        self.order = ""  # order of the answers: "" as added, "up" or "down" by probability
         self._urls: dict[str, str] = {}  # digest -> thumbnail on the page
         self._lesson: tuple[Any, Lesson] | None = None
-        self._automatic = ""  # the method that automatic took last, of this set
-        self.switched = ""  # the method before, while automatic has just taken another
-        self.kept: dict[Any, Any] = {}  # what took long and holds for this version: maps, curves, attention
+        self._automatic = ""  # the method that "auto" chose last for this set
+        self.switched = ""  # the method before, when "auto" has just chosen another
+        self.kept: dict[Any, Any] = {}  # cached results of this version: maps, curves, attention
 
     @property
     def nbytes(self) -> int:
@@ -123,7 +123,7 @@ class Workspace:
     # Changes
 
     def changed(self, words: str = "") -> None:
-        """After a change: answers are out of date."""
+        """Record a change: cached answers are out of date."""
         self.version += 1
         self.starter, self.undo, self.cell = "", words, None
         self.kept.clear()
@@ -132,7 +132,7 @@ class Workspace:
 
     @contextmanager
     def change(self, words: str) -> Iterator[Gallery]:
-        """The gallery, to be changed; all of it or, when something raises, nothing. ``words`` say what Undo undoes."""
+        """Change the gallery: completely, or not at all when something raises. ``words`` say what Undo undoes."""
         before = (self.gallery.copy(), self.queries, dict(self.truth), self.starter)
         try:
             yield self.gallery
@@ -144,7 +144,7 @@ class Workspace:
             self.changed(words)
 
     def take_back(self) -> str:
-        """Undo the last change of the examples; what it was, in words."""
+        """Undo the last change of the examples; returns what it was, in words."""
         if self._before is None:
             raise GalleryError("There is nothing to undo.")
         words = self.undo
@@ -155,7 +155,7 @@ class Workspace:
         return words
 
     def start(self, encoder: Encoder, name: str, progress: Any = None) -> None:
-        """Put a starter set, or with "" two empty classes, in place of everything."""
+        """Replace everything with a starter set, or with two empty classes for ""."""
         gallery, queries, truth = Gallery(encoder), Gallery(encoder), {}
         if name:
             made = examples.starter_set(name)
@@ -176,24 +176,24 @@ class Workspace:
         self.starter, self.own = name, False
 
     def reopen(self, encoder: Encoder, bundle: Gallery) -> None:
-        """Put a gallery that was saved in place of the examples."""
+        """Replace the examples with a saved gallery."""
         with self.change("opened a saved set"):
             self.gallery, self.queries, self.truth = bundle, Gallery(encoder), {}
-        self.own = False  # it is in a file
+        self.own = False  # it is saved in a file
 
     def adopt(self, id: str, label: str) -> None:
-        """Make a query an example of a class, because somebody said what it is."""
+        """Make a query an example of the class that the visitor named."""
         query = self.queries[id]
         with self.change(f"added {query.name} to {label}") as gallery:
             gallery.adopt(query, gallery.label(label))
         self.own = self.own or not self.truth
 
     def name_class(self, name: str) -> None:
-        """Add a class; one that the page began with and nobody filled takes the name instead."""
+        """Add a class; if one of the initial empty classes is still empty, rename it instead."""
         label = clean_name(name)
         words = f"added the class {label}"
         if words == self.undo:
-            return  # said twice, by a double click
+            return  # the same again, from a double click
         if any(name_key(label) == name_key(known) for known in self.gallery.classes):
             raise GalleryError(f"There is a class {label} already: choose another name.")
         blank = next((known for known in BLANK if self.gallery.counts.get(known) == 0), None)
@@ -214,13 +214,13 @@ class Workspace:
                 added = gallery.add(label, batch, encoder.embed(batch))
                 ids.extend(added.ids)
                 skipped.extend(added.skipped)
-            if resting:  # a class that does not count goes on not counting
+            if resting:  # new examples of a disabled class are disabled too
                 gallery.enable(ids, False)
         self.own = self.own or bool(ids)
         return Added(tuple(ids), tuple(skipped))
 
     def unpack(self, encoder: Encoder, entries: Entries, progress: Any = None) -> Added:
-        """Add a zip of folders. An untouched starter set, or empty classes nobody filled, make room for it."""
+        """Add a zip of folders. It replaces an untouched starter set or empty classes."""
         room = bool(self.starter) or not len(self.gallery)
         held = 0 if room else len(self.gallery)
         if entries.total + held > limits.MAX_EXAMPLES:
@@ -239,7 +239,7 @@ class Workspace:
         return added
 
     def ask(self, encoder: Encoder, pictures: Iterable[Picture], count: int) -> int:
-        """Add up to ``count`` queries (those of a starter set make room); how many of them came twice."""
+        """Add up to ``count`` queries (replacing those of a starter set); returns how many were duplicates."""
         room = bool(self.truth)
         held = 0 if room else len(self.queries)
         if held + count > limits.MAX_QUERIES:
@@ -264,7 +264,7 @@ class Workspace:
         self._asked(Gallery(encoder))
 
     def follow(self, encoder: Encoder, progress: Any = None) -> None:
-        """Embed everything again when the model is another one."""
+        """Embed everything again when the model changed."""
         galleries = [g for g in (self.gallery, self.queries) if g.fingerprint != encoder.fingerprint]
         total, done = sum(map(len, galleries)), 0
         for gallery in galleries:
@@ -282,7 +282,7 @@ class Workspace:
     # Reading
 
     def lesson(self, encoder: Encoder, method: str, k: int, caution: float, temperature: float = 0.07) -> Lesson:
-        """The classifier for these settings, learned once per version."""
+        """The classifier for these settings; learned once per version."""
         voting = (k, temperature) if method == "knn" else ()
         asked = (self.version, encoder.fingerprint, method, voting, caution)
         if self._lesson is None or self._lesson[0] != asked:
@@ -294,7 +294,7 @@ class Workspace:
         return self._lesson[1]
 
     def url(self, example: Example, side: int = SIDE) -> str:
-        """A small picture of an example or query, as a data: URL; only the smallest are remembered."""
+        """A small picture of an example or query, as a data: URL; only thumbnails are cached."""
         if side == SIDE and example.digest in self._urls:
             return self._urls[example.digest]
         picture = example.picture()
@@ -306,7 +306,7 @@ class Workspace:
 
 
 def _mixed(queries: Sequence[tuple[str, Picture]]) -> list[Picture]:
-    """One of each class, then the next of each: what is in sight shows them all."""
+    """Interleave the classes, so that the first few queries show all of them."""
     turn: dict[str, int] = {}
     turns = []
     for label, _ in queries:
@@ -326,7 +326,7 @@ def _batches(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
 
 @dataclass
 class WorkspaceState:
-    """What a visit keeps for Few-shot and Explore together."""
+    """The state that Few-shot and Explore share."""
 
     workspace: Workspace | None = None
 
@@ -337,7 +337,7 @@ class WorkspaceState:
 
 @contextmanager
 def opened(call: Call) -> Iterator[tuple[Workspace, Encoder]]:
-    """The visitor's workspace, locked, embedded by `call.encoder`; with a starter set when it is new."""
+    """The visitor's workspace, locked and embedded by `call.encoder`; a new one gets a starter set."""
     encoder = call.encoder
     with call.visit.lock:
         kept = call.visit.state(WorkspaceState)
@@ -354,6 +354,6 @@ def opened(call: Call) -> Iterator[tuple[Workspace, Encoder]]:
 
 
 def version(visit: Visit) -> int:
-    """The stamp of what the tabs show."""
+    """The workspace's version, the stamp of the tabs that show it."""
     workspace = visit.state(WorkspaceState).workspace
     return 0 if workspace is None else workspace.version
