@@ -1,4 +1,4 @@
-"""Where the browser is: the system's Chromium first, else the one that Playwright installed.
+"""Finds the browser: the system's Chromium first, else the one that Playwright installed.
 
 As a script it prints the path, or fails when there is none that starts.
 """

@@ -1,4 +1,4 @@
-"""A real browser on the real app: every page is watched, and what goes wrong in it fails the test.
+"""A real browser on the real app: every page is watched, and any error in it fails the test.
 
     def test_something(page):                  # desktop; `phone` has 390 px and touch, `visit(dark=True)` any other
         page.get_by_role("tab", name="Masking").click()
@@ -29,12 +29,12 @@ FLAGS = (
     "--use-fake-device-for-media-stream",  # a camera that shows a clock, for visitors with `camera=True`
 )
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
-PATIENCE = 60_000  # milliseconds for one condition; a busy machine is slow, not broken
+PATIENCE = 60_000  # milliseconds for one condition; generous, since a busy machine is slow
 
 
 @dataclass
 class Watch:
-    """What a page complained of. A test that provokes a complaint says which: `watch.allow(r"413")`."""
+    """Errors of a page. A test that expects one names it: `watch.allow(r"413")`."""
 
     complaints: list[str] = field(default_factory=list)
     allowed: list[str] = field(default_factory=list)
@@ -144,7 +144,7 @@ def visit(
 
 @pytest.fixture
 def page(visit: Callable[..., Page]) -> Page:
-    """The app on a desk: 1280 x 900."""
+    """The app on a desktop: 1280 x 900."""
     return visit()
 
 

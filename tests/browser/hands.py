@@ -1,4 +1,4 @@
-"""What a person's hands do that Playwright's do not: wait until there is something to take hold of."""
+"""Act on a control as a person would: wait until it is enabled."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from playwright.sync_api import Locator, expect
 
 
 def hold(control: Locator) -> None:
-    """The keyboard goes to `control`. ``focus()`` alone passes over a control that is still disabled, in silence."""
+    """Focus `control` once it is enabled; ``focus()`` alone silently skips a control that is still disabled."""
     expect(control).to_be_enabled()
     control.focus()
     expect(control).to_be_focused()

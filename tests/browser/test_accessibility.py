@@ -9,14 +9,14 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
 TABS = ["classify", "attention", "masking", "fewshot", "explore", "learn"]
-# What Gradio's own parts do and this page cannot change: the empty drop zone is named by an instruction, and an icon of
-# the footer repeats the word beside it.
+# Faults in Gradio's own components that this page cannot change: the empty drop zone is named by an instruction, and an
+# icon of the footer repeats the word beside it.
 GRADIO = {"label-content-name-mismatch": "upload-container", "image-redundant-alt": 'alt="Settings"'}
 STANDARDS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
 
 
 def open_all(page: Page, folded: Locator) -> None:
-    """Open what is folded; what a click opens may hold more."""
+    """Open everything that is folded, also inside what a click opens."""
     for place in range(folded.count()):
         if folded.nth(place).is_visible():
             folded.nth(place).click()

@@ -39,7 +39,7 @@ def test_opens_with_an_answer(attention: Page) -> None:
     expect(attention.get_by_text("the most focused: half of its attention falls on")).to_be_visible()
 
 
-def test_at_most_five_controls_are_in_sight(attention: Page) -> None:
+def test_at_most_five_controls_are_visible(attention: Page) -> None:
     controls = attention.locator(".msn-controls:visible .block:visible")
     expect(attention.get_by_role("slider", name="range slider for Layer")).to_be_visible()
     names = controls.evaluate_all("all => all.filter(e => e.querySelector('input, select')).map(e => e.innerText)")
@@ -145,12 +145,12 @@ def test_another_picture_gets_another_answer(attention: Page) -> None:
     expect(attention.locator("#picture-attention img")).to_have_attribute("alt", "A tabby cat")
 
 
-def test_a_link_opens_as_it_was_left(visit: Callable[..., Page]) -> None:
+def test_a_link_restores_the_controls(visit: Callable[..., Page]) -> None:
     page = visit(address="?tab=attention&kind=cls&layer=2&head=1")
     expect(said(page)).to_contain_text("In layer 2, head 1, CLS")
 
 
-def test_a_link_to_what_is_not_there_opens_something_near(visit: Callable[..., Page]) -> None:
+def test_a_link_beyond_the_model_opens_the_nearest_map(visit: Callable[..., Page]) -> None:
     page = visit(address="?tab=attention&kind=eyes&layer=60&head=40")
     expect(said(page)).to_contain_text(re.compile(r"In layer \d+, mean of heads, CLS"))
 
@@ -209,7 +209,7 @@ def test_sorted_heads_relevance_and_colors_by_keyboard_and_in_the_address(visit:
     expect(again.get_by_label("Most focused")).to_be_checked()
 
 
-def test_compare_and_take_away(attention: Page) -> None:
+def test_compare_and_download(attention: Page) -> None:
     attention.get_by_role("button", name="Compare").click()
     attention.get_by_label("Random weights", exact=True).check()
     both = attention.locator("#attention-compare")

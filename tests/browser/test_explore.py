@@ -1,4 +1,4 @@
-"""Explore as a person uses it: the map, the list beside it, UMAP, a phone."""
+"""The Explore tab as a person uses it: the map, the list beside it, UMAP, phone."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ COMPILING = 240_000  # milliseconds: the first UMAP of a machine is compiled
 
 @pytest.fixture
 def page(visit: Visit) -> Page:
-    """The tab with its starter set, on a desk."""
+    """The tab with its starter set, on a desktop."""
     opened = visit(address="?tab=explore")
     expect(opened.locator(".msn-gallery li")).to_have_count(48)
     return opened
 
 
 def drawn(page: Page) -> None:
-    """Waits until the canvas has its size and thousands of its pixels are not empty."""
+    """Wait until the canvas has its size and thousands of its pixels are drawn."""
     page.wait_for_function(
         """() => {
             const c = document.querySelector('.msn-map canvas');
@@ -34,11 +34,11 @@ def drawn(page: Page) -> None:
     )
 
 
-def test_the_map_is_drawn_and_linked_with_the_list_both_ways(page: Page) -> None:
+def test_the_map_and_the_list_are_linked_both_ways(page: Page) -> None:
     expect(page.locator(".msn-legend")).to_contain_text("brick")
     drawn(page)
     first = page.locator(".msn-gallery button").first
-    hold(first)  # the keyboard's way
+    hold(first)  # the same by keyboard
     tip = page.locator(".msn-tip")
     expect(tip).to_be_visible()
     expect(tip).to_contain_text("brick")
@@ -62,8 +62,8 @@ def test_the_map_is_drawn_and_linked_with_the_list_both_ways(page: Page) -> None
     expect(page.locator(".msn-gallery button[aria-pressed=true]")).to_have_count(1)
 
 
-def test_a_lasso_chooses_points_and_gives_them_a_class(page: Page) -> None:
-    page.set_viewport_size({"width": 1280, "height": 1400})  # all of the map is in sight
+def test_a_lasso_selects_points_and_gives_them_a_class(page: Page) -> None:
+    page.set_viewport_size({"width": 1280, "height": 1400})  # the whole map is visible
     drawn(page)
     box = page.locator(".msn-map canvas").bounding_box()
     assert box is not None
@@ -84,7 +84,7 @@ def test_a_lasso_chooses_points_and_gives_them_a_class(page: Page) -> None:
     bar.get_by_placeholder("New class").fill("wall <b>")
     bar.get_by_placeholder("New class").press("Enter")
     expect(page.locator(".msn-legend")).to_contain_text("wall <b> 2")
-    expect(bar).to_have_count(0)  # what was chosen is done with
+    expect(bar).to_have_count(0)  # the selection is cleared
     page.get_by_role("button", name="Undo: moved 2 pictures to wall").filter(visible=True).click()
     expect(page.locator(".msn-legend")).not_to_contain_text("wall")
     page.get_by_label("Mislabelled?").check()
@@ -117,16 +117,16 @@ def test_it_shows_the_examples_of_few_shot(page: Page) -> None:
     page.get_by_role("tab", name="Explore", exact=True).click()
     expect(page.locator(".msn-gallery li")).to_have_count(60)
     expect(page.locator(".msn-legend li")).to_have_count(10)
-    expect(page.locator(".msn-gallery [aria-pressed=true]")).to_have_count(0)  # that was another picture
+    expect(page.locator(".msn-gallery [aria-pressed=true]")).to_have_count(0)  # the id belonged to another picture
 
 
-def test_a_phone_and_the_dark(visit: Visit) -> None:
+def test_on_a_phone_in_dark_mode(visit: Visit) -> None:
     phone = visit(width=390, height=844, touch=True, dark=True, address="?tab=explore")
     expect(phone.locator(".msn-gallery li")).to_have_count(48)
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
     expect(phone.get_by_role("button", name="Draw with a finger")).to_be_visible()
     edge = phone.get_by_label("Mislabelled?").locator("xpath=..").bounding_box()
-    assert edge is not None and edge["x"] + edge["width"] <= 390  # all controls are in reach
+    assert edge is not None and edge["x"] + edge["width"] <= 390  # all controls are within the screen
     drawn(phone)
     phone.locator(".msn-gallery button").nth(5).tap()
     expect(phone.locator(".msn-tip")).to_be_visible()

@@ -1,4 +1,4 @@
-"""Few-shot as a person uses it: from an empty page to predictions, by mouse, by keyboard, on a phone."""
+"""The Few-shot tab as a person uses it: from an empty page to predictions, by mouse, by keyboard, on a phone."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ NASTY = "<b>rings</b> $x^2$ ${1+1} {{value}}"
 FORMULA = "=1+1"
 
 
-def files(colour: str, count: int, seed: int = 0) -> list[FilePayload]:
-    made = pictures(colour, count, seed)
+def files(color: str, count: int, seed: int = 0) -> list[FilePayload]:
+    made = pictures(color, count, seed)
     return [{"name": picture.name, "mimeType": "image/png", "buffer": png(picture)} for picture in made]
 
 
@@ -35,12 +35,12 @@ def answered(page: Page) -> Page:
 
 @pytest.fixture
 def page(visit: Visit) -> Page:
-    """The tab with its starter set, on a desk."""
+    """The tab with its starter set, on a desktop."""
     return answered(visit(address="?tab=fewshot"))
 
 
 def named(page: Page, *names: str) -> Page:
-    """Own classes in place of the starter set."""
+    """Use own classes instead of the starter set."""
     page.get_by_role("button", name="Your own pictures").click()
     expect(page.get_by_text("Add pictures to two classes")).to_be_visible()
     for number, name in enumerate(names):
@@ -57,7 +57,7 @@ def choose_nearest(page: Page) -> None:
     expect(page.locator("#fewshot-trust")).to_contain_text("the most similar examples vote")
 
 
-def test_it_opens_answered_and_a_set_is_one_click(page: Page) -> None:
+def test_it_opens_with_answers_and_a_set_is_one_click(page: Page) -> None:
     expect(page.locator("#fewshot-trust")).to_contain_text(
         re.compile(r"\d+ of 24 right \(\d+ %\)\. On new pictures expect \d+.\d+ %; guessing gets 33 %")
     )
@@ -67,7 +67,7 @@ def test_it_opens_answered_and_a_set_is_one_click(page: Page) -> None:
     expect(chosen).to_contain_text("1 chosen")
     page.get_by_role("button", name="Handwritten digits").click()
     expect(page.locator("#fewshot-examples .msn-card")).to_have_count(10)
-    expect(chosen).to_have_count(0)  # what was chosen was another picture
+    expect(chosen).to_have_count(0)  # the chosen picture belonged to another set
     expect(page.locator("#fewshot-trust")).to_contain_text("of 60 right (")
     expect(page).to_have_url(re.compile("set=digits"))
 
@@ -116,7 +116,7 @@ def test_remove_rename_and_undo(page: Page) -> None:
     chosen.get_by_label("Move the chosen pictures to").select_option("grass")
     expect(card(page, 1).locator("li")).to_have_count(9)
     page.get_by_role("button", name=re.compile("^Undo: moved")).click()
-    expect(card(page, 1).locator("li")).to_have_count(8)  # drawn anew; a menu opened before would be closed again
+    expect(card(page, 1).locator("li")).to_have_count(8)  # wait until it is drawn again, which closes open menus
     card(page, 0).get_by_label("More for class brick").click()
     card(page, 0).get_by_role("button", name="Pause this class").click()
     expect(page.locator("#fewshot-trust")).to_contain_text("of 16 right")
@@ -157,8 +157,8 @@ def test_the_classifier_can_be_chosen_and_is_in_the_link(page: Page, visit: Visi
 
 def test_another_model_embeds_the_examples_again(page: Page) -> None:
     named(page, "red", "blue")
-    for number, colour in enumerate(("red", "blue")):
-        card(page, number).locator("input[type=file]").set_input_files(files(colour, 4))
+    for number, color in enumerate(("red", "blue")):
+        card(page, number).locator("input[type=file]").set_input_files(files(color, 4))
         expect(card(page, number).locator("li")).to_have_count(4)
     page.get_by_label("Model").click()
     page.get_by_role("option", name=re.compile("random weights")).click()
@@ -197,8 +197,8 @@ def test_the_keyboard_is_enough(page: Page) -> None:
 
 def test_pictures_can_be_dropped_and_pasted(page: Page) -> None:
     named(page, "red", "blue")
-    for number, (kind, colour) in enumerate((("drop", "red"), ("paste", "blue"))):
-        data = [[f["name"], list(f["buffer"])] for f in files(colour, 1)]
+    for number, (kind, color) in enumerate((("drop", "red"), ("paste", "blue"))):
+        data = [[f["name"], list(f["buffer"])] for f in files(color, 1)]
         card(page, number).evaluate(
             """(card, [kind, files]) => {
                 const held = new DataTransfer();
@@ -213,14 +213,14 @@ def test_pictures_can_be_dropped_and_pasted(page: Page) -> None:
         expect(card(page, number).locator("li")).to_have_count(1)
 
 
-def test_the_matrix_opens_and_answers_are_looked_into_and_taught(page: Page) -> None:
+def test_the_matrix_opens_and_answers_are_explained_and_corrected(page: Page) -> None:
     cell = page.get_by_role("button", name=re.compile(r"grass named gravel, show them")).or_(
         page.get_by_role("button", name=re.compile(r"gravel named gravel, show them"))
     )
     hold(cell.first)
     page.keyboard.press("Enter")
     expect(page.locator(".msn-behind li").first).to_be_visible()
-    expect(cell.first).to_be_focused()  # whoever was on a button is put back on it
+    expect(cell.first).to_be_focused()  # the focus returns to the button that had it
     page.get_by_role("button", name="Would more examples help?").click()
     expect(page.locator("#fewshot-trust svg")).to_be_visible()
     page.locator("[data-act=look]").first.click()
@@ -231,7 +231,7 @@ def test_the_matrix_opens_and_answers_are_looked_into_and_taught(page: Page) -> 
     expect(page.locator("#fewshot-trust")).to_contain_text("of 25 right")
 
 
-def test_what_was_learned_is_taken_away_and_opens_again(page: Page, visit: Visit, tmp_path: Path) -> None:
+def test_a_saved_set_opens_again(page: Page, visit: Visit, tmp_path: Path) -> None:
     for name, file in (
         ("Download model (.zip)", "checkpoint.zip"),
         ("Embeddings (.csv)", "embeddings.csv"),
@@ -255,7 +255,7 @@ def test_what_was_learned_is_taken_away_and_opens_again(page: Page, visit: Visit
     )
 
 
-def test_without_a_camera_the_way_out_is_said(page: Page) -> None:
+def test_without_a_camera_it_suggests_files(page: Page) -> None:
     card(page, 0).get_by_role("button", name="by camera").click()
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_role("status")).to_contain_text("add files instead")
@@ -264,7 +264,7 @@ def test_without_a_camera_the_way_out_is_said(page: Page) -> None:
     expect(card(page, 0).locator("li")).to_have_count(8)
 
 
-def test_the_camera_teaches_and_is_named_live(visit: Visit) -> None:
+def test_the_camera_adds_examples_and_is_named_live(visit: Visit) -> None:
     page = named(answered(visit(address="?tab=fewshot", camera=True)), "red", "clock")
     card(page, 0).locator("input[type=file]").set_input_files(files("red", 4))
     expect(card(page, 0).locator("li")).to_have_count(4)
@@ -295,8 +295,8 @@ def test_a_phone_shows_everything_without_scrolling_sideways(visit: Visit) -> No
     phone = answered(visit(width=390, height=844, touch=True, address="?tab=fewshot"))
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
     named(phone, "a class with quite a long name, longer than the phone is wide", "blue")
-    for number, colour in enumerate(("red", "blue")):
-        card(phone, number).locator("input[type=file]").set_input_files(files(colour, 3))
+    for number, color in enumerate(("red", "blue")):
+        card(phone, number).locator("input[type=file]").set_input_files(files(color, 3))
         expect(card(phone, number).locator("li")).to_have_count(3)
     phone.locator("#fewshot-try input[type=file]").set_input_files(files("blue", 1, seed=1))
     expect(phone.locator(".msn-answers tbody tr")).to_have_count(1)
@@ -308,7 +308,7 @@ def test_a_phone_shows_everything_without_scrolling_sideways(visit: Visit) -> No
     assert min(sizes) >= 44
 
 
-def test_two_visitors_never_meet(page: Page, visit: Visit) -> None:
+def test_two_visitors_share_nothing(page: Page, visit: Visit) -> None:
     named(page, "canary")
     other = answered(visit(address="?tab=fewshot"))
     expect(other.locator("#fewshot-examples [data-rename]").first).to_have_value("brick")
@@ -316,8 +316,8 @@ def test_two_visitors_never_meet(page: Page, visit: Visit) -> None:
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_the_words_can_be_read(visit: Visit, dark: bool) -> None:
-    """Contrast of every small text on the tab, as WCAG counts it."""
+def test_small_text_has_enough_contrast(visit: Visit, dark: bool) -> None:
+    """Every small text on the tab has enough contrast by WCAG."""
     page = answered(visit(address="?tab=fewshot", dark=dark))
     poor = page.evaluate(
         """() => {

@@ -1,4 +1,4 @@
-"""Learn as a class uses it: the walk by mouse, keyboard and link, the lesson on paper, and a network that learns."""
+"""The Learn tab as a class uses it: the walkthrough by mouse, keyboard and link, printing, and live training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.hands import hold
 
 Visit = Callable[..., Page]
-TRAINING = 240_000  # milliseconds for some steps of a process of its own on a busy machine
+TRAINING = 240_000  # milliseconds for a few steps of the training process on a busy machine
 
 
 def sentence(page: Page, step: int) -> str:
@@ -19,7 +19,7 @@ def sentence(page: Page, step: int) -> str:
     return shown.inner_text()
 
 
-def test_the_walk_by_mouse_keyboard_and_link(visit: Visit) -> None:
+def test_the_walkthrough_by_mouse_keyboard_and_link(visit: Visit) -> None:
     page = visit(address="?tab=learn")
     assert "patches" in sentence(page, 1)
     expect(page.locator(".msn-step:visible")).to_have_count(1)
@@ -63,7 +63,7 @@ def test_the_lesson_fits_a_phone_and_paper(visit: Visit) -> None:
     phone.wait_for_function("document.documentElement.scrollWidth <= 390")
     phone.get_by_role("button", name="Next →").tap()
     sentence(phone, 8)
-    # on paper: all steps, nothing to press, dark on light even from a dark page
+    # on paper: all steps, no controls, dark on light even from a dark page
     phone.emulate_media(media="print")
     phone.evaluate("dispatchEvent(new Event('beforeprint'))")
     expect(phone.locator(".msn-step:visible")).to_have_count(8)
@@ -84,15 +84,13 @@ def test_two_visitors_and_one_network_at_a_time(visit: Visit) -> None:
     expect(said).to_contain_text("A recording")
     expect(first.locator("#watch-map canvas")).to_have_attribute("aria-label", re.compile("Map of 300 handwritten"))
     first.get_by_role("checkbox", name="me-max").uncheck()
-    expect(
-        first.get_by_role("checkbox", name="Sinkhorn")
-    ).not_to_be_checked()  # it alone would hold the prototypes apart
+    expect(first.get_by_role("checkbox", name="Sinkhorn")).not_to_be_checked()  # it would prevent collapse
     first.get_by_role("button", name="Train it now").click()
     expect(said).to_contain_text(re.compile("Starting|With random weights|After"))
     second.get_by_role("button", name="Train it now").click()
     waiting = second.locator("#watch-said")
     expect(waiting).to_contain_text("Another visitor's network is first")
-    # nothing else waits
+    # requests that do not train do not wait
     second.get_by_role("button", name="Next →").click()
     sentence(second, 2)
     expect(said).to_contain_text("prototypes are in use", timeout=TRAINING)

@@ -46,7 +46,7 @@ def test_opens_with_an_answer(masking: Page) -> None:
     expect(masking.get_by_text("measured on this machine now")).to_be_visible()
 
 
-def test_at_most_five_controls_are_in_sight(masking: Page) -> None:
+def test_at_most_five_controls_are_visible(masking: Page) -> None:
     for kind in ("Random", "Painted"):
         masking.get_by_label(kind, exact=True).check()
         expect(words(masking)).to_be_visible(visible=kind == "Painted")
@@ -93,7 +93,7 @@ def test_other_kinds(masking: Page, kind: str, alt: str) -> None:
 @pytest.mark.parametrize("where", ["#masked-view img", "#picture-masking img"])
 def test_a_click_toggles_a_patch(masking: Page, where: str) -> None:
     masking.get_by_label("Painted", exact=True).check()
-    expect(words(masking)).not_to_have_value("")  # the mask that was there has come
+    expect(words(masking)).not_to_have_value("")  # wait for the mask that was there
     words(masking).fill("")
     words(masking).press("Enter")
     expect(said(masking)).to_contain_text("Nothing is hidden")
@@ -107,7 +107,7 @@ def test_a_click_toggles_a_patch(masking: Page, where: str) -> None:
     expect(said(masking)).to_contain_text("Nothing is hidden")
 
 
-def test_a_click_on_a_random_mask_goes_on_from_it(masking: Page) -> None:
+def test_a_click_on_a_random_mask_starts_from_it(masking: Page) -> None:
     shown(masking).click(position={"x": 60, "y": 20})
     expect(masking.get_by_label("Painted", exact=True)).to_be_checked()
     expect(said(masking)).to_contain_text(re.compile("With (18|20) of 64 patches left"))
@@ -125,17 +125,17 @@ def test_a_fast_stroke_leaves_no_gaps(masking: Page) -> None:
     x, y = box["x"] + box["width"] / 16, box["y"] + box["height"] / 16
     masking.mouse.move(x, y)
     masking.mouse.down()
-    masking.mouse.move(x + box["width"] * 7 / 8, y)  # one movement, as of a fast hand
+    masking.mouse.move(x + box["width"] * 7 / 8, y)  # one movement, as in a fast drag
     masking.mouse.up()
     expect(words(masking)).to_have_value("1.1-1.8")
 
 
 def test_painting_by_keyboard_alone(masking: Page) -> None:
     hold(masking.get_by_label("Random", exact=True))
-    for _ in range(3):  # in Gradio each radio button is a stop of its own
+    for _ in range(3):  # in Gradio each radio button is its own tab stop
         masking.keyboard.press("Tab")
     masking.keyboard.press(" ")
-    expect(words(masking)).not_to_have_value("")  # it begins with the mask that was there
+    expect(words(masking)).not_to_have_value("")  # it starts from the mask that was there
     expect(shown(masking)).to_have_attribute("alt", "Painted mask: 19 of 64 patches are left")
     words(masking).fill("1.1-4.8")
     words(masking).press("Enter")
@@ -152,7 +152,7 @@ def test_painting_by_keyboard_alone(masking: Page) -> None:
     expect(masking.locator(".msn-notice:visible")).to_have_count(0)
 
 
-def test_a_link_opens_as_it_was_left(visit: Callable[..., Page]) -> None:
+def test_a_link_restores_the_controls(visit: Callable[..., Page]) -> None:
     page = visit(address="?tab=masking&mask=block&hidden=50&seed=3")
     expect(shown(page)).to_have_attribute("alt", "Block mask: 32 of 64 patches are left")
     expect(page.get_by_label("Seed")).to_have_value("3")
@@ -178,7 +178,7 @@ def test_on_a_phone(visit: Callable[..., Page]) -> None:
     page.wait_for_function("document.documentElement.scrollWidth <= 390")
 
 
-def test_hide_until_it_changes_its_mind_by_keyboard(visit: Callable[..., Page]) -> None:
+def test_hide_until_the_answer_changes_by_keyboard(visit: Callable[..., Page]) -> None:
     page = visit(address=ADDRESS, height=1200)
     expect(page.locator("#masking-prototypes")).to_contain_text("Cross-entropy")
     expect(page.locator("#masking-attention figure")).to_have_count(2)
@@ -196,7 +196,7 @@ def test_hide_until_it_changes_its_mind_by_keyboard(visit: Callable[..., Page]) 
     expect(gone).to_have_count(1)
     hold(way.get_by_role("button", name="Play"))
     page.keyboard.press("Enter")
-    expect(slider).to_have_value(slider.get_attribute("max") or "")  # plays to its end, and can be played again
+    expect(slider).to_have_value(slider.get_attribute("max") or "")  # it plays to the end, and can be played again
     expect(way.get_by_role("button", name="Play")).to_be_visible()
     page.get_by_role("button", name="Many masks at once").click()
     page.get_by_role("button", name="Draw 16 masks").click()

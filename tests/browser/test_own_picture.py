@@ -1,4 +1,4 @@
-"""A picture of one's own gets in by drop, paste, mouse and keyboard, and nothing is lost before it is there."""
+"""A visitor's picture arrives by drop, paste, mouse and keyboard; the old one stays until the new one is there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.hands import hold
 
 WIDTHS = [(1280, 900, False), (390, 844, True)]
-# Hand a file to the page as a person's drag or paste does: with the events of a browser, at a place of the page.
+# Give a file to the page as a drag or paste does: with browser events, at a point of the page.
 HAND = """([selector, kind, name, type, data]) => {
   const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
   const carried = new DataTransfer();
@@ -55,7 +55,7 @@ def test_a_drop_on_the_shown_picture_replaces_it(
 ) -> None:
     page = visit(width=width, height=height, touch=touch)
     expect_shown(page, "A cup of espresso")
-    for number in range(3):  # again and again
+    for number in range(3):  # several times in a row
         hand(page, "drop", f"red-{number}.png", encoded("red"), mime="image/png")
         expect_shown(page, f"Your picture, red-{number}.png")
     assert "example=" not in page.url
@@ -63,7 +63,7 @@ def test_a_drop_on_the_shown_picture_replaces_it(
 
 def test_a_drop_or_a_paste_anywhere_on_the_page_replaces_it(page: Page) -> None:
     expect_shown(page, "A cup of espresso")
-    hand(page, "drop", "photo.jpg_large", encoded("blue", "JPEG"), selector=".msn-status")  # known by its content
+    hand(page, "drop", "photo.jpg_large", encoded("blue", "JPEG"), selector=".msn-status")  # known by content
     expect_shown(page, "Your picture, photo.jpg_large")
     hand(page, "paste", "pasted.png", encoded("green"), selector="body", mime="image/png")
     expect_shown(page, "Your picture, pasted.png")
@@ -83,14 +83,14 @@ def test_one_tap_or_enter_opens_the_chooser_and_deletes_nothing(page: Page, way:
         else:
             hold(button)
             page.keyboard.press("Enter")
-    assert shown(page) == "A cup of espresso"  # whoever closes the chooser has lost nothing
+    assert shown(page) == "A cup of espresso"  # closing the chooser loses nothing
     file = tmp_path / "mine.png"
     file.write_bytes(encoded("orange"))
     opened.value.set_files(file)
     expect_shown(page, "Your picture, mine.png")
 
 
-def test_an_unreadable_file_leaves_the_last_good_picture_and_its_answer(page: Page) -> None:
+def test_an_unreadable_file_keeps_the_last_picture_and_its_answer(page: Page) -> None:
     expect_shown(page, "A cup of espresso")
     answer = page.locator("#tab-classify .msn-sentence").first.inner_text()
     hand(page, "drop", "holiday.jpg", b"no picture at all", mime="image/jpeg")

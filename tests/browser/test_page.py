@@ -1,4 +1,4 @@
-"""The page as a whole: it opens, on a desk and on a phone, with its tabs, and nothing complains."""
+"""The page as a whole: it opens, on a desktop and on a phone, with its tabs and without errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WIDTHS = [(1280, 900, False), (390, 844, True)]
 
 
 def answered(page: Page) -> None:
-    """What the page opens with is there: the answer, and below it what it cost."""
+    """Wait for the first answer and its timing below it."""
     expect(page.locator(".msn-bars").first).to_be_visible()
     expect(page.locator(".msn-status")).to_contain_text(re.compile("last forward|answer from cache"))
 
@@ -58,12 +58,12 @@ def test_the_keyboard_reaches_the_model_the_tabs_and_the_picture(page: Page) -> 
     assert not wanted
 
 
-def test_the_foot_says_what_runs(page: Page) -> None:
+def test_the_footer_names_input_size_and_device(page: Page) -> None:
     answered(page)
     expect(page.locator(".msn-status")).to_contain_text("px · c")  # input size, then cpu or cuda
 
 
-def test_any_file_may_be_chosen_and_is_known_by_its_content(page: Page, tmp_path: Path) -> None:
+def test_any_file_may_be_chosen_and_is_recognized_by_its_content(page: Page, tmp_path: Path) -> None:
     pillow_heif.from_pillow(noise(96, 64)).save(tmp_path / "IMG_0001.HEIC")
     noise(96, 64).save(tmp_path / "photo.jpg_large", "JPEG")
     (tmp_path / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")

@@ -1,4 +1,4 @@
-"""Two maps side by side: one scale, plain words, and an answer that stays when no comparison is possible."""
+"""Two maps side by side: one scale, plain words, and a reason when no comparison is possible."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_no_comparison_unless_chosen(call: Callable[..., Call]) -> None:
         compared(call(), AttentionControls(beside="eyes"))
 
 
-def test_the_overlap_counts_only_patches_that_both_see(call: Callable[..., Call]) -> None:
+def test_overlap_counts_only_patches_visible_in_both(call: Callable[..., Call]) -> None:
     visit = call()
     found = map_view.see(visit.encoder, visit.picture, AttentionControls())
     half = found.values.copy()

@@ -1,4 +1,4 @@
-"""Downloads open elsewhere and hold what was shown."""
+"""Downloads open in other programs and hold what was shown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vitmsn.ui.visits import Call
     "ask",
     [AttentionControls(layer=2), AttentionControls("colors", 1), AttentionControls("relevance", 2, shape="contour")],
 )
-def test_three_files(
+def test_downloads_are_a_picture_numbers_and_code(
     call: Callable[..., Call], ask: AttentionControls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     large = image.decode(Image.radial_gradient("L").convert("RGB").resize((1500, 900)), name="<b>my photo.png")

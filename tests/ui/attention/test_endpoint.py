@@ -38,7 +38,7 @@ def test_the_endpoint_takes_every_kind_and_size(call: Callable[..., Call], file:
     assert rollout["layer"] is None and rollout["head"] is None
 
 
-def test_the_endpoint_refuses_what_it_cannot_do(call: Callable[..., Call], file: str, tmp_path: Path) -> None:
+def test_the_endpoint_refuses_invalid_arguments(call: Callable[..., Call], file: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="`image`"):
         endpoint.attend(call(), None)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="row is 9"):

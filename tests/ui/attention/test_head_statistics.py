@@ -16,7 +16,7 @@ from vitmsn.ui.attention.map_view import AttentionControls
 from vitmsn.ui.visits import Call
 
 
-def test_the_librarys_numbers_are_measured_once(call: Callable[..., Call]) -> None:
+def test_statistics_match_the_library_and_are_measured_once(call: Callable[..., Call]) -> None:
     visit = call()
     tokens = visit.encoder.tokens(visit.picture)
     found = head_statistics.measure(visit, visit.encoder, visit.picture, tokens)
@@ -29,7 +29,7 @@ def test_the_librarys_numbers_are_measured_once(call: Callable[..., Call]) -> No
     assert head_statistics.measure(visit, visit.encoder, visit.picture, other) is not found
 
 
-def test_a_slow_measurement_waits_for_its_button(call: Callable[..., Call], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_measurement_needs_its_button(call: Callable[..., Call], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(head_statistics, "NUMBERS", 10)
     visit, ask = call(), AttentionControls(layer=2, order="distance")
     out = tab.answer(visit, ask)
@@ -39,7 +39,7 @@ def test_a_slow_measurement_waits_for_its_button(call: Callable[..., Call], monk
     assert not out["measure"]["visible"] and out["depth"].count("<svg") == 2 and "msn-sorted" in out["heads"]
 
 
-def test_a_dot_for_every_head_to_scale(call: Callable[..., Call]) -> None:
+def test_every_head_has_a_dot_drawn_to_scale(call: Callable[..., Call]) -> None:
     values = np.array([[1.0, 3.0], [2.0, 4.0], [0.5, 2.5]], np.float32)
     found = head_statistics.Depth((), values, values / 4, 16)
     html = head_statistics.plot(found, (2, 1))

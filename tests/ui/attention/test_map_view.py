@@ -1,4 +1,4 @@
-"""What the Attention tab is asked for, and the sentences about the map."""
+"""The Attention tab's controls, its map, and the sentences about it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vitmsn.ui.visits import Call
 
 
 @pytest.mark.parametrize("kind", map_view.KINDS)
-def test_the_page_shows_what_the_library_gives(call: Callable[..., Call], kind: str) -> None:
+def test_the_page_shows_the_librarys_map(call: Callable[..., Call], kind: str) -> None:
     encoder, picture = call().encoder, call().picture
     found = map_view.see(encoder, picture, AttentionControls(kind, 1, 2, row=2, column=3, start=2))
     expected = look.look(encoder, picture, kind, layer=0, heads=[1], patch=6, start_layer=1)
@@ -31,7 +31,7 @@ def test_every_kind_of_the_library_is_on_the_page() -> None:
     assert set(map_view.KINDS) == set(look.KINDS)
 
 
-def test_heads_together_are_named(call: Callable[..., Call]) -> None:
+def test_combined_heads_are_named(call: Callable[..., Call]) -> None:
     encoder, picture = call().encoder, call().picture
     assert map_view.see(encoder, picture, AttentionControls(head=-1)).subject == "layer 2, largest of heads"
     assert map_view.see(encoder, picture, AttentionControls(some=[1, 2])).subject == "layer 2, mean of heads 1 and 2"

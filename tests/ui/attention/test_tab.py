@@ -37,11 +37,11 @@ def click(call: Call, **values: Any) -> Call:
 
 
 def changes(out: dict[str, Any]) -> dict[str, Any]:
-    """The values that the controls are given; what is skipped is left out."""
+    """The new values of the controls; skipped updates are left out."""
     return {name: out[name]["value"] for name in AttentionControls.__dataclass_fields__ if "value" in out.get(name, {})}
 
 
-# What is looked at
+# The maps
 
 
 @pytest.mark.parametrize(("layer", "head"), [(0, 0), (1, 0), (1, 2), (2, 1)])
@@ -116,7 +116,7 @@ def test_offered_sizes_are_multiples_of_the_patch(config: ViTMSNConfig, expected
 # The sentences
 
 
-def test_the_sentence_has_its_numbers(call: Callable[..., Call]) -> None:
+def test_the_sentence_has_numbers(call: Callable[..., Call]) -> None:
     tokens = call().encoder.tokens(call().picture)
     values = np.full((4, 4), 0.02, dtype=np.float32)
     values[2, 1] = 0.25
@@ -131,7 +131,7 @@ def test_the_sentence_has_its_numbers(call: Callable[..., Call]) -> None:
     assert map_view.sentence(rollout, 1.0).startswith("Through layers 1 to 2, row 3, column 2 reaches CLS most: 25 %")
 
 
-def test_the_overlay_says_what_it_shows(call: Callable[..., Call]) -> None:
+def test_the_overlay_has_alt_text_and_a_legend(call: Callable[..., Call]) -> None:
     out = answered(call(), replace(START, layer=1, head=2))
     found = map_view.see(call().encoder, call().picture, AttentionControls(layer=1, head=2))
     row, column = np.argwhere(found.values == found.values.max())[0] + 1
@@ -294,7 +294,7 @@ def test_typing_a_row_is_the_same_as_a_click(call: Callable[..., Call]) -> None:
     assert changes(out) == {"kind": "patch"} and "the patch at row 4, column 3" in out["sentence"]
 
 
-def test_without_a_picture_it_says_so(call: Callable[..., Call]) -> None:
+def test_a_missing_picture_is_reported(call: Callable[..., Call]) -> None:
     with pytest.raises(InputError, match="No picture yet"):
         answered(call(picture=None))
 
@@ -305,9 +305,9 @@ def test_without_a_picture_it_says_so(call: Callable[..., Call]) -> None:
 def test_links_name_layers_and_heads_of_any_model() -> None:
     assert tab._widened("12", 1, 64, maximum=64) == {"__type__": "update", "value": 12, "maximum": 64}
     for text in ("0", "65", "x", "", "1e3", "9" * 5000):
-        with pytest.raises(ValueError):  # noqa: PT011 (its words are for nobody)
+        with pytest.raises(ValueError):  # noqa: PT011 (no one reads its message)
             tab._widened(text, 1, 64)
     assert tab._heads("1,3")["value"] == [1, 3] and tab._heads("")["value"] == []
     for text in ("0", "1,65", "a", "1;2"):
-        with pytest.raises(ValueError):  # noqa: PT011 (its words are for nobody)
+        with pytest.raises(ValueError):  # noqa: PT011 (no one reads its message)
             tab._heads(text)

@@ -1,4 +1,4 @@
-"""A visitor with classes of their own."""
+"""A visitor with their own classes."""
 
 from __future__ import annotations
 

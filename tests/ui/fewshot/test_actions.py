@@ -1,4 +1,4 @@
-"""What the small buttons do, and that each of it can be undone."""
+"""What the small buttons do, and that each change can be undone."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from vitmsn.ui.visits import Call
 def taught(own: Call) -> Call:
     """Two classes of four pictures and two queries."""
     shown = workspace_of(own)
-    for colour in ("red", "blue"):
-        shown.add(own.encoder, colour, pictures(colour, 4))
+    for color in ("red", "blue"):
+        shown.add(own.encoder, color, pictures(color, 4))
     shown.ask(own.encoder, pictures("red", 2, seed=1), 2)
     return own
 
@@ -67,7 +67,7 @@ def test_a_corrected_answer_is_an_example_once(taught: Call) -> None:
         did(taught, act="correct", id="e1", text="blue")
 
 
-def test_looking_closer_changes_nothing(taught: Call) -> None:
+def test_opening_details_changes_no_data(taught: Call) -> None:
     version = workspace_of(taught).version
     _, _, page, _ = tab.act(event(taught, act="look", id="e2"))
     assert page.count("bright where the model looked") == 1

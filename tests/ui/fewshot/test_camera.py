@@ -26,8 +26,8 @@ def test_a_frame_is_named_with_its_number(own: Call) -> None:
     [red] = pictures("red", 1, seed=2)
     sent = event(own, n=7, frame=jpeg(red))
     assert 'data-n="7"' in camera.frame(sent, "auto", 5, 0.05)  # nothing learned yet: an answer all the same
-    for colour in ("red", "blue"):
-        workspace_of(own).add(own.encoder, colour, pictures(colour, 4))
+    for color in ("red", "blue"):
+        workspace_of(own).add(own.encoder, color, pictures(color, 4))
     said = camera.frame(event(own, n=8, frame=jpeg(red)), "auto", 5, 0.0)
     assert 'data-n="8"' in said and "red" in said and said.count("msn-bar-value") == 2
     assert not len(workspace_of(own).queries)  # frames are not kept
@@ -47,7 +47,7 @@ def test_a_frame_is_named_with_its_number(own: Call) -> None:
     ],
     ids=str,
 )
-def test_what_is_no_frame_is_refused(own: Call, values: dict[str, Any]) -> None:
+def test_an_invalid_frame_is_refused(own: Call, values: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="something else than a small picture"):
         camera.frame(event(own, **values), "auto", 5, 0.05)
 

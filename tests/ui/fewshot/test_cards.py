@@ -1,4 +1,4 @@
-"""What the workspace says on the page: words with their numbers, and nothing a visitor typed as HTML."""
+"""The workspace on the page: words with their numbers, and nothing a visitor typed as HTML."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def read(html: str) -> Tags:
 
 def named(encoder: Encoder, names: list[str], count: int) -> Workspace:
     made = Workspace(encoder)
-    for colour, name in zip(("red", "blue", "lime", "gold"), names, strict=True):
-        made.add(encoder, name, pictures(colour, count))
+    for color, name in zip(("red", "blue", "lime", "gold"), names, strict=True):
+        made.add(encoder, name, pictures(color, count))
     return made
 
 
@@ -64,7 +64,7 @@ def test_names_are_text_everywhere(tiny: Encoder) -> None:
     assert sources and all(source.startswith("data:image/webp;base64,") for source in sources)
 
 
-def test_every_picture_has_words_and_every_button_a_name(tiny: Encoder) -> None:
+def test_every_picture_has_alt_text_and_every_button_a_name(tiny: Encoder) -> None:
     page = cards.cards(workspace_with(tiny, red=3, blue=3)) + answers.asking(workspace_with(tiny))
     assert len(re.findall(r"<img [^>]*alt=\"[^\"]+\"", page)) == page.count("<img") == 6
     for button in re.findall(r"<button[^>]*>(?:<img[^>]*>|[^<]*)</button>", page):
@@ -73,7 +73,7 @@ def test_every_picture_has_words_and_every_button_a_name(tiny: Encoder) -> None:
     assert len(re.findall(r'<select [^>]*aria-label="[^"]+"', page)) == page.count("<select") == 3
 
 
-def test_the_answers_in_one_sentence(tiny: Encoder) -> None:
+def test_the_summary_of_the_answers_is_one_sentence(tiny: Encoder) -> None:
     shown = workspace_with(tiny, red=5, blue=5)
     shown.ask(tiny, [*pictures("red", 2, seed=1), *pictures("blue", 1, seed=1)], 3)
     lesson = dataclasses.replace(learn(shown.gallery, None), rejector=None)
@@ -103,7 +103,7 @@ def test_an_answer_says_why_it_names_no_class(tiny: Encoder) -> None:
     assert said == "1 of 3 new pictures named correctly; none of these: 1; not sure: 1."
 
 
-def test_a_query_that_is_an_example_is_told(tiny: Encoder) -> None:
+def test_a_query_that_is_an_example_is_reported(tiny: Encoder) -> None:
     shown = workspace_with(tiny, red=3, blue=3)
     shown.ask(tiny, pictures("red", 1), 1)
     lesson = learn(shown.gallery, None)
@@ -112,7 +112,7 @@ def test_a_query_that_is_an_example_is_told(tiny: Encoder) -> None:
     )
 
 
-def test_the_table_as_csv_holds_no_formula(tiny: Encoder) -> None:
+def test_the_csv_contains_no_formula(tiny: Encoder) -> None:
     shown = named(tiny, NASTY, 4)
     shown.ask(tiny, pictures("blue", 2, seed=1), 2)
     lesson = learn(shown.gallery, None)
@@ -137,9 +137,9 @@ def test_many_answers_are_folded_and_many_pictures_counted(tiny: Encoder, monkey
     assert f"Show all {answers.AT_ONCE + 3}" in page and page.count("<details>") == 1
 
 
-def test_a_badge_can_be_read_on_every_colour() -> None:
-    def light(colour: str) -> float:
-        values = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+def test_a_badge_is_readable_on_every_color() -> None:
+    def light(color: str) -> float:
+        values = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values]
         return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 
@@ -151,7 +151,7 @@ def test_a_badge_can_be_read_on_every_colour() -> None:
         assert (high + 0.05) / (low + 0.05) >= 4.5, tone[0]
 
 
-def test_what_is_kept_is_said_before_it_bites(tiny: Encoder) -> None:
+def test_limits_are_shown_before_they_are_reached(tiny: Encoder) -> None:
     assert "6 of at most 2000 pictures in 2 of at most 50 classes" in cards.cards(workspace_with(tiny, red=3, blue=3))
 
 
@@ -174,7 +174,7 @@ def test_a_class_left_out_says_so_and_can_be_merged(tiny: Encoder) -> None:
     assert '<select class="msn-select" data-merge="red"' in page and '<option value="blue">' in page
 
 
-def test_answers_are_sorted_by_probability_and_can_be_taught(tiny: Encoder) -> None:
+def test_answers_are_sorted_by_probability_and_can_be_corrected(tiny: Encoder) -> None:
     shown = workspace_with(tiny, red=5, blue=5)
     shown.ask(tiny, [*pictures("red", 2, seed=1), *pictures("purple", 2, seed=1)], 4)
     lesson = learn(shown.gallery, None)

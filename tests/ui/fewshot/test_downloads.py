@@ -1,4 +1,4 @@
-"""What is taken away: a set that opens again, a checkpoint, a table; and nothing of others."""
+"""Downloads: a set that opens again, a checkpoint and a table."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from vitmsn.ui.visits import Call
 @pytest.fixture
 def taught(own: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
-    for colour in ("red", "blue"):
-        workspace_of(own).add(own.encoder, colour, pictures(colour, 4))
+    for color in ("red", "blue"):
+        workspace_of(own).add(own.encoder, color, pictures(color, 4))
     return own
 
 
@@ -43,7 +43,7 @@ def test_a_set_opens_again_here_and_in_python(taught: Call, call: Callable[..., 
 
 
 def opened_again(call: Call, path: Path) -> tuple[FewShotControls, list[str]]:
-    """What opening a saved set puts into the four controls, and on the page."""
+    """The values of the four controls, and the page, after a saved set was opened."""
     shown = tab.unzip(call, str(path), FewShotControls("ridge", 7, 20, 0.5))
     page = [shown.pop(name) for name in tab.FewShotPage._fields]
     return FewShotControls(**shown), page
@@ -61,7 +61,7 @@ def opened_again(call: Call, path: Path) -> tuple[FewShotControls, list[str]]:
     ],
     ids=str,
 )
-def test_settings_that_the_page_does_not_have_are_said_and_left(
+def test_unknown_saved_settings_are_reported_and_ignored(
     taught: Call, call: Callable[..., Call], tmp_path: Path, saved: dict[str, Any], words: str
 ) -> None:
     workspace_of(taught).gallery.settings = {"method": "knn", "k": 3, "temperature": 0.1, "caution": 0.0} | saved
@@ -72,7 +72,7 @@ def test_settings_that_the_page_does_not_have_are_said_and_left(
     assert words in other.message and "your own settings" in other.message
 
 
-def test_a_set_of_another_model_is_embedded_again(taught: Call, call: Callable[..., Call], tmp_path: Path) -> None:
+def test_a_set_from_another_model_is_embedded_again(taught: Call, call: Callable[..., Call], tmp_path: Path) -> None:
     stranger = Encoder.random(CONFIG, seed=1, device="cpu")
     workspace_of(taught).gallery.re_embed(stranger)
     path, other = bundle.save(workspace_of(taught).gallery, tmp_path / "few-shot.zip"), call()
@@ -82,7 +82,7 @@ def test_a_set_of_another_model_is_embedded_again(taught: Call, call: Callable[.
     assert other.message == "This set was saved with another model; its pictures were embedded again with this one."
 
 
-def test_a_checkpoint_of_another_method_says_how_good_it_is_beside_the_button(taught: Call) -> None:
+def test_a_checkpoint_with_another_method_shows_its_accuracy_beside_the_button(taught: Call) -> None:
     assert "checkpoint holds" not in tab.answer(taught, FewShotControls("ridge"))[3]
     said = tab.answer(taught, FewShotControls("pixels"))[3]
     assert (
@@ -106,12 +106,12 @@ def test_a_checkpoint_and_a_table(taught: Call) -> None:
     assert len(rows) == 9 and rows[1][1] == "red"
 
 
-def test_nothing_to_take_is_said(own: Call) -> None:
+def test_a_download_without_examples_is_refused(own: Call) -> None:
     with pytest.raises(FewShotError, match="nothing to download yet"):
         downloads.make(event(own), "bundle", "auto", 5, 0.05)
 
 
-def test_the_lines_open_what_was_taken(
+def test_the_python_lines_open_the_downloads(
     taught: Call, tiny: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, _ = downloads.make(taught, "bundle", "auto", 5, 0.05)

@@ -1,4 +1,4 @@
-"""How far to trust it, on the page: the verdict, the matrix that opens, odd examples, and whether more would help."""
+"""The report on the page: the verdict, the confusion matrix, odd examples, and whether more examples would help."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_verdict(tiny: Encoder, counts: dict[str, int], expected: str) -> No
     assert expected in report.trust(shown, lesson, False)
 
 
-def test_too_few_examples_show_no_matrix_and_say_what_the_probability_is_worth(tiny: Encoder) -> None:
+def test_too_few_examples_show_no_matrix_and_explain_the_probability(tiny: Encoder) -> None:
     for counts, words in (({"red": 1, "blue": 1}, "are a guess"), ({"red": 2, "blue": 2}, "are rough")):
         shown = workspace_with(tiny, **counts)
         said = report.trust(shown, learn(shown.gallery, None), False)
@@ -40,7 +40,7 @@ def test_too_few_examples_show_no_matrix_and_say_what_the_probability_is_worth(t
 
 def test_the_matrix_keeps_the_order_of_the_page(tiny: Encoder) -> None:
     shown = workspace_with(tiny, red=4, blue=4)  # scikit-learn sorts: blue, red
-    shown.gallery.move([shown.gallery.examples[0].id], "blue")  # one red picture mislabelled
+    shown.gallery.move([shown.gallery.examples[0].id], "blue")  # one red picture mislabeled
     lesson = learn(shown.gallery, None)
     table = report.confusion(shown, lesson)
     rows = [[int(cell) for cell in re.findall(r">(\d+)<", row)] for row in table.split("<tr>")[2:]]
@@ -50,7 +50,7 @@ def test_the_matrix_keeps_the_order_of_the_page(tiny: Encoder) -> None:
     assert table.index(">A<") < table.index(">B<")
 
 
-def test_an_example_that_looks_wrong_comes_with_the_click_that_mends_it(tiny: Encoder) -> None:
+def test_an_odd_example_has_a_button_that_fixes_it(tiny: Encoder) -> None:
     shown = workspace_with(tiny, red=8, blue=8)
     wrong = shown.gallery.examples[0]
     shown.gallery.move([wrong.id], "blue")
@@ -76,7 +76,7 @@ def test_a_cell_opens_the_pictures_behind_it(tiny: Encoder) -> None:
     assert "when held out" not in report.trust(shown, lesson, False)
 
 
-def test_raw_pixels_are_the_line_to_beat(tiny: Encoder) -> None:
+def test_raw_pixels_are_the_baseline(tiny: Encoder) -> None:
     shown = workspace_with(tiny, red=4, blue=4)
     lesson = learn(shown.gallery, None)
     assert lesson.pixels is not None and lesson.pixels.right == lesson.judged.right == 8
@@ -101,7 +101,7 @@ def test_whether_more_examples_would_help_is_measured_on_request(tiny: Encoder) 
     assert 'data-act="curve"' in report.trust(shown, other, False)  # measured for another classifier
 
 
-def test_near_copies_are_said_and_count_once(tiny: Encoder) -> None:
+def test_near_copies_are_reported_and_count_once(tiny: Encoder) -> None:
     shown = workspace_with(tiny, red=4, blue=4)
     [still] = pictures("red", 1, seed=5)
     frames = np.asarray(still.rgb)[None] + np.random.default_rng(0).normal(0, 1, (6, *np.shape(still.rgb)))

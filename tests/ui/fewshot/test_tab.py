@@ -47,14 +47,14 @@ def sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str,
     return send
 
 
-def files_of(colour: str, count: int, seed: int = 0) -> dict[str, bytes]:
-    return {picture.name: png(picture) for picture in pictures(colour, count, seed)}
+def files_of(color: str, count: int, seed: int = 0) -> dict[str, bytes]:
+    return {picture.name: png(picture) for picture in pictures(color, count, seed)}
 
 
 # The page
 
 
-def test_it_opens_answered(call: Calls) -> None:
+def test_the_tab_opens_with_answers(call: Calls) -> None:
     cards, trust, tried, code = tab.answer(call())
     assert cards.count('class="msn-card"') == 3 and 'value="brick"' in cards
     assert " right (" in trust and "guessing gets 33 %" in trust and "Confusion matrix" in trust
@@ -75,10 +75,10 @@ def test_from_two_names_to_predictions(own: Call, sent: Callable[..., list[str]]
     assert not own.message
 
 
-def test_a_bad_file_and_a_double_are_said_and_the_others_go_on(own: Call, sent: Callable[..., list[str]]) -> None:
+def test_bad_and_duplicate_files_are_reported_and_the_others_added(own: Call, sent: Callable[..., list[str]]) -> None:
     files = {**files_of("red", 2), "notes.txt": b"hello", "moves.gif": b""}
     gif = io.BytesIO()
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
     frames[0].save(gif, "GIF", save_all=True, append_images=frames[1:])
     files["moves.gif"] = gif.getvalue()
     tab.receive(event(own, to="red", paths=sent(files)))
@@ -109,7 +109,7 @@ def test_only_uploads_of_this_page_are_read(own: Call, sent: Callable[..., list[
     assert len(workspace_of(own).gallery) == 0
 
 
-def test_an_upload_that_was_deleted_meanwhile_is_said(own: Call, sent: Callable[..., list[str]]) -> None:
+def test_a_deleted_upload_is_reported(own: Call, sent: Callable[..., list[str]]) -> None:
     [path] = sent(files_of("red", 1))
     Path(path).unlink()
     tab.receive(event(own, to="red", paths=[path]))
@@ -160,21 +160,21 @@ def test_the_small_buttons(own: Call, sent: Callable[..., list[str]]) -> None:
         {},
     ],
 )
-def test_a_page_that_asks_for_nonsense_is_refused_in_words(own: Call, values: dict[str, Any]) -> None:
+def test_an_invalid_request_is_refused_with_a_message(own: Call, values: dict[str, Any]) -> None:
     before = workspace_of(own).gallery.classes
     with pytest.raises(ViTMSNError):
         tab.act(event(own, **values))
     assert workspace_of(own).gallery.classes == before
 
 
-def test_a_name_that_is_taken_is_refused_and_the_page_drawn_again(own: Call) -> None:
+def test_a_duplicate_name_is_refused_and_the_page_is_drawn_again(own: Call) -> None:
     before = workspace_of(own).version
     cards, *_ = tab.act(event(own, act="rename", id="blue", text="RED"))
     assert "a class red already" in own.message and 'value="blue"' in cards
-    assert f'data-version="{before + 1}"' in cards  # another value, so that the page takes notice
+    assert f'data-version="{before + 1}"' in cards  # another value, so that the page updates
 
 
-def test_a_page_that_slept_is_told_so(call: Calls, sent: Callable[..., list[str]]) -> None:
+def test_an_expired_page_gets_a_message(call: Calls, sent: Callable[..., list[str]]) -> None:
     paths = sent(files_of("red", 1))
     for function, values in (
         (tab.act, {"act": "remove", "id": "e1"}),
@@ -204,7 +204,7 @@ def test_a_zip_of_folders(call: Calls, tmp_path: Path) -> None:
         tab.unzip(made, None)
 
 
-def test_what_was_left_out_for_one_reason_is_said_once(call: Calls, tmp_path: Path) -> None:
+def test_files_skipped_for_one_reason_are_reported_once(call: Calls, tmp_path: Path) -> None:
     made = call()
     tab.answer(made)
     shades = {f"c{n:02d}/{n}.png": png(picture) for n, picture in enumerate(pictures("red", limits.MAX_CLASSES + 5))}
@@ -214,7 +214,7 @@ def test_what_was_left_out_for_one_reason_is_said_once(call: Calls, tmp_path: Pa
     assert made.message == "5 files, 50.png among them: a gallery holds at most 50 classes: remove or merge some first."
 
 
-def test_stop_leaves_what_was_there(own: Call, sent: Callable[..., list[str]]) -> None:
+def test_stop_keeps_the_old_set(own: Call, sent: Callable[..., list[str]]) -> None:
     tab.receive(event(own, to="red", paths=sent(files_of("red", 3))))
     own.visit.stopped = own.began + 1
     with pytest.raises(Stopped):
@@ -248,7 +248,7 @@ def test_every_classifier_answers_and_its_python_is_python(call: Calls) -> None:
         compile(source, method, "exec")
 
 
-def test_caution_turns_more_away(call: Calls) -> None:
+def test_more_caution_rejects_more_queries(call: Calls) -> None:
     made = call()
     counts = [
         tab.answer(made, FewShotControls(caution=caution))[2].count("<strong>none of these") for caution in (0, 5, 90)
@@ -291,7 +291,7 @@ def test_the_endpoint_answers_in_plain_json(call: Calls, tmp_path: Path) -> None
     assert [refused["file"] for refused in answer["skipped"]] == ["bad.txt"]
 
 
-def test_odd_files_spoil_nothing_and_each_is_named(call: Calls, tmp_path: Path) -> None:
+def test_unreadable_files_are_skipped_by_name(call: Calls, tmp_path: Path) -> None:
     names = ("notes.txt", "Thumbs.db", "no", "raw.cr3")
     odd = {f"{folder}/{name}": b"x" for folder in ("red", "blue") for name in names}
     path = folder_of_zips(tmp_path, support() | odd)
@@ -313,7 +313,7 @@ def test_odd_files_spoil_nothing_and_each_is_named(call: Calls, tmp_path: Path) 
     ]
 
 
-def test_splits_in_a_zip_are_said(call: Calls, tmp_path: Path) -> None:
+def test_splits_in_a_zip_are_reported(call: Calls, tmp_path: Path) -> None:
     files = {f"pets/{split}/{name}": data for split in ("train", "val") for name, data in support().items()}
     made = call()
     tab.unzip(made, folder_of_zips(tmp_path, files))
@@ -336,7 +336,7 @@ def test_single_examples_are_not_judged(call: Calls, tmp_path: Path) -> None:
     assert "too few to judge" in answer["leave_one_out"]["sentence"]
 
 
-def test_the_endpoint_refuses_in_words(call: Calls, tmp_path: Path) -> None:
+def test_the_endpoint_refuses_with_a_message(call: Calls, tmp_path: Path) -> None:
     one = {name: data for name, data in support().items() if name.startswith("red")}
     for values, error, words in (
         (("",), InputError, "No zip came"),
@@ -396,7 +396,7 @@ def test_a_hostile_zip_gets_one_clear_sentence_and_the_app_goes_on(client: Clien
     test_the_running_app_learns_from_a_zip(client, tmp_path)
 
 
-def test_its_docstring_is_the_tools_description(client: Client) -> None:
+def test_the_docstring_is_the_tool_description(client: Client) -> None:
     described = client.view_api(return_format="dict", print_info=False)["named_endpoints"]["/few_shot"]  # type: ignore[index,call-overload]
     assert "one folder" in described["description"]
     assert [p["parameter_name"] for p in described["parameters"]] == ["support_zip", "queries", "method", "k"]
@@ -404,14 +404,14 @@ def test_its_docstring_is_the_tools_description(client: Client) -> None:
     assert defaults["method"] == "auto" and defaults["k"] == 5
 
 
-def test_it_plugs_into_the_page(models: Models) -> None:
+def test_the_tab_is_on_the_page(models: Models) -> None:
     from vitmsn.ui import page
 
     app = page.build(models)
     assert {"fewshot", "explore"} <= set(app.items) and {"classifier", "k", "map"} <= set(app.links)
 
 
-def test_two_visitors_never_meet(call: Calls) -> None:
+def test_two_visitors_share_nothing(call: Calls) -> None:
     one, other = call(), call()
     tab.start(one, "")
     tab.add_class(one, "canary")

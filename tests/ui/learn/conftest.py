@@ -1,4 +1,4 @@
-"""A model with everything that the walk needs."""
+"""A model with everything that the walkthrough needs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vitmsn.model import MSNHead, ViTMSNModel
 
 @pytest.fixture(scope="session")
 def headed(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
-    """A backbone with a projector, eight prototypes and a mean."""
+    """A backbone with a projector, eight prototypes and a feature mean."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("models") / "headed"
     checkpoint.save(

@@ -1,4 +1,4 @@
-"""What is said of a live run, and how it is drawn: learning, collapse, waiting, and every end."""
+"""The sentences and charts of a live run: learning, collapse, waiting, and every way to end."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run(*frames: dict[str, Any], ended: str = "") -> Run:
 START, LEARNED, COLLAPSED = frame(0, 0.65, 0), frame(100, 0.91, 52), frame(100, 0.62, 1, 0.01)
 
 
-def test_a_run_is_told_with_its_numbers() -> None:
+def test_the_sentence_of_a_run_has_numbers() -> None:
     assert "opening Python" in live_training.sentence(Run(Switches(), Visit("a", "model")))
     assert live_training.sentence(run(START)).startswith("With random weights kNN names 65 % of the test digits")
     said = live_training.sentence(run(START, frame(50, 0.8, 47)))
@@ -49,11 +49,11 @@ def test_a_run_is_told_with_its_numbers() -> None:
         ("failed", "start it again"),
     ],
 )
-def test_every_end_is_said(ended: str, words: str) -> None:
+def test_every_way_to_end_has_a_sentence(ended: str, words: str) -> None:
     assert words in live_training.sentence(run(START, LEARNED, ended=ended))
 
 
-def test_a_collapse_is_called_one() -> None:
+def test_a_collapse_is_named() -> None:
     assert live_training.collapsed(run(START, COLLAPSED)) and not live_training.collapsed(run(START, LEARNED))
     assert not live_training.collapsed(run(START)) and not live_training.collapsed(run(START, frame(9, 0.6, 1, 3.9)))
     said = live_training.sentence(run(START, COLLAPSED, ended="finished"))
@@ -61,7 +61,7 @@ def test_a_collapse_is_called_one() -> None:
     assert "on the same two prototypes" in live_training.sentence(run(START, frame(60, 0.6, 2, 0.3)))
 
 
-def test_the_charts_hold_what_to_compare_with() -> None:
+def test_the_charts_show_reference_values() -> None:
     page = live_training.charts(run(START, frame(50, 0.8, 47), LEARNED))
     assert page.count("<svg") == 3 and page.count("aria-label=") == 3
     for words in ("raw 99 %", "trained 91 %", "random 65 %", "in use 52", "mean entropy 4.1", "cross-entropy 3.2"):
@@ -73,7 +73,7 @@ def test_the_charts_hold_what_to_compare_with() -> None:
     )
 
 
-def test_the_map_carries_its_points_and_words() -> None:
+def test_the_map_has_its_points_and_a_text() -> None:
     page = live_training.field(run(START, LEARNED))
     found = re.search('data-frame="([^"]*)"', page)
     assert found is not None
@@ -82,14 +82,14 @@ def test_the_map_carries_its_points_and_words() -> None:
     assert live_training.field(Run(Switches(), Visit("a", "m"))) == ""
 
 
-def test_who_waits_is_told_for_whom_and_how_long() -> None:
+def test_a_waiting_visitor_sees_the_queue_and_the_time() -> None:
     assert "Another visitor's network is first" in live_training.line_of(
         1, 34.2
     ) and "in 34 s" in live_training.line_of(1, 34.2)
     assert "2 other visitors' networks are first" in live_training.line_of(2, 150)
 
 
-def test_before_anyone_trains_there_is_a_recording() -> None:
+def test_a_recording_is_shown_before_anyone_trains() -> None:
     kept = live_training.recorded()
     about, frames = kept.about, kept.frames
     assert about is not None and frames[-1]["step"] == about["steps"] and len(frames[-1]["xy"]) == len(about["labels"])

@@ -1,4 +1,4 @@
-"""The steps as HTML: the numbers they say, the pictures they show, and what a model without a head is told."""
+"""The steps as HTML: their numbers, their pictures, and what they say for a model without a head."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def sentence(page: str) -> str:
     return html.unescape(found[1]).replace("\N{NO-BREAK SPACE}", " ")
 
 
-def test_every_step_says_its_numbers(headed: Encoder, studied: Walk) -> None:
+def test_every_step_has_its_numbers(headed: Encoder, studied: Walk) -> None:
     told = [sentence(steps.answer(place, headed, studied, "headed")) for place in range(8)]
     assert "256 × 256 pixels; the network gets 16 × 16" in told[0] and "4 × 4 = 16 patches of 4 × 4" in told[0]
     assert "becomes 6 views" in told[1] and "4 small focal anchors" in told[1]
@@ -38,7 +38,7 @@ def test_every_step_says_its_numbers(headed: Encoder, studied: Walk) -> None:
     assert f"= {studied.loss:.2f} nats" in told[7] and "1 × " in told[7]
 
 
-def test_every_picture_has_words_for_who_cannot_see_it(headed: Encoder, studied: Walk) -> None:
+def test_every_picture_has_alt_text(headed: Encoder, studied: Walk) -> None:
     for place in range(8):
         page = steps.answer(place, headed, studied, "headed")
         assert f"{place + 1} of 8" in page
@@ -56,7 +56,7 @@ def test_without_a_head_the_last_steps_say_so(tiny: Encoder, picture: Picture) -
     assert [step.head for step in steps.STEPS] == [False] * 5 + [True] * 3
 
 
-def test_nothing_dropped_is_said(headed: Encoder, picture: Picture) -> None:
+def test_dropping_no_patch_is_reported(headed: Encoder, picture: Picture) -> None:
     page = steps.answer(2, headed, study(headed, picture, LearnControls(ratio=0)), "headed")
     assert sentence(page).startswith("Nothing is dropped: all 16 patches")
 

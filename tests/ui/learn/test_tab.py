@@ -1,4 +1,4 @@
-"""The tab as plain functions: one answer for eight steps, and controls that fit the model."""
+"""The Learn tab as plain functions: one answer for eight steps, and controls that fit the model."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def test_one_answer_fills_all_eight_steps(call: Calls) -> None:
     assert "masking.random_mask(encoder.config.grid, 0.3" in code and "gradient.png" in code
 
 
-def test_the_model_is_named_and_the_picture_needed(call: Calls) -> None:
+def test_the_model_is_named_and_a_picture_is_required(call: Calls) -> None:
     assert "random weights has no projector" in tab.answer(call(model=RANDOM), LearnControls())["step 6"]
     with pytest.raises(InputError, match="No picture yet"):
         tab.answer(call(picture=None), LearnControls())
 
 
 @pytest.mark.parametrize("text", ["0", "9", "one", "1.5", "nan", "inf"])
-def test_a_link_to_no_step_is_ignored(models: Models, text: str) -> None:
+def test_a_link_to_a_missing_step_is_ignored(models: Models, text: str) -> None:
     check = build(models).links["step"].check
     assert check("3") == 3
-    with pytest.raises(ValueError):  # noqa: PT011 (any of them is a link that is not followed)
+    with pytest.raises(ValueError):  # noqa: PT011 (any ValueError means that the link is ignored)
         check(text)

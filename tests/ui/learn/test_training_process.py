@@ -1,4 +1,4 @@
-"""The desk: one process at a time, a line behind it, and every way in which a run ends. A short script trains."""
+"""The desk: one process at a time, a queue behind it, and every way a run ends. A short script replaces training."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FOREVER = "tell(step=0, seconds=0)\nfor step in range(1, 600): time.sleep(0.1); 
 
 
 def until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
-    """Wait for what other threads and processes do."""
+    """Wait until other threads and processes have done it."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come"
@@ -36,7 +36,7 @@ def until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
 
 @pytest.fixture
 def desk() -> Iterator[Callable[[str], Desk]]:
-    """`desk(script)`: one whose process is that script."""
+    """`desk(script)`: a desk whose process runs that script."""
     made: list[Desk] = []
 
     def make(script: str) -> Desk:
@@ -63,7 +63,7 @@ def gone(run: Run) -> bool:
     return run.process is not None and run.process.poll() is not None
 
 
-def test_the_command_line_is_the_package_s_own_and_keeps_nothing() -> None:
+def test_the_process_runs_the_package_command_line_and_writes_nothing() -> None:
     words = training_process.command(Switches(masking=False, me_max=False))
     assert words[:5] == [sys.executable, "-m", "vitmsn", "pretrain", "digits"] and "--watch" in words
     assert "--out" not in words and float(words[words.index("--limit-minutes") + 1]) * 60 == limits.LIVE_SECONDS
@@ -71,7 +71,7 @@ def test_the_command_line_is_the_package_s_own_and_keeps_nothing() -> None:
     assert "--set" not in training_process.command(Switches())
 
 
-def test_a_run_tells_about_itself_and_then_frames(desk: Callable[[str], Desk]) -> None:
+def test_a_run_reports_its_settings_and_then_frames(desk: Callable[[str], Desk]) -> None:
     one, visit = desk(FRAMES), visitor("a")
     assert one.look(visit) is None and not one.busy()
     one.ask(visit, Switches())
@@ -82,7 +82,7 @@ def test_a_run_tells_about_itself_and_then_frames(desk: Callable[[str], Desk]) -
     assert run.nbytes > 0 and not one.busy() and gone(run)
 
 
-def test_one_trains_at_a_time_and_the_next_begins_by_itself(desk: Callable[[str], Desk]) -> None:
+def test_one_run_at_a_time_and_the_next_starts_by_itself(desk: Callable[[str], Desk]) -> None:
     one, first, second, third = desk(FOREVER), visitor("a"), visitor("b"), visitor("c")
     for visit in (first, second, third):
         one.ask(visit, Switches())
@@ -97,13 +97,13 @@ def test_one_trains_at_a_time_and_the_next_begins_by_itself(desk: Callable[[str]
     one.stop(first)
     until(lambda: second.state(TrainingState).run is not None)
     assert run_of(first).ended == "stopped" and gone(run_of(first)) and one.waiting(second) is None
-    third.left = True  # who left the page loses the place
+    third.left = True  # a visitor who left the page loses their place
     one.stop(second)
     until(lambda: not one.busy())
     assert third.state(TrainingState).run is None and one.waiting(third) is None
 
 
-def test_who_stops_before_the_process_began_makes_room_at_once(
+def test_stopping_before_the_process_starts_frees_the_desk_at_once(
     desk: Callable[[str], Desk], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, first, second, third = desk(FOREVER), visitor("a"), visitor("b"), visitor("c")
@@ -120,7 +120,7 @@ def test_who_stops_before_the_process_began_makes_room_at_once(
         assert not one.busy()
 
 
-def test_a_second_press_begins_anew(desk: Callable[[str], Desk]) -> None:
+def test_a_second_press_starts_over(desk: Callable[[str], Desk]) -> None:
     one, visit = desk(FOREVER), visitor("a")
     one.ask(visit, Switches())
     until(lambda: run_of(visit).frames)
@@ -130,7 +130,7 @@ def test_a_second_press_begins_anew(desk: Callable[[str], Desk]) -> None:
     assert first.ended == "stopped" and run_of(visit).switches == Switches(sinkhorn=False)
 
 
-def test_it_ends_when_its_visitor_leaves(desk: Callable[[str], Desk]) -> None:
+def test_a_run_ends_when_its_visitor_leaves(desk: Callable[[str], Desk]) -> None:
     one, visit = desk(FOREVER), visitor("a")
     one.ask(visit, Switches())
     until(lambda: run_of(visit).frames)
@@ -140,7 +140,7 @@ def test_it_ends_when_its_visitor_leaves(desk: Callable[[str], Desk]) -> None:
     assert run.ended == "left"
 
 
-def test_it_ends_when_nobody_looks(desk: Callable[[str], Desk], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_ends_when_its_page_stops_polling(desk: Callable[[str], Desk], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_process, "PATIENCE", 0.5)
     one, visit = desk(FOREVER), visitor("a")
     one.ask(visit, Switches())
@@ -149,7 +149,7 @@ def test_it_ends_when_nobody_looks(desk: Callable[[str], Desk], monkeypatch: pyt
     assert run.ended == "left" and gone(run)
 
 
-def test_its_time_is_bounded(desk: Callable[[str], Desk], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_has_a_time_limit(desk: Callable[[str], Desk], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_process, "STARTING", 0)
     monkeypatch.setattr(limits, "LIVE_SECONDS", 1)
     one, visit = desk(FOREVER), visitor("a")
@@ -158,7 +158,7 @@ def test_its_time_is_bounded(desk: Callable[[str], Desk], monkeypatch: pytest.Mo
     assert run_of(visit).ended == "time" and gone(run_of(visit))
 
 
-def test_what_goes_wrong_is_logged_and_the_next_one_begins(
+def test_a_failed_run_is_logged_and_the_next_one_starts(
     desk: Callable[[str], Desk], caplog: pytest.LogCaptureFixture
 ) -> None:
     one, first = desk("raise SystemExit('no digits here')"), visitor("a")
@@ -170,7 +170,7 @@ def test_what_goes_wrong_is_logged_and_the_next_one_begins(
     until(lambda: first.state(TrainingState).run is not None and run_of(first).ended == "failed")
 
 
-def test_the_line_is_bounded(desk: Callable[[str], Desk], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_queue_is_bounded(desk: Callable[[str], Desk], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "LIVE_WAITING", 1)
     one = desk(FOREVER)
     for name in "ab":
@@ -179,7 +179,7 @@ def test_the_line_is_bounded(desk: Callable[[str], Desk], monkeypatch: pytest.Mo
         one.ask(visitor("c"), Switches())
 
 
-def test_the_process_ends_with_the_server_even_with_one_that_is_killed(tmp_path: Path) -> None:
+def test_the_process_ends_with_the_server_even_if_the_server_is_killed(tmp_path: Path) -> None:
     server = (
         "import sys, time\nfrom vitmsn.ui.learn.training_process import Desk, Switches, TrainingState\n"
         "from vitmsn.ui.visits import Visit\n"
@@ -203,7 +203,7 @@ def test_the_process_ends_with_the_server_even_with_one_that_is_killed(tmp_path:
         pid = int(served.stdout.readline())
         if end == "killed":
             served.send_signal(signal.SIGKILL)
-        served.stdin.close()  # the other one reads to its end, and ends
+        served.stdin.close()  # the orphan reads to the end of its pipe, and ends
         served.wait()
         until(lambda pid=pid: not _alive(pid))
         served.stdout.close()

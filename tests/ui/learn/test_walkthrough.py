@@ -1,4 +1,4 @@
-"""What the walk computes: views of the recipe's shares, and a loss that is the trainer's own."""
+"""The walkthrough's computation: views as in the recipe, and the same loss as the trainer's."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def studied(headed: Encoder, picture: Picture) -> Walk:
     return study(headed, picture, LearnControls(layer=1))
 
 
-def test_views_are_those_of_the_recipe(picture: Picture) -> None:
+def test_views_follow_the_recipe(picture: Picture) -> None:
     recipe = PRESETS["tiny-8-64"]
     assert (recipe.target_scale, recipe.focal_scale) == (walkthrough.WHOLE, walkthrough.FOCAL)
     assert recipe.focal_views == walkthrough.FOCAL_VIEWS and recipe.target_view.ratio == walkthrough.RATIO
@@ -53,7 +53,7 @@ def test_views_are_those_of_the_recipe(picture: Picture) -> None:
     assert same == again != another
 
 
-def test_the_loss_is_the_trainer_s_own(studied: Walk) -> None:
+def test_the_loss_equals_the_trainers(studied: Walk) -> None:
     assert studied.assigned is not None and studied.sharp is not None and studied.mean is not None
     anchors = torch.from_numpy(studied.assigned[1:])
     parts = loss.msn_loss(anchors.log()[:, None], torch.from_numpy(studied.sharp)[None])
@@ -66,12 +66,12 @@ def test_the_loss_is_the_trainer_s_own(studied: Walk) -> None:
     assert studied.pictures == 5 + len(examples.photographs())
 
 
-def test_entropy_runs_from_certain_to_even() -> None:
+def test_entropy_of_certain_and_even_assignments() -> None:
     assert entropy(np.eye(8, dtype=np.float32)[3]) == pytest.approx(0, abs=1e-6)
     assert entropy(np.full(8, 1 / 8, np.float32)) == pytest.approx(math.log(8))
 
 
-def test_each_control_changes_what_it_names_and_nothing_else(headed: Encoder, picture: Picture) -> None:
+def test_each_control_changes_only_its_own_step(headed: Encoder, picture: Picture) -> None:
     start = study(headed, picture, LearnControls())
     assert start.assigned is not None and start.sharp is not None
     half = study(headed, picture, LearnControls(ratio=50))
@@ -88,7 +88,7 @@ def test_each_control_changes_what_it_names_and_nothing_else(headed: Encoder, pi
     assert study(headed, picture, LearnControls(layer=99)).ask.layer == 2  # this model's last
 
 
-def test_without_a_head_it_ends_at_the_embeddings(tiny: Encoder, picture: Picture) -> None:
+def test_without_a_head_the_walkthrough_ends_at_the_embeddings(tiny: Encoder, picture: Picture) -> None:
     studied = study(tiny, picture, LearnControls())
     assert studied.assigned is None and studied.mean is None
     assert np.abs(studied.similarity).max() <= 1 + 1e-6 and len(studied.similarity) == 5
@@ -112,7 +112,7 @@ def test_focal_views_are_half_the_input_in_whole_patches(tiny: Encoder) -> None:
         ({"weight": True}, "The weight of me-max is True"),
     ],
 )
-def test_a_value_that_no_control_has_is_named(
+def test_an_invalid_value_is_refused_by_name(
     tiny: Encoder, picture: Picture, changes: dict[str, object], words: str
 ) -> None:
     with pytest.raises(InputError, match=words):

@@ -13,6 +13,6 @@ test("words are ordered as words", () => {
   assert.deepEqual(sorted("teapot", "cat", "goldfish"), ["cat", "goldfish", "teapot"]);
 });
 
-test("what was not measured comes first", () => {
+test("missing values come first", () => {
   assert.deepEqual(sorted("0.3", "", "0.1"), ["", "0.1", "0.3"]);
 });

@@ -1,4 +1,4 @@
-"""The loss as a picture: the right prototypes, the right number, and honest words."""
+"""The loss as a picture: the right prototypes, the right number, and a true sentence."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def with_prototypes(call: Callable[..., Call], monkeypatch: pytest.MonkeyPatch) 
     return encoder
 
 
-def test_the_prototypes_that_matter_are_in_pairs(with_prototypes: Encoder, call: Callable[..., Call]) -> None:
+def test_main_prototypes_are_shown_in_pairs(with_prototypes: Encoder, call: Callable[..., Call]) -> None:
     encoder, picture = with_prototypes, call().picture
     full, masked = encoder.embed(picture), encoder.embed(picture, keep_indices=[0, 5])
     html = before_after.prototypes(encoder, full, masked, "tiny")

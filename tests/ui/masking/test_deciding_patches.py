@@ -33,7 +33,7 @@ def test_every_step_can_be_scrubbed_to(call: Callable[..., Call], by: str) -> No
     assert shown.count("msn-gone") == sum(len(steps[-1].hidden) for steps in expected)
 
 
-def test_the_sentence_is_honest(call: Callable[..., Call]) -> None:
+def test_the_sentence_states_certainty_and_counts(call: Callable[..., Call]) -> None:
     encoder, picture = call().encoder, call().picture
     step = robustness.SearchStep(np.array([1, 2]), "goldfish", 0.4, 0.2, False)
     found = robustness.Search(
@@ -49,7 +49,7 @@ def test_the_sentence_is_honest(call: Callable[..., Call]) -> None:
     assert "nearest prototype: prototype 4. Hiding all patches but one does not change it." in said
 
 
-def test_what_cannot_be_searched_is_said(call: Callable[..., Call]) -> None:
+def test_an_impossible_search_is_reported(call: Callable[..., Call]) -> None:
     with pytest.raises(InputError, match="by is 'eyes'; choose one of attention, relevance"):
         deciding_patches.run(call().encoder, call().picture, "eyes")
     with pytest.raises(MissingHeadError, match="neither a classifier nor prototypes"):

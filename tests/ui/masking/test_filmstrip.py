@@ -1,4 +1,4 @@
-"""Sixteen draws: each is the mask of its seed, and says what it does."""
+"""Sixteen draws: each is the mask of its seed, with its effect."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def block(seed: int) -> np.ndarray:
     return kept_grid(MaskingControls("block", 50, seed), (4, 4))
 
 
-def test_each_mask_is_a_button_with_what_it_does(call: Callable[..., Call]) -> None:
+def test_each_mask_is_a_button_with_its_effect(call: Callable[..., Call]) -> None:
     encoder, picture = call().encoder, call().picture
     page = filmstrip.strip(
         encoder, "tiny", picture, lambda seed: kept_grid(MaskingControls("block", 50, seed), (4, 4)), 7
@@ -44,7 +44,7 @@ def test_a_model_without_a_head_has_similarities_only(call: Callable[..., Call])
     assert "still" not in page and "now " not in page and page.count("data-seed") == 16
 
 
-def test_each_similarity_stands_beside_the_centered_one(call: Callable[..., Call], mean: np.ndarray) -> None:
+def test_each_mask_has_plain_and_centered_similarity(call: Callable[..., Call], mean: np.ndarray) -> None:
     encoder, picture = call().encoder, call().picture
     page = filmstrip.strip(
         encoder, "tiny", picture, lambda seed: kept_grid(MaskingControls("block", 50, seed), (4, 4)), 0

@@ -1,4 +1,4 @@
-"""The longer looks of the Masking tab: what each shows, when it is out of date, and how it is stopped."""
+"""The sections of the Masking tab: what each shows, when it is out of date, and how it is stopped."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_curves_come_point_by_point(call: Callable[..., Call]) -> None:
     assert bare == 2
 
 
-def test_a_model_with_a_mean_has_a_curve_around_it(call: Callable[..., Call], mean: np.ndarray, file: str) -> None:
+def test_a_model_with_a_mean_has_a_centered_curve(call: Callable[..., Call], mean: np.ndarray, file: str) -> None:
     *_, last = sections.curves(call(), PLAIN)
     assert last.count("<svg") == 3 and "dashed: unrelated pictures" in last and "point.views.centered.mean()" in last
     assert "0 = unrelated" in last
@@ -90,11 +90,11 @@ def test_a_search_ends_when_the_page_shows_something_else(
         sections.batch_of_examples(visit, PLAIN)
 
 
-def test_results_are_emptied_when_they_speak_of_something_else(call: Callable[..., Call]) -> None:
+def test_outdated_results_are_emptied(call: Callable[..., Call]) -> None:
     visit = call()
 
     def results(ask: MaskingControls) -> list[bool]:
-        """Which of the film, the curves, the search and the batch are emptied by this answer."""
+        """Which of the film, the curves, the search and the batch this answer empties."""
         out = tab.answer(visit, ask)
         return [out.get(name) == "" for name in ("film", "curves", "search", "batch")]
 
@@ -110,7 +110,7 @@ def test_results_are_emptied_when_they_speak_of_something_else(call: Callable[..
     assert results(MaskingControls(ratio=50)) == [True] * 4
 
 
-def test_the_film_goes_on_from_the_seed_and_a_click_takes_one(call: Callable[..., Call]) -> None:
+def test_the_filmstrip_starts_at_the_seed_and_a_click_chooses_one(call: Callable[..., Call]) -> None:
     visit = call()
     assert 'data-seed="5"' in sections.film(visit, MaskingControls(seed=5))
     import gradio as gr
@@ -123,7 +123,7 @@ def test_the_film_goes_on_from_the_seed_and_a_click_takes_one(call: Callable[...
         tab.take(visit, PLAIN)
 
 
-def test_no_files_is_no_table(call: Callable[..., Call]) -> None:
+def test_no_files_gives_no_table(call: Callable[..., Call]) -> None:
     assert sections.batch(call(), None, PLAIN) == ""
     assert sections.batch_of_examples(call(), PLAIN).count("<tr>") >= 5
 

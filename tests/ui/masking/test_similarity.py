@@ -1,4 +1,4 @@
-"""The curve around a masked view: measured, bounded in cost, drawn to scale, and said in words."""
+"""The similarity curve of a masked view: measured, bounded in cost, drawn to scale, and put in words."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def sample(ratio: int, seed: int) -> np.ndarray:
     return np.sort(order[: max(1, round(16 * (1 - ratio / 100)))])
 
 
-def test_cosine_is_the_cosine() -> None:
+def test_cosine_values_and_range() -> None:
     one, many = np.array([[3.0, 4.0]]), np.array([[3.0, 4.0], [-6.0, -8.0], [4.0, -3.0], [0.0, 0.0]])
     assert robustness.cosine(one, many) == pytest.approx([1, -1, 0, 0])
     assert all(abs(value) <= 1 for value in robustness.cosine(np.float32([[0.1] * 7]), np.float32([[0.3] * 7])))
@@ -30,7 +30,7 @@ def test_cosine_is_the_cosine() -> None:
     ("value", "said"),
     [(1.0, "1.00"), (0.871, "0.87"), (0.9971, "0.997"), (0.99962, "0.9996"), (0.999999, "1.00"), (-0.25, "−0.25")],
 )
-def test_a_similarity_has_the_digits_that_tell_it_from_one(value: float, said: str) -> None:
+def test_a_similarity_near_one_has_enough_digits(value: float, said: str) -> None:
     assert html.similar(value) == said
 
 
@@ -58,7 +58,7 @@ def test_other_pictures_are_less_similar_than_the_picture_itself(tiny: Encoder, 
     assert other is not None and -1 <= other < 1
 
 
-def test_around_the_models_mean(tiny: Encoder, call: Callable[..., Call], mean: np.ndarray) -> None:
+def test_similarity_is_centered_on_the_feature_mean(tiny: Encoder, call: Callable[..., Call], mean: np.ndarray) -> None:
     picture = call().picture
     plain, centered = similarity.measure(tiny, picture, sample, cost=1)
     assert centered is not None and tuple(centered) == tuple(plain)
@@ -96,7 +96,7 @@ def test_the_centered_curve_is_drawn_on_an_axis_down_to_zero() -> None:
 
 
 @pytest.mark.parametrize("least", [1.0, 0.9999, 0.998, 0.97, 0.75, 0.3, 0.0, -0.4, -1.0])
-def test_the_axis_holds_what_it_must(least: float) -> None:
+def test_the_axis_holds_the_least_value(least: float) -> None:
     low, step = similarity.axis(least)
     assert low <= least + 1e-9 and low < 1
     marks = (1 - low) / step

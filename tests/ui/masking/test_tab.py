@@ -45,8 +45,8 @@ def changes(out: dict[str, Any]) -> dict[str, Any]:
     return {name: out[name]["value"] for name in CONTROLS if "value" in out.get(name, {})}
 
 
-def grey(out: dict[str, Any]) -> int:
-    """Patches of the picture (256 x 256, 4 x 4 patches) that are painted over."""
+def gray(out: dict[str, Any]) -> int:
+    """How many patches of the picture (256 x 256, 4 x 4 patches) are grayed out."""
     pixels = np.asarray(out["view"]["value"]).reshape(4, 64, 4, 64, 3)
     return int((pixels == draw.HIDDEN).all(axis=(1, 3, 4)).sum())
 
@@ -63,7 +63,7 @@ def test_a_seed_is_the_librarys_mask_of_that_seed(kind: str, function: Callable[
     assert np.flatnonzero(kept).tolist() == expected.tolist()
 
 
-def test_a_painted_mask_is_what_its_words_say() -> None:
+def test_a_painted_mask_follows_its_text() -> None:
     kept = kept_grid(MaskingControls("painted", paint="1.1-2.2, 4.4"), (4, 4))
     assert np.flatnonzero(~kept).tolist() == [0, 1, 4, 5, 15]
 
@@ -84,17 +84,17 @@ def test_a_painted_mask_is_what_its_words_say() -> None:
         (MaskingControls("painted", paint="1.1-4.4"), "leave at least one"),
     ],
 )
-def test_a_mask_that_cannot_be_is_refused(call: Callable[..., Call], ask: MaskingControls, why: str) -> None:
+def test_an_impossible_mask_is_refused(call: Callable[..., Call], ask: MaskingControls, why: str) -> None:
     with pytest.raises(InputError, match=why):
         answered(call(), ask)
 
 
-# What is said
+# The sentences
 
 
-def test_the_view_hides_what_the_numbers_say(call: Callable[..., Call]) -> None:
+def test_the_view_hides_as_many_patches_as_the_numbers_say(call: Callable[..., Call]) -> None:
     out = answered(call(), MaskingControls(ratio=50))
-    assert grey(out) == 8
+    assert gray(out) == 8
     assert out["view"]["alt_text"] == "Random mask: 8 of 16 patches are left"
     assert "8 of 16" in out["figures"] and out["sentence"].count("With 8 of 16 patches left") == 1
 
@@ -154,10 +154,10 @@ def test_the_sentence_says_whether_the_answer_stays(call: Callable[..., Call], m
 
 def test_nothing_hidden_says_what_to_do(call: Callable[..., Call]) -> None:
     out = answered(call(), MaskingControls("painted"))
-    assert "Nothing is hidden. Click patches" in out["sentence"] and grey(out) == 0
+    assert "Nothing is hidden. Click patches" in out["sentence"] and gray(out) == 0
 
 
-def test_bars_stand_in_pairs_and_hold_the_new_answer(call: Callable[..., Call]) -> None:
+def test_bars_are_paired_and_include_the_new_answer(call: Callable[..., Call]) -> None:
     encoder = call().encoder
     weight = encoder._classifier.weight.detach().numpy()  # type: ignore[union-attr]
     found = Comparison(np.ones((4, 4), bool), 9 * weight[:1], 9 * weight[3:4], 0.5)
@@ -186,7 +186,7 @@ def test_the_curve_goes_through_this_view(call: Callable[..., Call]) -> None:
     assert "random masks" in out["chart"] and "focal masks" in answered(visit, MaskingControls("focal"))["chart"]
 
 
-def test_the_status_line_speaks_of_the_masked_view(call: Callable[..., Call]) -> None:
+def test_the_status_line_is_about_the_masked_view(call: Callable[..., Call]) -> None:
     with timings() as forwards:
         answered(call(), MaskingControls(ratio=75))
     assert forwards[-1].patches == 4
@@ -221,7 +221,7 @@ def test_the_python_lines_give_the_same_similarity(
 # Controls
 
 
-def test_only_the_controls_of_this_kind_are_in_sight(call: Callable[..., Call]) -> None:
+def test_only_the_controls_of_this_kind_are_visible(call: Callable[..., Call]) -> None:
     out = answered(call())
     assert changes(out) == {}
     visible = {name: out[name].get("visible") for name in (*CONTROLS[1:], "again", "invert", "clear")}
@@ -245,11 +245,11 @@ def test_an_empty_seed_is_zero(call: Callable[..., Call]) -> None:
 def test_a_click_hides_a_patch_and_shows_it_again(call: Callable[..., Call], fn: Callable[..., list[Any]]) -> None:
     visit = click(call(), index=[130, 250])
     out = answered(visit, MaskingControls("painted", paint="1.1"), fn)
-    assert changes(out) == {"paint": "1.1, 4.3"} and grey(out) == 2
+    assert changes(out) == {"paint": "1.1, 4.3"} and gray(out) == 2
     assert changes(answered(visit, MaskingControls("painted", paint="1.1, 4.3"), fn)) == {"paint": "1.1"}
 
 
-def test_a_click_on_a_drawn_mask_goes_on_from_it(call: Callable[..., Call]) -> None:
+def test_a_click_on_a_drawn_mask_starts_from_it(call: Callable[..., Call]) -> None:
     visit = click(call(), index=[0, 0])
     before = kept_grid(MaskingControls(ratio=50, seed=1), (4, 4))
     out = answered(visit, MaskingControls(ratio=50, seed=1), tab.toggle)
@@ -268,12 +268,12 @@ def test_a_stroke_hides_all_it_crossed_or_shows_them_again(call: Callable[..., C
 
 
 @pytest.mark.parametrize("cells", [None, [], "x", [[0]], [[0, 4]], [[-1, 0]], [["a", 0]], [[0, 0]] * 17])
-def test_a_stroke_that_is_none_is_refused(call: Callable[..., Call], cells: Any) -> None:
+def test_an_invalid_stroke_is_refused(call: Callable[..., Call], cells: Any) -> None:
     with pytest.raises(InputError):
         answered(click(call(), cells=cells), MaskingControls("painted"), tab.stroke)
 
 
-def test_leaving_the_words_is_no_answer_unless_they_are_new(call: Callable[..., Call]) -> None:
+def test_leaving_the_text_field_answers_only_if_the_text_is_new(call: Callable[..., Call]) -> None:
     visit = call()
     answered(visit, MaskingControls("painted", paint="1.1"))
     assert tab.leave(visit, MaskingControls("painted", paint="1.1")) is SKIP
@@ -288,13 +288,13 @@ def test_the_last_patch_cannot_be_hidden(call: Callable[..., Call]) -> None:
         answered(visit, MaskingControls("painted", paint="1.1-4.3, 1.4-3.4"), tab.toggle)
 
 
-def test_painting_begins_with_the_mask_that_was_there(call: Callable[..., Call]) -> None:
+def test_painting_starts_from_the_last_mask(call: Callable[..., Call]) -> None:
     visit = call()
     drawn = answered(visit, MaskingControls("block", 40, 5))
     out = answered(visit, MaskingControls("painted", 40, 5), tab.choose)
     assert (np.asarray(out["view"]["value"]) == np.asarray(drawn["view"]["value"])).all()
     kept = answered(visit, MaskingControls("painted", 40, 5, paint="2.2"), tab.choose)
-    assert changes(kept) == {} and grey(kept) == 1, "what was painted before stays"
+    assert changes(kept) == {} and gray(kept) == 1, "what was painted before stays"
 
 
 def test_invert_and_show_all(call: Callable[..., Call]) -> None:
@@ -304,15 +304,15 @@ def test_invert_and_show_all(call: Callable[..., Call]) -> None:
         answered(call(), MaskingControls("painted"), tab.invert)
 
 
-def test_without_a_picture_it_says_so(call: Callable[..., Call]) -> None:
+def test_a_missing_picture_is_reported(call: Callable[..., Call]) -> None:
     with pytest.raises(InputError, match="No picture yet"):
         answered(call(picture=None))
 
 
 @pytest.mark.parametrize("text", ["1.1; drop", "x" * 10_000, "eyes"])
-def test_a_link_to_no_patches_is_ignored(text: str) -> None:
+def test_a_link_with_invalid_patches_is_ignored(text: str) -> None:
     assert tab._painted("1.1-2.2, 4.4") == "1.1-2.2, 4.4"
-    with pytest.raises(ValueError):  # noqa: PT011 (its words are for nobody)
+    with pytest.raises(ValueError):  # noqa: PT011 (no one reads its message)
         tab._painted(text)
 
 
@@ -342,7 +342,7 @@ def test_the_endpoint_gives_a_picture_and_plain_numbers(call: Callable[..., Call
     assert [type(value) for value in found["top_after"][0].values()] == [str, float]
 
 
-def test_the_endpoint_says_what_a_similarity_is_worth(
+def test_the_endpoint_gives_baselines_for_the_similarity(
     call: Callable[..., Call], file: str, mean: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = tab.mask(call(), file, "painted", hidden="1.1-2.4")[1]
@@ -366,12 +366,12 @@ def test_the_endpoint_takes_every_kind(call: Callable[..., Call], file: str) -> 
 
 
 @pytest.mark.parametrize("ratio", [1, 0.96, -0.1, float("nan"), None, "much"])
-def test_the_endpoint_refuses_a_ratio_it_cannot_take(call: Callable[..., Call], file: str, ratio: Any) -> None:
+def test_the_endpoint_refuses_a_ratio_out_of_range(call: Callable[..., Call], file: str, ratio: Any) -> None:
     with pytest.raises(InputError, match="ratio"):
         tab.mask(call(), file, ratio=ratio)
 
 
-def test_the_endpoint_refuses_what_is_no_picture(call: Callable[..., Call], tmp_path: Path) -> None:
+def test_the_endpoint_refuses_a_file_that_is_no_picture(call: Callable[..., Call], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="`image`"):
         tab.mask(call(), None)  # type: ignore[arg-type]
     (tmp_path / "no.png").write_bytes(b"nothing")

@@ -33,7 +33,7 @@ BESIDE = {
 OWN = "own"
 SIDE = 480  # pixels of the longer side of each
 MOST_RATIO = 95  # percent
-MOST_SEED = 2**31 - 2  # the second of two masks takes the next
+MOST_SEED = 2**31 - 2  # comparing two masks: the second one uses the next seed
 
 
 def names() -> list[str]:
@@ -60,7 +60,7 @@ def controls() -> tuple[dict[str, Component], gr.UploadButton]:
 
 
 def ranges(ask: AttentionControls) -> dict[str, dict[str, Any]]:
-    """Which of the controls are in sight, and what they offer."""
+    """Which of the controls are visible, and what they offer."""
     masks = {"visible": ask.beside in ("masked", "masks")}
     other = {"visible": ask.beside == "picture", "choices": _choices(own=ask.other == OWN)}
     return {"other": other, "ratio": masks, "seed": masks}
@@ -81,9 +81,9 @@ def keep(call: Call, picture: Picture) -> None:
 
 
 def compare(call: Call, ask: AttentionControls, found: Sight) -> Markup:
-    """Two figures on one scale and how much they overlap, as HTML; nothing when no comparison was chosen.
+    """Two figures on one scale and their overlap, as HTML; empty when no comparison was chosen.
 
-    Where no comparison is possible, the reason is shown instead; the answer above stays.
+    Where no comparison is possible, the reason is shown instead. The answer above stays.
     """
     if not ask.beside:
         return Markup()
@@ -152,7 +152,7 @@ def _picture(call: Call, name: str) -> Picture:
 
 
 def _at_most(encoder: Encoder, picture: Picture, ask: AttentionControls) -> Sight:
-    """The same map of another picture, whose grid may differ where proportions are kept."""
+    """The same map of another picture. Its grid may differ where proportions are kept."""
     rows, columns = patch_grid.grid(encoder, ask.input_size(encoder, picture))
     return see(encoder, picture, replace(ask, row=min(ask.row, rows), column=min(ask.column, columns)))
 
@@ -189,7 +189,7 @@ def _half(sight: Sight) -> str:
 
 
 def common(sides: list[tuple[str, Encoder, Picture, Sight]]) -> str:
-    """How much two maps overlap, in one sentence; where patches are hidden, over those that both see."""
+    """How much two maps overlap, in one sentence. Only patches visible in both count."""
     (*_, left), (*_, right) = sides
     if left.ask.kind == "colors" or left.grid != right.grid:
         return ""

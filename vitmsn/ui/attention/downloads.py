@@ -18,7 +18,7 @@ WHAT = "The map in your picture's resolution (PNG), its numbers with those of al
 
 
 def links(call: Call, found: Sight, shown: Image.Image, code: list[str]) -> Markup:
-    """Three links that carry the files themselves: nothing is written on the server."""
+    """Three links with the files inside (data: URLs): nothing is written on the server."""
     stem = html.plain(f"{PurePath(patch_grid.file_name(call)).stem}-{found.ask.kind}", 80)
     if found.colors is None and found.ask.shape == "overlay":
         shown = draw.with_legend(shown, found.scale, found.what, found.ask.palette)
@@ -27,7 +27,7 @@ def links(call: Call, found: Sight, shown: Image.Image, code: list[str]) -> Mark
     arrays = {"map": found.values, "heads": found.maps}
     if found.colors is not None and found.explained is not None:
         arrays |= {"colors": found.colors, "explained": found.explained}
-    np.savez_compressed(numbers, **arrays)  # type: ignore[arg-type]  # its stub takes the names for options
+    np.savez_compressed(numbers, **arrays)  # type: ignore[arg-type]  # its stub mistakes the names for options
     lines = ["from PIL import Image", "", "from vitmsn import Encoder, draw", "from vitmsn.look import look", ""]
     lines += [call.python, *code, _drawing(call, found), ""]
     made = (

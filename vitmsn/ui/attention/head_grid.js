@@ -1,5 +1,5 @@
-// Arrows move among the maps, a click (or Enter) enlarges one. The listener outlives the maps, which come anew with each
-// answer; whoever was on a map is put back on it.
+// Arrow keys move among the maps; a click (or Enter) enlarges one. Each answer replaces the maps but not `element`, so
+// the listeners are on `element`, and the focus returns to the enlarged map.
 let back = false;
 const maps = () => [...element.querySelectorAll("button[data-x]")];
 element.addEventListener("click", (event) => {

@@ -1,4 +1,4 @@
-"""All heads of a model at a glance: small maps as buttons, by layer or sorted, and which of them are worth a look."""
+"""All heads of a model at a glance: small maps as buttons, by layer or sorted, and suggestions which to look at."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def heads(
         chosen: (layer, head) of the map that is shown large, from 1; head 0: none.
         layer: where the Tab key lands when none is shown large.
         order: one of `ORDERS`.
-        distance: (layers, heads), of `attention.head_statistics`, where it was measured.
+        distance: (layers, heads), from `attention.head_statistics`, if measured.
     """
     layers, many, rows, columns = maps.shape
     top = float(np.quantile(maps, 0.98)) or 1.0  # otherwise a few very bright patches would leave all others black
@@ -87,7 +87,7 @@ def heads(
 
 
 def ranked(maps: torch.Tensor, order: str, distance: np.ndarray | None) -> np.ndarray | None:
-    """(L, H) numbers to sort the maps (L, H, N) by, smallest first; None for the order of the layers."""
+    """(L, H) sort keys for the maps (L, H, N), smallest first; None for layer order."""
     if order == "entropy":
         return attention.entropy(maps).numpy()
     if order == "agreement":
@@ -141,7 +141,7 @@ def _cell(
 
 
 def _sheet(maps: np.ndarray, top: float, palette: str) -> str:
-    """All maps edge to edge, a pixel for each patch, as a data: URL without loss."""
+    """All maps edge to edge, one pixel per patch, as a lossless data: URL."""
     buffer = io.BytesIO()
     sheet = draw.head_grid(maps.transpose(1, 0, 2, 3), (0.0, top), zoom=1, gap=0, palette=palette)
     sheet.quantize(256).save(buffer, "PNG", optimize=True)

@@ -1,4 +1,4 @@
-"""All heads, layer by layer: how far and how evenly its patches look (Dosovitskiy et al. 2021, figure 7)."""
+"""All heads, layer by layer: how far and how evenly patches attend (Dosovitskiy et al. 2021, figure 7)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from vitmsn.ui.shared import html
 from vitmsn.ui.shared.charts import Axis, Line, chart
 from vitmsn.ui.visits import Call
 
-NUMBERS = 1e8  # attention weights to compute within an answer; more need the button
+NUMBERS = 1e8  # attention weights that may be computed within an answer; more need the button
 
 
 def measure(
     call: Call, encoder: Encoder, picture: Picture, tokens: ViTMSNOutput, at_any_cost: bool = False
 ) -> Depth | None:
-    """Measured now or taken from before; None where measuring would delay the answer."""
+    """The statistics, measured now or remembered; None where measuring would delay the answer."""
     key = encoder.fingerprint, picture.digest, tokens.grid
     kept = call.visit.state(AttentionState)
     if kept.depth is not None and kept.depth.key == key:

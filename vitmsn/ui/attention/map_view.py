@@ -1,4 +1,4 @@
-"""What the Attention tab's controls ask for, the map they give, and the sentence about it."""
+"""The Attention tab's controls, the map they ask for, and the sentence about it."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class AttentionControls:
     keep: int = 100  # percent of the attention that is marked
     size: int = 0  # side of the input in pixels; 0: the model's own
     strength: int = 50  # percent of the map over the photograph
-    start: int = 1  # the layer that rollout and relevance go back to
+    start: int = 1  # rollout and relevance go back to this layer
     row: int = 1
     column: int = 1
-    label: str = ""  # the class that relevance explains; "" is the answer
+    label: str = ""  # the class that relevance explains; "" is the model's answer
     palette: str = "magma"
     shape: str = "overlay"
     aspect: bool = False  # keep the picture's proportions
-    some: list[int] = field(default_factory=list)  # heads to take the mean or the largest of; none: all
+    some: list[int] = field(default_factory=list)  # heads for the mean or the maximum; empty: all
     order: str = "layer"  # of the small maps
     beside: str = ""  # what to compare with
     other: str = "coffee"  # the other picture
@@ -63,8 +63,8 @@ class AttentionControls:
 
 @dataclass(frozen=True)
 class Sight:
-    """What was seen: `values` (rows, columns) is the map asked for, `maps` (layers, heads, rows, columns) what the
-    chosen token attends to everywhere. Shares of the whole attention, CLS's own part included; of all relevance."""
+    """The maps of an answer: `values` (rows, columns) is the map asked for, `maps` (layers, heads, rows, columns) what
+    the chosen token attends to in every head. Values are shares of all attention, CLS included, or of all relevance."""
 
     ask: AttentionControls
     values: np.ndarray
@@ -73,7 +73,7 @@ class Sight:
     colors: np.ndarray | None = None
     explained: np.ndarray | None = None
     label: str | None = None
-    look: Look | None = None  # where the values come from, for programs
+    look: Look | None = None  # the library call that gives the values
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -81,7 +81,7 @@ class Sight:
 
     @property
     def signed(self) -> bool:
-        """Whether the values are no shares, and may be negative."""
+        """Whether the values may be negative: similarities, not shares."""
         return self.ask.kind in ("similar", "colors")
 
     @property
@@ -92,7 +92,7 @@ class Sight:
 
     @property
     def what(self) -> str:
-        """What the color scale is of."""
+        """What the color scale measures."""
         if self.ask.kind == "to":
             return f"of a patch's attention, on {self.place}"
         if self.ask.kind == "similar":
@@ -142,7 +142,7 @@ class Sight:
 
 
 def see(encoder: Encoder, picture: Picture, ask: AttentionControls, keep_indices: Keep = None) -> Sight:
-    """The map asked for and all heads' maps. InputError names what this model or this grid does not have."""
+    """The map asked for and all heads' maps. InputError: this model or grid has no such layer, head, patch or class."""
     choice(ask.kind, "kind", KINDS)
     layers, many = encoder.config.num_hidden_layers, encoder.config.num_attention_heads
     layer = whole(ask.layer, "layer", 0, layers) or layers
@@ -173,7 +173,7 @@ def see(encoder: Encoder, picture: Picture, ask: AttentionControls, keep_indices
 
 
 def sizes(encoder: Encoder) -> list[tuple[str, int]]:
-    """Input sizes worth offering, as (label, side): the model's own as 0, and multiples of its patch around it."""
+    """Input sizes to offer, as (label, side): 0 for the model's own, and multiples of its patch around it."""
     (height, width), patch = encoder.input_size, max(encoder.patch_size)
     if encoder.patch_size[0] != encoder.patch_size[1]:
         return [(f"{height} × {width}", 0)]
@@ -186,11 +186,11 @@ def sizes(encoder: Encoder) -> list[tuple[str, int]]:
     return [(str(side) if side else own, side) for side in sorted(offered, key=lambda side: side or max(height, width))]
 
 
-# -------------------------------------------------------------------------------------------------------------- saying
+# ------------------------------------------------------------------------------------------------------------ sentences
 
 
 def sentence(found: Sight, mass: float) -> str:
-    """What the map shows, in one sentence with its numbers."""
+    """What the map shows, in one sentence with numbers."""
     ask, total = found.ask, found.values.size
     row, column = patch_grid.peak(found.values)
     most = float(np.nanmax(found.values))
@@ -241,7 +241,7 @@ def times(ratio: float) -> str:
 
 
 def drawn(found: Sight, photo: Image.Image, scale: draw.Scale | None = None) -> Image.Image:
-    """The map over the photograph, as the controls want it."""
+    """The map drawn over the photograph, as the controls ask."""
     ask = found.ask
     mass, strength = whole(ask.keep, "keep", 5, 100) / 100, whole(ask.strength, "strength", 0, 100) / 100
     choice(ask.shape, "shape", SHAPES)
@@ -259,20 +259,20 @@ def drawn(found: Sight, photo: Image.Image, scale: draw.Scale | None = None) -> 
 
 
 def inside(found: Sight) -> np.ndarray:
-    """The patches that a contour runs around: bool, of the map's shape."""
+    """The patches inside the contour: bool, in the map's shape."""
     if found.signed:
         return found.values > sum(found.scale) / 2
     return brightest(found.values, found.ask.keep / 100 if found.ask.keep < 100 else 0.5)
 
 
 def brightest(values: np.ndarray, mass: float) -> np.ndarray:
-    """The smallest set of patches that holds `mass` of the map: bool, of its shape."""
+    """The smallest set of patches that holds `mass` of the map: bool, in its shape."""
     known = torch.from_numpy(np.nan_to_num(values, nan=0.0)).flatten()
     return attention.mass_threshold(known, mass).view(values.shape).numpy()
 
 
 def code(call: Call, found: Sight) -> list[str]:
-    """The lines that give the same map, after the imports and the encoder."""
+    """Python lines that give the same map, after the imports and the encoder."""
     ask = found.ask
     words = [f"encoder, {patch_grid.file_name(call)!r}, {ask.kind!r}"]
     if ask.kind not in ("rollout", "relevance"):

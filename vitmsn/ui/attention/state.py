@@ -1,4 +1,4 @@
-"""What the Attention tab keeps of a visitor."""
+"""What the Attention tab keeps for a visitor."""
 
 from __future__ import annotations
 

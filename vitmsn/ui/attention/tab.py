@@ -31,7 +31,7 @@ from vitmsn.ui.shared.checks import choice, linked_choice, linked_list, linked_w
 from vitmsn.ui.shared.controls import Controls, bind, changed
 from vitmsn.ui.visits import Call
 
-MOST_LAYERS, MOST_HEADS = 64, 64  # the most that a link may name; the model checks it again
+MOST_LAYERS, MOST_HEADS = 64, 64  # the highest number a link may name; checked again against the model
 WHO = (
     "CLS: what the summary token looks at. Rollout: traced through all layers. Relevance: what spoke for one answer. "
     "Or click the picture."
@@ -52,7 +52,7 @@ ASPECT = "Nothing is squashed; about as many patches."
 
 
 def answer(call: Call, asked: AttentionControls) -> dict[str, Any]:
-    """Everything on the tab for the controls as they stand."""
+    """Update the whole tab for the current controls."""
     return _answer(call, asked, asked)
 
 
@@ -91,7 +91,7 @@ def measure(call: Call, asked: AttentionControls) -> dict[str, Any]:
 
 
 def receive(call: Call, path: str | None, asked: AttentionControls) -> dict[str, Any]:
-    """Another picture came, to compare with."""
+    """Take the visitor's second picture, to compare with."""
     compare.keep(call, patch_grid.sent(path))
     return _answer(call, asked, replace(asked, beside="picture", other=compare.OWN))
 
@@ -109,7 +109,7 @@ def _of_a_patch(ask: AttentionControls) -> str:
 
 
 def _answer(call: Call, asked: AttentionControls, wanted: AttentionControls) -> dict[str, Any]:
-    """The answer to `wanted`, where the page still has the controls at `asked`."""
+    """The answer to the controls `wanted`; the page still shows the controls `asked`."""
     encoder, picture = call.encoder, call.picture
     ask = _fitted(call, wanted)
     found = see(encoder, picture, ask)
@@ -129,7 +129,7 @@ def _answer(call: Call, asked: AttentionControls, wanted: AttentionControls) -> 
         "depth": head_statistics.plot(measured, chosen),
         "measure": gr.update(visible=measured is None),
         "compare": compare.compare(call, ask, found),
-        "files": "",  # of what was shown before
+        "files": "",  # describes the map shown before
         "code": html.in_python(
             "from vitmsn import Encoder", "from vitmsn.look import look", call.python, *code(call, found)
         ),
@@ -168,7 +168,7 @@ def legend(found: Sight) -> Markup:
 
 
 def doubt(encoder: Encoder, found: Sight) -> Markup:
-    """Which answer relevance explains, and whether the model is sure of it."""
+    """Which class relevance explains, and whether the model is sure of it."""
     if found.ask.kind != "relevance" or found.ask.label or not encoder.has_classifier:
         return Markup()
     [result] = encoder.classify_embeddings(found.tokens.last_hidden_state[:, 0].numpy(), top_k=1)
@@ -203,7 +203,7 @@ def _fitted(call: Call, ask: AttentionControls) -> AttentionControls:
 
 
 def _controls(call: Call, asked: AttentionControls, ask: AttentionControls) -> dict[str, Any]:
-    """Updates of the controls: their ranges where those changed, their values where the page has others."""
+    """Updates of the controls: ranges that changed, and values that differ from the page's."""
     encoder = call.encoder
     layers, many = encoder.config.num_hidden_layers, encoder.config.num_attention_heads
     rows, columns = patch_grid.grid(encoder, ask.input_size(encoder, call.picture))
@@ -224,7 +224,7 @@ def _controls(call: Call, asked: AttentionControls, ask: AttentionControls) -> d
     fresh = {name: changes for name, changes in ranges.items() if kept.ranges.get(name) != changes}
     kept.ranges, kept.layers = ranges, layers
     updates = changed(asked, ask, fresh)
-    for name in fresh:  # with its value, which a new range might not hold
+    for name in fresh:  # together with its value, which the new range may exclude
         updates[name]["value"] = getattr(ask, name)
     return updates
 
@@ -352,7 +352,7 @@ def build(app: App) -> None:
 
 
 def _links(app: App, controls: Controls[AttentionControls], encoder: Encoder) -> None:
-    """Keep every control in the address. Values of a link are checked again against the model."""
+    """Keep every control in the address. Values from a link are checked again against the model."""
     app.link("kind", controls["kind"], lambda text: linked_choice(text, KINDS))
     app.link("layer", controls["layer"], lambda text: _widened(text, 1, MOST_LAYERS, maximum=MOST_LAYERS))
     app.link("head", controls["head"], lambda text: _widened(text, -1, MOST_HEADS, choices=head_choices(MOST_HEADS)))
@@ -375,7 +375,7 @@ def _links(app: App, controls: Controls[AttentionControls], encoder: Encoder) ->
 
 
 def _widened(text: str, low: int, most: int, **ranges: Any) -> Any:
-    """A number of a link, with the control's range widened until the model is known."""
+    """A number from a link; the control's range is widened to hold it until the model is known."""
     return gr.update(value=linked_whole(text, low, most), **ranges)
 
 

@@ -1,1 +1,1 @@
-"""Few-shot: one's own classes from a few examples."""
+"""Few-shot: your own classes from a few examples."""

@@ -1,6 +1,6 @@
-"""What the small buttons of Few-shot do: to examples, to classes, and to what is looked at more closely.
+"""What the small buttons of Few-shot do: change examples and classes, and open details.
 
-Each change can be undone. What a button is about comes from the page and is not trusted: names and ids are looked up.
+Each change can be undone. Names and ids come from the page and are not trusted: they are looked up.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vitmsn.ui.visits import Call
 
 
 def _ids(call: Call, id: str) -> list[str]:
-    """The examples that a button is about: several, when they were chosen together."""
+    """The examples that a button acts on: several if they were chosen together."""
     ids = call.chosen("ids")
     return [str(one) for one in ids] if isinstance(ids, list) and ids else [id]
 
@@ -83,7 +83,7 @@ def _unfold(call: Call, workspace: Workspace, id: str, text: str) -> None:
 
 
 def _rename(call: Call, workspace: Workspace, old: str, new: str) -> None:
-    """A refused name is said, and the page is drawn again so that the old one stands there."""
+    """Rename a class. If the name is refused, say so, and draw the page again so that it shows the old name."""
     try:
         with workspace.change(f"renamed {workspace.gallery.label(old)}") as shown:
             shown.rename(old, new)

@@ -1,4 +1,4 @@
-"""The answers as HTML: the drop zone for queries, the table with the nearest examples, and the same as CSV."""
+"""The answers as HTML: the drop zone for queries, the table with the nearest examples, and a CSV download."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vitmsn.ui.fewshot import cards
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.workspace import Workspace
 
-AT_ONCE = 9  # answers in sight; the others one click away
+AT_ONCE = 9  # answers shown; the rest are folded
 
 
 def asking(workspace: Workspace) -> Markup:
@@ -32,7 +32,7 @@ def asking(workspace: Workspace) -> Markup:
 
 
 def answers(workspace: Workspace, lesson: Lesson, queries: Sequence[Example], said: Sequence[Prediction]) -> Markup:
-    """What was said of the queries: one sentence, the table, and the same as CSV."""
+    """The answers to the queries: one sentence, the table, and a CSV download."""
     numbers = {label: i for i, label in enumerate(workspace.gallery.classes)}
     held = {example.digest for example in lesson.examples}
     rows = []
@@ -58,7 +58,7 @@ def answers(workspace: Workspace, lesson: Lesson, queries: Sequence[Example], sa
 
 
 def _table(rows: Sequence[str], order: str) -> Markup:
-    """order: "up", "down" or "none" by probability, where the head sorts; "" where it does not."""
+    """order: "up", "down" or "none" by probability if the heading sorts; "" if it does not."""
     arrow = {"up": " ↑", "down": " ↓"}.get(order, "")
     sort = Markup(
         '<button type="button" data-act="sort" title="Sort by probability">Answer{}'
@@ -73,7 +73,7 @@ def _table(rows: Sequence[str], order: str) -> Markup:
 
 
 def _looked(workspace: Workspace, query: Example) -> Markup:
-    """The query as a button that shows what the model looked at, and then that."""
+    """The query as a button that toggles the map of what the model looked at."""
     name = html.text(query.name)
     seen = workspace.kept.get(("look", query.id))
     shown = cards.picture(workspace, query, query.name)
@@ -86,7 +86,7 @@ def _looked(workspace: Workspace, query: Example) -> Markup:
 
 
 def _correct(workspace: Workspace, query: Example) -> Markup:
-    """A chooser that makes the query an example of what it really is."""
+    """A menu that adds the query as an example of its true class."""
     options = Markup().join(
         Markup('<option value="{}">{}</option>').format(html.text(label), html.text(label, 40))
         for label in workspace.gallery.classes
@@ -124,7 +124,7 @@ def _neighbor(workspace: Workspace, example: Example, similarity: float) -> Mark
 
 
 def summary(workspace: Workspace, queries: Sequence[Example], said: Sequence[Prediction]) -> str:
-    """The answers in one sentence; how many are right where the classes are known."""
+    """The answers in one sentence; how many are right, if the true classes are known."""
     if workspace.truth:
         right = sum(one.label == workspace.truth.get(query.id) for query, one in zip(queries, said, strict=True))
         silent = Counter(one.reason for one in said if one.reason)
@@ -137,7 +137,7 @@ def summary(workspace: Workspace, queries: Sequence[Example], said: Sequence[Pre
 
 
 def _download(lesson: Lesson, queries: Sequence[Example], said: Sequence[Prediction]) -> Markup:
-    """A link that carries the CSV itself: nothing is written on the server."""
+    """A link with the CSV inside (a data: URL): nothing is written on the server."""
     head = ["file", "answer", "closest", "probability", "distance", "nearest file", "nearest class", "similarity"]
     lines: list[list[object]] = []
     for query, one in zip(queries, said, strict=True):

@@ -1,5 +1,5 @@
-// The live camera: one frame at a time is sent, small, and the next one when its answer has come. The answer appears
-// in a part of the page of its own; its `data-n` says which frame it is about.
+// The live camera sends one small frame at a time, the next one after the answer to the last. The answer appears in a
+// separate part of the page; its `data-n` is the number of the frame.
 
 const SIDE = 160; // pixels of a frame's longer side
 const PATIENCE = 3000; // milliseconds until a frame counts as lost
@@ -64,7 +64,7 @@ button.addEventListener("click", async () => {
   send();
 });
 
-// Answers come as new contents; a frame that was lost on the way is given up after a while.
+// Answers come as new contents; a frame without an answer is given up after PATIENCE.
 new MutationObserver(said).observe(document.getElementById("fewshot-live-said") ?? document.body, {
   childList: true,
   subtree: true,

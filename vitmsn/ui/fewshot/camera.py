@@ -1,4 +1,4 @@
-"""The camera, live: a frame is sent, named and answered, then the next one; as many a second as the machine manages."""
+"""The live camera: one frame is sent and named, then the next; as many per second as the machine manages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PANEL = Markup(
 
 
 def frame(call: Call, method: str, k: int, caution: float, temperature: float = 0.07) -> Markup:
-    """What is said of the frame that came. `data-n` repeats its number, so that the page knows which one it was."""
+    """The answer to one frame. `data-n` repeats the frame's number, so that the page can match them."""
     number, data = call.chosen("n"), call.chosen("frame")
     if (
         not isinstance(number, int)

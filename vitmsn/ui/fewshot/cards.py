@@ -15,7 +15,7 @@ from vitmsn.gallery import Example
 from vitmsn.ui.shared import examples, html
 from vitmsn.ui.shared.workspace import Workspace
 
-THUMBNAILS = 240  # shown in all cards together; the others count without being shown
+THUMBNAILS = 240  # pictures shown in all cards together; the others count but are not shown
 ON_A_CARD = 24
 
 
@@ -25,7 +25,7 @@ def picture(workspace: Workspace, example: Example, alt: str) -> Markup:
 
 
 def cards(workspace: Workspace) -> Markup:
-    """A card for each class: name, pictures, ways to add more; then what the set is and how much room is left."""
+    """A card for each class: name, pictures, ways to add more; then a summary of the set and the room left."""
     shown = workspace.gallery
     members: dict[str, list[Example]] = {label: [] for label in shown.classes}
     for example in shown.examples:
@@ -117,7 +117,7 @@ def _card(workspace: Workspace, index: int, label: str, members: list[Example], 
 
 
 def _picked(labels: Sequence[str]) -> Markup:
-    """What can be done with the pictures that were clicked; fewshot.js shows it while there are any."""
+    """The bar of actions on the chosen pictures; fewshot.js shows it while there are any."""
     options = Markup().join(
         Markup('<option value="{}">{}</option>').format(html.text(label), html.text(label, 40)) for label in labels
     )

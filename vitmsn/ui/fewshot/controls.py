@@ -1,4 +1,4 @@
-"""What the Few-shot tab's controls say: how to learn, and how careful to be."""
+"""The Few-shot tab's controls: how to learn, and how careful to be."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from vitmsn.ui.shared.workspace import METHODS
 
 
 class LessonSettings(NamedTuple):
-    """What a classifier is learned with, in the order of `Workspace.lesson`."""
+    """The settings of a classifier, in the order of `Workspace.lesson`."""
 
     method: str
     k: int
-    caution: float  # share of the examples that may be turned away
+    caution: float  # share of the examples that may be rejected as "none of these"
     temperature: float
 
 
@@ -27,7 +27,7 @@ class FewShotControls:
     temperature: float = 0.07
 
     def checked(self) -> LessonSettings:
-        """With every value in its range; InputError names one that is not."""
+        """The same controls, checked; InputError names a value out of range."""
         return LessonSettings(
             choice(self.method, "method", METHODS),
             whole(self.k, "k", 1, limits.MAX_K),

@@ -1,4 +1,4 @@
-// A click on the button that carries the file, once it does. A saved set is not missed any more when the page is left.
+// Clicks the button that carries the file, once it is there. After a set is saved, leaving the page does not warn.
 (kind) => {
   if (kind === "bundle") window.msnSaved = document.querySelector(".msn-cards")?.dataset.version;
   const host = document.getElementById("fewshot-file");

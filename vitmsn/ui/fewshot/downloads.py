@@ -1,6 +1,6 @@
-"""Take it away: the set as one file that opens again, a checkpoint that transformers runs, embeddings as a table.
+"""Downloads: the set as one file that opens again, a checkpoint that transformers runs, embeddings as a table.
 
-Files are made when asked for, in Gradio's upload folder, and go with the uploads, minutes later.
+Files are made on request in Gradio's upload folder, and are deleted with the uploads, minutes later.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ ABOUT = (
 
 
 def make(call: Call, kind: str, method: str, k: int, caution: float, temperature: float = 0.07) -> tuple[Path, str]:
-    """(the file, what there is to say of it). The folder's name is a secret, since files are served by their path."""
+    """(path of the file, message about it). The folder's name is a secret, since files are served by their path."""
     with opened(call) as (workspace, encoder):
         if not len(workspace.gallery):
             raise FewShotError("There is nothing to download yet; add pictures to two classes.")
@@ -74,7 +74,7 @@ def make(call: Call, kind: str, method: str, k: int, caution: float, temperature
 
 
 def beside(workspace: Workspace, encoder: Encoder, lesson: Lesson) -> Markup:
-    """What the checkpoint holds where that is not what the page learned, and how good that is; else ""."""
+    """The classifier in the checkpoint and its accuracy, if it is not the one the page learned; else ""."""
     if lesson.method == "knn":
         return html.hint("A checkpoint cannot hold k nearest examples; choose another classifier to download one.")
     if lesson.linear:
@@ -88,7 +88,7 @@ def beside(workspace: Workspace, encoder: Encoder, lesson: Lesson) -> Markup:
 
 
 def build(app: App, controls: Controls[FewShotControls]) -> None:
-    """The buttons, in the place where this is called."""
+    """The buttons, built where this is called."""
     line = app.notice()
     with gr.Row(elem_classes="msn-takeaway"):
         buttons = [gr.Button(words, elem_classes="msn-quiet-button") for words in BUTTONS]

@@ -1,6 +1,6 @@
-// Pictures into a drop zone: chosen, dropped, pasted or photographed; and what is clicked on the page. The contents of
-// `element` are rendered anew after every answer, so there is one listener of each kind, on `element`; zones are found
-// again by their name, and whoever was on a button is put back on it.
+// Sends pictures from drop zones (chosen, dropped, pasted or photographed), and handles clicks on the page. Answers
+// replace the contents of `element`, so there is one listener of each kind, on `element`; zones are found again by
+// name, and the focus returns to the button that had it.
 
 const zone = (name) => element.querySelector(`[data-drop="${CSS.escape(name)}"]`);
 const around = (node) => (node instanceof Element ? node.closest("[data-drop]") : null);
@@ -23,7 +23,7 @@ async function send(name, files) {
   if (paths.length) trigger("files", { to: name, paths });
 }
 
-let held = ""; // what the keyboard was on when the page was asked for something
+let held = ""; // the control that had the focus when the request was sent
 const KEYS = ["act", "id", "text", "pick", "rename", "merge", "correct", "camera"];
 const keyOf = (node) => KEYS.map((name) => node?.dataset?.[name] ?? "").join("\u0000");
 const ask = (what) => {
@@ -31,8 +31,8 @@ const ask = (what) => {
   trigger("act", what);
 };
 
-// Pictures that were clicked, by id, and what can be done with them. Another set has the same ids: so each picture's
-// source is remembered, and what shows another one is let go.
+// Chosen pictures, by id. Another set reuses the same ids, so each picture's source is kept too: an id that now shows
+// another picture is dropped.
 const picked = new Map();
 const source = (button) => button.querySelector("img").src;
 const pick = (button) => picked.set(button.dataset.pick, source(button));
@@ -112,7 +112,7 @@ element.addEventListener("click", (event) => {
   }
   if (button.dataset.camera !== undefined) photograph(around(button).dataset.drop, button.dataset.camera);
 });
-// A name that was refused goes back to what it is; others follow their class.
+// After an answer, name fields show the class's current name: a refused name is reset.
 watch("value", () => {
   for (const input of element.querySelectorAll("[data-rename]")) {
     if (input !== document.activeElement) input.value = input.getAttribute("value");
@@ -127,7 +127,7 @@ watch("value", () => {
   held = "";
 });
 
-// Whoever is about to leave pictures of their own behind is asked; `msnSaved` is what was last taken away as a set.
+// Warn before leaving the page with unsaved pictures of one's own; `msnSaved` is the version last saved as a set.
 addEventListener("beforeunload", (event) => {
   const cards = element.querySelector(".msn-cards[data-own]");
   if (element.isConnected && cards && cards.dataset.version !== window.msnSaved) event.preventDefault();
@@ -150,7 +150,7 @@ element.addEventListener("paste", (event) => {
   send(target.dataset.drop, files);
 });
 
-// The camera: one dialog, outside `element` so that answers do not wipe it. Click for one picture, hold for more.
+// The camera dialog, outside `element` so that answers do not remove it. Click for one picture, hold for more.
 async function photograph(name, title) {
   const dialog = document.createElement("dialog");
   dialog.className = "msn-camera";

@@ -1,6 +1,6 @@
-"""How far to trust what was learned, as HTML: the verdict, who is taken for whom, odd examples, would more help?
+"""How far to trust what was learned, as HTML: the verdict, the confusion matrix, odd examples, the learning curve.
 
-What can be clicked carries `data-act`; fewshot.js listens. Names of classes and files are visitors' own, so escaped.
+What can be clicked carries `data-act`; fewshot.js listens. Names of classes and files come from visitors: escaped.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from vitmsn.ui.shared.charts import Axis, Line, chart
 from vitmsn.ui.shared.html import badge, many
 from vitmsn.ui.shared.workspace import METHODS, Workspace
 
-ODD = 5  # examples that look wrong, shown at once
-BEHIND = 24  # pictures behind a cell of the matrix, shown at once
-CROWDED = 7  # classes from which the confusion matrix is set smaller
+ODD = 5  # odd examples shown at once
+BEHIND = 24  # pictures of one cell of the confusion matrix shown at once
+CROWDED = 7  # from this many classes on, the confusion matrix is set smaller
 
 EXPLAINED = {
     "knn": "k nearest examples, where the most similar examples vote, the nearer the more",
@@ -30,7 +30,7 @@ EXPLAINED = {
 
 
 def trust(workspace: Workspace, lesson: Lesson, asked: bool) -> Markup:
-    """The verdict, what it rests on, who is taken for whom, and examples that look wrong.
+    """The verdict with its evidence, the confusion matrix, and examples that look wrong.
 
     asked: whether the method was chosen by hand rather than automatically.
     """
@@ -53,7 +53,7 @@ def trust(workspace: Workspace, lesson: Lesson, asked: bool) -> Markup:
 
 
 def switched(workspace: Workspace, lesson: Lesson) -> str:
-    """That automatic took another method with the last change, and what the similarities are now; "" where not."""
+    """Note that "automatic" chose another method after the last change, and what similarities mean now; else ""."""
     if not workspace.switched:
         return ""
     now = METHODS[lesson.method].lower()
@@ -64,10 +64,10 @@ def switched(workspace: Workspace, lesson: Lesson) -> str:
 
 
 def baseline(lesson: Lesson) -> str:
-    """What raw pixels alone reach, and, when that is as much, that the model adds nothing."""
+    """The accuracy of raw pixels alone; if it is as high, that the model adds nothing."""
     if lesson.method == "pixels" and lesson.reason:
         return f"Learned from raw pixels, without the model, because {lesson.reason}."
-    if lesson.few or lesson.pixels is None or lesson.method == "pixels":  # too few to judge are too few for this too
+    if lesson.few or lesson.pixels is None or lesson.method == "pixels":  # too few for a verdict, too few for this
         return ""
     reached = html.percent(lesson.pixels.accuracy, whole=True)
     if lesson.pixels.right >= lesson.judged.right:
@@ -79,7 +79,7 @@ def baseline(lesson: Lesson) -> str:
 
 
 def confusion(workspace: Workspace, lesson: Lesson) -> Markup:
-    """A table: rows as labelled, columns as named when held out; each number opens the pictures behind it."""
+    """The confusion matrix: rows are true classes, columns predictions when held out; a number opens its pictures."""
     column = {label: i for i, label in enumerate(lesson.classes)}
     order = [(i, label) for i, label in enumerate(workspace.gallery.classes) if label in column]
     head = Markup().join(
@@ -114,7 +114,7 @@ def _cell(count: int, total: int, label: str, other: str, opened: bool) -> Marku
 
 
 def _behind(workspace: Workspace, lesson: Lesson) -> Markup:
-    """The pictures behind the opened cell, each with what can be done about it."""
+    """The pictures of the opened cell, each with its actions."""
     if workspace.cell is None:
         return Markup()
     label, other = workspace.cell
@@ -143,7 +143,7 @@ def _behind(workspace: Workspace, lesson: Lesson) -> Markup:
 
 
 def _odd(workspace: Workspace, lesson: Lesson) -> Markup:
-    """Examples that the others contradict or that stand alone, with the one click that puts them right."""
+    """Examples that contradict the others or are far from them, each with a button that fixes it."""
     judged = lesson.judged
     suspects = judged.suspects().tolist()
     rows = []
@@ -189,7 +189,7 @@ def _more(workspace: Workspace, lesson: Lesson) -> Markup:
 
 
 def _drawn(curve: LearningCurve) -> Markup:
-    """Accuracy over examples of each class, as inline SVG in the page's own colours."""
+    """Accuracy over examples per class, as inline SVG in the page's own colors."""
     points = list(zip(curve.shots, curve.accuracy.tolist(), strict=True))
     last = curve.shots[-1]
     named: list[tuple[float, str]] = []
@@ -197,7 +197,7 @@ def _drawn(curve: LearningCurve) -> Markup:
     for shots in curve.shots:
         if not named or shots >= edge:
             named.append((float(shots), str(shots)))
-            edge = shots * max(last, 2) ** 0.075  # a little more than the words take
+            edge = shots * max(last, 2) ** 0.075  # a little more than the width of the text
     said = "; ".join(f"{html.percent(value, whole=True)} from {shots}" for shots, value in points)
     return chart(
         [Line(points, dots=[(shots, value, "") for shots, value in points])],

@@ -1,4 +1,4 @@
-"""Few-shot: teach it your own classes in three steps on one page: examples, how far to trust them, and trying it."""
+"""Few-shot: teach your own classes in three steps on one page: give examples, judge them, try it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from vitmsn.ui.shared.workspace import METHODS, Workspace, learn, opened, versio
 from vitmsn.ui.visits import Call
 
 SCRIPT = script(__file__, "fewshot.js")
-FEW = 3  # sentences of a message; all of them are folded below it
+FEW = 3  # sentences of a message shown; the full list is folded below
 NEAREST = 3  # examples shown beside each answer
 SLEPT = "This page slept so long that your pictures were deleted; start again from here."
 PRIVACY = (
@@ -39,7 +39,7 @@ PRIVACY = (
 
 
 class FewShotPage(NamedTuple):
-    """The parts of the page that every change may touch."""
+    """The parts of the page that any change may update."""
 
     cards: str
     trust: str
@@ -48,7 +48,7 @@ class FewShotPage(NamedTuple):
 
 
 def answer(call: Call, asked: FewShotControls = DEFAULTS) -> FewShotPage:
-    """The three steps as they stand."""
+    """Update all three steps."""
     with opened(call) as (workspace, encoder):
         settings = asked.checked()
         shown, code, ask = cards.cards(workspace), _python(call, settings), answers.asking(workspace)
@@ -64,14 +64,14 @@ def answer(call: Call, asked: FewShotControls = DEFAULTS) -> FewShotPage:
 
 
 def start(call: Call, name: str, asked: FewShotControls = DEFAULTS) -> FewShotPage:
-    """A starter set, or two empty classes of one's own."""
+    """Load a starter set, or begin with two empty classes."""
     with opened(call) as (workspace, encoder):
         workspace.start(encoder, name, call.progress)
         return answer(call, asked)
 
 
 def add_class(call: Call, name: str, asked: FewShotControls = DEFAULTS) -> dict[str, Any]:
-    """A new, empty class; empties the text box."""
+    """Add an empty class, and empty the text box."""
     if not version(call.visit):
         call.message = SLEPT
         return answer(call, asked)._asdict()
@@ -81,9 +81,9 @@ def add_class(call: Call, name: str, asked: FewShotControls = DEFAULTS) -> dict[
 
 
 def unzip(call: Call, path: str | None, asked: FewShotControls = DEFAULTS) -> dict[str, Any]:
-    """The pictures of a zip, one folder for each class; or a set that was taken away from here, with its settings.
+    """Read a zip: pictures in one folder per class, or a saved set with its settings.
 
-    Answers by name: what the controls show, and the page.
+    Returns updates by name: the controls' values, and the page.
     """
     if path is None:
         raise InputError("No zip came; choose one whose folders are the classes.")
@@ -97,7 +97,7 @@ def unzip(call: Call, path: str | None, asked: FewShotControls = DEFAULTS) -> di
 
 
 def _reopen(call: Call, path: str, asked: FewShotControls) -> dict[str, Any]:
-    """A saved set as it was when it was saved: with the classifier chosen then, by the model chosen now."""
+    """Open a saved set with the classifier saved in it and the model chosen now."""
     with opened(call) as (workspace, encoder):
         saved = bundle.read(path, call.progress)
         said, wanted = [], asked
@@ -115,7 +115,7 @@ def _reopen(call: Call, path: str, asked: FewShotControls) -> dict[str, Any]:
 
 
 def _saved(kept: dict[str, Any], now: FewShotControls) -> FewShotControls:
-    """The controls' values as they were saved (see `takeaway`); those that were not saved stay as they are now."""
+    """The controls' values as saved; those that were not saved keep their current value."""
     share = kept.get("caution", now.caution / 100)
     percent = round(100 * share, 6) if isinstance(share, float) else share
     method, k, temperature = (kept.get(name, getattr(now, name)) for name in ("method", "k", "temperature"))
@@ -127,7 +127,7 @@ def _saved(kept: dict[str, Any], now: FewShotControls) -> FewShotControls:
 
 
 def receive(call: Call, asked: FewShotControls = DEFAULTS) -> FewShotPage:
-    """Pictures dropped on a class."""
+    """Add pictures dropped on a class."""
     if not version(call.visit):
         call.message = SLEPT
         return answer(call, asked)
@@ -141,7 +141,7 @@ def receive(call: Call, asked: FewShotControls = DEFAULTS) -> FewShotPage:
 
 
 def ask(call: Call, asked: FewShotControls = DEFAULTS) -> FewShotPage:
-    """Pictures to name."""
+    """Name new pictures."""
     refused: list[str] = []
     notes: list[str] = []
     with opened(call) as (workspace, encoder):
@@ -152,7 +152,7 @@ def ask(call: Call, asked: FewShotControls = DEFAULTS) -> FewShotPage:
 
 
 def act(call: Call, asked: FewShotControls = DEFAULTS) -> FewShotPage:
-    """One of the small buttons on the page, or a new name for a class."""
+    """Handle one of the small buttons on the page, or a new name for a class."""
     if not version(call.visit):
         call.message = SLEPT
         return answer(call, asked)
@@ -175,7 +175,7 @@ def act(call: Call, asked: FewShotControls = DEFAULTS) -> FewShotPage:
 
 
 def _decoded(call: Call, refused: list[str], notes: list[str]) -> Iterator[Picture]:
-    """The pictures that came, one at a time; why others were refused, and what there is to say of them."""
+    """Decode the uploads one at a time; collect refusals and notes on the way."""
     paths = sent(call)
     for number, path in enumerate(paths):
         call.progress(number, len(paths))
@@ -190,7 +190,7 @@ def _decoded(call: Call, refused: list[str], notes: list[str]) -> Iterator[Pictu
 
 
 def _said(added: Added, refused: Sequence[str], notes: Sequence[str]) -> list[str]:
-    """What did not go as one might think, one sentence each: doubles, refusals, notes; nothing when all went well."""
+    """What went differently than expected, one sentence each: duplicates, refusals, notes; empty if all went well."""
     doubles = [skip for skip in added.skipped if skip.reason.startswith("the same picture")]
     rest = [skip for skip in added.skipped if skip not in doubles]
     alike: dict[str, list[str]] = {}
@@ -212,7 +212,7 @@ def _words(said: Sequence[str]) -> str:
 
 
 def _tell(call: Call, added: Added, refused: Sequence[str], notes: Sequence[str]) -> None:
-    """The first sentences on the page; where they do not name every file, all of them folded below."""
+    """Show the first sentences; if they do not name every file, fold the full list below."""
     call.message = _words(_said(added, refused, notes))
     left_out = [skip.reason if skip.reason.startswith(skip.name) else ": ".join(skip) for skip in added.skipped]
     every = [*notes, *refused, *left_out]
@@ -282,7 +282,7 @@ def few_shot(
     names: list[str] = []
     rows, raw = [encoder.embed([])], [raw_pixels([])]
     refused = [{"file": skip.name, "reason": skip.reason} for skip in added.skipped]
-    for done, path in enumerate(paths):  # one at a time: two hundred large ones do not fit into memory together
+    for done, path in enumerate(paths):  # one at a time: two hundred large pictures do not fit into memory together
         call.progress(done, len(paths), "queries")
         try:
             picture = read_picture(path)
@@ -307,7 +307,7 @@ def few_shot(
 
 def build(app: App) -> None:
     def uploads(fn: Callable[..., Any]) -> Callable[..., Any]:
-        """Files named inside an event are read uploads too: they go when all others go."""
+        """Files named inside an event count as uploads too, and are deleted with them."""
 
         @functools.wraps(fn)
         def read(call: Call, *values: Any) -> Any:

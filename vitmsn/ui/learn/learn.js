@@ -1,15 +1,15 @@
-// The lesson on paper: while it is printed, every step is open and the rest of the page is away (learn.css). The arrows
-// to the left and right turn the steps wherever they have nothing else to do. On a phone the row of steps scrolls, and
-// the chosen one is kept in sight: a link names it before there is a row.
+// Printing: every step is shown and the rest of the page is hidden (learn.css). The left and right arrow keys change
+// the step, except in inputs and other widgets that use them. On a phone the row of steps scrolls; the chosen one is
+// kept visible, also when a link sets the step before the row exists.
 
 const root = document.documentElement;
-const centre = () => {
+const center = () => {
   const chosen = document.querySelector(`#learn-step label:nth-of-type(${root.dataset.step ?? 1})`);
   const row = chosen?.parentElement;
   if (row) row.scrollLeft = chosen.offsetLeft - row.offsetLeft - (row.clientWidth - chosen.offsetWidth) / 2;
 };
-new MutationObserver(centre).observe(root, { attributeFilter: ["data-step"] });
-new ResizeObserver(centre).observe(document.body);
+new MutationObserver(center).observe(root, { attributeFilter: ["data-step"] });
+new ResizeObserver(center).observe(document.body);
 
 const open = () => element.offsetParent !== null || document.getElementById("learn-steps")?.offsetParent;
 addEventListener("beforeprint", () => {

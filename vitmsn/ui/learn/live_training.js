@@ -1,9 +1,9 @@
-// The map of the live training: each held-out digit written where its embedding lies, moving from frame to frame.
-// `element`'s contents are rendered anew after every answer; the canvas is drawn again from its data.
+// The map of the live training: each held-out digit drawn at its embedding, moving from frame to frame.
+// Every answer replaces the contents of `element`; the canvas is drawn again from its data.
 
 const MOVES = 900; // milliseconds from one frame to the next
-const HALF = 1.2; // of the frame: unit vectors around their mean hardly ever leave it
-// Okabe and Ito's colours, darker or lighter where the ground asks for it; the digit itself says which it is
+const HALF = 1.2; // half the width of the map: unit vectors around their mean rarely leave it
+// Okabe and Ito's colors, darker or lighter for contrast with the background; the digit itself tells the class
 const LIGHT = ["#000000", "#9a6a00", "#0b6fa8", "#00795a", "#7a6f00", "#0058a0", "#b34400", "#a3487b", "#55607a", "#8b2a2a"];
 const DARK = ["#ffffff", "#e69f00", "#56b4e9", "#2fc79a", "#f0e442", "#7db8ff", "#ff8a4c", "#e79ac4", "#a9b3cc", "#ff9c9c"];
 const paper = matchMedia("print"), still = matchMedia("(prefers-reduced-motion: reduce)");

@@ -1,4 +1,4 @@
-"""Watch it learn: a small network trained on handwritten digits while everyone watches."""
+"""Watch it learn: a small network trains on handwritten digits, live on the page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vitmsn.ui.shared.charts import Axis, Line, chart
 from vitmsn.ui.shared.scripts import script
 from vitmsn.ui.visits import Call, Visit
 
-RECORDED = Path(__file__).with_name("recorded.json")  # of `pretrain digits --watch --log-every 18`, as it came
+RECORDED = Path(__file__).with_name("recorded.json")  # output of `pretrain digits --watch --log-every 18`
 SECONDS_BETWEEN_LOOKS = 1.0
 MAP = script(__file__, "live_training.js")
 
@@ -28,11 +28,11 @@ SINKHORN = "Spread the targets of a batch evenly over the prototypes."
 ME_MAX = "Reward using many prototypes. With Sinkhorn off too, everything collapses."
 
 
-# --------------------------------------------------------------------------------------------------------------- saying
+# ------------------------------------------------------------------------------------------------------------ sentences
 
 
 def sentence(run: Run) -> str:
-    """How far a run is and what it has learned, in one sentence with its numbers."""
+    """How far a run is and what it has learned, in one sentence with numbers."""
     if run.ended == "failed":
         return "The training failed; start it again."
     if not run.about or not run.frames:
@@ -55,12 +55,12 @@ def sentence(run: Run) -> str:
 
 
 def recorded() -> Run:
-    """A run that was kept, so that there is something to see before anyone trains."""
+    """A recorded run, shown before anyone trains."""
     return Run(Switches(), Visit("", ""), told=json.loads(RECORDED.read_text(encoding="utf-8")), ended="finished")
 
 
 def invitation(run: Run) -> str:
-    """What is said beside the recording."""
+    """The text beside the recorded run."""
     first, last = run.frames[0], run.frames[-1]
     return (
         f"A recording: in {last['step']} steps a small network learned handwritten digits without a single label; "
@@ -70,7 +70,7 @@ def invitation(run: Run) -> str:
 
 
 def verdict(run: Run) -> str:
-    """What a run that is over was an example of."""
+    """What a finished run shows: learning or collapse."""
     first, last = run.frames[0], run.frames[-1]
     if collapsed(run):
         same = "prototype" if last["prototypes_in_use"] == 1 else "two prototypes"
@@ -81,18 +81,18 @@ def verdict(run: Run) -> str:
 
 
 def collapsed(run: Run) -> bool:
-    """Whether nearly every picture falls on the same few prototypes, and surely so."""
+    """Whether nearly every picture is assigned to the same few prototypes, with certainty."""
     if not run.about or not run.frames or run.frames[-1]["step"] == 0:
         return False
     last = run.frames[-1]
     return bool(last["prototypes_in_use"] <= 2 and last["mean_entropy"] < 0.25 * math.log(run.about["prototypes"]))
 
 
-share = partial(html.percent, whole=True)  # of some hundred pictures: one per cent is all that an accuracy tells
+share = partial(html.percent, whole=True)  # measured on a few hundred pictures, so accurate to about one percent
 
 
 def line_of(ahead: int, seconds: float) -> str:
-    """What someone who waits is told."""
+    """The sentence for a visitor in the queue."""
     others = "Another visitor's network is" if ahead == 1 else f"{ahead} other visitors' networks are"
     return (
         f"{others} first: one trains at a time on this machine. Yours starts by itself, in {seconds:.0f} s at the "
@@ -104,7 +104,7 @@ def line_of(ahead: int, seconds: float) -> str:
 
 
 def charts(run: Run) -> str:
-    """Accuracy, prototypes in use and the parts of the loss over the steps."""
+    """Charts of accuracy, prototypes in use and the parts of the loss over the steps."""
     about, frames = run.about, run.frames
     if not about or not frames:
         return ""
@@ -158,13 +158,13 @@ def charts(run: Run) -> str:
 
 
 def said(frames: list[dict[str, Any]], name: str, words: Any) -> str:
-    """A number at the start, in the middle and now."""
+    """A value at the start, in the middle and now, as text."""
     picked = [frames[0], frames[len(frames) // 2], frames[-1]]
     return ", ".join(f"{words(frame[name])} after {frame['step']}" for frame in picked[-len(frames) :])
 
 
 def field(run: Run) -> Markup:
-    """The map: each held-out digit written where its embedding lies; the script moves them."""
+    """The map: each held-out digit at its embedding; live_training.js moves them."""
     if not run.about or not run.frames:
         return Markup()
     last, labels = run.frames[-1], run.about["labels"]
@@ -188,7 +188,7 @@ def build(app: App) -> None:
     opening = [html.sentence(invitation(before)), field(before), charts(before)]
 
     def look(call: Call) -> Any:
-        """Once a second: what is new, if anything is."""
+        """Called once a second: update what changed."""
         run = desk.look(call.visit)
         seen = None if run is None else (run.began, len(run.told), run.ended)
         if seen is not None and seen == call.visit.state(TrainingState).seen:
@@ -235,5 +235,5 @@ def build(app: App) -> None:
     app.on(begin.click, start, [masking, sinkhorn, me_max], outputs, **quiet)
     app.on(end.click, stop, [], outputs, **quiet)
     app.on(clock.tick, look, [], outputs, **quiet)
-    # without me-max and with Sinkhorn nothing collapses, and there would be nothing to see
+    # with Sinkhorn nothing collapses even without me-max, so there would be nothing to see
     me_max.input(lambda on: gr.skip() if on else False, [me_max], [sinkhorn], queue=False, api_visibility="private")

@@ -1,4 +1,4 @@
-"""The eight steps of the walk through MSN, each as HTML: its answer first, then the picture of it."""
+"""The eight steps of the walk through MSN, each as HTML: the sentence first, then the picture."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SIZES = {"half": 0.5, "own": 1.0, "double": 2.0}
 
 @dataclass(frozen=True)
 class Step:
-    """One step: what it is called, what its words mean, and how its answer is drawn."""
+    """One step: its title, its terms explained, and the function that draws its answer."""
 
     title: str
     words: str
@@ -246,7 +246,7 @@ STEPS: tuple[Step, ...] = (
 
 
 def answer(step: int, encoder: Encoder, lesson: Walk, name: str) -> Markup:
-    """Step `step` (from 0) as HTML; a model without a head is told what it lacks, for the steps that need one."""
+    """Step `step` (from 0) as HTML; steps that need the MSN head say so where the model has none."""
     told = STEPS[step]
     if told.head and lesson.assigned is None:
         body = said(
@@ -264,7 +264,7 @@ def answer(step: int, encoder: Encoder, lesson: Walk, name: str) -> Markup:
 
 
 def said(message: str) -> Markup:
-    """The sentence of a step. All eight are on the page, so that none of them is read aloud by itself."""
+    """The sentence of a step. All eight are on the page, so none is a live region that screen readers announce."""
     return Markup('<p class="msn-sentence">{}</p>').format(html.text(message, 600))
 
 
@@ -280,7 +280,7 @@ def figure(pictures: Sequence[tuple[Image.Image, str, str]], css: str) -> Markup
 
 
 def bars(rows: Sequence[tuple[str, float]], full: float, caption: str, mark: int | None = None) -> Markup:
-    """Numbers as bars, `full` for full width; the row `mark` is one to compare with."""
+    """Numbers as bars; a value of `full` has full width, and the row `mark` is there for comparison."""
     items = []
     for place, (label, value) in enumerate(rows):
         quiet = Markup(' class="msn-aside-row"') if mark is not None and place == mark % len(rows) else ""
@@ -296,7 +296,7 @@ def bars(rows: Sequence[tuple[str, float]], full: float, caption: str, mark: int
 
 
 def pairs(one: np.ndarray, other: np.ndarray, names: tuple[str, str]) -> Markup:
-    """Shares of the prototypes that either has first, two bars for each."""
+    """The prototypes with the largest shares in either, with two bars each."""
     order = list(np.argsort(-one, kind="stable")[:SHOWN])
     order += [index for index in np.argsort(-other, kind="stable")[:1] if index not in order]
     top = max(float(one.max()), float(other.max()))
@@ -323,14 +323,14 @@ def pairs(one: np.ndarray, other: np.ndarray, names: tuple[str, str]) -> Markup:
 
 
 def _times(encoder: Encoder, picture: Picture, kept: np.ndarray) -> tuple[float, float]:
-    """Milliseconds of the full and of the masked view: medians, in turns, so that other work affects both."""
+    """Median milliseconds of the full and the masked view, measured in turns so that other work affects both."""
     rounds = [[encoder.time(picture, keep_indices=keep, repeats=1) for keep in (None, kept)] for _ in range(3)]
     full, masked = np.median(rounds, axis=0)
     return float(full), float(masked)
 
 
 def _large(shown: Image.Image, side: int) -> Image.Image:
-    """Enlarged without smoothing, so that pixels can be seen."""
+    """The picture enlarged without smoothing, so that its pixels show."""
     scale = side / max(shown.size)
     size = (max(1, round(shown.width * scale)), max(1, round(shown.height * scale)))
     return shown.convert("RGB").resize(size, Image.Resampling.NEAREST)

@@ -1,8 +1,8 @@
-"""Learn: a walk through MSN on the visitor's own picture, a network that learns meanwhile, and a page to print.
+"""Learn: a walk through MSN on the visitor's own picture, live training of a small network, and a printable lesson.
 
-All eight steps are on the page and one is in sight: turning to the next needs no answer from here, a link can open any
-of them, and the printer finds the whole lesson. (Gradio's own walkthrough mounts a step when it is reached, and lets
-nobody go ahead.)
+All eight steps are on the page and one is visible: changing the step needs no request, a link can open any step, and
+printing gives the whole lesson. (Gradio's own walkthrough mounts a step only when it is reached, and does not let
+visitors skip ahead.)
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ WEIGHT = "How much me-max counts. MSN trained this model with 1."
 
 
 def answer(call: Call, asked: LearnControls) -> dict[str, Any]:
-    """All eight steps for the controls as they stand."""
+    """Update all eight steps for the current controls."""
     encoder, picture = call.encoder, call.picture
     lesson = study(encoder, picture, asked)
     headed = gr.update(interactive=lesson.assigned is not None)

@@ -1,8 +1,8 @@
-"""Live training for the page: one process at a time for the whole server, and the line of those who wait for it.
+"""Live training for the page: one process at a time for the whole server, and a queue of visitors who wait for it.
 
-The process is this package's own command line; what it tells comes line by line over a pipe and stays in memory. It
-ends with its recipe, its time, its visitor's Stop, its visitor's leaving or the server's end: a server that was killed
-leaves a closed pipe behind, at which the process ends with its next line.
+The process runs this package's own command line. Its output comes line by line over a pipe and stays in memory. It ends
+when its recipe is done, its time is up, its visitor stops it or leaves, or the server ends. If the server is killed,
+the pipe closes, and the process ends when it writes its next line.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from vitmsn.ui.visits import Visit
 
 log = logging.getLogger("vitmsn.ui")
 
-PATIENCE = 30  # seconds without a look from its visitor after which a run ends, and a place in the line is lost
-EVERY = 12  # steps from frame to frame: one or two seconds
-STARTING = 60  # seconds, beyond those of training, for opening Python on a busy machine
-LAST_WORDS = 2000  # bytes of what a failed process said that go to the log
+PATIENCE = 30  # seconds without a poll from its page until a run ends, or its place in the queue is lost
+EVERY = 12  # training steps between frames: one or two seconds
+STARTING = 60  # seconds on top of the training time, for starting Python on a busy machine
+LAST_WORDS = 2000  # bytes of a failed process's output that go to the log
 
 
 def command(switches: Switches) -> list[str]:
     """The command line of a run; without --out it writes nothing to disk."""
     training = [sys.executable, "-m", "vitmsn", "pretrain", "digits", "--watch", "--log-every", str(EVERY)]
-    bounds = ["--threads", "1", "--limit-minutes", f"{limits.LIVE_SECONDS / 60:g}"]  # the other core is for pages
+    bounds = ["--threads", "1", "--limit-minutes", f"{limits.LIVE_SECONDS / 60:g}"]  # leave the other core to the page
     return [*training, *bounds, "--device", "cpu", *switches.arguments()]
 
 
 @dataclass(frozen=True)
 class Switches:
-    """What a visitor may change about a run."""
+    """The settings of a run that a visitor may change."""
 
     masking: bool = True
     sinkhorn: bool = True
@@ -57,20 +57,20 @@ class Switches:
 
 @dataclass
 class Run:
-    """One training process and what it has told so far."""
+    """One training process and its output so far."""
 
     switches: Switches
     visit: Visit
     told: list[dict[str, Any]] = field(default_factory=list)  # a first line about the run, then frames
     ended: str = ""  # "" while it runs, then "finished", "time", "stopped", "left" or "failed"
-    error: str = ""  # what a failed process said last
-    seen: float = field(default_factory=time.monotonic)  # when its visitor last looked
+    error: str = ""  # the last output of a failed process
+    seen: float = field(default_factory=time.monotonic)  # when its page last asked for news
     began: float = field(default_factory=time.monotonic)
     process: subprocess.Popen[bytes] | None = None
 
     @property
     def nbytes(self) -> int:
-        return 24_000 * len(self.told)  # some hundred points a frame
+        return 24_000 * len(self.told)  # a frame has a few hundred points
 
     @property
     def about(self) -> dict[str, Any] | None:
@@ -82,12 +82,12 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Of training so far, by the process's own clock."""
+        """Seconds of training so far, by the process's own clock."""
         return float(self.frames[-1]["seconds"]) if self.frames else 0.0
 
     @property
     def seconds_left(self) -> float:
-        """At the pace so far, and never longer than the bound."""
+        """Estimated from the pace so far, and never more than the time limit."""
         bound = limits.LIVE_SECONDS - self.seconds
         step = self.frames[-1]["step"] if self.frames else 0
         if not step or not self.about:
@@ -97,7 +97,7 @@ class Run:
 
 @dataclass
 class TrainingState:
-    """What is kept of a visitor: their run, and what of it their page shows."""
+    """What is kept for a visitor: their run, and how much of it their page shows."""
 
     run: Run | None = None
     seen: tuple[float, int, str] | None = None
@@ -108,7 +108,7 @@ class TrainingState:
 
 
 class Desk:
-    """Who trains now, and who waits: one process at a time, first come, first served."""
+    """The queue for live training: one process at a time, first come, first served."""
 
     def __init__(self, command: Callable[[Switches], Sequence[str]] = command) -> None:
         self._command = command
@@ -118,7 +118,7 @@ class Desk:
         atexit.register(self.close)
 
     def ask(self, visit: Visit, switches: Switches) -> None:
-        """Start a run for this visitor, or put them at the end of the line; a run of their own is replaced."""
+        """Start a run for this visitor, or put them at the end of the queue. Their earlier run is replaced."""
         with self._lock:
             mine = visit.state(TrainingState).run
             if isinstance(mine, Run) and not mine.ended:
@@ -132,7 +132,7 @@ class Desk:
             self._advance()
 
     def look(self, visit: Visit) -> Run | None:
-        """This visitor's run, if there is one, kept alive by the look."""
+        """This visitor's run, if there is one. Each call keeps it alive."""
         with self._lock:
             if visit.key in self._line:
                 _, switches, _ = self._line[visit.key]
@@ -145,7 +145,7 @@ class Desk:
             return None
 
     def waiting(self, visit: Visit) -> tuple[int, float] | None:
-        """(how many come first, with the one who trains; seconds until then at most), or None for who does not wait."""
+        """(how many come first, the running one included; seconds until then at most), or None if not waiting."""
         with self._lock:
             if visit.key not in self._line:
                 return None
@@ -154,19 +154,19 @@ class Desk:
             return ahead + (self._now is not None), left + ahead * limits.LIVE_SECONDS
 
     def busy(self) -> bool:
-        """Whether anyone trains now."""
+        """Whether a run is going on."""
         with self._lock:
             return self._now is not None
 
     def stop(self, visit: Visit) -> None:
-        """End this visitor's run, or their waiting."""
+        """End this visitor's run, or take them out of the queue."""
         with self._lock:
             self._line.pop(visit.key, None)
             if self._now is not None and self._now.visit is visit:
                 self._end(self._now, "stopped")
 
     def close(self) -> None:
-        """The server ends: so does its process."""
+        """The server shuts down: end the process too."""
         with self._lock:
             self._line.clear()
             if self._now is not None:
@@ -175,7 +175,7 @@ class Desk:
     # ------------------------------------------------------------------------------------------------------- inside
 
     def _advance(self) -> None:
-        """Start the first in the line who still looks, where nobody trains."""
+        """If nothing runs, start the first in the queue whose page is still open."""
         now = time.monotonic()
         for key, (visit, _, seen) in list(self._line.items()):
             if visit.left or now - seen > PATIENCE:
@@ -186,7 +186,7 @@ class Desk:
             threading.Thread(target=self._follow, args=(self._now,), name="live training", daemon=True).start()
 
     def _follow(self, run: Run) -> None:
-        """In a thread: start the process, hear it, and end it when its time is up or nobody looks."""
+        """In a thread: start the process, read its output, and end it when its time is up or its page is gone."""
         with tempfile.TemporaryFile() as complaints:
             try:
                 with self._lock:
@@ -194,7 +194,7 @@ class Desk:
                         return
                     run.process = subprocess.Popen(
                         self._command(run.switches),
-                        cwd=Path(__file__).parents[3],  # where the package lies
+                        cwd=Path(__file__).parents[3],  # the folder of the package
                         stdin=subprocess.DEVNULL,
                         stdout=subprocess.PIPE,
                         stderr=complaints,
@@ -232,16 +232,16 @@ class Desk:
         with self._lock:
             run.ended = run.ended or why
             if run.process is not None:
-                run.process.kill()  # it holds nothing: no file, no lock
+                run.process.kill()  # safe to kill: it holds no file and no lock
             if self._now is run and run.process is None:
                 self._now = None
                 self._advance()
 
 
 def _hear(run: Run) -> None:
-    """What the process tells, line by line, until it ends."""
+    """Read the process's output, line by line, until it ends."""
     assert run.process is not None and run.process.stdout is not None
     with run.process.stdout as lines:
         for line in lines:
-            with contextlib.suppress(ValueError):  # half a line of a process that was ended
+            with contextlib.suppress(ValueError):  # half a line, from a process that was ended
                 run.told.append(json.loads(line))

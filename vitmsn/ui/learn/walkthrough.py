@@ -1,7 +1,7 @@
-"""What the walk through MSN computes: one picture on its way from views to loss, with the visitor's own model.
+"""The computation of the walk through MSN: one picture from views to loss, with the visitor's chosen model.
 
-The views follow the recipe that the embedded model was trained with (section 4 of arXiv 2204.07141); they are cut with
-Pillow here, one by one, so that each can be looked at.
+The views follow the recipe of the embedded model (section 4 of arXiv 2204.07141). Here Pillow cuts them one by one, so
+that each can be shown.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ RATIO = (3 / 4, 4 / 3)  # width / height of a crop
 JITTER = {"Brightness": 0.4, "Contrast": 0.4, "Color": 0.2}
 MOST_RATIO, MOST_DRAW = 90, 99
 SIZES = ("half", "own", "double")  # of the input
-WORK = 10e9  # weights times tokens of a forward above which the examples are not encoded beside the views
+WORK = 10e9  # weights times tokens per forward pass; above this the example pictures are not encoded too
 
 
 @dataclass(frozen=True)
 class LearnControls:
-    """Where the eight controls stand, one a step."""
+    """The values of the eight controls, one per step."""
 
-    size: str = "own"  # at which the first step shows the picture: half, own, double
-    draw: int = 4  # names the chance of the views
+    size: str = "own"  # input size at which step 1 shows the picture: half, own, double
+    draw: int = 4  # random seed of the views
     ratio: float = 30  # percent of the patches dropped
-    layer: int = 9  # whose tokens are shown: 0 is before the first
+    layer: int = 9  # layer whose tokens are shown; 0 is the input to the first
     other: str = "coffee"  # the example that the views are compared with
     temperature: float = 0.1  # tau
     sharpening: float = 0.25  # T
@@ -46,7 +46,7 @@ class LearnControls:
         """With every value in its range; a layer that this model does not have is its last.
 
         Raises:
-            InputError: a value that no control of the page has; it is named.
+            InputError: names the value that no control of the page can have.
         """
         return LearnControls(
             choice(self.size, "size", SIZES),
@@ -80,7 +80,7 @@ class View:
 
 
 def views(picture: Picture, draw: int, size: tuple[int, int], small: tuple[int, int]) -> list[View]:
-    """The target view, the random anchor and the focal anchors of one picture; `draw` names the chance."""
+    """The target view, the random anchor and the focal anchors of one picture; `draw` is the random seed."""
     rng = np.random.default_rng(draw)
     kinds = [("target", WHOLE, size), ("random anchor", WHOLE, size)]
     kinds += [(f"focal anchor {number + 1}", FOCAL, small) for number in range(FOCAL_VIEWS)]
@@ -92,7 +92,7 @@ def _view(
 ) -> View:
     area, aspect = rng.uniform(*scale), math.exp(rng.uniform(math.log(RATIO[0]), math.log(RATIO[1])))
     whole_width, whole_height = picture.rgb.size
-    aspect *= whole_height / whole_width  # of shares, not of pixels
+    aspect *= whole_height / whole_width  # in shares, not pixels
     width, height = min(1.0, math.sqrt(area * aspect)), min(1.0, math.sqrt(area / aspect))
     left, top = rng.uniform(0, 1 - width), rng.uniform(0, 1 - height)
     box = (left, top, left + width, top + height)
@@ -113,18 +113,18 @@ def _view(
 
 @dataclass(frozen=True)
 class Walk:
-    """Everything that the eight steps say about one picture.
+    """Everything that the eight steps show about one picture.
 
     Attributes:
         views: target first, then the anchors (V of them).
-        kept: (K,) patches of the random anchor that stay.
-        states: (1 + K, D) tokens of the random anchor at the layer asked for, CLS first.
-        similarity: (V,) cosine of each anchor's embedding to the target's, centered where the model has a mean.
+        kept: (K,) patches kept of the random anchor.
+        states: (1 + K, D) tokens of the random anchor at the chosen layer, CLS first.
+        similarity: (V,) cosine of each anchor's embedding to the target's, centered if the model has a feature mean.
         other: cosine of the other picture's embedding to the target's.
-        assigned: (1 + V, P) target and anchors on the prototypes, at the temperature asked for; None without a head.
-        sharp: (P,) the target's, sharpened.
+        assigned: (1 + V, P) assignments of target and anchors at the chosen temperature; None without a head.
+        sharp: (P,) the target's assignment, sharpened.
         mean: (P,) mean assignment of the anchors and of the example pictures.
-        pictures: how many rows that mean is taken over.
+        pictures: number of rows in that mean.
     """
 
     ask: LearnControls
@@ -158,18 +158,18 @@ class Walk:
 
 
 def entropy(shares: np.ndarray) -> float:
-    """Of probabilities (P,), in nats: 0 for one certain prototype, log P for all alike."""
+    """Entropy of probabilities (P,), in nats: 0 if one prototype is certain, log P if all are equal."""
     return Assignment(shares, shares).least
 
 
 def focal_side(encoder: Encoder) -> int:
-    """Of a focal view in pixels: half the input, in whole patches."""
+    """Side of a focal view in pixels: half the input, in whole patches."""
     patch = max(encoder.patch_size)
     return max(1, round(min(encoder.input_size) / 2 / patch)) * patch
 
 
 def study(encoder: Encoder, picture: Picture, ask: LearnControls) -> Walk:
-    """Send the picture through: views, masks, tokens, embeddings, and, with a head, assignments."""
+    """Run all steps: views, masks, tokens, embeddings, and, with a head, assignments."""
     ask = ask.checked(encoder)
     size = encoder.input_size
     small = focal_side(encoder)
@@ -205,7 +205,7 @@ def study(encoder: Encoder, picture: Picture, ask: LearnControls) -> Walk:
 
 
 def _examples(encoder: Encoder, picture: Picture) -> list[np.ndarray]:
-    """Embeddings of the example pictures, for a mean over more than one picture; none where the model is large."""
+    """Embeddings of the example pictures, for a mean over more than one picture; empty if the model is large."""
     weights = sum(parameter.numel() for parameter in encoder.model.parameters())
     if weights * (1 + math.prod(encoder.grid())) > WORK:
         return []

@@ -1,1 +1,1 @@
-"""Masking: what is left when patches are hidden."""
+"""Masking: what the model still sees when patches are hidden."""

@@ -1,4 +1,4 @@
-// A heading sorts by its column, again the other way round.
+// A click on a heading sorts by its column; a second click reverses the order.
 element.addEventListener("click", (event) => {
   const button = event.target.closest("th button");
   if (!button) return;

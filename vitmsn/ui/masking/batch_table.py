@@ -1,4 +1,4 @@
-"""Which pictures survive masking: a batch as a table that can be sorted, and as CSV."""
+"""Which pictures survive masking: a batch as a sortable table, and as CSV."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SCRIPT = script(__file__, "table_order.js", "batch_table.js")
 
 @dataclass(frozen=True)
 class Row:
-    """One picture over some draws of one kind of mask, or why it could not be read."""
+    """Results of one picture over several draws of one kind of mask, or why it could not be read."""
 
     name: str
     picture: Image.Image | None = None
@@ -55,14 +55,14 @@ def judge(
             rows.append(Row(Path(str(source)).name, refused=str(error)))
             continue
         sure = not encoder.has_classifier or encoder.classify(picture, top_k=1)[0].sure
-        face = picture.thumbnail(64)  # all that the table needs of it
+        face = picture.thumbnail(64)  # all the table needs
         rows.append(Row(picture.name, face, robustness.views(encoder, picture, kept), sure))
     progress(len(sources), len(sources))
     return rows
 
 
 def table(rows: list[Row], name: str) -> Markup:
-    """The table, most robust first, with a sentence and a link that carries the CSV, as HTML; `name`: of the model."""
+    """The table, most robust first, with a sentence and a CSV link, as HTML; `name` is the model's."""
     good = sorted((row for row in rows if row.views is not None), key=_rank, reverse=True)
     ordered = [*good, *(row for row in rows if row.views is None)]
     head = Markup().join(
@@ -90,7 +90,7 @@ def table(rows: list[Row], name: str) -> Markup:
 
 
 def sentence(rows: list[Row]) -> str:
-    """Which survive best and worst; `rows` from best to worst."""
+    """Which pictures survive best and worst; `rows` go from best to worst."""
     if not rows:
         return ""
     if len(rows) == 1:
@@ -123,7 +123,7 @@ def _row(row: Row) -> Markup:
 
 
 def _values(row: Row) -> list[str | float]:
-    """What is sorted and what the CSV holds, in the order of HEADER; "" where this model has no such number."""
+    """Values to sort by and to write as CSV, in the order of HEADER; "" where this model has no such number."""
     assert row.views is not None
     views = row.views
     return [

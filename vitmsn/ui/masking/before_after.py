@@ -1,4 +1,4 @@
-"""The loss as a picture: which prototypes the full and the masked view choose, and where both look."""
+"""The loss as a picture: the prototypes of the full and the masked view, and where both attend."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WHAT = (
 
 
 def prototypes(encoder: Encoder, full: np.ndarray, masked: np.ndarray, name: str) -> str:
-    """Paired bars of the prototypes that matter and the cross-entropy with what it means, as HTML.
+    """Paired bars of the main prototypes, and the cross-entropy with its meaning, as HTML.
 
     Args:
         full, masked: embeddings (1, D).
@@ -66,7 +66,7 @@ def pair(
 
 
 def attention(encoder: Encoder, picture: Picture, kept: np.ndarray) -> Markup:
-    """Where CLS looks in the last layer, mean of heads, with every patch and with those kept (rows, columns) only."""
+    """What CLS attends to in the last layer, mean of heads: with all patches, and with the kept ones only."""
     views = [None, np.flatnonzero(kept)] if not kept.all() else [None]
     maps = [look.look(encoder, picture, keep_indices=rows).values for rows in views]
     scale = 0.0, max(float(np.nanmax(values)) for values in maps)

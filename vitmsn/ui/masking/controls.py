@@ -1,4 +1,4 @@
-"""Which patches to hide: what the Masking tab's controls say, and the mask they mean."""
+"""Which patches to hide: the Masking tab's controls, and the mask they describe."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class MaskingControls:
 
 
 def kept_grid(ask: MaskingControls, grid: tuple[int, int]) -> np.ndarray:
-    """The mask that was asked for, (rows, columns) bool, True where a patch stays."""
+    """The mask the controls describe: (rows, columns) bool, True where a patch stays."""
     if ask.kind == "painted":
         return masking.to_grid(masking.painted_mask(masking.read_painted(ask.paint, grid)), grid)[0].numpy()
     choice(ask.kind, "kind", KINDS)
@@ -39,10 +39,10 @@ def kept_grid(ask: MaskingControls, grid: tuple[int, int]) -> np.ndarray:
 
 
 def series(kind: str) -> str:
-    """The kind of masks that a series is made of: nobody paints sixteen."""
+    """The kind of masks for a series; random in place of painted, since nobody paints sixteen."""
     return "random" if kind == "painted" else kind
 
 
 def draw(encoder: Encoder, kind: str, ratio: float, seed: int) -> np.ndarray:
-    """The patches kept (K,) of one draw of a series, `ratio` in percent."""
+    """The patches kept (K,) in one draw of a series; `ratio` in percent."""
     return np.flatnonzero(kept_grid(MaskingControls(series(kind), ratio, seed), patch_grid.grid(encoder)))

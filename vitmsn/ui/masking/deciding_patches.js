@@ -1,4 +1,4 @@
-// Scrub through the masks on the way to the one that was found; play them unless the visitor wants less movement.
+// Scrub through the steps of the search, or play them; no Play button for visitors who want reduced motion.
 const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
 let timer = 0;
 

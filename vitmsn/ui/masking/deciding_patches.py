@@ -1,4 +1,4 @@
-"""Hide patches until the answer changes: which patches decide it, and the steps to them."""
+"""Hide patches until the answer changes: the patches that decide it, and the steps that find them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIDE = 400
 
 
 def run(encoder: Encoder, picture: Picture, by: str, progress: Progress | None = None) -> robustness.Search:
-    """The search, by attention of the last layer or by relevance."""
+    """Run the search, ordered by attention of the last layer or by relevance."""
     choice(by, "by", BY)
     kind = "cls" if by == "attention" else "relevance"
     scores = look.look(encoder, picture, kind).values.ravel()
@@ -29,7 +29,7 @@ def run(encoder: Encoder, picture: Picture, by: str, progress: Progress | None =
 
 
 def sentence(encoder: Encoder, picture: Picture, found: robustness.Search) -> str:
-    """What was found, in words; whether the model was sure of its answer in the first place."""
+    """What was found, in words, and whether the model was sure of its answer to begin with."""
     if found.kind == "prototype":
         said = f"Without a classifier the answer is the nearest prototype: {found.answer}."
     else:
@@ -55,7 +55,7 @@ def _count(number: int) -> str:
 
 
 def shown(encoder: Encoder, picture: Picture, found: robustness.Search) -> Markup:
-    """Both ways as HTML: a picture whose patches go one by one, a slider through the steps, what the model says."""
+    """Both searches as HTML: a picture that loses patches one by one, a slider through the steps, the answer."""
     grid = found.grid
     photo = html.img(patch_grid.seen(encoder, picture, side=SIDE), "Your picture; hidden patches are gray")
     pieces = []
@@ -98,7 +98,7 @@ def _said(step: robustness.SearchStep, patches_in_all: int, answer: str) -> str:
 
 
 def _hex(hidden: np.ndarray, patches_in_all: int) -> str:
-    """Patches hidden -> hexadecimal digits, four patches each, the first in the highest bit."""
+    """Hidden patches as hexadecimal digits, four patches each, the first in the highest bit."""
     flags = np.zeros(-(-patches_in_all // 4) * 4, dtype=int)
     flags[hidden] = 1
     return "".join(f"{value:x}" for value in flags.reshape(-1, 4) @ [8, 4, 2, 1])

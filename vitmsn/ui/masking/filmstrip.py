@@ -1,4 +1,4 @@
-"""A filmstrip of masks: sixteen of the same ratio, and what each does to the answer."""
+"""A filmstrip: sixteen masks of the same ratio, each with its effect on the answer."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def strip(encoder: Encoder, name: str, picture: Picture, sample: Callable[[int],
     """Sixteen masked pictures as buttons, each with its similarity and answer, and a sentence, as HTML.
 
     Args:
-        name: of the model.
-        sample: draws the mask of a seed, (rows, columns) bool, True where a patch stays.
+        name: the model's name.
+        sample: gives the mask of a seed, (rows, columns) bool, True where a patch stays.
         first: the first seed.
     """
     seeds = range(first, first + MANY)

@@ -1,6 +1,6 @@
-// Paint a mask: drag over the masked view, and every patch that was crossed is hidden (or shown again, where the stroke
-// began on a hidden one). A plain click stays a click. On a touch screen only while painting is chosen, so that the page
-// can be scrolled otherwise.
+// Paint a mask: drag over the masked view to hide every patch on the way (or to show them again, if the stroke starts
+// on a hidden patch). A plain click stays a click. On a touch screen this works only while "painted" is chosen, so that
+// the page can still be scrolled.
 let stroke = null;
 
 const grid = () => element.querySelector("[data-rows]")?.dataset;
@@ -29,7 +29,7 @@ document.addEventListener("pointermove", (event) => {
   if (!stroke) return;
   const from = stroke.at;
   stroke.at = event;
-  // a fast hand is heard of at few places: all between them count
+  // a fast drag sends few events, so fill in the patches between them
   const box = stroke.image.getBoundingClientRect();
   for (const here of crossed([from.clientX, from.clientY], [event.clientX, event.clientY], box, grid())) {
     if (stroke.cells.some(([row, column]) => row === here[0] && column === here[1])) continue;
@@ -44,7 +44,7 @@ const end = () => {
   clean();
   if (!done || done.cells.length < 2) return;
   const swallow = (event) => event.stopPropagation();
-  window.addEventListener("click", swallow, true); // a stroke is not a click too
+  window.addEventListener("click", swallow, true); // the end of a stroke is not a click
   setTimeout(() => {
     window.removeEventListener("click", swallow, true);
     trigger("click", {cells: done.cells});

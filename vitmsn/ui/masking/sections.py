@@ -1,4 +1,4 @@
-"""The longer looks of the Masking tab: sixteen masks, curves, the patches that decide, several pictures."""
+"""The Masking tab's sections of longer measurements: filmstrip, curves, deciding patches, batch of pictures."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from vitmsn.ui.shared.controls import Controls
 from vitmsn.ui.shared.photo import Photo
 from vitmsn.ui.visits import Call, Stopped
 
-QUICK, SLOW = 20, 100  # milliseconds of a full view, up to which there are 8 and 4 draws a point
+QUICK, SLOW = 20, 100  # milliseconds of a full view: up to QUICK 8 draws per point, up to SLOW 4
 
 
 def _stamps(call: Call, ask: MaskingControls) -> dict[str, tuple[object, ...]]:
-    """What each section was made of: where it is something else, it shows what is no longer asked for."""
+    """What each section depends on: a result made with another stamp is out of date."""
     here = call.visit.model, call.visit.picture.digest if call.visit.picture else ""
     kind = series(ask.kind)
     return {
@@ -41,14 +41,14 @@ def _stamps(call: Call, ask: MaskingControls) -> dict[str, tuple[object, ...]]:
 
 
 def stale(call: Call, ask: MaskingControls) -> dict[str, str]:
-    """The results that speak of something else than the page does now, emptied."""
+    """Updates that empty the results that are out of date."""
     kept = call.visit.state(MaskingState)
     kept.wanted = _stamps(call, ask)
     return {name: "" for name, stamp in kept.wanted.items() if kept.made.get(name) not in (None, stamp)}
 
 
 def _progress(call: Call, ask: MaskingControls, name: str) -> Callable[[int, int, str], None]:
-    """`call.progress` of a section, which also ends when the page shows another picture, model or mask by then."""
+    """`call.progress` for a section; also stops it once the page shows another picture, model or mask."""
     kept, begun = call.visit.state(MaskingState), _stamps(call, ask)[name]
     kept.wanted[name] = begun
 
@@ -61,7 +61,7 @@ def _progress(call: Call, ask: MaskingControls, name: str) -> Callable[[int, int
 
 
 class Outdated(Stopped):
-    """What was being measured is no longer what the page shows."""
+    """The page no longer shows what was being measured."""
 
 
 def _remember(call: Call, ask: MaskingControls, name: str) -> None:
@@ -72,7 +72,7 @@ def _remember(call: Call, ask: MaskingControls, name: str) -> None:
 
 
 def film(call: Call, asked: MaskingControls) -> str:
-    """Sixteen masks of the chosen kind, from its seed on."""
+    """Sixteen masks of the chosen kind, starting at its seed."""
     first = min(whole(asked.seed or 0, "seed", 0, MOST_SEED), MOST_SEED - filmstrip.MANY)
     grid = call.encoder.grid()
     made = filmstrip.strip(
@@ -87,7 +87,7 @@ def film(call: Call, asked: MaskingControls) -> str:
 
 
 def curves(call: Call, asked: MaskingControls) -> Iterator[str]:
-    """All curves of the kind of mask that is chosen, as they are measured."""
+    """All curves for the chosen kind of mask, drawn while they are measured."""
     encoder, picture = call.encoder, call.picture
     kind = series(asked.kind)
     choice(kind, "kind", KINDS)
@@ -219,9 +219,9 @@ def mask_search(call: Call, image: str, by: str = "attention") -> tuple[Image.Im
 
 @dataclass
 class Sections:
-    """The accordions under the bench, made where this is called."""
+    """The accordions below the comparison, built where this is called."""
 
-    results: dict[str, gr.HTML] = field(default_factory=dict)  # by the names of `_stamps`
+    results: dict[str, gr.HTML] = field(default_factory=dict)  # keys as in `_stamps`
 
     def __post_init__(self) -> None:
         with gr.Accordion("Hide patches until the answer changes", open=False):

@@ -1,4 +1,4 @@
-"""What hiding does, by mask ratio: the similarity at a glance, and all curves as they are measured."""
+"""Similarity and other measures over the mask ratio: a quick chart, and all curves while they are measured."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from vitmsn.ui.shared.charts import Axis, Line
 RATIOS = (10, 20, 30, 40, 50, 60, 70, 80, 90)  # percent hidden
 SEEDS = 4
 HIDDEN = Axis(0, 100, [(percent, f"{percent}{' %' if percent == 100 else ''}") for percent in (0, 25, 50, 75, 100)])
-MILLISECONDS = 1500  # what the views may cost, and once more the other pictures; a slow model gets fewer, or none
+MILLISECONDS = 1500  # for the masked views, and again for other pictures; a slow model gets fewer or none
 
 Sampler = Callable[[int, int], np.ndarray]  # percent hidden, seed -> patches kept
 Points = dict[int, list[float]]  # percent hidden -> similarities of some draws
 
 
 def alike(plain: float, centered: float | None) -> str:
-    """The similarity in words, centered where the model has a feature mean: "similarity 0.94"."""
+    """The similarity in words, centered if the model has a feature mean: "similarity 0.94"."""
     return f"similarity {html.similar(plain if centered is None else centered)}"
 
 
@@ -36,9 +36,9 @@ def worth(name: str, other: float | None, centered: bool) -> str:
     """What a similarity means for this model, in one sentence.
 
     Args:
-        name: of the model.
-        other: what other pictures have plainly, where it is known.
-        centered: whether the model has a mean to center on.
+        name: the model's name.
+        other: plain similarity of other pictures, or None if unknown.
+        centered: whether the model has a feature mean to center on.
     """
     if centered:
         return "Similarity: 1 = same, 0 = unrelated. What all pictures have in common is subtracted."
@@ -51,7 +51,7 @@ def worth(name: str, other: float | None, centered: bool) -> str:
 def measure(encoder: Encoder, picture: Picture, sample: Sampler, cost: float) -> tuple[Points, Points | None]:
     """Similarities of masked views to the full one, plain and centered (None: the model has no mean).
 
-    `cost`: milliseconds of a full view.
+    `cost`: milliseconds per full view.
     """
     afford = int(MILLISECONDS / max(cost / 2, 0.1))  # a masked view costs about half a full one
     ratios = RATIOS if afford >= len(RATIOS) else RATIOS[::2]
@@ -71,7 +71,7 @@ def measure(encoder: Encoder, picture: Picture, sample: Sampler, cost: float) ->
 
 
 def others(encoder: Encoder, picture: Picture, cost: float) -> float | None:
-    """The plain similarity that other pictures have to this one: what a similarity is worth here.
+    """The typical plain similarity of other pictures to this one: the baseline for a similarity.
 
     From the model's feature mean; without one, the median over the examples, or None where that would cost too much.
     """
@@ -80,9 +80,7 @@ def others(encoder: Encoder, picture: Picture, cost: float) -> float | None:
     known = [example.picture for example in examples.photographs() if example.picture.digest != picture.digest]
     if not known or cost * len(known) > MILLISECONDS:
         return None
-    embedded = np.concatenate(
-        [encoder.embed(other) for other in known]
-    )  # one by one: each is remembered with its tokens
+    embedded = np.concatenate([encoder.embed(other) for other in known])  # one by one: tokens are cached
     return float(np.median(robustness.cosine(encoder.embed(picture), embedded)))
 
 
@@ -96,10 +94,10 @@ def chart(
     """The measured similarities as inline SVG, in the page's own colors.
 
     Args:
-        mark: percent hidden and similarity of the mask above.
-        views: what kind they are, in a word.
+        mark: percent hidden and similarity of the current mask.
+        views: their kind, in a word.
         other: plain similarity of other pictures, or None.
-        centered: the same, centered; drawn instead of the plain ones, and unrelated pictures have 0 there.
+        centered: centered similarities, drawn instead of the plain ones; unrelated pictures have 0 there.
     """
     line, here = centered or (points, mark[1])
     other = 0.0 if centered else other
@@ -124,7 +122,7 @@ def chart(
 
 
 def axis(least: float) -> tuple[float, float]:
-    """Where an axis that ends at 1 begins to hold `least`, and the step of its marks (at most five)."""
+    """The start of an axis from at most `least` to 1, and the step of its ticks (at most five)."""
     steps = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
     step = next(step for step in steps if least >= 1 - 4 * step - 1e-9)
     return round(1 - max(1, int(np.ceil((1 - least) / step - 1e-9))) * step, 4), step
@@ -134,8 +132,8 @@ def axis(least: float) -> tuple[float, float]:
 
 
 def panels(points: list[robustness.CurvePoint]) -> Markup:
-    """Four small charts over the share hidden, from what is measured so far, as HTML: similarity, answers kept,
-    cross-entropy, milliseconds. Dots are draws, the line their mean."""
+    """Four small charts over the mask ratio, from the measurements so far, as HTML: similarity, answers kept,
+    cross-entropy, milliseconds. Dots are single draws; the line is their mean."""
     if not points:
         return Markup()
     shares = [100 * point.ratio for point in points]

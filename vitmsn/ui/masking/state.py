@@ -1,4 +1,4 @@
-"""What the Masking tab keeps of a visitor."""
+"""What the Masking tab keeps for a visitor."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 from vitmsn.ui.masking.controls import MaskingControls
 
-Stamp = tuple[object, ...]  # what an answer was made of
+Stamp = tuple[object, ...]  # what an answer depends on
 
 
 @dataclass
 class MaskingState:
     answered: Stamp | None = None  # what the page shows
-    drawn: MaskingControls | None = None  # the last mask that was not painted: painting begins with it
-    wanted: dict[str, Stamp] = field(default_factory=dict)  # of each section: what it would be made of now,
-    made: dict[str, Stamp] = field(default_factory=dict)  # and what it was made of
+    drawn: MaskingControls | None = None  # the last mask that was not painted: painting starts from it
+    wanted: dict[str, Stamp] = field(default_factory=dict)  # the stamp that each section would get now,
+    made: dict[str, Stamp] = field(default_factory=dict)  # and the stamp of the result it shows

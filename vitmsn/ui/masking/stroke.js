@@ -1,10 +1,10 @@
-// Which patch [row, column] lies at a place of the window; `box` is where the picture is.
+// The patch [row, column] at a point of the window; `box` is the picture's rectangle.
 function patchAt(x, y, box, { rows, columns }) {
   const place = (at, start, size, count) => Math.min(count - 1, Math.max(0, Math.floor((count * (at - start)) / size)));
   return [place(y, box.top, box.height, rows), place(x, box.left, box.width, columns)];
 }
 
-// The patches that a straight stroke from one place to another crosses, at half a patch from look to look.
+// The patches that a straight stroke crosses, sampled every half patch.
 function crossed([fromX, fromY], [toX, toY], box, grid) {
   const x = toX - fromX, y = toY - fromY;
   const patches = Math.max((Math.abs(x) * grid.columns) / box.width, (Math.abs(y) * grid.rows) / box.height);

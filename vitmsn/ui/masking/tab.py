@@ -1,4 +1,4 @@
-"""Masking: hide patches, and see what is left of the embedding, the answer and the time."""
+"""Masking: hide patches, and see how the embedding, the answer and the time change."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from vitmsn.ui.shared.photo import Photo
 from vitmsn.ui.shared.scripts import script
 from vitmsn.ui.visits import Call
 
-SHOWN = 5  # answers compared
+SHOWN = 5  # classes compared
 PAINTING = script(__file__, "stroke.js", "paint.js")
 
 KIND = (
@@ -48,11 +48,11 @@ def compare(encoder: Encoder, picture: Picture, kept: np.ndarray, timed: bool = 
     return robustness.compare(encoder, picture, np.flatnonzero(kept), top_k=SHOWN, timed=timed)
 
 
-# ------------------------------------------------------------------------------------------------------------- saying
+# ------------------------------------------------------------------------------------------------------------ sentences
 
 
 def sentence(encoder: Encoder, found: Comparison, taken: tuple[float, float]) -> str:
-    """What hiding patches did, in words with numbers; `taken`: milliseconds of the full and the masked picture."""
+    """What hiding patches changed, in words with numbers; `taken`: milliseconds of the full and the masked picture."""
     if found.kept.all():
         return "Nothing is hidden. Click patches of the picture, or drag over them, to hide them."
     left = f"With {found.count} of {found.total} patches left"
@@ -100,12 +100,12 @@ def pairs(encoder: Encoder, found: Comparison, name: str) -> Markup:
 
 
 def answer(call: Call, asked: MaskingControls) -> dict[str, Any]:
-    """Everything on the tab for the controls as they stand."""
+    """Update the whole tab for the current controls."""
     return _answer(call, asked, asked)
 
 
 def choose(call: Call, asked: MaskingControls) -> dict[str, Any]:
-    """A kind was chosen: a painted mask begins with the mask that was there."""
+    """A kind was chosen; a painted mask starts from the mask that was there."""
     wanted = asked
     drawn = call.visit.state(MaskingState).drawn
     if asked.kind == "painted" and not asked.paint.strip() and drawn is not None:
@@ -114,13 +114,13 @@ def choose(call: Call, asked: MaskingControls) -> dict[str, Any]:
 
 
 def again(call: Call, asked: MaskingControls) -> dict[str, Any]:
-    """A new mask: the next seed."""
+    """Draw a new mask: the next seed."""
     seed = whole(asked.seed or 0, "seed", 0, MOST_SEED)
     return _answer(call, asked, replace(asked, seed=(seed + 1) % (MOST_SEED + 1)))
 
 
 def toggle(call: Call, asked: MaskingControls, whole_picture: bool = False) -> dict[str, Any]:
-    """A patch was clicked: hide it, or show it again. Whatever the mask was, it is a painted one from now on."""
+    """A patch was clicked: hide it, or show it again. The mask becomes a painted one."""
     grid = call.encoder.grid()
     hidden = ~kept_grid(asked, grid) if asked.kind != "painted" else masking.read_painted(asked.paint, grid)
     hidden[patch_grid.clicked(call, grid, whole_picture=whole_picture)] ^= True
@@ -133,13 +133,13 @@ def toggle_in_whole(call: Call, asked: MaskingControls) -> dict[str, Any]:
 
 
 def take(call: Call, asked: MaskingControls) -> dict[str, Any]:
-    """A mask of the filmstrip was chosen: its seed."""
+    """A mask of the filmstrip was chosen: take its seed."""
     seed = whole(call.chosen("seed"), "seed", 0, MOST_SEED)
     return _answer(call, asked, replace(asked, kind=series(asked.kind), seed=seed))
 
 
 def stroke(call: Call, asked: MaskingControls) -> dict[str, Any]:
-    """Patches were painted over in one stroke: all hidden, or all shown where the first of them was hidden."""
+    """One stroke over several patches: hide them all, or show them all if the first was hidden."""
     grid = call.encoder.grid()
     hidden = ~kept_grid(asked, grid) if asked.kind != "painted" else masking.read_painted(asked.paint, grid)
     cells = call.chosen("cells")
@@ -159,8 +159,8 @@ def _cell(cell: Any, grid: tuple[int, int]) -> tuple[int, int]:
 
 
 def leave(call: Call, asked: MaskingControls) -> Any:
-    """The text field of a painted mask lost the focus. A click on the picture does that too and answers by itself, so
-    this answers only where the text is new."""
+    """The text field of a painted mask lost the focus. A click on the picture also takes the focus and gives its own
+    answer, so this one answers only if the text is new."""
     return SKIP if call.visit.state(MaskingState).answered == _state(call, asked) else answer(call, asked)
 
 
@@ -180,7 +180,7 @@ def clear(call: Call, asked: MaskingControls) -> dict[str, Any]:
 
 
 def _answer(call: Call, asked: MaskingControls, ask: MaskingControls) -> dict[str, Any]:
-    """The answer to `ask`, where the page still has the controls at `asked`."""
+    """The answer to the controls `ask`; the page still shows the controls `asked`."""
     encoder, picture = call.encoder, call.picture
     ask = replace(ask, seed=0 if ask.seed is None else ask.seed, paint=ask.paint or "")
     found = compare(encoder, picture, kept_grid(ask, encoder.grid()))
@@ -189,7 +189,7 @@ def _answer(call: Call, asked: MaskingControls, ask: MaskingControls) -> dict[st
         encoder, picture, lambda ratio, seed: draw_mask(encoder, ask.kind, ratio, seed), cost
     )
     elsewhere = similarity.others(encoder, picture, cost)
-    taken = robustness.times(encoder, picture, found.kept)  # last, so that the status line speaks of this view
+    taken = robustness.times(encoder, picture, found.kept)  # last, so that the status line is about this view
     hidden = 100 * (1 - found.count / found.total)
     shown = draw.masked_picture(patch_grid.seen(encoder, picture), found.kept)
     opened = "Encoder, masking" if found.centered is None else "Encoder, masking, robustness"
@@ -224,7 +224,7 @@ def _answer(call: Call, asked: MaskingControls, ask: MaskingControls) -> dict[st
 
 
 def figures(found: Comparison, taken: tuple[float, float]) -> Markup:
-    """The numbers, large."""
+    """The main numbers, in large type."""
     full, masked = taken
     rows = (
         (
@@ -242,7 +242,7 @@ def figures(found: Comparison, taken: tuple[float, float]) -> Markup:
 
 
 def _controls(asked: MaskingControls, ask: MaskingControls) -> dict[str, Any]:
-    """Updates of the controls and their buttons: only what this kind of mask has is in sight."""
+    """Updates of the controls and their buttons: only those of this kind of mask are visible."""
     painted = ask.kind == "painted"
     fresh = {"ratio": {"visible": not painted}, "seed": {"visible": not painted}, "paint": {"visible": painted}}
     buttons = {"again": not painted, "invert": painted, "clear": painted}
@@ -376,7 +376,7 @@ def build(app: App) -> None:
 
 
 def _painted(text: str) -> str:
-    """Hidden patches of a link; whether they are on the grid is the model's to say."""
+    """Hidden patches from a link; whether they fit the grid is checked later against the model."""
     if len(text) > limits.MAX_PAINT_LENGTH or set(text) - set("0123456789.,- "):
         raise ValueError(text[:40])
     return text
