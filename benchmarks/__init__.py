@@ -1,7 +1,7 @@
 """One file per claim, each with ``rows()``; ``python -m benchmarks`` runs them all into one table.
 
-Times are the best of several rounds in which everything compared takes its turn, so that what else a machine does falls
-on all alike; what is claimed is a ratio of such times, never a time.
+Times are the best of several rounds. Every candidate runs in each round, so other load on the machine affects all
+alike. A claim is a ratio of such times, never a time.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class Row:
 
 
 def best_of(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Best seconds of each call; in turns whose order changes every round, after one round unmeasured.
+    """Best time of each call in seconds. The order changes every round; the first round is not measured.
 
-    On one thread this is the processor's time, which other programs hardly touch; on several it is the clock's.
+    On one thread this is processor time, which other programs hardly affect; on several it is wall time.
     """
     clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
     best = dict.fromkeys(calls, float("inf"))

@@ -1,10 +1,10 @@
-"""Few-shot after a burst: who is turned away as "none of these", and how much near-copies count.
+"""Few-shot after a burst: what is rejected as "none of these", and how much near-copies count.
 
     python -m benchmarks.bursts [MODEL]        the embedded model, or another; two minutes on one core
 
-Sets of two to four things, drawn from photographs that scikit-image and scikit-learn bring, each shown to the camera in
-one of seven ways (20 frames), as ten varied examples, or as both. Asked are the same things, moved and relit, moved
-twice as far, and all other things.
+Sets of two to four things, drawn from the photographs in scikit-image and scikit-learn. Each is learned from 20 frames
+in one of seven camera settings, from ten varied examples, or from both. Queries are the same things, moved and relit,
+moved twice as far, and all other things.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def photographs() -> dict[str, Image.Image]:
 
 
 def frames(picture: Image.Image, count: int, seed: int, way: str | Sequence[float]) -> list[Picture]:
-    """Pictures (count) of one thing, as a camera takes them that is held in this way."""
+    """Frames (count) of one thing, as a camera held in this way takes them."""
     rng, (width, height) = np.random.default_rng(seed), picture.size
     shift, light, noise, quality, turn = WAYS[way] if isinstance(way, str) else way
     made = []
@@ -76,7 +76,7 @@ def frames(picture: Image.Image, count: int, seed: int, way: str | Sequence[floa
 
 
 def turned_away(lesson: Lesson, rows: NDArray[np.float32]) -> float:
-    """Share of rows of which it says "none of these"."""
+    """Share of rows rejected as "none of these"."""
     return float(np.mean([one.reason == NONE for one in lesson.answer(rows)]))
 
 

@@ -1,4 +1,4 @@
-"""What the embedded model knows: the figures of its card, on held-out pictures of the classes it names.
+"""Accuracy of the embedded model: the figures of its card, on held-out pictures of its classes.
 
     python -m benchmarks.embedded DATA [--split validation] [--model MODEL ...]      two minutes a model on one core
 

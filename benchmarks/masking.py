@@ -1,13 +1,13 @@
-"""What masking costs, saves and teaches: the tables of docs/masking.md.
+"""Masking: cost, similarity and learning; the tables of docs/masking.md.
 
     python -m benchmarks.masking cost          a training step's time and memory against the tokens kept; two minutes
-    python -m benchmarks.masking similarity    what hiding leaves of the embedding, plain and centered; half a minute
+    python -m benchmarks.masking similarity    similarity of masked and full views, plain and centered; half a minute
     python -m benchmarks.masking learning      digits learned with and without it, at equal processor time; ten minutes
 
 Cost: ViT-S/16 at 224 pixels, the random view of a step alone, forward and backward, float32. Time should fall a little
 faster than the tokens (attention is quadratic), memory as the tokens do, beside the weights.
 
-Similarity: the embedded model, the example photographs, four draws of each mask; beside what different pictures have.
+Similarity: the embedded model, the example photographs, four draws of each mask; compared with different pictures.
 
 Learning: the preset `digits`, three seeds; each setting gets the same seconds of processor time, and its schedule ends
 with them, so that what a cheaper step saves is spent on more pictures.
@@ -98,7 +98,7 @@ def _memory(ratio: float | None) -> float:
 
 
 def _peak() -> float:
-    """Peak resident MB of this process. Linux's ru_maxrss would be that of whoever started it, when that is more."""
+    """Peak resident MB of this process. On Linux, ru_maxrss may be the parent's peak, where that is larger."""
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))

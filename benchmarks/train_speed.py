@@ -56,7 +56,7 @@ class PlainViT(nn.Module):
 
 
 class PlainStep:
-    """The same step in the fewest lines that are right, on the same keyed views."""
+    """The same step, as short as is correct, on the same keyed views."""
 
     def __init__(self, pictures: Tensor) -> None:
         recipe = PRESETS["tiny-8-64"]

@@ -1,10 +1,10 @@
-"""Few-shot accuracy on classes that no training showed: what labels add to MSN.
+"""Few-shot accuracy on classes not seen in training: what labels add to MSN.
 
     python -m benchmarks.unseen [MODEL ...]        the embedded model and MSN alone, or others; two minutes on one core
 
 Digits: 700 of scikit-learn's handwritten ones. Textures: 180 random crops of scikit-image's brick, grass and gravel.
 Photographs: 40 random crops each of some of its photographs, to be told apart by what is on them. The classifier is the
-automatic one, drawn ten times from each class; the rest is asked.
+automatic one. Examples are drawn ten times from each class; the rest are queries.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _crops(
 
 
 def accuracy(encoder: Encoder, X: NDArray[np.float32], y: NDArray[np.str_], shots: int) -> float:
-    """Mean over the draws, of the pictures that were not drawn."""
+    """Mean accuracy over the draws, on the pictures that were not drawn."""
     found = []
     for seed in range(DRAWS):
         rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""What every test starts from: offline, seeded, one thread, and nothing of the person's own settings."""
+"""Setup of every test: offline, seeded, one thread, and without the user's own settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-# Before anything reads them: no test may reach a network, and none may find what an earlier run, or another person's,
+# Set before anything reads them: no test may reach a network, or find files that an earlier run, or another user's,
 # left on this machine.
 _scratch = tempfile.TemporaryDirectory(prefix="vitmsn-tests-")
 atexit.register(_scratch.cleanup)
@@ -25,7 +25,7 @@ os.environ.update(
     HF_HOME=f"{_scratch.name}/hub",
     HF_HUB_DISABLE_TELEMETRY="1",
     HF_HUB_OFFLINE="1",
-    VITMSN_DTYPE=os.environ.get("TEST_DTYPE", "float32"),  # what "auto" is, whatever this processor computes in
+    VITMSN_DTYPE=os.environ.get("TEST_DTYPE", "float32"),  # the meaning of "auto", whatever this processor supports
 )
 
 import numpy as np  # noqa: E402 (the environment comes first)
@@ -69,7 +69,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """`python app.py` as a person starts it, on a free port, ready to answer; shared by the whole session."""
+    """`python app.py` as a user starts it, on a free port, ready; shared by the whole session."""
     app = Served(f"http://127.0.0.1:{free_port()}/", tmp_path_factory.mktemp("app") / "app.log")
     environment = {**os.environ, "GRADIO_SERVER_PORT": app.url.split(":")[2].strip("/"), "PYTHONUNBUFFERED": "1"}
     with app.log.open("wb") as log:

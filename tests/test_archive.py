@@ -1,4 +1,4 @@
-"""Names, folders and zips of every kind of malice."""
+"""Folders and zips, hostile ones included."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def seen(source: bytes | Path) -> list[tuple[str | None, str]]:
 
 
 def in_code_page(names: list[str], encoding: str) -> bytes:
-    """A zip as Windows packs it: the bytes of a code page for names, and not a word about which."""
+    """A zip as Windows packs it: names are bytes of a code page that is not stated."""
     stand_ins = {f"{number:03}{'x' * (len(name.encode(encoding)) - 3)}": name for number, name in enumerate(names)}
     data = zipped(dict.fromkeys(stand_ins, b"x"))
     for stand_in, name in stand_ins.items():

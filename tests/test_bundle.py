@@ -1,4 +1,4 @@
-"""Galleries as one file: everything comes back, and what a stranger wrote into one is refused."""
+"""Galleries as one file: everything is restored, and forged bundles are refused."""
 
 from __future__ import annotations
 

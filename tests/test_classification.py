@@ -1,4 +1,4 @@
-"""What a head says, in words and as plain JSON."""
+"""Classifications as text and as plain JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a configuration accepts, settles and says."""
+"""Configurations: accepted values, defaults and errors."""
 
 from __future__ import annotations
 

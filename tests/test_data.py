@@ -1,4 +1,4 @@
-"""Folders, parquet files and hub data sets: the same records, in the same order, with a word on what is left out."""
+"""Folders, parquet files and hub data sets: the same records, in the same order, with skipped files listed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def table(rows: int = 12, names: tuple[str, ...] = ("ant", "bee", "cat"), **colu
 
 @pytest.fixture
 def pets(tmp_path: Path) -> Path:
-    """Two classes, and what else lies around in people's folders."""
+    """Two classes, and other files that are common in people's folders."""
     files = {f"cats/{number}.png": png(number) for number in range(3)}
     files |= {"dogs/a.JPG": png(10), "dogs/more/deep/b.jpeg": png(11)}
     files |= {".DS_Store": b"x", "cats/.hidden.png": png(0), "__MACOSX/cats/0.png": b"x", "notes.txt": b"x"}

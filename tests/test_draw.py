@@ -1,4 +1,4 @@
-"""Pictures: the right pixels in the right places, readable charts, nothing that a label can break."""
+"""Drawings: the right pixels in the right places, and readable charts with any labels."""
 
 from __future__ import annotations
 

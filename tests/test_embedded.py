@@ -1,4 +1,4 @@
-"""The weights that ship: whole, small enough, better than none, and what the card says they are."""
+"""The embedded weights: complete, small, better than random, and as their card says."""
 
 from __future__ import annotations
 

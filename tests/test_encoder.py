@@ -1,4 +1,4 @@
-"""One encoder: what it gives equals the model's own, is remembered, survives threads and short memory, and says no."""
+"""Encoder: results equal the model's, caching, threads, low memory, and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The running app as programs meet it: `gradio_client` as documented, and requests as they should not be."""
+"""The running app for programs: `gradio_client` as documented, and invalid requests."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_concurrent_visitors_get_their_own_results(served: Served, encoder: Enco
 
 
 def answer_of(served: Served, name: str, data: Any) -> str:
-    """What an endpoint answers over the queue, as text of events; the refusal where it is not even queued."""
+    """The response of an endpoint over the queue, as text of events; the error where it is not queued."""
     joined = httpx.post(f"{served.url}gradio_api/call/{name}", json={"data": data}, timeout=30)
     if joined.status_code != 200:
         assert joined.status_code == 422

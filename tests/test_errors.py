@@ -1,4 +1,4 @@
-"""The tree of errors: one base, ValueErrors all, and messages that survive the way to the visitor."""
+"""Error classes: one base, all ValueErrors, and messages that reach the visitor unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints that transformers runs, and CSV that opens as data, whatever the cells say."""
+"""Checkpoints that transformers runs, and CSV that is safe in spreadsheets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page's JavaScript: in files of its own, and what computes is tested by node."""
+"""The page's JavaScript: in separate files, with computations tested by node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may know whom: the table, and every file's imports read against it."""
+"""Allowed imports: a table, checked against every file."""
 
 from __future__ import annotations
 

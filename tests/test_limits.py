@@ -1,4 +1,4 @@
-"""Bounds: one line each, whole numbers above zero, and the environment's word over ours."""
+"""Bounds: one line each, whole numbers above zero, and overridden by the environment."""
 
 from __future__ import annotations
 

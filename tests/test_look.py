@@ -1,4 +1,4 @@
-"""One call for every way to look: each gives what the function behind it gives, on the grid."""
+"""`look`: every kind gives the result of its own function, on the grid."""
 
 from __future__ import annotations
 

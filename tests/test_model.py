@@ -1,4 +1,4 @@
-"""What holds of the network whatever its weights: patches really dropped, everything trainable, errors that say why."""
+"""Properties of the network with any weights: patches really dropped, everything trainable, clear errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names: fit to be shown, the same or not, of people or of systems, in letters or in bytes."""
+"""Names: cleaned for display, compared, checked for system files, and decoded from bytes."""
 
 from __future__ import annotations
 

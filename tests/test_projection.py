@@ -1,4 +1,4 @@
-"""Maps: PCA against scikit-learn, UMAP by what a map is for, and both by what people send."""
+"""Maps: PCA against scikit-learn, UMAP by the groups it keeps, and both with invalid input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What hiding does, against the formulas; and searches against every mask there is."""
+"""Masking measures against their formulas, and searches against all masks."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ def test_results_are_plain_json(encoder: Encoder, picture: Picture) -> None:
     assert told["patches"] == 9 and told["changes_to"] == found.changes_to
 
 
-# Hide until it changes its mind
+# Search for the patches that change the prediction
 
 
 def smallest(encoder: Encoder, picture: Picture) -> tuple[int | None, int]:

@@ -1,4 +1,4 @@
-"""Folders and zips of pictures from anyone, read safely: folders are classes, files come one at a time.
+"""Folders and zips of pictures from untrusted sources, read safely: folders are classes, files are read one at a time.
 
     read_zip | read_folder -> Entries: (label, name, bytes), and an ArchiveReport of what was left out
 
@@ -32,7 +32,7 @@ from vitmsn.names import clean_name, name_key, shown_name
 
 
 class Skipped(NamedTuple):
-    """A file that was left out, and why, in words."""
+    """A skipped file, and the reason in words."""
 
     name: str
     reason: str
@@ -48,7 +48,7 @@ class Entry(NamedTuple):
 
 @dataclass
 class ArchiveReport:
-    """What was left out of a folder or an archive, and notes; complete when its last entry was read."""
+    """Skipped files of a folder or an archive, and notes; complete when the last entry was read."""
 
     skipped: list[Skipped] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # "the folder cat was joined with Cat"
@@ -56,7 +56,7 @@ class ArchiveReport:
 
 
 class _File(NamedTuple):
-    """A file seen, not yet read: its path in parts, and what gets its bytes or says why not."""
+    """A file found, not yet read: the parts of its path, and a function that gives its bytes or the reason why not."""
 
     parts: tuple[str, ...]
     load: Callable[[], bytes | str]
@@ -132,7 +132,7 @@ class Entries(Iterator[Entry]):
 
 
 class _Labels:
-    """Folders to classes: folders whose names people would take for the same one become one class, and it is said."""
+    """Folders to classes: folders with equivalent names become one class, with a note."""
 
     def __init__(self, report: ArchiveReport) -> None:
         self._report = report
@@ -149,7 +149,7 @@ class _Labels:
 
 
 class _Names:
-    """File names made different within their class: "a.jpg", "a (2).jpg"."""
+    """File names made unique within their class: "a.jpg", "a (2).jpg"."""
 
     def __init__(self) -> None:
         self._taken: dict[tuple[str | None, str], int] = {}  # -> how often it was asked for
@@ -244,7 +244,7 @@ def read_folder(path: str | os.PathLike[str], split: str | None = None) -> Entri
 
 
 def read_zip(source: bytes | str | os.PathLike[str], split: str | None = None) -> Entries:
-    """The files of a zip, folders as classes; one folder around them all is looked through; ``split`` as above.
+    """The files of a zip, folders as classes; a single folder around them all is ignored; ``split`` as above.
 
     ``source`` is a path or the zip's bytes. Nothing is written to disk, and the bounds of ``limits`` hold for what is
     really unpacked. Entries that are too large, archives, or no files are skipped and reported. Raises
@@ -277,7 +277,7 @@ NESTED = (".zip", ".7z", ".rar", ".tar", ".tgz", ".gz", ".xz", ".bz2")
 
 
 class _Guarded:
-    """A file that gives out at most a table of contents at a time, however large the archive says that its own is."""
+    """A file that refuses to read an enormous table of contents, whatever size the archive states."""
 
     def __init__(self, file: IO[bytes], size: int, shown: str) -> None:
         self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
@@ -368,7 +368,7 @@ class Archive:
         return ArchiveError(f"{self.shown} unpacks to more than {most:g} MiB: {FEWER}.")
 
     def _decoded(self) -> tuple[dict[zipfile.ZipInfo, str], str]:
-        """The names of all entries, and the encoding that those had to be read in that do not say theirs."""
+        """The names of all entries, and the encoding guessed for names that state none."""
         said: dict[zipfile.ZipInfo, str] = {}
         silent: dict[zipfile.ZipInfo, bytes] = {}
         for info in self.infos:
@@ -385,7 +385,7 @@ class Archive:
         return {info: unicodedata.normalize("NFC", name) for info, name in found.items()}, encoding
 
     def encoding_note(self) -> str:
-        """What to say about how the names were read; "" where the zip says it itself."""
+        """A note on the encoding of names; "" where the zip states it."""
         if self._encoding == names.UNKNOWN:
             return "the names of its files are in an unknown encoding and look wrong here: rename the classes"
         said = f"the names of its files were read as {self._encoding}: rename classes that look wrong"

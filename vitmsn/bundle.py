@@ -40,7 +40,7 @@ FIELDS = {"id": str, "label": str, "name": str, "digest": str, "enabled": bool}
 
 
 def save(gallery: Gallery, path: str | os.PathLike[str]) -> Path:
-    """Write a gallery to one zip, replaced at once; equal galleries give equal files. Returns the path."""
+    """Write a gallery to one zip, replaced atomically; equal galleries give equal files. Returns the path."""
     target = Path(path)
     about = {
         "format": FORMAT,
@@ -106,7 +106,7 @@ def load(
 
 
 def read(source: bytes | str | os.PathLike[str], progress: Progress | None = None) -> Gallery:
-    """Read what ``save`` wrote, whichever model made it; a path or its bytes. Every picture is encoded again.
+    """Read what ``save`` wrote, for any model, from a path or bytes. Every picture is encoded again.
 
     Raises ArchiveError for a hostile or damaged zip, GalleryError for one that is not such a gallery.
     """

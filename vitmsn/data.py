@@ -44,7 +44,7 @@ class DataSet:
     """Pictures and labels, read anew at each iteration and never held in memory.
 
     ``classes``: the names that labels are places in; empty when nothing is labelled. ``labels``: (N,) int64 of all
-    records in order, -1 without one. ``skipped``: what was left out on opening, and why ("a/notes.txt: ...").
+    records in order, -1 without one. ``skipped``: files skipped on opening, and why ("a/notes.txt: ...").
     """
 
     name: str
@@ -85,9 +85,9 @@ class DataSet:
     def split(self, fraction: float, seed: int = 0, by_class: bool = True) -> tuple[DataSet, DataSet]:
         """(the rest, the held out): ``fraction`` of the pictures, at least one, drawn by ``seed``; both keep the order.
 
-        by_class: of every class its share, as near as whole pictures allow, and never its last one; where that makes
-        fewer than asked for, it warns. Otherwise at random, as self-supervised training wants it. Raises DataError
-        where no picture can be held out.
+        by_class: the same share of every class, rounded to whole pictures, and never its last one; warns where that
+        gives fewer than asked for. Otherwise at random, as for self-supervised training. Raises DataError where no
+        picture can be held out.
         """
         if not 0 < fraction < 1:
             raise DataError(f"a fraction of {fraction} cannot be held out: give a number between 0 and 1.")
@@ -111,12 +111,12 @@ class DataSet:
 
     @staticmethod
     def _held_out(labels: np.ndarray, fraction: float, wanted: int) -> np.ndarray:
-        """Which of the rows with these labels are held out: the largest remainders get what whole numbers leave."""
+        """Which of the rows with these labels are held out; rounding is by largest remainders."""
         classes, of_row, sizes = np.unique(labels, return_inverse=True, return_counts=True)
         share = np.minimum(fraction * sizes, sizes - 1)
         counts = np.floor(share).astype(np.int64)
         first = np.full(len(classes), len(labels))
-        np.minimum.at(first, of_row, np.arange(len(labels)))  # equal remainders: in the order of chance
+        np.minimum.at(first, of_row, np.arange(len(labels)))  # equal remainders: in random order
         for place in np.lexsort((first, counts - share)):
             if counts.sum() < wanted and counts[place] < sizes[place] - 1:
                 counts[place] += 1
@@ -212,7 +212,7 @@ def _choose(splits: Sequence[str], wanted: str | None, text: str) -> str:
 
 # -- Folders ----------------------------------------------------------------------------------------------------------
 
-# Taken at their word until they are decoded; a file called otherwise is a picture if its first bytes say so.
+# Trusted until they are decoded; a file with another ending is a picture if its first bytes are a picture's.
 _EXTENSIONS: tuple[str, ...] = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _EXTENSIONS += (".heic", ".heif", ".avif")
 
@@ -324,7 +324,7 @@ def _open_parquet(paths: list[Path], text: str, split: str | None) -> DataSet:
         rows = load()
         image, label = _columns(rows.features, text)
         others = [name for name in rows.features if name != image]
-        counted = label or next(iter(others), image)  # reading one small column tells how many rows there are
+        counted = label or next(iter(others), image)  # one small column is enough to count the rows
         return _of_rows(rows, image, label, load([counted]), counted, text, indexed)
 
 
@@ -381,7 +381,7 @@ def _of_rows(
     from datasets import ClassLabel, Image
 
     def encoded(rows: Any) -> Any:
-        """With the pictures' bytes as they are, in tables."""
+        """Tables with the pictures' encoded bytes."""
         if isinstance(rows.features[image], Image):
             rows = rows.cast_column(image, Image(decode=False))
         return rows.with_format("arrow")

@@ -76,8 +76,8 @@ def save_checkpoint(folder: str | Path, encoder: Encoder, classifier: FewShotCla
 
 
 def linear_lesson(lesson: Lesson, gallery: Gallery, encoder: Encoder) -> Lesson:
-    """The lesson to save as a checkpoint: itself where it is linear; where raw pixels were learned, the one that
-    automatic makes of the model's embeddings. Raises FewShotError for kNN.
+    """The lesson to save as a checkpoint: the same one where it is linear; where raw pixels were learned, the automatic
+    one on the model's embeddings. Raises FewShotError for kNN.
     """
     if lesson.method == "pixels":
         method = "ridge" if lesson.shots >= ENOUGH else "centroid"

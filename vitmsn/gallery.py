@@ -1,4 +1,4 @@
-"""Labelled examples: from pictures of every source into a gallery, and what a visitor does with them.
+"""Labeled examples: from pictures of every source into a gallery, and the changes a visitor makes.
 
     archive.read_zip | read_folder -> entries (label, name, bytes) -> Gallery.extend -> X, y
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], object]  # (done, total)
 
 JPEG_QUALITY = 85
-PIXEL_SIDE = 16  # of the raw pixels that the model is compared with: finer ones know little more
+PIXEL_SIDE = 16  # side of the raw pixels that the model is compared with: more pixels hardly help
 PIXELS = 3 * PIXEL_SIDE**2
 
 
@@ -90,8 +90,8 @@ class Added:
 class Gallery:
     """A visitor's labelled examples, embedded by one model. Classes and examples keep the order of their arrival.
 
-    Class names that differ only in case are the same class. What would go beyond ``limits.MAX_EXAMPLES``,
-    ``MAX_CLASSES`` or ``GALLERY_BYTES`` raises GalleryError and changes nothing. For one thread at a time.
+    Class names that differ only in case are the same class. Exceeding ``limits.MAX_EXAMPLES``, ``MAX_CLASSES`` or
+    ``GALLERY_BYTES`` raises GalleryError and changes nothing. For one thread at a time.
 
     Attributes: ``model`` and ``fingerprint`` of the encoder that made the embeddings; ``settings``, a dict of plain
     values that is saved along.
@@ -299,7 +299,7 @@ class Gallery:
             nonlocal done, waiting
             for entry in entries:
                 done += 1
-                if progress:  # also what turns out to be no picture takes its time
+                if progress:  # files that turn out not to be pictures take time as well
                     progress(done, max(total, done))
                 try:
                     label = self._place(entry, waiting)
@@ -391,7 +391,7 @@ class Gallery:
 
 
 def encoded(thumbnail: Image.Image) -> bytes:
-    """What is kept and served of a picture: never the bytes that came, nor their metadata."""
+    """The thumbnail that is kept and served: never the uploaded bytes or their metadata."""
     out = io.BytesIO()
     thumbnail.save(out, "JPEG", quality=JPEG_QUALITY)
     return out.getvalue()

@@ -1,4 +1,4 @@
-"""Names that people and systems give: what they are in letters, whether two are one, and which mean no class.
+"""Names of files and classes: cleaned for display, compared, and checked for system files.
 
 clean_name("Caf\\u0301e") -> fit to be shown       name_key -> equal for the same name
 litter("@eaDir", is_folder=True) -> True          split_folders(["train", "val"]) -> {"train": "train", ...}
@@ -27,11 +27,12 @@ VIRAMA = 9  # the combining class of the sign that joins two consonants, in ever
 
 
 def clean_name(text: str) -> str:
-    """A class or file name fit to be shown: NFC, one line, visible, at most ``limits.MAX_NAME_LENGTH`` letters.
+    """A class or file name cleaned for display: NFC, one line, visible, at most ``limits.MAX_NAME_LENGTH`` letters.
 
     Control, bidi and zero-width characters go, runs of spaces become one, accents do not count as letters. Joiners,
     variation selectors and tags stay where they are part of the spelling: in Persian, in Sinhala, in emoji. It is plain
-    text, not HTML, CSV or a path: whoever writes those escapes. Raises GalleryError when nothing visible is left.
+    text, not HTML, CSV or a path: callers that write those must escape it. Raises GalleryError when nothing visible is
+    left.
     """
     if not isinstance(text, str):
         raise GalleryError(f"a name must be a text, not a value of type {type(text).__name__}: type a word.")
@@ -71,7 +72,7 @@ def _visible(text: str) -> str:
                 continue
         elif letter in EMOJI_STYLE:
             if before == "" or unicodedata.category(before)[0] not in "SPNCM":
-                continue  # after a letter it is only a way to make two names look alike
+                continue  # after a letter it only makes two different names look alike
         elif (ord(letter) in TAGS or letter == END_OF_TAGS) and not _tags(plain, place):
             continue
         kept.append(letter)
@@ -124,14 +125,14 @@ def escaped(name: str) -> str:
 
 
 def shown_name(name: str) -> str:
-    """``clean_name`` for messages: a name of nothing visible is described."""
+    """``clean_name`` for messages: an invisible name is described."""
     try:
         return clean_name(name)
     except GalleryError:
         return "a file without a name"
 
 
-# --- what is no class ----------------------------------------------------------------------------------------------
+# --- system files --------------------------------------------------------------------------------------------------
 
 # What systems, network drives and programs leave beside people's files; all in lower case.
 LITTER = {
@@ -148,9 +149,9 @@ LITTER_BEGINS = ("._", ".trash-", ".trashed-", ".pending-", ".fuse_hidden", ".nf
 
 
 def litter(name: str, is_folder: bool) -> bool:
-    """Whether a file or folder of this name is there for a system, not for a person.
+    """Whether a file or folder of this name belongs to the operating system or a program, not to a person.
 
-    A file that begins with a dot is; a folder may be a class (".net") unless it is known.
+    A file that begins with a dot does; a folder may be a class (".net") unless it is a known one.
     """
     key = name.casefold()
     return key in LITTER or key.startswith(LITTER_BEGINS) or (not is_folder and key.startswith("."))
@@ -163,7 +164,7 @@ def litter_in(parts: Sequence[str], is_folder: bool = False) -> str | None:
 
 
 def ignored_note(found: Iterable[str]) -> str:
-    """What to say about litter that was passed over; "" where there was none."""
+    """A note on system files that were ignored; "" where there were none."""
     kinds = list(dict.fromkeys(shown_name(name) for name in found))
     few = ", ".join(kinds[:3]) + (f" and {len(kinds) - 3} more" if len(kinds) > 3 else "")
     return f"hidden files and those of systems are left out ({few})" if kinds else ""
@@ -177,9 +178,9 @@ SPLITS = {
 
 
 def split_folders(folders: Collection[str]) -> dict[str, str]:
-    """split -> folder, where all these folders are the splits of a data set, each another one; {} where they are not.
+    """split -> folder, where all these folders are different splits of a data set; {} where they are not.
 
-    Whether classes lie in them is for the caller to see: a folder "test" full of pictures is a class.
+    The caller checks whether there are classes in them: a folder "test" full of pictures is a class.
     """
     found = {SPLITS[name.lower()]: name for name in folders if name.lower() in SPLITS}
     return found if folders and len(found) == len(folders) else {}
@@ -187,7 +188,7 @@ def split_folders(folders: Collection[str]) -> dict[str, str]:
 
 # --- bytes to names ------------------------------------------------------------------------------------------------
 
-# What Windows and older packers write without a word about it, each with the name people know.
+# Encodings that Windows and older packers use without stating them, each with its common name.
 CODE_PAGES = {
     "gbk": "GBK",
     "cp950": "Big5",
@@ -209,7 +210,7 @@ def decode_names(names: Sequence[bytes]) -> tuple[list[str], str]:
     """File names of one archive that does not say how they are written -> (names, encoding).
 
     ``encoding`` is "" for ASCII and UTF-8, which need no mention; the name of the code page that was recognized by its
-    letters; or ``UNKNOWN``, and then every byte is shown as some sign, so that different names stay different.
+    letters; or ``UNKNOWN``, and then every byte becomes some character, so that different names stay different.
     """
     foreign = [name for name in names if not name.isascii()]
     utf8 = sum(_decoded(name, "utf-8") is not None for name in foreign)
@@ -249,7 +250,7 @@ def _code_page(names: bytes) -> str | None:
 
 
 def _like_names(names: bytes, page: str) -> bool:
-    """Whether letters stand where a wrong code page would put signs, other scripts or capitals inside of words."""
+    """Whether the text looks right: a wrong code page gives symbols, other scripts or capitals inside words."""
     text = _decoded(names, page) if page in CODE_PAGES else None
     if text is None:
         return False

@@ -3,9 +3,9 @@
     embed(files, encoder, "vectors.parquet")        load("vectors.parquet") -> (files, embeddings)
 
 The output is a folder of Parquet files, as pandas, DuckDB, Spark and `datasets` read it as one table. Each file covers
-a fixed run of the inputs, is written beside and put in place whole, and remembers in its own header what it was made
-of: the same call again goes on with the parts that are missing, makes those again of which an input has another size
-or time, or was no picture and now is one, and several processes share them by number.
+a fixed run of the inputs, is written to a temporary file and renamed when complete, and records its inputs in its own
+header. The same call again writes the missing parts, and rewrites those with an input whose size or time changed, or
+that was not a picture and now is one. Several processes share the parts by number.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from vitmsn.names import escaped
 Progress = Callable[[int, int], object]  # (inputs done, inputs in all), of this process
 Table = Callable[[list[str], list[Picture]], pyarrow.Table]
 
-PART = 1024  # inputs of one file, the most that an interruption loses
+PART = 1024  # inputs of one file; an interruption loses at most these
 HEADER = b"vitmsn"
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run left behind; counts are of all parts there, those of earlier runs and other processes included."""
+    """The result of a run; counts cover all parts there, those of earlier runs and other processes included."""
 
     pictures: int
     parts: int
@@ -59,8 +59,8 @@ def embed(
     """Write columns ``file`` and ``embedding`` (D float32), one row for each file that is a picture, in their order.
 
     size, layernorm: as in ``Encoder.embed``. index, count: this process among those that share the work; each writes
-    the parts whose number is its own modulo ``count``. What cannot be decoded is left out and remembered, see
-    ``summary``. Raises DataError where ``out`` holds something else, or parts of other files or of another model.
+    the parts whose number is its own modulo ``count``. Undecodable files are skipped and recorded, see ``summary``.
+    Raises DataError where ``out`` holds something else, or parts of other files or of another model.
     """
 
     def table(names: list[str], pictures: list[Picture]) -> pyarrow.Table:
@@ -114,7 +114,7 @@ def classify(
 
 
 def summary(out: str | os.PathLike[str]) -> Summary:
-    """What lies in a folder that ``embed`` or ``classify`` wrote."""
+    """The summary of a folder that ``embed`` or ``classify`` wrote."""
     pictures, skipped = 0, []
     found = sorted(Path(out).glob("part-*.parquet"))
     for path in found:
@@ -181,7 +181,7 @@ class _Parts:
         return digest.hexdigest()
 
     def done(self, number: int) -> bool:
-        """Whether a part is there, made of its inputs as they are now, and what it skipped still is no picture."""
+        """Whether a part exists, is made of its inputs as they are now, and what it skipped still is not a picture."""
         path = self.path(number)
         if not path.exists():
             return False

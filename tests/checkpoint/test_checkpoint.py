@@ -1,4 +1,4 @@
-"""Every format in, every fault refused by name, and what is written is read back."""
+"""Every format is read, every fault is refused by name, and saved checkpoints load again."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from vitmsn.config import VARIANTS, ViTMSNConfig
 from vitmsn.errors import CheckpointError
 from vitmsn.model import MSNHead, ViTMSNModel
 
-# 64 wide, so that its heads can be told from its shapes
+# heads are 64 wide, so that their number follows from the shapes
 CONFIG = ViTMSNConfig(
     hidden_size=64, num_hidden_layers=2, num_attention_heads=1, intermediate_size=96, image_size=12, patch_size=4
 )
@@ -766,7 +766,7 @@ def test_shapes_of_the_published_variants_are_those_of_the_network() -> None:
 
 
 class Hub(BaseHTTPRequestHandler):
-    """As much of the hub as a download needs, on the loopback."""
+    """A local server with the parts of the hub that a download needs."""
 
     files: dict[str, bytes] = {}  # noqa: RUF012 (set by the fixture)
     asked: list[str] = []  # noqa: RUF012

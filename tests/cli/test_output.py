@@ -1,4 +1,4 @@
-"""Tables, progress and files that are written."""
+"""Tables, progress and output files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Few-shot classifiers: against refits by brute force, against scikit-learn's contract, and against common sense."""
+"""Few-shot classifiers against brute-force refits, scikit-learn's contract, and simple properties."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bursts: near-copies are found, count once, set no distance, and are said."""
+"""Bursts: near-copies are found, count once, set no distance, and are reported."""
 
 from __future__ import annotations
 

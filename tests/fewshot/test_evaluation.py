@@ -1,4 +1,4 @@
-"""Leave-one-out against separate refits, lonely examples, and learning curves that say what they measured."""
+"""Leave-one-out against separate refits, lonely examples, and learning curves."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_wilson_interval_agrees_with_the_published_example():
 
 
 def judged(right, total):
-    """A judgement of two classes, each of half the examples, of which so many were named rightly."""
+    """A judgment of two classes of half the examples each, with this many predicted correctly."""
     half, none = total // 2, np.zeros(total)
     first = min(half, right)
     confusion = np.array([[first, half - first], [half - (right - first), right - first]])

@@ -1,4 +1,4 @@
-"""A lesson: the method it chooses, what it answers, and what it needs."""
+"""A lesson: its method, its predictions, and its requirements."""
 
 from __future__ import annotations
 

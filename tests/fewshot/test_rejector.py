@@ -1,4 +1,4 @@
-"""None of these: strangers are turned away, and no more of one's own than was promised."""
+"""Rejector: unknown rows are rejected, and no more examples than promised."""
 
 from __future__ import annotations
 

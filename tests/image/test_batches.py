@@ -1,4 +1,4 @@
-"""Batches keep the order, the budget and the count of what was read, and leave out what cannot be decoded."""
+"""Batches keep the order, the size limits and the count of sources read, and skip undecodable pictures."""
 
 from __future__ import annotations
 

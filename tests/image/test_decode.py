@@ -55,7 +55,7 @@ def test_digest_depends_on_size_and_pixels() -> None:
 
 
 def test_a_picture_does_not_share_pixels_with_its_source(tmp_path: Path) -> None:
-    """What happens to the caller's image later does not change what was decoded; nor the other way round."""
+    """Changing the caller's image later does not change the decoded picture, nor the other way round."""
     image = noise(8, 8)
     picture = decode(image)
     before = pixels(picture).copy()
@@ -283,7 +283,7 @@ def test_nan_values_are_black() -> None:
 
 
 def _swapped_profile() -> bytes:
-    """sRGB with the red and blue primaries exchanged: a valid profile whose effect cannot be overlooked."""
+    """sRGB with the red and blue primaries exchanged: a valid profile with an obvious effect."""
     data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     count = struct.unpack(">I", data[128:132])[0]
     tags = {bytes(data[132 + 12 * i : 136 + 12 * i]): 136 + 12 * i for i in range(count)}
@@ -569,7 +569,7 @@ _BOMBS: dict[str, Callable[[], bytes]] = {
 
 
 def test_bombs_are_refused_by_their_header_in_bounded_memory(tmp_path: Path) -> None:
-    """In a process of its own: its peak memory is the operating system's word, C libraries included."""
+    """In a separate process: the operating system reports its peak memory, C libraries included."""
     for name, bomb in _BOMBS.items():
         data = bomb()
         assert len(data) < 200_000
@@ -601,7 +601,7 @@ def test_bombs_are_refused_by_their_header_in_bounded_memory(tmp_path: Path) -> 
 
 
 def test_the_pixel_limit_does_not_depend_on_pillows_global_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between Pillow's limit and twice it, Pillow only warns; the global limit is anyone's to change."""
+    """Between Pillow's limit and twice it, Pillow only warns; any code can change the global limit."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     assert decode(encoded(noise(12, 12))).rgb.size == (12, 12)
     assert "safely" in refused(encoded(noise(20, 20)))
@@ -679,7 +679,7 @@ _ODD_TIFF = _tiff([(256, 4, 1, 2), (257, 4, 1, 2), (258, 3, 1, 8), (259, 3, 1, 1
 
 
 def test_pillow_warns_about_the_sample_file() -> None:
-    """The file of the next tests is one that Pillow decodes under protest."""
+    """The file of the next tests is one that Pillow decodes with a warning."""
     with (
         pytest.warns(UserWarning, match="^(Truncated|Possibly|Metadata|Corrupt)"),
         Image.open(io.BytesIO(_ODD_TIFF)) as image,

@@ -1,4 +1,4 @@
-"""JPEGs whose end was lost on the way."""
+"""JPEGs with a missing end."""
 
 from __future__ import annotations
 

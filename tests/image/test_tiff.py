@@ -1,4 +1,4 @@
-"""Every kind of TIFF is the picture that was written, or refused by name; tifffile writes, and is the oracle."""
+"""Every kind of TIFF is decoded to the picture that tifffile wrote, or refused by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A teacher is asked once; its answers are kept, resumed, and compared exactly."""
+"""A teacher runs once; its answers are stored, resumed, and compared exactly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calibration leaves probabilities that mean what they say, and a threshold that keeps its promise."""
+"""Calibrated probabilities, and a threshold that reaches its precision."""
 
 from __future__ import annotations
 

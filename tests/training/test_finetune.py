@@ -1,4 +1,4 @@
-"""Fine-tuning learns labels, resumes, and leaves probabilities that mean something."""
+"""Fine-tuning learns labels, resumes, and gives calibrated probabilities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Watching a run: what is told, when it ends, and a map that does not flicker."""
+"""Watching a run: its messages, when it ends, and a map that does not flicker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figure of a log: drawn from what is there, and from nothing else."""
+"""The figure of a log: drawn from the columns that are there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loop: what it logs, how it stops, and that a killed run ends as one that was left alone."""
+"""The loop: what it logs, how it stops, and that a killed and resumed run ends like an uninterrupted one."""
 
 from __future__ import annotations
 

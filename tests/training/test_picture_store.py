@@ -1,4 +1,4 @@
-"""Pictures from disk are those from memory, a batch ahead; bad ones have a stand-in."""
+"""Pictures from disk equal those in memory, a batch ahead; bad ones are replaced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The trainer: what moves, what follows, what resumes, and that it learns."""
+"""The trainer: what is trained, the running target, resume, and that it learns."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Checkpoint:
     """What a checkpoint holds, whatever its format was; all floating-point tensors are float32.
 
     Attributes:
-        source: what was opened, for people.
+        source: what was opened, for messages.
         config: the architecture and the labels.
         tensors: the backbone, under canonical keys.
         classifier: ``weight`` (labels, D) and ``bias`` (labels,) of a linear head, or empty.
@@ -71,9 +71,9 @@ def load(name_or_path: str | Path) -> Checkpoint:
     A single file takes its ``config.json`` and extras from beside it; without one, its shapes tell the architecture.
 
     Raises:
-        CheckpointError: whatever cannot be loaded faithfully and safely, by name: no such place, no network and no
-            cached copy, too large, truncated, code in a pickle, a key that is missing, unknown, double or mis-shaped,
-            NaN. Only heads may be absent.
+        CheckpointError: the checkpoint cannot be loaded exactly and safely; the message names the cause: no such path,
+            no network and no cached copy, too large, truncated, code in a pickle, a key that is missing, unknown,
+            duplicate or of a wrong shape, NaN. Only heads may be absent.
     """
     source, path = _locate(name_or_path)
     weights = gather(path)
@@ -122,7 +122,7 @@ def load(name_or_path: str | Path) -> Checkpoint:
 def _check(
     source: str, entries: Mapping[str, StoredTensor], shapes: Mapping[str, tuple[int, ...]], layout: Layout = CANONICAL
 ) -> None:
-    """Every name there, no other, each of its shape and of a type that widens faithfully."""
+    """Check that all names are there and no others, with the right shapes, in types that convert to float32 exactly."""
     compare_names(source, set(entries), {name for key in shapes for name in layout.names(key)})
     for key, shape in shapes.items():
         names = layout.names(key)
@@ -155,7 +155,7 @@ def _positive(source: str, metadata: Mapping[str, str], name: str, default: Any)
 
 EMBEDDED = "vit-msn-tiny-8-64"
 CHECKSUMS = "SHA256SUMS"  # beside an embedded model
-MSN_ONLY = "vit-msn-tiny-8-64-msn-only"  # what masked pre-training alone made, without labels
+MSN_ONLY = "vit-msn-tiny-8-64-msn-only"  # from MSN pre-training alone, without labels
 
 
 def embedded(name: str = EMBEDDED) -> Path:
@@ -177,7 +177,7 @@ def verify(name: str = EMBEDDED) -> None:
     """Compare the files of an embedded model with the checksums that came with it.
 
     Raises:
-        CheckpointError: one is missing or another; it is named without its folder, because pages show this.
+        CheckpointError: a file is missing or changed; it is named without its folder, because the page shows this.
     """
     folder = embedded(name)
     for line in (folder / CHECKSUMS).read_text("utf-8").splitlines():
@@ -199,7 +199,7 @@ def read_processor(name_or_path: str | Path) -> dict[str, Any] | None:
 
 
 def _place(name_or_path: str | Path) -> str:
-    """A path; that of an embedded model for its name, unless something here is called so."""
+    """A path; for the name of an embedded model its folder, unless a file or folder here has that name."""
     place = os.path.expanduser(str(name_or_path))
     if place in (EMBEDDED, MSN_ONLY) and not os.path.exists(place):
         return str(embedded(place))
@@ -242,8 +242,8 @@ def save(
 ) -> None:
     """Write a model folder that this package and transformers 4.x and 5.x read back.
 
-    The arguments are the fields of :class:`Checkpoint`. Each file is replaced at once, ``config.json`` last, so nothing
-    half-written stays. A head, a mean or a card of an earlier model in the folder is removed; a processor stays.
+    The arguments are the fields of :class:`Checkpoint`. Each file is replaced atomically, ``config.json`` last, so no
+    half-written file stays. A head, a mean or a card of an earlier model in the folder is removed; a processor stays.
 
     Args:
         dtype: of the stored weights, e.g. ``torch.float16`` to halve the file.
@@ -311,7 +311,7 @@ def load_tensors(file: str | Path) -> dict[str, Tensor]:
     """The tensors of one .safetensors file by name, floats as float32.
 
     Raises:
-        CheckpointError: it is no such file, or holds NaN.
+        CheckpointError: it is not a .safetensors file, or contains NaN.
     """
     return {key: read_tensor([entry]) for key, entry in read_safetensors(Path(file))[0].items()}
 

@@ -1,4 +1,4 @@
-"""Models of the Hub: fetched once, weighed before, and read from the cache without a network."""
+"""Models of the Hub: size checked, downloaded once, and read from the cache when offline."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def preferred(names: Iterable[str]) -> list[str]:
 
 
 def fetch(name: str, choose: Callable[[Iterable[str]], list[str]]) -> tuple[Path, bool]:
-    """(folder of a hub model with the chosen files, True), its size known first; a cached folder and False offline."""
+    """(folder of a hub model with the chosen files, True), its size checked first; offline (cached folder, False)."""
     if not HUB_ID.fullmatch(name) or ".." in name:
         raise CheckpointError(f"{name!r} is no file or folder here and no hub id; a hub id reads 'owner/name'.")
     from huggingface_hub import HfApi, snapshot_download  # slow to import, and most models are folders

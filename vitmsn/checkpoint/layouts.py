@@ -1,4 +1,4 @@
-"""Key tables: how each family of files names its tensors, which one a file is of, and what its shapes tell."""
+"""Key tables: how each family of files names its tensors, which family a file is of, and its config from shapes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from vitmsn.errors import CheckpointError
 
 @dataclass(frozen=True)
 class Layout:
-    """How one family of files names things: a table from canonical module names to its own, identity where absent.
+    """Names of one family of files: a table from canonical module names to its own; absent names are the same.
 
     Three names for one mean query, key and value apart, which we keep in one matrix.
     """
 
     name: str
-    layers: str  # what stands before a layer's number
+    layers: str  # prefix of a layer's number
     table: Mapping[str, str | tuple[str, str, str]]
 
     def names(self, key: str) -> tuple[str, ...]:
@@ -81,10 +81,10 @@ class Weights:
     entries: dict[str, StoredTensor]
     layout: Layout
     temperature: Any = None  # what a Meta dictionary says
-    self_contained: bool = False  # a Meta dictionary tells its own architecture, whatever lies beside it
+    self_contained: bool = False  # a Meta dictionary has its own architecture; a config.json beside it does not count
 
 
-# What stands before a name when the network is a part of another module. transformers 4 has an "encoder" of its own.
+# Prefixes of names when the network is part of another module. transformers 4 has an "encoder" of its own.
 WRAPPERS = re.compile(r"^(?:module\.|model\.|backbone\.|vit\.|encoder\.(?!layer\.))+")
 
 

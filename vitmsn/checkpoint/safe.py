@@ -1,4 +1,4 @@
-"""Files of strangers -> tensors, without running anything in them.
+"""Untrusted weight files -> tensors, without running code in them.
 
 Names, shapes and types come first (:class:`StoredTensor`), the data when asked for. Sizes are checked before anything
 is read.
@@ -49,7 +49,7 @@ TORCH_NAMES = {
 
 
 def sized(path: Path, before: int = 0) -> int:
-    """Bytes of a file that is there and, together with those before it, within bounds."""
+    """Size of a file in bytes; checks that it exists and that the total with the files before it is within bounds."""
     try:
         size = path.stat().st_size
     except OSError as error:
@@ -83,7 +83,7 @@ def _once(file: Path, names: Iterable[str]) -> None:
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
-    """Header of a .safetensors file. The library checks lengths, holes and overlaps; duplicate keys we must find."""
+    """Header of a .safetensors file. The library checks lengths, holes and overlaps; we check duplicate keys."""
     size = sized(path)
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -126,7 +126,7 @@ LIGHTNING = ".ckpt"
 
 
 class Inert:
-    """Stands for whatever else a pickle names: it takes all that a pickle does to an object, and does nothing."""
+    """Stand-in for anything else that a pickle names: it accepts every operation of a pickle, and does nothing."""
 
     def __init__(self, *_: Any, **__: Any) -> None: ...
 
@@ -137,13 +137,13 @@ class Inert:
 
 
 class TensorsOnly(pickle.Unpickler):
-    """Makes tensors and plain containers; of everything else, code above all, an inert stand-in."""
+    """Unpickler of tensors and plain containers; everything else, code above all, becomes an inert stand-in."""
 
     def find_class(self, module: str, name: str) -> Any:
         if not PICKLE_NAMES.fullmatch(f"{module} {name}") or name.endswith("Storage"):  # torch.load knows its storages
             return Inert
         found = super().find_class(module, name)
-        # a pickle may set attributes of what it names; a function made for it alone is nobody else's
+        # a pickle can set attributes of what it names, so it gets a function of its own
         return found if module in ("collections", "builtins", "torch") else lambda *given: found(*given)
 
 
@@ -151,8 +151,8 @@ def read_pickle(path: Path) -> dict[str, Any]:
     """The dictionary in a torch file, its tensors still on disk (memory-mapped).
 
     Checked first: a zip whose entries are stored (torch also opens deflated ones, which may be bombs), once each, and
-    a pickle that names nothing but the parts of dense tensors. Lightning keeps a whole training in its file: there,
-    what else is named is not refused and not made either.
+    a pickle that names nothing but the parts of dense tensors. Lightning saves a whole training run: other names in it
+    are not refused, and not loaded either.
     """
     size = sized(path)
     try:
@@ -266,7 +266,7 @@ def compare_names(source: str, present: set[str], wanted: set[str]) -> None:
 
 
 def read_tensor(entries: list[StoredTensor]) -> Tensor:
-    """Read, widen and check the parts of one tensor, into memory of its own (files may change later)."""
+    """Read, convert to float32 and check the parts of one tensor, into its own memory (files may change later)."""
     parts = []
     for entry in entries:
         tensor = entry.read()

@@ -53,7 +53,7 @@ def map_(options: Options) -> Result:
 
 
 def _embedded(encoder: Encoder, dataset: DataSet) -> tuple[list[str], list[str], np.ndarray, list[dict[str, str]]]:
-    """(files, labels, embeddings (N, D), what was skipped) of a data set, labelled or not."""
+    """(files, labels, embeddings (N, D), skipped files) of a data set, labeled or not."""
     import numpy as np
 
     from vitmsn.image import batches

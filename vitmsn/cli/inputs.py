@@ -33,7 +33,7 @@ def load_encoder(options: Options) -> Encoder:
 class Inputs:
     """The pictures of files and folders (with all below them), decoded a batch at a time.
 
-    What cannot be decoded is left out, reported on stderr and listed in ``skipped``.
+    Undecodable files are skipped, reported on stderr and listed in ``skipped``.
     """
 
     def __init__(self, paths: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""`mask`: hide patches of pictures, and compare embedding, answer and time; curves, and the patches that decide."""
+"""`mask`: hide patches of pictures, and compare embedding, prediction and time; curves, and the deciding patches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def mask(options: Options) -> Result:
-    """One mask of each picture, or its curves (``--curve``), or the patches that decide (``--search``)."""
+    """One mask of each picture, or its curves (``--curve``), or the deciding patches (``--search``)."""
     encoder, inputs = load_encoder(options), Inputs(options.inputs)
     if options.curve:
         return _curve(options, encoder, inputs)
@@ -82,7 +82,7 @@ def _compared(encoder: Encoder, found: list[dict[str, Any]]) -> list[str]:
 
 
 def _curve(options: Options, encoder: Encoder, inputs: Inputs) -> Result:
-    """Similarity, answers and time at every mask ratio, over ``--draws`` masks each."""
+    """Similarity, predictions and time at every mask ratio, over ``--draws`` masks each."""
     from vitmsn import draw, robustness
 
     files, found, rows = PictureFiles(options.out, len(inputs.files) == 1, "curve"), [], []
@@ -129,7 +129,7 @@ def _lines(points: list[robustness.CurvePoint]) -> dict[str, np.ndarray]:
 
 
 def _search(options: Options, encoder: Encoder, inputs: Inputs) -> Result:
-    """The patches that change the answer when hidden, and those that alone keep it."""
+    """The patches that change the prediction when hidden, and those that keep it when all others are hidden."""
     import numpy as np
 
     from vitmsn import draw, look, robustness

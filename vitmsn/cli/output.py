@@ -48,7 +48,7 @@ class Bar:
             )
 
     def named(self, what: str, done: int, total: int) -> None:
-        """The same, with what is counted; the time left restarts with each new name."""
+        """The same, with the name of what is counted; the estimate of the time left restarts with each new name."""
         if plain(what) != self.what:
             self.what, self.began = plain(what), time.monotonic()
         self(done, total)
@@ -66,7 +66,7 @@ def plain(text: object) -> str:
 
 
 def as_json(data: object) -> str:
-    """JSON that every reader takes: bytes of file names that are no UTF-8 are escaped, see ``names.escaped``."""
+    """Valid JSON: bytes of file names that are not UTF-8 are escaped, see ``names.escaped``."""
 
     def readable(value: object) -> object:
         if isinstance(value, str):
@@ -108,7 +108,7 @@ def write(target: str | Path) -> Path:
 
 
 def write_table(answer: Result, out: str) -> None:
-    """``--out`` of a table: JSON, or CSV with the mark by which spreadsheets know UTF-8."""
+    """``--out`` of a table: JSON, or CSV with a byte-order mark, by which spreadsheets recognize UTF-8."""
     from vitmsn.export import csv_text
 
     whole = out.endswith(".json")

@@ -27,7 +27,7 @@ def wanted(options: Options) -> bool:
 
 
 def take_device(options: Options) -> None:
-    """Give each of several processes an accelerator of its own, where "auto" would take the first for all."""
+    """Give each of several processes its own accelerator; "auto" would use the first for all."""
     import torch
 
     if _several() and options.device == "auto" and torch.cuda.is_available():
@@ -60,7 +60,7 @@ def classify(options: Options, encoder: Encoder, inputs: Inputs) -> Result | int
 
 
 def _shared(options: Options, encoder: Encoder, inputs: Inputs, run: Run) -> Result | int:
-    """Every process does its parts; the first one prints the result of all."""
+    """Every process writes its parts; the first one prints the result of all."""
     from vitmsn import parquet
     from vitmsn.training.distributed import Processes
 

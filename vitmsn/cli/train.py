@@ -73,7 +73,7 @@ def pretrain(options: Options) -> Result | int:
 
 
 def _watch(options: Options, prepared: Any) -> int:
-    """The run as JSON lines on stdout, nothing on disk; it ends when nobody reads them any more."""
+    """The run as JSON lines on stdout, nothing on disk; it ends when the reader closes the pipe."""
     from vitmsn.training.live import watch
 
     seconds = None if options.limit_minutes is None else 60 * options.limit_minutes

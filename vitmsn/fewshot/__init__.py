@@ -1,9 +1,9 @@
-"""Few-shot learning on frozen features: from labelled rows to a lesson, which answers and says how far to trust it.
+"""Few-shot learning on frozen features: from labeled rows to a lesson: predictions, and how far to trust them.
 
     learn(X, y) -> Lesson: the classifier, its leave-one-out, "none of these", raw pixels to compare with
     lesson.answer(queries) -> predictions with calibrated probability and the nearest examples
 
-The parts stand in files of their own and are all public here: the lesson (``lesson``), four scikit-learn estimators
+Each part has its own file, and all are public here: the lesson (``lesson``), four scikit-learn estimators
 (``classifiers``), how far to trust them (``evaluation``), when to name nothing (``rejector``), and the geometry that
 they share (``geometry``).
 """

@@ -1,7 +1,7 @@
-"""Few-shot classifiers on frozen features: four scikit-learn estimators of one contract.
+"""Few-shot classifiers on frozen features: four scikit-learn estimators with one interface.
 
-They share one preparation (``geometry``) and one way to probabilities; a subclass learns and scores rows of length 1.
-Each knows its scores for rows held out of it, in closed form where there is one.
+They share preprocessing (``geometry``) and calibration; a subclass learns and scores rows of length 1. Each computes
+its scores for held-out rows, in closed form where there is one.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ EXACT_REFITS = 200  # the logistic classifier has no closed form: one refit per 
 
 
 class FewShotClassifier(ClassifierMixin, BaseEstimator):
-    """What the four share: preparation, temperature, probabilities. A subclass learns and scores rows of length 1."""
+    """Base of the four: preprocessing, temperature, probabilities. A subclass learns and scores rows of length 1."""
 
-    _fallback_temperature: float  # rather unsure than too sure: nothing is known of unseen rows at one shot
+    _fallback_temperature: float  # unsure rather than too sure: at one shot no row can be held out
 
     center: ArrayLike | None
 
@@ -62,7 +62,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         return np.sort(np.random.default_rng(0).choice(len(codes), CALIBRATION_ROWS, replace=False))
 
     def _held_out_alone(self, n: int) -> bool:
-        """Whether ``_held_out`` leaves out single rows of ``n``, as the definition wants."""
+        """Whether ``_held_out`` holds out single rows of ``n``, as leave-one-out is defined."""
         return True
 
     def fit(self: Fitted, X: ArrayLike, y: ArrayLike) -> Fitted:
@@ -108,7 +108,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         return unit(rows - self.center_)
 
     def predict(self, X: ArrayLike) -> Array:
-        """The class (Q,) of each row of X (Q, D). Always names one; "none of these" is the Rejector's word."""
+        """The class (Q,) of each row of X (Q, D). It always gives one; "none of these" comes from the Rejector."""
         U = self._prepared(X)
         return self.classes_[self._scores(U).argmax(axis=1)]
 
@@ -146,7 +146,7 @@ class KNNClassifier(FewShotClassifier):
     """
 
     _fallback_temperature = 1.0
-    _unseen = 0.01  # the share of a vote that a class without a neighbor is granted, so that none is impossible
+    _unseen = 0.01  # share of a vote for a class without a neighbor, so that no probability is 0
 
     def __init__(self, n_neighbors: int = 5, temperature: float = 0.07, center: ArrayLike | None = None):
         self.n_neighbors = n_neighbors
@@ -224,7 +224,7 @@ class CentroidClassifier(_LinearClassifier):
 
 
 class RidgeClassifier(_LinearClassifier):
-    """Least squares on one-hot targets with an L2 penalty, all classes weighing the same; best from three examples.
+    """Least squares on one-hot targets with an L2 penalty, all classes weighted equally; best from three examples.
 
     alpha: the penalty, > 0; rows have length 1, so 1 suits a handful of examples and a thousand alike. center: the
     model's feature mean (D,), or None for the mean of the classes' means.
@@ -310,7 +310,7 @@ def _conjugate_gradients(apply: Any, wanted: Array, preconditioner: Array) -> Ar
 
 
 class LogisticClassifier(_LinearClassifier):
-    """Multinomial logistic regression without intercept, as in MSN's low-shot protocol, all classes weighing the same.
+    """Multinomial logistic regression without intercept, as in MSN's low-shot protocol, all classes weighted equally.
 
     C: inverse of the L2 penalty, > 0. center: the model's feature mean (D,), or None for the mean of the classes'
     means. It has no closed form: held-out scores come from one refit per row up to 200 rows, from ten folds above;
@@ -346,7 +346,7 @@ class LogisticClassifier(_LinearClassifier):
         return n <= EXACT_REFITS
 
     def _fold_of(self, codes: Array) -> Array:
-        """Fold (N,) of each row: its own up to 200 rows, else one of ten, and its own for a row alone in its class.
+        """Fold (N,) of each row: its own up to 200 rows, else one of ten; the only row of a class has its own.
 
         Neighbors in the sorted order share a class and never a fold, so no class of two or more is held out whole.
         """

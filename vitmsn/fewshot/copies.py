@@ -9,20 +9,20 @@ from scipy.spatial.distance import squareform
 
 from vitmsn.fewshot.geometry import Array, centered, class_distances, unit
 
-COPY = 0.02  # of the distance between classes: nearer rows of one class are near-copies, where no pixels say more
-COPY_PIXELS = 0.02  # of the variance of two pictures' pixels is in their difference: less, and they are near-copies,
-COPY_GUARD = 0.25  # unless the model sees between them this share of the distance between classes
-FLAT = 4.0  # gray levels of 255: pictures that vary less than so are alike, whatever their noise
-TOGETHER = 2000  # rows of a class that are compared all with all; of more, one such piece after the other
+COPY = 0.02  # share of the distance between classes: nearer rows of a class are near-copies, where pixels are missing
+COPY_PIXELS = 0.02  # share of two pictures' pixel variance in their difference: below it they are near-copies,
+COPY_GUARD = 0.25  # unless their embeddings are this share of the distance between classes apart
+FLAT = 4.0  # gray levels of 255: pictures that vary less are alike, whatever their noise
+TOGETHER = 2000  # rows of a class compared with each other; more are split into pieces of this size
 
 
 def near_copies(X: ArrayLike, y: ArrayLike, center: ArrayLike | None = None, pixels: ArrayLike | None = None) -> Array:
-    """Which rows are near-copies of one another, as frames of one burst are: a group number (N,) for each row.
+    """Find rows that are near-copies of one another, as frames of one burst are: a group number (N,) for each row.
 
     X: (N, D), y: (N,), center: as for the classifiers; pixels: raw pixels (N, P) of the same pictures, 0..255, colors
     together. Rows of one group are of one class. Groups are numbered from 0 in the order of their first row. With
-    pixels, pictures are near-copies whose pixels hardly differ and between which the model sees little; without, rows
-    that lie together much more closely than the classes lie apart.
+    pixels, near-copies are pictures whose pixels hardly differ and whose embeddings are close; without, rows that are
+    much closer together than the classes are.
     """
     rows, (_, codes) = np.asarray(X), np.unique(np.asarray(y), return_inverse=True)
     if len(rows) == 0:
@@ -44,7 +44,7 @@ def near_copies(X: ArrayLike, y: ArrayLike, center: ArrayLike | None = None, pix
                 else:
                     distance = np.maximum(distance / COPY_GUARD, _pixel_distance(seen[some]) / COPY_PIXELS)
                 close = squareform(np.maximum(distance, 0), checks=False)
-                # the mean distance within a group decides, so that a pan does not become one group link by link
+                # the mean distance within a group decides, so that a slow pan does not become one group
                 found = fcluster(linkage(close, "average"), 1, "distance")
                 groups[some] = len(rows) * (code + 1) + start + found
     _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
@@ -52,7 +52,7 @@ def near_copies(X: ArrayLike, y: ArrayLike, center: ArrayLike | None = None, pix
 
 
 def _contrast(pixels: Array) -> Array:
-    """Raw pixels (N, P) without each picture's mean color: how bright it is says nothing of what is on it."""
+    """Raw pixels (N, P) without each picture's mean color: brightness does not matter."""
     channels = pixels.reshape(len(pixels), -1, 3 if pixels.shape[1] % 3 == 0 else 1)
     return (channels - channels.mean(axis=1, keepdims=True)).reshape(pixels.shape)
 

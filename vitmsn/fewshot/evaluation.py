@@ -1,4 +1,4 @@
-"""How far to trust a few-shot classifier: leave-one-out, who is taken for whom, and what more examples would bring."""
+"""How far to trust a few-shot classifier: leave-one-out, confusions, and what more examples would bring."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vitmsn.fewshot.geometry import Array, centered, given_center, softmax, unit
 
 
 def wilson_interval(right: int, total: int) -> tuple[float, float]:
-    """The 95 % interval of a share of which ``right`` of ``total`` were seen (Wilson, 1927); (0, 1) of nothing."""
+    """The 95 % interval of a share, from ``right`` of ``total`` observations (Wilson, 1927); (0, 1) without any."""
     if total == 0:
         return 0.0, 1.0
     found = binomtest(right, total).proportion_ci(0.95, method="wilson")
@@ -25,7 +25,7 @@ def wilson_interval(right: int, total: int) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class LeaveOneOut:
-    """What a classifier says of each example when it has not seen it.
+    """The prediction for each example by a classifier that has not seen it.
 
     Examples alone in their class are not judged: without them the class is unknown, and no answer could be right.
     Near-copies that were judged together (see ``spread``) share an answer and count as one example.
@@ -41,7 +41,7 @@ class LeaveOneOut:
 
     @property
     def right(self) -> int:
-        """Judged examples named rightly."""
+        """Judged examples predicted correctly."""
         return int(self.confusion.trace())
 
     @property
@@ -51,7 +51,7 @@ class LeaveOneOut:
 
     @property
     def accuracy(self) -> float:
-        """Share of judged examples named rightly, 0..1; NaN when none is judged."""
+        """Share of judged examples predicted correctly, 0..1; NaN when none is judged."""
         return self.right / self.total if self.total else float("nan")
 
     @property
@@ -61,7 +61,7 @@ class LeaveOneOut:
 
     @property
     def guessing(self) -> float:
-        """What guessing gets, 0..1: the better of naming any class and of always naming the largest one."""
+        """Accuracy of guessing, 0..1: the better of a random class and always the largest one."""
         share = self.confusion.sum(axis=1).max(initial=0) / self.total if self.total else 0.0
         return float(max(share, 1 / len(self.classes)))
 
@@ -73,7 +73,7 @@ class LeaveOneOut:
 
     @property
     def better_than_guessing(self) -> bool:
-        """Whether even the lower end of ``interval`` is above what guessing gets."""
+        """Whether even the lower end of ``interval`` is above the accuracy of guessing."""
         return bool(self.total and self.interval[0] > self.guessing)
 
     @property
@@ -89,12 +89,12 @@ class LeaveOneOut:
         return index[np.argsort(-best[index], kind="stable")]
 
     def spread(self, groups: Array) -> LeaveOneOut:
-        """The same with an answer for each of N examples, where this one judged groups of them: ``groups`` (N,)."""
+        """The same with a prediction for each of N examples, where this one judged groups of them: ``groups`` (N,)."""
         rows = {name: getattr(self, name)[groups] for name in ("labels", "predictions", "probabilities", "judged")}
         return replace(self, **rows)
 
     def sentence(self) -> str:
-        """The result in words with its numbers: what was right, what to expect, and what guessing gets."""
+        """The result as text with its numbers: what was right, what to expect, and the accuracy of guessing."""
         if not self.total:
             return "Each class has a single example: add a second one to judge by leaving one out."
         low, high = self.interval
@@ -107,7 +107,7 @@ class LeaveOneOut:
         return f"{said}.{tail}{'' if self.exact else ' Held out in ten folds.'}"
 
     def _guess(self) -> str:
-        """What guessing gets, in words."""
+        """The accuracy of guessing, as text."""
         if self.guessing > 1 / len(self.classes) + 1e-9:
             largest = self.classes[self.confusion.sum(axis=1).argmax()]
             return f"always naming {largest} gets {percent(self.guessing)}"
@@ -133,7 +133,7 @@ def percent(share: float) -> str:
 
 
 def leave_one_out(estimator: FewShotClassifier, X: ArrayLike, y: ArrayLike) -> LeaveOneOut:
-    """Judge one of this module's classifiers on its own examples, none of which it has seen when it names it.
+    """Judge a classifier of ``classifiers`` on its own examples, each held out when it is predicted.
 
     X: (N, D), y: (N,). The estimator is cloned, not changed. Predictions equal those of N separate refits; only a
     logistic classifier of more than 200 examples is held out in ten folds (``exact`` is then False).
@@ -174,7 +174,7 @@ def judge(fitted: FewShotClassifier, X: ArrayLike, y: ArrayLike) -> LeaveOneOut:
 
 
 def lonely(X: ArrayLike, y: ArrayLike, center: ArrayLike | None = None) -> Array:
-    """Examples unlike all others of their class, the loneliest first.
+    """Examples unlike all others of their class, the most distant first.
 
     Their cosine distance to the nearest example of their own class lies beyond Tukey's fence, 1.5 interquartile ranges
     above the upper quartile of all such distances; needs four examples that have another of their class.
@@ -202,8 +202,8 @@ def lonely(X: ArrayLike, y: ArrayLike, center: ArrayLike | None = None) -> Array
 # --- would more examples help? -------------------------------------------------------------------------------------
 
 POINTS = (1, 2, 3, 5, 8, 12, 20, 32, 50, 80, 128)  # examples of each class on a learning curve
-ENOUGH = 0.97  # share right from which there is little left to gain
-LEARNED = 0.75  # share of a class that is learned at most: the others ask
+ENOUGH = 0.97  # accuracy from which there is little left to gain
+LEARNED = 0.75  # largest share of a class to learn from: the others are queries
 DRAWS = 20  # of each number, fewer where there are many examples
 
 
@@ -212,14 +212,14 @@ class LearningCurve:
     """Accuracy on the other examples after learning from so many of each class, the mean of seeded draws."""
 
     classes: Array  # (C,)
-    shots: tuple[int, ...]  # (P,) examples of each class; a small class gave three in four of its own at most
-    accuracy: Array  # (P,) 0..1, all classes weighing the same
+    shots: tuple[int, ...]  # (P,) examples of each class; of a small class three in four at most
+    accuracy: Array  # (P,) 0..1, all classes weighted equally
     error: Array  # (P,) standard error of its mean over the draws
     class_accuracy: Array  # (P, C)
 
     @property
     def rise(self) -> float:
-        """What the last doubling of the examples (or what is nearest to one) brought, in 0..1."""
+        """Gain in accuracy by the last doubling of the examples (or the nearest step to one), in 0..1."""
         return float(self.accuracy[-1] - self.accuracy[self._half])
 
     @property
@@ -228,13 +228,13 @@ class LearningCurve:
 
     @property
     def helps(self) -> bool:
-        """Whether more promise more: the last doubling brought over two points, beyond chance, and some are left."""
+        """Whether more examples should help: the last doubling gained over two points, beyond chance, below 97 %."""
         doubt = float(np.hypot(self.error[-1], self.error[self._half]))
         return bool(self.accuracy[-1] < ENOUGH and self.rise > max(0.02, 2 * doubt))
 
     @property
     def neediest(self) -> str:
-        """The class that gained most by the last doubling; among equals the one that is named rightly least often."""
+        """The class that gained most by the last doubling; among equals the one with the lowest accuracy."""
         gain = self.class_accuracy[-1] - self.class_accuracy[self._half]
         return str(self.classes[np.lexsort((self.class_accuracy[-1], -gain.round(3)))[0]])
 
@@ -256,7 +256,7 @@ class LearningCurve:
 def learning_curve(estimator: FewShotClassifier, X: ArrayLike, y: ArrayLike, seed: int = 0) -> LearningCurve:
     """Accuracy over the number of examples of each class: learn from some, test on all others, several times.
 
-    X: (N, D), y: (N,). Classes of one example take no part; two classes of two and one of three are the least.
+    X: (N, D), y: (N,). Classes of one example are left out; the minimum is two classes, of two and three examples.
     """
     rows, labels = np.asarray(X), np.asarray(y)
     classes, codes = np.unique(labels, return_inverse=True)

@@ -1,11 +1,11 @@
-"""What the few-shot classifiers share: rows around a center, the folds that hold one out, scores to probabilities.
+"""Shared by the few-shot classifiers: centered rows, leave-one-out folds, scores to probabilities.
 
 Every row is centered (on the model's feature mean when it is given, else on the mean of the classes' means, which a
 large class cannot drag towards itself) and scaled to length 1, which at 1-5 examples per class matters more than the
-choice of classifier (SimpleShot, arXiv 1911.04623). Scores are divided by one temperature, chosen so that rows which
-the classifier had not seen get fitting probabilities.
+choice of classifier (SimpleShot, arXiv 1911.04623). Scores are divided by one temperature, chosen so that held-out rows
+get calibrated probabilities.
 
-A held-out row takes no part in anything, the center included. Without row i the center moves by some -s_i, so the rows
+A held-out row is not used for anything, the center included. Without row i the center moves by some -s_i, so the rows
 of fold i are z_j + s_i, where z are the rows around the center of them all. Every fold therefore follows from two Gram
 matrices, z z' and s z', without refitting.
 """
@@ -32,7 +32,7 @@ BLOCK = 2**18  # numbers in one (folds, rows) block, so that it stays in the pro
 
 
 def unit(rows: Array) -> Array:
-    """Rows scaled to length 1; a row of zeros (an example exactly at the center) stays zero and resembles nothing."""
+    """Rows scaled to length 1; a row of zeros (an example exactly at the center) stays zero."""
     scaled: Array = normalize(rows) if len(rows) else rows
     return scaled
 
@@ -145,9 +145,9 @@ def largest_columns(values: Array, k: int) -> Array:
 
 
 def class_distances(U: Array, codes: Array) -> Array:
-    """Cosine distance (N,) of each unit row to the nearest row of another class; 1, as of the unrelated, without one.
+    """Cosine distance (N,) of each unit row to the nearest row of another class; 1, as for unrelated rows, without one.
 
-    Never above 1 either: rows in opposite directions are no stranger to each other than unrelated ones.
+    At most 1: rows in opposite directions count as unrelated.
     """
     nearest_other = np.ones(len(U))
     if codes.any():
@@ -170,8 +170,8 @@ def softmax(scores: Array) -> Array:
 def choose_temperature(scores: Array, codes: Array) -> float:
     """The temperature of least cross-entropy for held-out ``scores`` (M, C) of rows of class ``codes`` (M,).
 
-    The right class is asked for with probability (M + 1) / (M + 2), not 1 (Platt, 1999): a handful of rows, all right,
-    are no proof of certainty. The cross-entropy is convex in 1 / T, so its slope has one root.
+    The target probability of the right class is (M + 1) / (M + 2), not 1 (Platt, 1999): a few correct rows do not prove
+    certainty. The cross-entropy is convex in 1 / T, so its slope has one root.
     """
     count, n_classes = scores.shape
     scores = scores.astype(np.float64) - scores.mean(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""From labelled rows to a lesson: the classifier, how far to trust it, and what it answers."""
+"""From labeled rows to a lesson: the classifier, how far to trust it, and its predictions."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from vitmsn.fewshot.evaluation import LearningCurve, LeaveOneOut, judge, learnin
 from vitmsn.fewshot.geometry import Array, nearest, unit
 from vitmsn.fewshot.rejector import Rejector
 
-ENOUGH = 3  # examples in the smallest class, from which leave-one-out and "none of these" mean something
+ENOUGH = 3  # examples in the smallest class from which leave-one-out and "none of these" are meaningful
 METHODS = ("auto", "knn", "centroid", "ridge", "logistic", "pixels")
 NOT_SURE, NONE = "not sure", "none of these"  # why a prediction has no label
-SURE = 0.2  # of the way from guessing to certain: the least that is no guess
-ALIKE = 0.95  # mean cosine between examples, around the feature mean, from which the model hardly tells them apart
+SURE = 0.2  # share of the way from guessing to certain: below it a prediction is a guess
+ALIKE = 0.95  # mean cosine between examples, around the feature mean, above which the model hardly separates them
 
 
 def automatic(shots: int, center: ArrayLike | None = None) -> CentroidClassifier | RidgeClassifier:
@@ -53,7 +53,7 @@ def pixel_classifier(dim: int) -> KNNClassifier:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is said of one query. ``label`` is None where no class is named; ``closest`` is the most probable one.
+    """The prediction for one query. ``label`` is None where no class is named; ``closest`` is the most probable one.
 
     ``neighbors``: the most similar examples, as (index among the lesson's rows, cosine similarity), best first.
     """
@@ -68,7 +68,7 @@ class Prediction:
     limit: float | None = None  # the distance from which on it is "none of these"
 
     def sentence(self) -> str:
-        """The answer in words."""
+        """The prediction as text."""
         if self.reason == NONE:
             return f"None of these: {self.far()}. Closest match: {self.closest}."
         if self.label is None:
@@ -76,7 +76,7 @@ class Prediction:
         return f"{self.label} ({percent(self.probability)})."
 
     def far(self) -> str:
-        """How far it is from the examples, in words."""
+        """The distance to the examples, as text."""
         return f"distance {self.distance:.2f} to the nearest example, limit {self.limit:.2f}"
 
     def to_dict(self, lesson: Lesson) -> dict[str, Any]:
@@ -143,9 +143,9 @@ class Lesson:
 
     @property
     def sure_from(self) -> float:
-        """The probability from which on an answer is more than a guess: a fifth of the way from guessing to certain,
-        and farther with few examples, whose probabilities are rough themselves: 1 / sqrt(their number). It is 1 where
-        leave-one-out does no better than guessing: then no answer is.
+        """The probability from which a prediction is more than a guess: a fifth of the way from guessing to certain,
+        and farther with few examples, whose probabilities are rough: 1 / sqrt(their number). It is 1 where
+        leave-one-out does no better than guessing: then no prediction is.
         """
         guessing = 1 / len(self.classes)
         if not self.few and not self.judged.informative:
@@ -162,14 +162,14 @@ class Lesson:
         return "cosine around the model's mean of all pictures; 1 is the same, 0 unrelated"
 
     def sentence(self) -> str:
-        """How good it is on examples that it had not seen; too few examples are no ground to judge."""
+        """Accuracy on held-out examples, as text; with too few examples it says so."""
         if self.few:
             names = ", ".join(self.few[:3]) + (f" and {len(self.few) - 3} more" if len(self.few) > 3 else "")
             return f"Fewer than {ENOUGH} different examples per class ({names}): too few to judge."
         return self.judged.sentence()
 
     def near_copies(self) -> str:
-        """Which pictures are near-copies of one another and what to do about it, in words; "" where none is."""
+        """A note on near-copies and what to do about them; "" where there are none."""
         said = []
         alone = np.bincount(self.groups)[self.groups] == 1
         for label, count in self.counts.items():
@@ -189,7 +189,7 @@ class Lesson:
         return f"{text[0].upper()}{text[1:]}{advice}."
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: method, classes with their counts and accuracy, leave-one-out, what is to be said."""
+        """For JSON: method, classes with their counts and accuracy, leave-one-out, notes."""
         shares = [None if np.isnan(share) else round(share, 6) for share in self.judged.class_accuracy.tolist()]
         different = self.different
         return {
@@ -206,7 +206,7 @@ class Lesson:
 
     @property
     def linear(self) -> bool:
-        """Whether it can leave as a checkpoint: a linear classifier on the model's embeddings."""
+        """Whether it can be saved as a checkpoint: a linear classifier on the model's embeddings."""
         return self.method in ("centroid", "ridge", "logistic")
 
     def answer(self, X: ArrayLike, pixels: ArrayLike | None = None, n_neighbors: int = 3) -> list[Prediction]:
@@ -250,7 +250,7 @@ class Lesson:
         return learning_curve(self.classifier, *self._different(), seed)
 
     def lonely(self) -> Array:
-        """Rows unlike all others of their class, the loneliest first; of near-copies the first."""
+        """Rows unlike all others of their class, the most distant first; of near-copies the first."""
         first = np.unique(self.groups, return_index=True)[1]
         return first[lonely(*self._different(), center=self.classifier.center_)]
 
@@ -320,7 +320,7 @@ def learn(
     assert classifier is not None and judged is not None
     rejector = None
     if min(counts.values()) >= ENOUGH:
-        # strangers lie elsewhere on the map of all pictures, which the examples' own mean does not know
+        # unknown pictures are told apart around the mean of all pictures, not around the examples' own
         rejector = Rejector(caution, center=feature_mean).fit(rows, labels, groups)
     return Lesson(
         method=method,
@@ -349,7 +349,7 @@ def _estimator(method: str, shots: int, center: ArrayLike | None, k: int, temper
 def _better_on_pixels(
     pixels: LeaveOneOut, model: LeaveOneOut, shots: int, rows: Array, feature_mean: ArrayLike | None
 ) -> str:
-    """Why raw pixels should be learned instead of the model's embeddings, in words; "" where they should not.
+    """The reason to learn raw pixels instead of the model's embeddings; "" where there is none.
 
     With enough examples they must be right more often than chance explains, by a paired sign test at one sigma.
     """

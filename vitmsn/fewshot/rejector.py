@@ -1,4 +1,4 @@
-"""The word "none of these": a rejector beside the classifier, whose `predict` always names a class."""
+"""Rejector for "none of these": it stands beside the classifier, whose `predict` always names a class."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from vitmsn.errors import FewShotError
 from vitmsn.fewshot.copies import near_copies
 from vitmsn.fewshot.geometry import Array, blocks, centered, class_distances, fold_geometry, top, unit
 
-TOWARDS = 0.3  # of the way from the examples' own distances to those of other classes: still one of these
+TOWARDS = 0.3  # share of the way from the examples' own distances to those of other classes that is accepted
 
 
 class Rejector(BaseEstimator):
-    """The word "none of these": a row is rejected when it is too far from every example.
+    """Rejector for "none of these": a row is rejected when it is too far from every example.
 
-    Two distances set the limit. The examples' own: how far each is from the others, its near-copies left out, because
-    a burst of one thing says nothing of how much that thing may vary. And how far the classes lie apart: what is nearer
-    than ``TOWARDS`` of the way from the first to the second is not turned away, however alike the examples are. Where
-    classes overlap there is no such way, and the examples' own distances decide alone.
+    Two distances set the limit. The first is how far each example is from the others, without its near-copies, because
+    a burst of one thing does not show how much that thing varies. The second is how far the classes are apart: a row
+    nearer than ``TOWARDS`` of the way from the first to the second is accepted, however alike the examples are. Where
+    classes overlap, the first distance decides alone.
 
-    caution: share of the examples, 0..1, that may be rejected had they not been seen; the larger, the sooner a row is
-    rejected. n_neighbors: the distance is that to the n-th nearest example. center: the model's feature mean (D,), or
-    None for the mean of the classes' means. A kNN distance beside a simple classifier is the strongest inductive
-    open-set detector at few shots (arXiv 2206.09236).
+    caution: share of the examples, 0..1, that may be rejected when held out; the larger, the sooner a row is rejected.
+    n_neighbors: the distance is that to the n-th nearest example. center: the model's feature mean (D,), or None for
+    the mean of the classes' means. A kNN distance beside a simple classifier is the strongest inductive open-set
+    detector at few shots (arXiv 2206.09236).
     """
 
     def __init__(self, caution: float = 0.05, n_neighbors: int = 1, center: ArrayLike | None = None):
@@ -70,7 +70,7 @@ class Rejector(BaseEstimator):
         return self
 
     def score(self, X: ArrayLike) -> Array:
-        """Cosine distance (Q,), 0..2, of each row to its n-th nearest example: the larger, the stranger."""
+        """Cosine distance (Q,), 0..2, of each row to its n-th nearest example."""
         check_is_fitted(self)
         rows: Array = validate_data(self, X, reset=False, dtype=self.center_.dtype)
         similarity, _ = top(unit(rows - self.center_), self.rows_, self.n_neighbors)

@@ -1,4 +1,4 @@
-"""From bytes that anyone sent to what the network sees.
+"""From untrusted bytes to the network's input.
 
 bytes, path or PIL -> decode -> Picture (upright, sRGB, 8 bit) -> ViTMSNImageProcessor -> pixel_values (N, 3, H, W)
 """

@@ -1,4 +1,4 @@
-"""Pictures decoded a batch at a time, so that many large ones are never in memory together."""
+"""Pictures decoded in batches, so that many large ones are never in memory together."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def batches(
 
     Args:
         sources: (key, whatever ``decode`` takes); the next is read when its batch is asked for.
-        refused: called for what cannot be decoded, which is left out; without it the error is raised.
-        name: what messages call the picture of a key; by default as ``decode`` does.
+        refused: called for each undecodable picture, which is skipped; without it the error is raised.
+        name: gives the name of a key's picture in messages; by default as ``decode`` does.
         most: longer side in pixels to which larger pictures are reduced, as by ``decode``.
         size: at most, and by default, ``limits.MAX_BATCH``.
 

@@ -1,4 +1,4 @@
-"""From bytes that anyone sent to a picture that is safe to use: the only decoder.
+"""From untrusted bytes to a picture that is safe to use: the only decoder.
 
 It trusts nothing: the first bytes decide the format, the header is judged before any pixel is decoded, and every
 failure is an ``ImageError`` that names the file.
@@ -34,8 +34,8 @@ WHITE = (255, 255, 255)
 
 
 # -- Pillow's warnings ------------------------------------------------------------------------------------------------
-# Pillow warns about odd files that it decodes all the same. ``warnings.catch_warnings`` is not thread safe, so one
-# filter is left in place for good; its category matches everything while this thread decodes, and nothing otherwise.
+# Pillow warns about unusual files that it decodes all the same. ``warnings.catch_warnings`` is not thread safe, so one
+# filter stays installed; its category matches everything while this thread decodes, and nothing otherwise.
 
 _decoding: ContextVar[bool] = ContextVar("_decoding", default=False)
 _filter_lock = threading.Lock()
@@ -69,8 +69,8 @@ def _quiet() -> Iterator[None]:
 class Picture:
     """A picture that is safe to use: decoded, upright, sRGB, without alpha.
 
-    ``name`` is the file's name, fit to be shown; ``rgb`` a PIL image of mode RGB (treat it as read-only); ``notes``
-    say in words what had to be decided on the way ("first frame of 12").
+    ``name`` is the file's name, cleaned for display; ``rgb`` a PIL image of mode RGB (treat it as read-only); ``notes``
+    are the decisions made while decoding, as text ("first frame of 12").
     """
 
     name: str
@@ -98,7 +98,7 @@ class Picture:
 
 
 def decode(source: ImageSource, *, name: str | None = None, most: int | None = None) -> Picture:
-    """Decode one picture, whatever it comes as, or refuse it by name.
+    """Decode one picture of any format or type, or raise an error that names it.
 
     ``source``: encoded bytes, the path of a file, a PIL image, an array or tensor of whole numbers from 0 to 255, or a
     ``Picture`` (returned as it is). ``name`` is what messages call it; by default the file's name. ``most``: a
@@ -106,7 +106,7 @@ def decode(source: ImageSource, *, name: str | None = None, most: int | None = N
     documents the first frame is taken; EXIF orientation is applied; color profiles are converted to sRGB; alpha is
     laid on white; 16-bit and float values are scaled; the last rows that a JPEG lacks are gray, with a note.
 
-    Raises ``ImageError``, and nothing else, for whatever cannot be decoded within ``limits``.
+    Raises ``ImageError``, and nothing else, when it cannot be decoded within ``limits``.
     """
     if isinstance(source, Picture):
         return source if name is None else replace(source, name=_shown(name))
@@ -114,7 +114,7 @@ def decode(source: ImageSource, *, name: str | None = None, most: int | None = N
 
 
 def _source(source: ImageSource, name: str | None) -> tuple[str, Callable[[], _Opened]]:
-    """What messages call a source, and what opens it."""
+    """The name of a source in messages, and the function that opens it."""
     if isinstance(source, Image.Image):
         shown = _shown(name or os.path.basename(os.fsdecode(getattr(source, "filename", ""))) or "picture")
         return shown, lambda: _Opened(source)
@@ -142,7 +142,7 @@ def listed(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
     single = isinstance(images, (bytes, bytearray, memoryview, str, os.PathLike, Picture, Image.Image))
     if isinstance(images, (np.ndarray, torch.Tensor)):
         single = images.ndim < 4
-    if single or not isinstance(images, Iterable):  # what is neither is refused by the decoder, by name
+    if single or not isinstance(images, Iterable):  # anything else is refused by the decoder, by name
         return [cast(ImageSource, images)]
     return list(cast("Iterable[ImageSource]", images))
 
@@ -181,7 +181,7 @@ def _alone(size: tuple[int, int]) -> AbstractContextManager[object]:
 
 @dataclass
 class _Opened:
-    """A picture whose header was judged; ``finish`` is for when its pixels are there: the picture, and notes."""
+    """A picture whose header was checked; ``finish``, called once the pixels are loaded, gives picture and notes."""
 
     image: Image.Image
     passes: int = 1  # over all its pixels
@@ -191,7 +191,7 @@ class _Opened:
 
 
 def _decode(shown: str, opener: Callable[[], _Opened], most: int | None) -> Picture:
-    """Everything that may make Pillow stumble happens in here, and leaves as an ``ImageError``."""
+    """Everything that may fail in Pillow happens in here, and is raised as an ``ImageError``."""
     try:
         with _quiet():
             opened = opener()
@@ -220,7 +220,7 @@ def _decode(shown: str, opener: Callable[[], _Opened], most: int | None) -> Pict
 
 
 def _opened(data: bytes, shown: str) -> _Opened:
-    """A file's header read, by whoever reads its format rightly."""
+    """Read a file's header with the reader that handles its format correctly."""
     kind = formats.kind(data, shown)
     if kind == "JPEG":
         return _opened_jpeg(data, shown)
@@ -235,7 +235,7 @@ def _opened(data: bytes, shown: str) -> _Opened:
 
 
 def _opened_jpeg(data: bytes, shown: str) -> _Opened:
-    """A JPEG; one whose last bytes were lost on the way is decoded as far as it goes."""
+    """A JPEG; a truncated one is decoded as far as it goes."""
     stored = jpeg.structure(data)
     if stored.whole:
         return _Opened(Image.open(io.BytesIO(data), formats=("JPEG",)), stored.scans, scalable=True)
@@ -253,7 +253,7 @@ def _opened_jpeg(data: bytes, shown: str) -> _Opened:
 
 
 def _opened_tiff(data: bytes, shown: str) -> _Opened:
-    """A TIFF, of a kind that is decoded rightly; others are refused by name."""
+    """A TIFF of a supported kind; others are refused by name."""
     found = tiff.layout(data)
     if found is None:  # Pillow says that it is damaged
         return _Opened(Image.open(io.BytesIO(data), formats=("TIFF",)))
@@ -274,7 +274,7 @@ def _opened_tiff(data: bytes, shown: str) -> _Opened:
 
 
 def _shown(name: str) -> str:
-    """A name fit for messages: no control or bidi characters, not too long."""
+    """A name cleaned for messages: no control or bidi characters, not too long."""
     clean = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in name)
     return clean if len(clean) <= limits.MAX_NAME_LENGTH else clean[: limits.MAX_NAME_LENGTH - 1] + "…"
 
@@ -324,7 +324,7 @@ def _check_size(size: tuple[int, int], shown: str) -> None:
 
 
 def _check_storage(image: Image.Image, passes: int, shown: str) -> None:
-    """Small files and small pictures that are enormous work all the same."""
+    """Refuse small files and small pictures that take enormous work."""
     width, height = image.size
     if passes * width * height > limits.MAX_SCANNED_PIXELS:  # each scan visits every pixel, and may be a few bytes long
         raise ImageError(f"{shown} is a JPEG in too many passes ({passes}): save it again as an ordinary JPEG.")
@@ -335,12 +335,12 @@ def _check_storage(image: Image.Image, passes: int, shown: str) -> None:
 
 
 def _frames(image: Image.Image) -> tuple[str, ...]:
-    """What to say about the frames not looked at; a camera's second picture in the same JPEG is its own business."""
+    """A note on the frames not used; a camera's second picture in the same JPEG is not mentioned."""
     if image.tell():  # someone's PIL image, at a frame of their choice
         return ()
     if image.format in ("PNG", "WEBP", "AVIF") and (count := getattr(image, "n_frames", 1)) > 1:
         return (f"first frame of {count}",)
-    if getattr(image, "is_animated", False):  # to count them would mean to walk the whole file
+    if getattr(image, "is_animated", False):  # counting them would mean reading the whole file
         return {"GIF": ("first frame of several",), "TIFF": ("first page of several",)}.get(str(image.format), ())
     return ()
 
@@ -380,7 +380,7 @@ _KEYED = ("1", "L", "P", "RGB")  # modes where one color may be marked as transp
 
 
 def _to_srgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
-    """A new RGB image in sRGB, on white where it was transparent; and what there is to say about it."""
+    """A new RGB image in sRGB, on white where it was transparent; and notes."""
     profile = image.info.get("icc_profile")
     notes: list[str] = []
     gray = image.mode in ("1", "L", "LA", "La") or image.mode.startswith(("I", "F"))
@@ -411,9 +411,9 @@ def _to_srgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
 
 
 def _key_in_8bit(image: Image.Image) -> int | tuple[int, ...] | None:
-    """The transparent color of a PNG of 2, 4 or 16 bits in Pillow's 8 bits; how many it had is gone once it is loaded.
+    """The transparent color of a PNG of 2, 4 or 16 bits in Pillow's 8 bits; the bit depth is lost once it is loaded.
 
-    None where it needs no change. Of 16 bits Pillow keeps the upper half, which is all that can be compared then.
+    None where it needs no change. Of 16 bits Pillow keeps only the upper half to compare.
     """
     tiles = getattr(image, "tile", None)
     tile = tiles[0] if image.format == "PNG" and tiles else None

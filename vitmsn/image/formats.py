@@ -1,4 +1,4 @@
-"""What a file is, by its bytes, whatever it is called: a picture that we decode, or what else, and what to do."""
+"""The format of a file by its bytes, not its name; for unsupported formats, what to do about it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ASK = "save it as JPEG or PNG and try again"
 _RAW = ("a camera's raw picture", "export it as JPEG with the camera's program")
 _HEVC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
 _STILL = {b"mif1", b"mif2", b"msf1", b"miaf"}  # of either codec; the other brands of the file say which
-# Formats people do send: the bytes they begin with (at an offset), what to call them, what to do instead.
+# Unsupported formats that people send: their first bytes (at an offset), their name, what to do instead.
 _REFUSED: tuple[tuple[int, tuple[bytes, ...], str, str], ...] = (
     (4, (b"ftypcrx ",), "a raw picture of a Canon camera (CR3)", _RAW[1]),
     (4, (b"ftypM4A", b"ftypM4B"), "a sound file", "send a picture"),
@@ -44,7 +44,7 @@ def is_picture(data: bytes) -> bool:
 
 
 def kind(data: bytes, shown: str) -> str:
-    """The format of ``SUPPORTED`` that these bytes are in. Raises ImageError, which says what else they are."""
+    """The format in ``SUPPORTED`` of these bytes. Raises ImageError, which names any other format."""
     found = _kind(data)
     if found is not None:
         return found
@@ -75,7 +75,7 @@ def _kind(data: bytes) -> str | None:
 
 
 def _brands(data: bytes) -> set[bytes]:
-    """What a file of ISO's container says it is: its own brand and those it is compatible with."""
+    """The brands of an ISO container file: its own and those it is compatible with."""
     if data[4:8] != b"ftyp" or data[8:12] == b"crx ":
         return set()
     end = min(int.from_bytes(data[:4], "big"), 256, len(data))
@@ -83,7 +83,7 @@ def _brands(data: bytes) -> set[bytes]:
 
 
 def _refused(data: bytes) -> tuple[str, str]:
-    """What these bytes are, if not a picture we decode, and what to do about it."""
+    """The unsupported format of these bytes, and what to do about it."""
     if data[-18:] == b"TRUEVISION-XFILE.\x00" or _like_tga(data):  # before icons, which begin alike
         return "a TGA picture", _ASK
     for offset, magics, what, advice in _REFUSED:
@@ -100,7 +100,7 @@ def _refused(data: bytes) -> tuple[str, str]:
 
 
 def _like_tga(data: bytes) -> bool:
-    """TGA begins with no signature: a header whose every field makes sense stands in for it."""
+    """TGA has no signature: it is recognized by a header whose every field is valid."""
     if len(data) < 18:
         return False
     colors, kind, first, count, entry, _, _, width, height, bits, flags = struct.unpack("<xBBHHBHHHHBB", data[:18])

@@ -1,4 +1,4 @@
-"""HEIC pictures, as phones take them: tiles put together, turned upright, the main picture of several."""
+"""HEIC pictures, as phones take them: tiles joined, turned upright, the main picture of several."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def read(
     check: Callable[[tuple[int, int]], object],
     alone: Callable[[tuple[int, int]], AbstractContextManager[object]],
 ) -> tuple[Image.Image, tuple[str, ...]]:
-    """The main picture, and what to say about the others. ``check`` sees its size before a pixel is decoded, which
+    """The main picture, and a note on the others. ``check`` sees its size before a pixel is decoded, which
     happens inside of ``alone``.
 
     The container's own rotation is applied, and the one in the EXIF data, which repeats it, is not. More than 8 bits

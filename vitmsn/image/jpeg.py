@@ -20,7 +20,7 @@ class Structure(NamedTuple):
 
 
 def structure(data: bytes) -> Structure:
-    """Of the JPEG at the beginning of ``data``; thumbnails and what follows its end are not counted."""
+    """Scan the JPEG at the beginning of ``data``; thumbnails and data after its end are not counted."""
     scans, at, progressive = 0, 2, False
     parts, end = 0, len(data)
     exact: dict[int, int] = {}  # component -> how many of its 64 coefficients are exact once the scans seen are whole
@@ -47,9 +47,9 @@ def structure(data: bytes) -> Structure:
 
 
 def missing(image: Image.Image) -> tuple[int, float]:
-    """(rows at the foot that lack pixels, the share of the picture that is lacking); it stops where half is.
+    """(rows at the bottom with missing pixels, the share of the picture that is missing); it stops at half.
 
-    The decoder leaves what it had no data for in the middle gray of every channel, from somewhere in a row to the end.
+    The decoder fills what it has no data for with middle gray in every channel, from some place in a row to the end.
     """
     rows = pixels = 0
     while rows < image.height and 2 * pixels <= image.width * image.height:

@@ -1,7 +1,7 @@
-"""From pictures to what the network sees: the only preprocessing.
+"""From pictures to the network's input: the only preprocessing.
 
 It gives, value for value, what the Pillow-backed ``ViTImageProcessor`` of transformers gives, so that published weights
-see what they were published with.
+get the input they were trained with.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _type(
     return {"size": size, "image_mean": mean, "image_std": std, "resample": resample, "do_center_crop": crop}
 
 
-# transformers' processors that resize, crop, rescale and normalize as we do, with what each takes where its file is
+# transformers' processors that resize, crop, rescale and normalize as we do, with the defaults of each where a file is
 # silent; those not listed do something else to pictures.
 _TYPES: dict[str, dict[str, Any]] = {
     "ViT": _type(_SQUARE, _HALF, _HALF, resample=2),
@@ -77,7 +77,7 @@ class ViTMSNImageProcessor:
     ``size``: what pictures are resized to: a whole number or ``{"height", "width"}`` squashes them, proportions lost;
     ``{"shortest_edge"}`` keeps proportions and wants a ``crop`` (a whole number or ``{"height", "width"}``), cut from
     the center. ``resample`` is one of nearest, box, bilinear, hamming, bicubic, lanczos. Then values are multiplied by
-    ``rescale_factor``, ``image_mean`` is taken off and the rest divided by ``image_std`` (a number per RGB channel).
+    ``rescale_factor``, ``image_mean`` is subtracted and the rest divided by ``image_std`` (a number per RGB channel).
 
     The two named recipes: ``squash`` (what Hugging Face users do) and ``resize-256-crop-224`` (the paper's evaluation);
     ``with_recipe`` gives one of them for this processor's input size.
@@ -190,7 +190,7 @@ class ViTMSNImageProcessor:
         ``size`` as in ``view``, or as in ``preprocessor_config.json``, whose other settings (``do_resize``,
         ``do_center_crop``, ``image_mean``, ...) can be given for this call, too. ``return_tensors``: "pt", "np", or
         None for a list of arrays, one a picture. Raises ``ImageError`` for what cannot be decoded, ``InputError`` for
-        settings that there are not.
+        unknown settings.
         """
         if return_tensors not in ("pt", "np", None):
             raise InputError(f'return_tensors is {return_tensors!r}: choose "pt", "np" or None.')
@@ -213,7 +213,7 @@ class ViTMSNImageProcessor:
     preprocess = __call__  # as transformers' processors also have it
 
     def _with(self, settings: dict[str, Any]) -> ViTMSNImageProcessor:
-        """A processor like this one but for some settings of ``preprocessor_config.json``."""
+        """A copy of this processor with some settings of ``preprocessor_config.json`` changed."""
         own = self.to_dict()
         if unknown := sorted(set(settings) - set(own)):
             raise InputError(f"there is no setting {unknown[0]!r}: choose among {', '.join(sorted(own))}.")

@@ -1,4 +1,4 @@
-"""TIFF files, of which there are hundreds of kinds: which Pillow decodes rightly, which we read, which are refused.
+"""TIFF files, of which there are hundreds of kinds: which Pillow decodes correctly, which we read, which are refused.
 
     layout(data) -> Tags | None (damaged)     way(layout) -> "pillow" | "ours" | "" (not supported)
     read(data, layout) -> PIL image, notes      corrected(image, layout) -> what Pillow left out
@@ -38,7 +38,7 @@ class Tags:
     width: int
     height: int
     bits: int  # of a sample; 0 where samples differ
-    form: int  # UNSIGNED, SIGNED, FLOAT, or what else the file says; 0 where samples differ
+    form: int  # UNSIGNED, SIGNED, FLOAT, or another value of the file; 0 where samples differ
     photometric: int
     samples: int
     planes: bool  # one plane after the other
@@ -95,7 +95,7 @@ def _each(value: Any) -> tuple[int, ...]:
 
 
 def way(found: Tags) -> str:
-    """Who decodes this kind rightly: "pillow", "ours", or "" for nobody."""
+    """The decoder that reads this kind correctly: "pillow", "ours", or "" for none."""
     if (
         found.raw
         or found.compression not in PILLOW_READS
@@ -209,7 +209,7 @@ def _array(data: bytes, found: Tags, most: int) -> NDArray[Any]:
 
 
 def corrected(image: Image.Image, found: Tags) -> tuple[Image.Image, Notes]:
-    """What Pillow decoded, with the sign and the white that it overlooks in values beyond 8 bits."""
+    """Pillow's image, with the sign and the white-is-zero that it ignores in values beyond 8 bits."""
     if found.samples > 1 or found.photometric not in (WHITE_IS_ZERO, BLACK_IS_ZERO):
         return image, ()
     values = np.asarray(image)

@@ -1,4 +1,4 @@
-"""Numbers of any type as values of 0 to 255: scaled, never clipped, and said where the scale had to be guessed."""
+"""Numbers of any type as values of 0 to 255: scaled, never clipped, with a note where the scale had to be guessed."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
-"""What a teacher says of pictures: asked once, kept in memory-mapped files, resumed where it stopped.
+"""A teacher's answers to pictures: computed once, kept in memory-mapped files, resumed where it stopped.
 
     answers = ask(teacher, pictures, folder, TeacherViews(4), checksum)
     answers.take(indices, view=2)  # Probabilities
 
 A teacher is any function from uint8 pictures to probabilities. With ``TeacherViews(0)`` it sees whole pictures. With
-more it sees that many seeded crops of each, and the student is later shown the very same crops: a teacher that answers
-what the student sees teaches better than one that saw something else (Beyer et al., arXiv 2106.05237). Chance is
-keyed by picture and view (``augment.keyed_uniform``), so the crops can be drawn again and need no storage.
+more it sees that many seeded crops of each, and the student is later shown the very same crops: a teacher that sees
+what the student sees teaches better than one that saw something else (Beyer et al., arXiv 2106.05237). Random numbers
+are keyed by picture and view (``augment.keyed_uniform``), so the crops can be drawn again and need no storage.
 
-Of each answer the most probable classes are kept; what is left is spread evenly over the others.
+Of each answer the most probable classes are kept; the rest is spread evenly over the others.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from vitmsn.training import augment
 
 KEPT = 32  # classes kept of an answer
 BATCH = 64  # pictures asked at once
-SAVE_EVERY = 50  # batches between two notes of how far it got
+SAVE_EVERY = 50  # batches between two saves of the progress
 
 Answerer = Callable[[Tensor], Tensor]
 """(B, 3, side, side) uint8 -> (B, classes) probabilities; rows sum to 1."""
@@ -39,10 +39,10 @@ Answerer = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class TeacherViews:
-    """What of each picture a teacher is shown."""
+    """The views of each picture that a teacher sees."""
 
     count: int = 4  # crops of each picture; 0: the whole picture, once
-    side: int = 160  # of what it is shown, pixels
+    side: int = 160  # of each view, pixels
     scale: tuple[float, float] = (0.35, 1.0)  # share of the picture that a crop covers
     seed: int = 0
 
@@ -134,7 +134,7 @@ def ask(
     checksum: str,
     progress: Callable[[int, int], object] | None = None,
 ) -> Answers:
-    """All answers, from disk as far as they are there; interrupted, it goes on where it was.
+    """All answers, from disk as far as they are there; an interrupted call resumes.
 
     Args:
         teacher: a function, or its answers to whole pictures, (N, classes).

@@ -1,4 +1,4 @@
-"""Make a classifier's probabilities honest, on pictures that it was not trained on.
+"""Calibrate a classifier's probabilities, on pictures that it was not trained on.
 
 Calibration divides the logits by one temperature (Guo et al. 2017), which is folded into the classifier, so that
 whoever loads the model gets calibrated probabilities from its plain softmax. A second half of the held-out pictures
@@ -22,7 +22,7 @@ from vitmsn.encoder import Encoder
 from vitmsn.errors import DataError
 from vitmsn.training import card
 
-NEVER = 1.1  # above every probability: no answer is sure
+NEVER = 1.1  # above every probability: no prediction is sure
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Calibration:
         held_out: pictures, and the share of them whose class is the first (top1) or among the first five (top5).
         temperature: what to divide its logits by, see :func:`fold_temperature`.
         not_sure_below: probability from which on an answer is sure; :data:`NEVER` where no answer can be.
-        notes: what should be said of it, in sentences.
+        notes: remarks for the user, in sentences.
     """
 
     held_out: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Distil a teacher into a ViT-MSN: masked views of a picture learn to give what the teacher says of the whole one.
+"""Distil a teacher into a ViT-MSN: masked views of a picture learn the teacher's answer to the whole one.
 
     distil.run("PICTURES", "runs/student", "facebook/vit-msn-small", model="runs/mine/model")
 
@@ -40,7 +40,7 @@ from vitmsn.training.finetune import Finetuner, FinetuneRecipe, Stretch, logits_
 
 @dataclass(frozen=True)
 class DistilRecipe(FinetuneRecipe):
-    """Everything that decides a distillation, beside the model, the pictures and the teacher's answers."""
+    """All settings of a distillation, beside the model, the pictures and the teacher's answers."""
 
     teacher_share: float = 0.8  # a: of the loss; where there are no labels it is 1
     stretches: tuple[Stretch, ...] = (Stretch(0.6, mask_ratio=0.7), Stretch(0.3, mask_ratio=0.5), Stretch(0.1))
@@ -155,17 +155,17 @@ def grow(model: ViTMSNForImageClassification, layers: int) -> ViTMSNForImageClas
 
 # --- what the command does -------------------------------------------------------------------------------------------
 
-TEACHER_HEAD = "teacher_head.safetensors"  # beside a model: where another run may go on from
-DRAW_SECONDS = 60  # at least, between two figures of the log
+TEACHER_HEAD = "teacher_head.safetensors"  # beside a model: another run can continue from it
+DRAW_SECONDS = 60  # at least, between two updates of the log's figure
 
 
 @dataclass(frozen=True)
 class DistilResult:
-    """A student, or how far it got. ``card`` is that of the model folder, ``model``.
+    """A student, finished or as far as it got. ``card`` is that of the model folder, ``model``.
 
     Attributes:
         accuracy: share of held-out pictures whose class it names; None without labels.
-        agreement: share of held-out pictures of which it says what the teacher says.
+        agreement: share of held-out pictures where it agrees with the teacher.
     """
 
     out: Path
@@ -328,7 +328,7 @@ def _ask(
     processes: Processes,
     progress: Callable[[int, int], object] | None,
 ) -> Answers:
-    """The first process asks, the others read what it was told."""
+    """The first process runs the teacher, the others read its answers."""
     answerer = teacher.answer
     if teacher.rows is not None:
         if views.count or len(rows) != len(pictures) or rows.max() >= len(teacher.rows):
@@ -344,7 +344,7 @@ def _ask(
 
 
 def _goes_on(start: checkpoint.Checkpoint, classes: Sequence[str]) -> bool:
-    """Whether the classifier that is there is one for these classes."""
+    """Whether the existing classifier is for these classes."""
     return bool(start.classifier) and tuple(start.config.id2label.values()) == tuple(classes)
 
 

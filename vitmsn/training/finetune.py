@@ -1,4 +1,4 @@
-"""Teach a backbone named classes: fine-tune all of it, then calibrate its probabilities (``calibration``).
+"""Fine-tune a whole backbone on labeled classes, then calibrate its probabilities (``calibration``).
 
     finetune.run("FOLDERS", "runs/classifier", model="runs/mine/model")
 
@@ -46,7 +46,7 @@ class Stretch:
 
 @dataclass(frozen=True)
 class FinetuneRecipe:
-    """Everything that decides a fine-tuning run, beside the backbone and the pictures."""
+    """All settings of a fine-tuning run, beside the backbone and the pictures."""
 
     epochs: float = 10.0
     stretches: tuple[Stretch, ...] = (Stretch(0.9, mask_ratio=0.7), Stretch(0.1))
@@ -192,7 +192,7 @@ class Finetuner:
     def _loss(
         self, pixels: Tensor, keep: Tensor | None, indices: Tensor, epoch: int
     ) -> tuple[Tensor, dict[str, float]]:
-        """(what the step makes smaller, what the log tells of it)."""
+        """(the loss to minimize, its numbers for the log)."""
         recipe, labels = self.recipe, self.labels[indices].to(self.device)
         share = 1.0
         if recipe.mixup:
@@ -218,7 +218,7 @@ class Finetuner:
         return masking.keep_lowest(scores, self.stretch.mask_ratio)
 
     def details(self) -> dict[str, float]:
-        """Nothing beyond what a step tells."""
+        """Nothing beyond the numbers of a step."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
@@ -277,7 +277,7 @@ def logits_of(model: ViTMSNForImageClassification, pictures: Tensor, batch_size:
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """A fine-tuned model, or how far it got. ``card`` is that of the model folder, ``model``."""
+    """A fine-tuned model, finished or as far as it got. ``card`` is that of the model folder, ``model``."""
 
     out: Path
     model: Path
@@ -358,9 +358,9 @@ def run(
 
 
 def starting_model(source: str | Path, id2label: dict[int, str], seed: int = 0) -> ViTMSNForImageClassification:
-    """What fine-tuning starts from: the backbone of ``source`` ("random": new weights) under a new head.
+    """The model to start from: the backbone of ``source`` ("random": new weights) with a new head.
 
-    A linear head that was fitted on frozen features has weights far too large to go on from: the loss diverges.
+    A linear head that was fitted on frozen features has weights far too large to continue from: the loss diverges.
     """
     torch.manual_seed(seed)
     if source == "random":

@@ -1,4 +1,4 @@
-"""Where a teacher comes from: a model of this package, one of transformers, a function, or a file of answers.
+"""Open a teacher: a model of this package, one of transformers, a function, or a file of answers.
 
     open_teacher("facebook/vit-msn-small")             a folder, file or hub id that this package reads
     open_teacher("transformers:google/vit-base-patch16-224")
@@ -26,7 +26,7 @@ from torch import Tensor
 from vitmsn.errors import DataError, InputError
 from vitmsn.training.answers import Answerer
 
-CENTERS, SAMPLE = 512, 10_000  # of k-means over a teacher's features, and the pictures it looks at
+CENTERS, SAMPLE = 512, 10_000  # of k-means over a teacher's features, and the pictures it uses
 SHARP = 0.025  # temperature of a teacher's features against the centers: MSN's target temperature, tau * T
 
 
