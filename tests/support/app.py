@@ -1,4 +1,4 @@
-"""The app in a process of its own, as a person starts it."""
+"""The app in a process of its own, started as a user starts it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 600.0  # seconds that only a hang takes, however slow and busy the machine is
+PATIENCE = 600.0  # timeout in seconds that only a hang exceeds, even on a slow, busy machine
 
 
 @dataclass

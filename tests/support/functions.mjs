@@ -1,4 +1,4 @@
-// Functions of a script of the page, for node: such a file declares them and exports nothing.
+// Load functions from a script of the page in node: such a script exports nothing.
 import { readFileSync } from "node:fs";
 
 export function functions(path, ...names) {

@@ -1,4 +1,4 @@
-"""Galleries without a network: an encoder of sixteen numbers, pictures of one color, zips."""
+"""Galleries without a neural network: a fake encoder, pictures of one color, zips."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vitmsn.image import Picture, decode
 
 
 class Fake:
-    """An encoder as far as a gallery knows one: sixteen numbers per picture, its brightness on a grid."""
+    """A fake encoder for galleries: sixteen numbers per picture, its brightness on a 4 x 4 grid."""
 
     def __init__(self, name: str = "fake", factor: float = 1.0) -> None:
         self.name, self.fingerprint, self.factor = name, f"print-of-{name}", factor
@@ -33,8 +33,8 @@ def png(color: tuple[int, int, int] = (200, 30, 30), size: tuple[int, int] = (40
     return out.getvalue()
 
 
-def pictures(*greys: int) -> list[Picture]:
-    return [decode(png((grey, grey, grey)), name=f"{grey}.png") for grey in greys]
+def pictures(*grays: int) -> list[Picture]:
+    return [decode(png((gray, gray, gray)), name=f"{gray}.png") for gray in grays]
 
 
 def zipped(files: dict[str, bytes]) -> bytes:
@@ -45,10 +45,10 @@ def zipped(files: dict[str, bytes]) -> bytes:
     return out.getvalue()
 
 
-def gallery(*greys: int) -> Gallery:
-    """A gallery of the fake encoder: even greys are class even, odd ones odd."""
+def gallery(*grays: int) -> Gallery:
+    """A gallery of the fake encoder: even grays are class even, odd ones odd."""
     encoder = Fake()
     made = Gallery(encoder)
-    for grey in greys:
-        made.add("odd" if grey % 2 else "even", pictures(grey), encoder.embed(pictures(grey)))
+    for gray in grays:
+        made.add("odd" if gray % 2 else "even", pictures(gray), encoder.embed(pictures(gray)))
     return made

@@ -23,7 +23,7 @@ def noise(width: int, height: int, channels: int = 3, seed: int = 0) -> Image.Im
 
 
 def smooth(width: int, height: int) -> Image.Image:
-    """A picture that survives lossy formats: every corner has its own colour."""
+    """A picture that survives lossy formats: every corner has its own color."""
     across, down = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
     return Image.fromarray(np.stack([across, down, 255 - across], -1).astype(np.uint8))
 

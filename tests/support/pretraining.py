@@ -25,7 +25,7 @@ RECIPE = Recipe(
     warmup_epochs=0.5,
 )
 LONG = replace(RECIPE, epochs=6)  # 18 steps
-# 0.02 is for widths of hundreds: here embeddings would be so alike that BatchNorm magnifies rounding
+# 0.02 suits widths of hundreds; at this width embeddings would be so similar that BatchNorm magnifies rounding
 VARIED = replace(
     RECIPE, model=replace(MODEL, initializer_range=0.1), epochs=4, entropy_weight=0.1, random_views=2, clip=0.5
 )

@@ -1,4 +1,4 @@
-"""What the tests of the page share: a small classifier's shape, pictures to teach, and clicks."""
+"""Helpers for tests of the page: a small classifier's config, pictures to learn from, and clicks."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ CONFIG = ViTMSNConfig(
 )
 
 
-def pictures(colour: str, count: int, seed: int = 0) -> list[Picture]:
-    """Noise around a colour: near to one another, and never the same twice."""
-    rng = np.random.default_rng([seed, *colour.encode()])
-    middle = np.array(Image.new("RGB", (1, 1), colour)).reshape(3)
+def pictures(color: str, count: int, seed: int = 0) -> list[Picture]:
+    """Noise around a color: similar pictures, never the same twice."""
+    rng = np.random.default_rng([seed, *color.encode()])
+    middle = np.array(Image.new("RGB", (1, 1), color)).reshape(3)
     noise = rng.normal(0, 25, (count, 24, 24, 3)) + middle
     made = [Image.fromarray(rows.clip(0, 255).astype(np.uint8)) for rows in noise]
-    return [image.decode(picture, name=f"{colour}-{i}.png") for i, picture in enumerate(made)]
+    return [image.decode(picture, name=f"{color}-{i}.png") for i, picture in enumerate(made)]
 
 
 def zipped(files: dict[str, bytes]) -> bytes:

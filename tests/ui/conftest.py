@@ -1,4 +1,4 @@
-"""A classifier small enough for every test, and calls on it as the page makes them."""
+"""A tiny classifier, and calls to it as the page makes them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vitmsn.ui.visits import Call, Visit
 
 @pytest.fixture(autouse=True)
 def loops(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Gradio's `Blocks` makes event loops, where none runs, and never closes them: closed here."""
+    """Close the event loops that Gradio's `Blocks` makes, when none runs, and never closes."""
     made: list[asyncio.AbstractEventLoop] = []
     new = asyncio.new_event_loop
 
@@ -62,7 +62,7 @@ def models(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> Models:
 
 @pytest.fixture
 def mean(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
-    """The tiny model carries a feature mean meanwhile: (16,)."""
+    """The feature mean, (16,), that the tiny model has during the test."""
     found = np.random.default_rng(2).normal(size=16).astype(np.float32)
     monkeypatch.setattr(tiny, "feature_mean", found)
     return found
@@ -75,7 +75,7 @@ def picture() -> Picture:
 
 @pytest.fixture
 def call(models: Models, picture: Picture) -> Callable[..., Call]:
-    """`call(model=..., picture=...)`: one click of a visitor who looks at a picture."""
+    """`call(model=..., picture=...)`: one click of a visitor with a picture."""
 
     def make(model: str = EMBEDDED, picture: Picture | None = picture) -> Call:
         return Call(models, Visit("visitor", model, picture=picture, begun=True))

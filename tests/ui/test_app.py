@@ -1,4 +1,4 @@
-"""The wiring: whose visit, what is said when something fails, when a tab answers again."""
+"""The wiring: the right visit, messages for errors, and when a tab answers again."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def app(models: Models) -> App:
 
 @dataclass
 class Seen:
-    """What the tab keeps of a visitor."""
+    """What the tab keeps for a visitor."""
 
     value: int = 0
 
 
 class Recorder:
-    """A tab's function: answers with what it was asked for, or raises what it is told to."""
+    """A tab's function: records each call and returns an answer, or raises `error`."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
@@ -80,10 +80,10 @@ def begin(app: App, tab: str = "one", key: str = "a") -> None:
     visit.example = "cat"
 
 
-# What a tab function meets
+# Calls of a tab function
 
 
-def test_a_function_gets_the_visit_and_its_answer_is_framed(app: App) -> None:
+def test_a_function_gets_the_visit_and_its_answer_has_notice_and_status(app: App) -> None:
     def fn(call: Call, value: int) -> tuple[str, int]:
         call.message = "Look <here>."
         call.visit.state(Seen).value = value
@@ -96,8 +96,8 @@ def test_a_function_gets_the_visit_and_its_answer_is_framed(app: App) -> None:
     assert app.visitors.of("a").state(Seen).value == 4 and app.visitors.of("b").state(Seen).value == 0
 
 
-def test_the_status_line_is_of_the_visitors_own_forwards(app: App) -> None:
-    """Another visitor's forward, and what the cache remembers, change nothing on it."""
+def test_the_status_line_shows_only_the_visitors_own_forward(app: App) -> None:
+    """Another visitor's forward and answers from the cache do not change it."""
     picture = Image.new("RGB", (30, 20), (12, 34, 56))
 
     def fn(call: Call, side: int) -> str:
@@ -121,7 +121,7 @@ def test_the_status_line_is_of_the_visitors_own_forwards(app: App) -> None:
     assert "4 patches" in lines[0] and "9 patches" in lines[1]
 
 
-def test_our_errors_are_said_beside_and_leave_the_rest(app: App) -> None:
+def test_a_vitmsn_error_becomes_a_notice_and_leaves_the_outputs(app: App) -> None:
     def fn(call: Call) -> str:
         raise InputError("The ratio is 2; it must be below 1.")
 
@@ -130,7 +130,7 @@ def test_our_errors_are_said_beside_and_leave_the_rest(app: App) -> None:
     assert rest == [SKIPPED, SKIPPED]
 
 
-def test_a_bug_is_logged_and_the_visitor_sees_no_trace_of_it(app: App, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_error_is_logged_and_hidden_from_the_visitor(app: App, caplog: pytest.LogCaptureFixture) -> None:
     def fn(call: Call) -> str:
         raise RuntimeError("secret /path")
 
@@ -141,7 +141,7 @@ def test_a_bug_is_logged_and_the_visitor_sees_no_trace_of_it(app: App, caplog: p
         app._published(fn)(request(), gr.Progress())
 
 
-def test_a_generator_shows_what_it_yields_and_an_error_ends_it(app: App) -> None:
+def test_a_generator_shows_each_result_until_an_error(app: App) -> None:
     def fn(call: Call, most: int) -> Iterator[str]:
         for number in range(most):
             yield f"{number}"
@@ -152,11 +152,11 @@ def test_a_generator_shows_what_it_yields_and_an_error_ends_it(app: App) -> None
     assert "That was all." in last[0] and last[1:] == [SKIPPED, SKIPPED]
 
 
-def test_skip_touches_nothing(app: App) -> None:
+def test_skip_changes_nothing(app: App) -> None:
     assert app._shown(lambda call: SKIP, 3)(request(), gr.EventData(None, None)) == [SKIPPED] * 5
 
 
-def test_an_endpoint_has_the_functions_parameters_and_words(app: App) -> None:
+def test_an_endpoint_has_the_functions_parameters_docstring_and_errors(app: App) -> None:
     def mask(call: Call, image: str, ratio: float = 0.7) -> str:
         """Hide patches."""
         if ratio > 1:
@@ -182,7 +182,7 @@ def test_uploads_that_were_read_are_noted(app: App, tmp_path: Path, monkeypatch:
 # Filling a tab
 
 
-def test_a_tab_answers_when_it_is_opened_and_again_only_for_something_new(app: App) -> None:
+def test_a_tab_answers_when_opened_and_again_only_after_a_change(app: App) -> None:
     recorder, made = handlers(app)
     begin(app)
     event = gr.EventData(None, None)
@@ -195,14 +195,14 @@ def test_a_tab_answers_when_it_is_opened_and_again_only_for_something_new(app: A
     assert recorder.asked == [("chelsea.png", EMBEDDED), ("chelsea.png", RANDOM), ("coffee.png", RANDOM)]
 
 
-def test_what_happens_in_a_tab_makes_it_the_open_one(app: App) -> None:
+def test_an_event_in_a_tab_makes_it_the_open_one(app: App) -> None:
     _, made = handlers(app)
     begin(app, tab="two")
     made["example"](request(), gr.EventData(None, {"name": "coffee"}))
     assert app.visitors.of("a").tab == "one"
 
 
-def test_a_dropped_picture_is_everyones_on_this_page_and_nobody_elses(app: App, tmp_path: Path) -> None:
+def test_a_dropped_picture_belongs_to_one_visit(app: App, tmp_path: Path) -> None:
     _, made = handlers(app)
     begin(app)
     begin(app, key="b")
@@ -215,17 +215,17 @@ def test_a_dropped_picture_is_everyones_on_this_page_and_nobody_elses(app: App, 
     assert app.visitors.of("b").example == "cat"
 
 
-def test_what_the_decoder_notes_is_said(app: App, tmp_path: Path) -> None:
+def test_notes_of_the_decoder_are_shown(app: App, tmp_path: Path) -> None:
     _, made = handlers(app)
     begin(app)
     path = tmp_path / "moves.gif"
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
     frames[0].save(path, save_all=True, append_images=frames[1:])
     notice, *_ = made["drop"](request(), gr.EventData(None, None), gr.Progress(), str(path))
     assert "moves.gif: first frame of several" in notice
 
 
-def test_a_file_that_is_no_picture_leaves_the_one_before(app: App, tmp_path: Path) -> None:
+def test_an_unreadable_file_keeps_the_last_picture(app: App, tmp_path: Path) -> None:
     recorder, made = handlers(app)
     begin(app)
     (tmp_path / "bad.png").write_bytes(b"no")
@@ -244,7 +244,7 @@ def test_clearing_leaves_no_picture_and_says_what_to_do(app: App) -> None:
     assert app.visitors.of("a").picture is None
 
 
-def test_an_example_that_is_not_there_is_refused(app: App) -> None:
+def test_an_unknown_example_is_refused(app: App) -> None:
     _, made = handlers(app)
     begin(app)
     notice, *_ = made["example"](request(), gr.EventData(None, {"name": "<script>"}))
@@ -252,7 +252,7 @@ def test_an_example_that_is_not_there_is_refused(app: App) -> None:
     assert app.visitors.of("a").example == "cat"
 
 
-def test_an_answer_that_fails_still_shows_the_picture_and_is_tried_again(app: App) -> None:
+def test_a_failed_answer_shows_the_picture_and_is_retried(app: App) -> None:
     recorder, made = handlers(app)
     begin(app)
     recorder.error = InputError("This model has no head.")
@@ -262,7 +262,7 @@ def test_an_answer_that_fails_still_shows_the_picture_and_is_tried_again(app: Ap
     assert made["open"](request(), gr.EventData(None, None))[2] == "answer 2"
 
 
-def test_a_page_that_slept_is_told_that_its_picture_is_gone(app: App) -> None:
+def test_an_inactive_page_is_told_that_its_picture_was_deleted(app: App) -> None:
     _, made = handlers(app)
     begin(app)
     app.visitors.forget("a")

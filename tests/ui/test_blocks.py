@@ -1,4 +1,4 @@
-"""Values of wrong types, as programs send them: each gets a sentence, none a traceback or an empty error."""
+"""Values of wrong types, as programs send them: each gets a sentence, not a traceback or an empty error."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_value_of_a_wrong_type_is_named(kind: type[Any], value: Any) -> None:
     assert message.startswith("layer is ") and "it must be" in message and len(message) < 120
 
 
-def test_several_files_are_a_list() -> None:
+def test_several_files_must_be_a_list() -> None:
     several = gr.File(file_count="multiple")
     assert "list of uploaded files" in refusal(several, {"path": "a.png"})
     blocks.check(["images"], [several], [[{"path": "a.png"}]])

@@ -1,4 +1,4 @@
-"""What stands before Gradio: sizes, files from elsewhere, closed doors, headers, the temporary folder."""
+"""The middleware in front of Gradio: sizes, files from elsewhere, closed routes, headers, the temporary folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ META = {"meta": {"_type": "gradio.FileData"}}
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """Says how many bytes came; raises for .../broken, and halfway through the answer for .../half."""
+    """Answer with the number of bytes received; raise for .../broken, and in the middle of the answer for .../half."""
     length, more = 0, True
     while more:
         message = await receive()
@@ -68,7 +68,7 @@ async def ask(method: str, path: str, **more: Any) -> httpx.Response:
 
 @pytest.fixture
 def request_() -> Iterator[Any]:
-    """Ask the guarded echo. The loop has a thread of its own: Playwright keeps one running in the tests' thread."""
+    """Send a request to the guarded echo, in its own thread: Playwright keeps a loop running in the tests' thread."""
     with start_blocking_portal() as portal:
 
         def run(method: str, path: str, **more: Any) -> httpx.Response:
@@ -155,12 +155,12 @@ def test_uploaded_files_and_text_pass(request_: Any, uploads: Path) -> None:
 
 
 @pytest.mark.parametrize("body", [b"{nope", b"[" * 900, b'{"path":' * 100, b"\xff\xfe path", b'"path"', b"[1]"])
-def test_what_is_no_object_is_refused(request_: Any, body: bytes) -> None:
+def test_a_body_that_is_not_a_json_object_is_refused(request_: Any, body: bytes) -> None:
     refused = request_("POST", JOIN, content=body)
     assert refused.status_code == 422 and "one JSON object in UTF-8" in refused.json()["detail"]
 
 
-def test_uploads_have_a_bound_together(request_: Any, uploads: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_uploads_together_are_bounded(request_: Any, uploads: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_UPLOADS_BYTES", 1000)
     (uploads / "a.png").write_bytes(b" " * 600)
     assert request_("POST", "/gradio_api/upload", content=b" " * 400).status_code == 200
@@ -169,7 +169,7 @@ def test_uploads_have_a_bound_together(request_: Any, uploads: Path, monkeypatch
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
-def test_numbers_are_finite(request_: Any, number: str) -> None:
+def test_numbers_that_are_not_finite_are_refused(request_: Any, number: str) -> None:
     assert request_("POST", JOIN, content=f'{{"data": [{number}]}}'.encode()).status_code == 422
 
 
@@ -196,12 +196,12 @@ def test_numbers_are_finite(request_: Any, number: str) -> None:
         "/gradio_api/runs",
     ],
 )
-def test_doors_that_the_page_does_not_need_are_closed(request_: Any, path: str) -> None:
+def test_routes_that_the_page_does_not_need_are_closed(request_: Any, path: str) -> None:
     assert request_("GET", path).status_code == request_("POST", path, content=b"{}").status_code == 404
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "OPTIONS"])
-def test_other_methods_reach_nothing(request_: Any, method: str) -> None:
+def test_other_methods_are_refused(request_: Any, method: str) -> None:
     assert request_(method, "/config").status_code == 404
 
 
@@ -213,11 +213,11 @@ def test_what_the_page_needs_passes(request_: Any, path: str) -> None:
     assert request_("GET", path).status_code == 200
 
 
-def test_its_health_is_told_without_gradio(request_: Any) -> None:
+def test_the_health_route_answers_without_gradio(request_: Any) -> None:
     assert request_("GET", "/healthz").json() == {"status": "ready"}
 
 
-def test_a_closed_page_is_noticed_and_costs_nothing() -> None:
+def test_a_closed_page_is_noticed_without_gradio() -> None:
     left: list[str] = []
     sent: list[Any] = []
 
@@ -244,7 +244,7 @@ def test_a_closed_page_is_noticed_and_costs_nothing() -> None:
     assert left == ["abc"] and sent[0]["status"] == 200 and b"ALIVE" in sent[1]["body"]
 
 
-def test_an_open_page_is_let_go_when_the_server_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_connection_of_an_open_page_closes_when_the_server_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "LISTEN_SECONDS", 0.01)
     ended, sent = threading.Event(), []
 
@@ -264,13 +264,11 @@ def test_an_open_page_is_let_go_when_the_server_ends(monkeypatch: pytest.MonkeyP
     assert sent[-1] == {"type": "http.response.body", "body": b""}
 
 
-def test_what_gradio_does_not_understand_is_no_fault_of_the_server(
-    request_: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_request_that_makes_gradio_raise_gets_422(request_: Any, caplog: pytest.LogCaptureFixture) -> None:
     refused = request_("POST", "/gradio_api/run/broken", content=b"{}")
     assert refused.status_code == 422 and refused.json()["detail"] == guard.NOT_UNDERSTOOD
     assert "POST /gradio_api/run/broken was not understood: KeyError" in caplog.text
-    with pytest.raises(KeyError):  # too late to say anything else
+    with pytest.raises(KeyError):  # the answer has begun: too late for a sentence
         request_("POST", "/gradio_api/run/half", content=b"{}")
 
 
@@ -310,17 +308,17 @@ def test_wrong_outer_fields_and_enormous_numbers_are_refused_in_a_sentence(reque
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:7860", "127.0.0.1.evil.example", ""])
-def test_a_foreign_name_is_refused(request_: Any, host: str) -> None:
+def test_a_foreign_host_name_is_refused(request_: Any, host: str) -> None:
     for path in ("/", "/config", "/gradio_api/info"):
         assert request_("GET", path, headers={"host": host}).status_code == 421
 
 
 @pytest.mark.parametrize("host", ["localhost:7860", "127.0.0.1:7860", "[::1]:7860", "LOCALHOST"])
-def test_this_machine_is_known(request_: Any, host: str) -> None:
+def test_local_host_names_are_answered(request_: Any, host: str) -> None:
     assert request_("GET", "/config", headers={"host": host}).status_code == 200
 
 
-def test_what_a_stranger_says_of_a_proxy_is_left_out(request_: Any) -> None:
+def test_untrusted_forwarded_headers_are_dropped(request_: Any) -> None:
     said = {"x-forwarded-host": "evil.example", "x-forwarded-proto": "https", "x-gradio-server": "http://evil.example"}
     seen = request_("GET", "/config", headers=said).text
     assert "evil" not in seen and "https" not in seen
@@ -339,7 +337,7 @@ def test_a_proxy_is_trusted_by_a_setting(request_: Any, monkeypatch: pytest.Monk
     assert request_("GET", "/config", headers={"x-forwarded-host": "evil.example"}).status_code == 421
 
 
-def test_the_temporary_folder_is_private_and_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_temporary_folder_is_private_and_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "new"))
     with guard.private_temp_folder() as folder:
         assert folder.parent == tmp_path / "new" and os.environ["GRADIO_TEMP_DIR"] == str(folder)
@@ -348,7 +346,7 @@ def test_the_temporary_folder_is_private_and_goes(tmp_path: Path, monkeypatch: p
     assert not folder.exists() and os.environ["GRADIO_TEMP_DIR"] == str(tmp_path / "new")
 
 
-def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unwritable_temporary_folder_gives_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_bytes(b"x")
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "file" / "inside"))
     with pytest.raises(OSError, match=r"cannot be written .* set GRADIO_TEMP_DIR"), guard.private_temp_folder():
@@ -356,5 +354,5 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("host", ["192.168.1.20:7860", "10.0.0.3", "[fe80::1]:7860", "localhost:7860"])
-def test_an_address_in_numbers_is_answered(request_: Any, host: str) -> None:
+def test_an_ip_address_as_host_is_answered(request_: Any, host: str) -> None:
     assert request_("GET", "/config", headers={"host": host}).status_code == 200

@@ -1,4 +1,4 @@
-"""The menu: what opens, what stays in memory, and what is said when something is missing."""
+"""The menu: which models open, which stay in memory, and messages for missing ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vitmsn.ui.models import EMBEDDED, GIVEN, MSN_ONLY, RANDOM, Models, open_mod
 from vitmsn.ui.visits import Call, Visit
 
 
-def test_only_what_is_in_the_menu_opens(models: Models) -> None:
+def test_only_models_in_the_menu_open(models: Models) -> None:
     assert models.default == EMBEDDED
     assert [key for _, key in models.choices][-1] == RANDOM
     for key in ("../../etc", "someone/else", "", GIVEN):
@@ -25,7 +25,7 @@ def test_only_what_is_in_the_menu_opens(models: Models) -> None:
             models.get(key)
 
 
-def test_every_tab_asks_the_model_that_is_chosen(tiny: Encoder) -> None:
+def test_a_call_uses_the_chosen_model(tiny: Encoder) -> None:
     opened: list[str | None] = []
 
     def opener(key: str, source: str | None) -> Encoder:
@@ -42,7 +42,7 @@ def test_every_tab_asks_the_model_that_is_chosen(tiny: Encoder) -> None:
     assert "MSN only, no labels" in models.label(MSN_ONLY)
 
 
-def test_a_model_is_read_once_and_two_stay(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_read_once_and_two_stay_in_memory(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
 
     def opener(key: str, source: str | None) -> Encoder:
@@ -54,12 +54,12 @@ def test_a_model_is_read_once_and_two_stay(tiny: Encoder, monkeypatch: pytest.Mo
     small, base = "facebook/vit-msn-small", "facebook/vit-msn-base"
     for key in (small, base, small, RANDOM, small, base):
         models.get(key)
-    # base was the least recently used when the random weights came
+    # base was the least recently used when the random weights were read
     assert opened == [small, base, RANDOM, base]
     assert models.in_memory() == [small, base]
 
 
-def test_visitors_who_ask_at_once_share_one_reading(tiny: Encoder) -> None:
+def test_concurrent_visitors_read_a_model_once(tiny: Encoder) -> None:
     opened: list[str] = []
 
     def opener(key: str, source: str | None) -> Encoder:
@@ -84,7 +84,7 @@ def test_a_given_model_comes_first_and_its_folder_stays_private(models: Models) 
     assert Call(given, Visit("v", GIVEN)).python == "encoder = Encoder.from_pretrained('mine')"
 
 
-def test_without_the_embedded_model_the_page_is_smaller_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_embedded_model_the_menu_has_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str = EMBEDDED) -> Path:
         raise CheckpointError("The embedded model is not installed.")
 
@@ -94,7 +94,7 @@ def test_without_the_embedded_model_the_page_is_smaller_and_says_so(monkeypatch:
     assert models.warning.startswith("The embedded model is not installed.") and "random weights" in models.warning
 
 
-def test_a_damaged_embedded_model_leaves_the_menu_a_given_one_is_an_error(tiny: Encoder) -> None:
+def test_a_damaged_embedded_model_leaves_the_menu_and_a_given_one_raises(tiny: Encoder) -> None:
     def opener(key: str, source: str | None) -> Encoder:
         if key == RANDOM:
             return tiny

@@ -1,4 +1,4 @@
-"""The page as it is put together."""
+"""The whole page."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def text_of(app: App) -> str:
 
 @pytest.fixture
 def opened(app: App) -> Callable[..., list[Any]]:
-    """`opened(tab=..., example=...)`: what loading the page at that address gives: [notice, tab, tabs, model, ...]."""
+    """`opened(tab=..., example=...)`: the outputs of loading the page at that address, [notice, tab, tabs, ...]."""
     [load] = [fn for fn in app.page.fns.values() if any(event == "load" for _, event in fn.targets)]
 
     def open_page(**query: str) -> list[Any]:
@@ -46,7 +46,7 @@ def opened(app: App) -> Callable[..., list[Any]]:
     return open_page
 
 
-def test_the_tabs_are_the_houses_and_each_answers(app: App) -> None:
+def test_the_page_has_every_tab_and_its_answer(app: App) -> None:
     names = [name for name, *_ in page.TABS]
     assert list(app.items) == names
     assert set(app.answers) <= set(names) and "classify" in app.answers
@@ -59,7 +59,7 @@ def test_only_the_named_endpoints_are_public_and_each_says_what_it_does(app: App
         assert fn.fn is not None and len(fn.fn.__doc__ or "") > 40, f"/{name} does not say what it does"
 
 
-def test_every_job_belongs_to_a_queue_of_its_kind(app: App) -> None:
+def test_every_job_has_a_named_queue(app: App) -> None:
     for fn in app.page.fns.values():
         if fn.fn is not None and fn.queue is not False and not any(event == "unload" for _, event in fn.targets):
             assert str(fn.concurrency_id).isalpha(), fn.fn  # unnamed queues are numbers
@@ -72,7 +72,7 @@ def test_the_sidebar_says_what_runs_and_what_happens_to_pictures(app: App) -> No
     assert "Nothing is kept" in said
 
 
-def test_nothing_on_the_page_comes_from_elsewhere(app: App) -> None:
+def test_the_page_loads_nothing_from_elsewhere(app: App) -> None:
     theme = page.theme()
     assert not theme._font_css and not theme._stylesheets
     assert "http" not in server.CSS.read_text("utf-8")
@@ -86,7 +86,7 @@ def test_opening_the_page_shows_the_first_example(app: App, opened: Callable[...
     assert visit.example == "coffee" and visit.begun
 
 
-def test_a_link_is_followed(app: App, opened: Callable[..., list[Any]]) -> None:
+def test_a_link_sets_tab_example_and_settings(app: App, opened: Callable[..., list[Any]]) -> None:
     notice, tab, tabs, model, *_ = opened(tab="attention", example="coffee", model=RANDOM)
     visit = app.visitors.of("a")
     assert notice == "" and tab == tabs.selected == "attention" and model == RANDOM
@@ -101,7 +101,7 @@ def test_a_link_is_followed(app: App, opened: Callable[..., list[Any]]) -> None:
         ({"example": "<script>alert(1)</script>"}, "no example called"),
     ],
 )
-def test_a_link_to_what_is_not_there_is_said_and_left(
+def test_an_unknown_value_in_a_link_gives_a_message_and_is_ignored(
     app: App, opened: Callable[..., list[Any]], query: dict[str, str], words: str
 ) -> None:
     notice, tab, tabs, model, *_ = opened(tab="nowhere", **query)
@@ -116,7 +116,7 @@ def test_no_value_in_a_link_breaks_the_page(app: App, opened: Callable[..., list
     assert notice == ""
 
 
-def test_a_model_that_cannot_be_read_leaves_the_one_before(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_model_keeps_the_last_one(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     [choose] = [
         fn for fn in app.page.fns.values() if fn.concurrency_id == "open" and (app.model._id, "input") in fn.targets
     ]

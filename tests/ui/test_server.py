@@ -22,14 +22,14 @@ from vitmsn.ui import server
 
 @pytest.fixture
 def signals() -> Iterator[None]:
-    """`serve` takes over the process's signals; these tests give them back."""
+    """Restore the process's signal handlers, which `serve` replaces."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
-def test_a_start_that_cannot_be_is_a_sentence_and_code_2(
+def test_a_failed_start_prints_a_sentence_and_exits_with_2(
     signals: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
@@ -43,7 +43,7 @@ def test_a_start_that_cannot_be_is_a_sentence_and_code_2(
     assert "set GRADIO_TEMP_DIR" in capsys.readouterr().err
 
 
-def test_sigterm_ends_it_cleanly_and_takes_the_uploads_along(tmp_path: Path) -> None:
+def test_sigterm_ends_the_server_cleanly_and_deletes_uploads(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{free_port()}/"
     environment = {
         **os.environ,
@@ -66,7 +66,7 @@ def test_sigterm_ends_it_cleanly_and_takes_the_uploads_along(tmp_path: Path) -> 
             time.sleep(0.2)
         [path] = httpx.post(f"{url}gradio_api/upload", files={"files": ("a.png", b"a face")}, timeout=PATIENCE).json()
         assert Path(path).is_relative_to(tmp_path) and Path(path).exists()
-        waiting = urllib.request.urlopen(f"{url}gradio_api/heartbeat/abc")  # a page that is open keeps nothing alive
+        waiting = urllib.request.urlopen(f"{url}gradio_api/heartbeat/abc")  # an open page must not delay the end
         process.send_signal(signal.SIGTERM)
         said, _ = process.communicate(timeout=PATIENCE)
         waiting.close()
@@ -87,14 +87,14 @@ def test_sigterm_ends_it_cleanly_and_takes_the_uploads_along(tmp_path: Path) -> 
         (None, 0, "'0' is no port"),
     ],
 )
-def test_an_address_where_nobody_can_listen_is_a_sentence(
+def test_a_bad_address_prints_a_sentence(
     capsys: pytest.CaptureFixture[str], host: str | None, port: int | None, said: str
 ) -> None:
     assert server.serve(host=host, port=port) == 2
     assert said in capsys.readouterr().err
 
 
-def test_a_port_that_was_asked_for_is_not_exchanged(
+def test_a_taken_port_is_refused_not_replaced(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("GRADIO_SERVER_NAME", raising=False)

@@ -1,4 +1,4 @@
-"""Models are shared and few; visits are private, counted, and forgotten."""
+"""Visits are private, counted in bytes, and deleted; uploads too."""
 
 from __future__ import annotations
 
@@ -51,18 +51,18 @@ def test_each_key_has_its_own_visit(visitors: Visitors, picture: Picture) -> Non
     assert len(visitors) == 2
 
 
-def test_a_call_without_a_key_is_kept_by_nobody(visitors: Visitors) -> None:
+def test_a_visit_without_a_key_is_not_stored(visitors: Visitors) -> None:
     assert visitors.of(None) is not visitors.of(None)
     assert visitors.of("") is not visitors.of("")
     assert len(visitors) == 0
 
 
-def test_a_visit_ends_after_its_time(visitors: Visitors, clock: Clock, picture: Picture) -> None:
+def test_a_visit_is_deleted_after_its_time(visitors: Visitors, clock: Clock, picture: Picture) -> None:
     visit = visitors.of("a")
     keep_picture(visit, picture)
     clock.now += limits.VISIT_SECONDS - 1
     visitors.sweep()
-    assert visitors.of("a") is visit  # and this was a click: the time begins again
+    assert visitors.of("a") is visit  # this counts as a click: the time starts again
     clock.now += limits.VISIT_SECONDS + 1
     visitors.sweep()
     assert len(visitors) == 0
@@ -70,7 +70,7 @@ def test_a_visit_ends_after_its_time(visitors: Visitors, clock: Clock, picture: 
     assert visitors.of("a").again and not visitors.of("b").again
 
 
-def test_a_closed_page_is_forgotten_soon_unless_it_comes_back(visitors: Visitors, clock: Clock) -> None:
+def test_the_visit_of_a_closed_page_is_deleted_soon_unless_it_returns(visitors: Visitors, clock: Clock) -> None:
     for key in ("stays", "sleeps"):
         visitors.of(key)
         visitors.leave(key)
@@ -83,7 +83,7 @@ def test_a_closed_page_is_forgotten_soon_unless_it_comes_back(visitors: Visitors
     visitors.leave(None)
 
 
-def test_too_many_visitors_or_bytes_drop_the_longest_unseen(
+def test_too_many_visitors_or_bytes_delete_the_least_recently_seen(
     visitors: Visitors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "MAX_VISITORS", 3)
@@ -96,10 +96,10 @@ def test_too_many_visitors_or_bytes_drop_the_longest_unseen(
     visitors.forget("a")
     visitors.of("b").state(Heavy).nbytes = 60
     visitors.sweep()
-    assert visitors.nbytes == 90 and visitors.of("c").again  # c was unseen the longest
+    assert visitors.nbytes == 90 and visitors.of("c").again  # c was the least recently seen
 
 
-def test_forgetting_empties_what_others_may_still_hold(visitors: Visitors, picture: Picture) -> None:
+def test_forget_empties_the_visit_itself(visitors: Visitors, picture: Picture) -> None:
     visit = visitors.of("a")
     keep_picture(visit, picture)
     visit.state(Heavy).nbytes = 1
@@ -108,7 +108,7 @@ def test_forgetting_empties_what_others_may_still_hold(visitors: Visitors, pictu
     assert visit.picture is None and visit.kept == {} and len(visitors) == 0
 
 
-def test_a_large_picture_is_reduced_and_counted_an_example_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_picture_is_reduced_and_counted_but_an_example_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "PICTURE_SIDE", 100)
     large = image.decode(Image.new("RGB", (400, 200), "red"), name="large.png")
     visit = Visit("a", EMBEDDED)
@@ -122,7 +122,7 @@ def test_a_large_picture_is_reduced_and_counted_an_example_costs_nothing(monkeyp
 # Uploads
 
 
-def test_uploads_go_after_they_were_read_and_the_others_within_minutes(visitors: Visitors, tmp_path: Path) -> None:
+def test_read_uploads_are_deleted_soon_and_unread_ones_within_minutes(visitors: Visitors, tmp_path: Path) -> None:
     read, waiting, again = (tmp_path / name / "picture.png" for name in ("read", "waiting", "again"))
     for path in (read, waiting, again):
         path.parent.mkdir()
@@ -132,18 +132,18 @@ def test_uploads_go_after_they_were_read_and_the_others_within_minutes(visitors:
     now = time.time()
     visitors.sweep_uploads(tmp_path, now + limits.UPLOAD_SECONDS - 5)
     assert read.exists()
-    os.utime(again, (now + 60, now + 60))  # the same bytes came once more, and were not read yet
+    os.utime(again, (now + 60, now + 60))  # the same bytes were uploaded again and not read yet
     visitors.sweep_uploads(tmp_path, now + limits.UPLOAD_SECONDS + 5)
     assert not read.exists() and waiting.exists() and again.exists()
     visitors.sweep_uploads(tmp_path, now + limits.UNUSED_SECONDS + 120)
     assert not waiting.exists() and not again.exists()
 
 
-def test_folders_that_uploads_leave_empty_go_too(visitors: Visitors, tmp_path: Path) -> None:
+def test_empty_upload_folders_are_deleted(visitors: Visitors, tmp_path: Path) -> None:
     folder = tmp_path / "digest"
     folder.mkdir()
     visitors.sweep_uploads(tmp_path)
-    assert folder.exists()  # an upload may be on its way into it
+    assert folder.exists()  # an upload may be about to be written into it
     visitors.sweep_uploads(tmp_path, time.time() + limits.UPLOAD_SECONDS + 5)
     assert not folder.exists()
 
@@ -156,13 +156,13 @@ def test_a_call_without_a_picture_says_what_to_do(call: Callable[..., Call]) -> 
         _ = call(picture=None).picture
 
 
-def test_progress_ends_a_job_that_was_stopped_left_or_too_long(call: Callable[..., Call]) -> None:
+def test_progress_ends_a_job_when_stopped_left_or_too_long(call: Callable[..., Call]) -> None:
     job = call()
     job.progress(1, 3)
     job.visit.stopped = time.monotonic()
     with pytest.raises(Stopped, match="Stopped"):
         job.progress(2, 3)
-    call().progress(1, 3)  # a later job of the same visitor is not stopped by an old press
+    call().progress(1, 3)  # an old press of Stop does not stop a later job of the same visitor
     gone = call()
     gone.visit.left = True
     with pytest.raises(Stopped):
@@ -173,7 +173,7 @@ def test_progress_ends_a_job_that_was_stopped_left_or_too_long(call: Callable[..
         late.progress(1, 3)
 
 
-def test_progress_says_how_much_is_left(call: Callable[..., Call]) -> None:
+def test_progress_shows_the_time_left(call: Callable[..., Call]) -> None:
     said: list[str] = []
 
     class Bar(gr.Progress):
@@ -187,7 +187,7 @@ def test_progress_says_how_much_is_left(call: Callable[..., Call]) -> None:
     assert said == ["5 of 15 pictures, about 20 s left"]
 
 
-def test_what_an_event_carries_is_read_without_trust(call: Callable[..., Call]) -> None:
+def test_event_values_are_read_safely(call: Callable[..., Call]) -> None:
     one = call()
     assert one.chosen("index") is None
     one.event = gr.EventData(None, "text")

@@ -1,4 +1,4 @@
-"""Classify: answers, doubt, no classifier, tables, and the two endpoints' functions."""
+"""Classify: answers, unsure answers, no classifier, tables, and the two endpoints' functions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Maker = Callable[..., Call]
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[str]:
-    """Two pictures, and one file that only says so."""
+    """Two pictures, and one file that only pretends to be one."""
     paths = [tmp_path / name for name in ("=red.png", "bad.png", "blue.png")]
     Image.new("RGB", (20, 30), "red").save(paths[0])
     paths[1].write_bytes(b"not a picture")
@@ -56,7 +56,7 @@ def test_the_answer_is_the_encoders(call: Maker, tiny: Encoder, picture: Picture
     assert "Encoder.from_pretrained()" in code and "gradient.png" in code
 
 
-def test_doubt_is_shown_as_doubt(call: Maker, tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unsure_answer_is_shown_as_not_sure(call: Maker, tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(tiny.card, "not_sure_below", 1.0)
     said, bars, *_ = tab.answer(call())
     assert "ot sure" in said and "msn-quiet" in bars
@@ -66,7 +66,7 @@ def asking(tiny: Encoder, problem_type: str, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(tiny, "config", replace(tiny.config, problem_type=problem_type))
 
 
-def test_several_classes_may_be_right(
+def test_multi_label_answers_name_several_classes(
     call: Maker, files: list[str], tiny: Encoder, picture: Picture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asking(tiny, "multi_label_classification", monkeypatch)
@@ -99,7 +99,7 @@ def test_a_regression_shows_its_numbers(
     }
 
 
-def test_labels_are_text(call: Maker) -> None:
+def test_labels_are_escaped(call: Maker) -> None:
     _, bars, _, _, known = tab.answer(call())
     for made in (bars, known):
         assert "<b>shark" not in made
@@ -121,12 +121,12 @@ def test_the_list_of_classes_is_sent_once_for_a_model(call: Maker) -> None:
     assert isinstance(tab.answer(one)[-1], str)
 
 
-def test_the_list_says_kinds_and_that_it_knows_no_person(tiny: Encoder) -> None:
+def test_class_list_shows_kinds_and_says_no_person_class(tiny: Encoder) -> None:
     known = tab.classes(tiny, "tiny")
     assert 'data-words="tabby cat"' in known and "no class for a person" in known
 
 
-def test_a_table_refuses_by_name_and_goes_on(call: Maker, files: list[str], tiny: Encoder) -> None:
+def test_the_table_names_unreadable_files_and_goes_on(call: Maker, files: list[str], tiny: Encoder) -> None:
     made = tab.many(call(), files)
     _, red, bad, blue = shown(made)
     [first] = tiny.classify([files[0]])
@@ -136,7 +136,7 @@ def test_a_table_refuses_by_name_and_goes_on(call: Maker, files: list[str], tiny
     assert blue[1] == "blue.png"
 
 
-def test_the_csv_is_the_table_and_no_formula(call: Maker, files: list[str], tiny: Encoder) -> None:
+def test_the_csv_holds_the_table_without_formulas(call: Maker, files: list[str], tiny: Encoder) -> None:
     [data] = re.findall(r"base64,([^\"]+)\">Download", tab.many(call(), files))
     text = base64.b64decode(data).decode("utf-8-sig")
     head, red, bad, blue = csv.reader(io.StringIO(text))
@@ -147,7 +147,7 @@ def test_the_csv_is_the_table_and_no_formula(call: Maker, files: list[str], tiny
     assert float(blue[5]) == pytest.approx(result.probabilities[0], abs=1e-5)
 
 
-def test_tables_of_many_more_pictures_than_a_step(call: Maker, tmp_path: Path) -> None:
+def test_the_table_takes_more_pictures_than_one_step(call: Maker, tmp_path: Path) -> None:
     paths = []
     for number in range(tab.STEP + 3):
         paths.append(str(tmp_path / f"{number}.png"))
@@ -155,7 +155,7 @@ def test_tables_of_many_more_pictures_than_a_step(call: Maker, tmp_path: Path) -
     assert [row[1] for row in shown(tab.many(call(), paths))[1:]] == [Path(path).name for path in paths]
 
 
-def test_too_many_files_no_files_and_no_classifier(
+def test_too_many_files_no_files_or_no_classifier(
     call: Maker, files: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert tab.many(call(), None) == ""
@@ -172,16 +172,16 @@ def test_classify_gives_the_top_k(call: Maker, files: list[str], tiny: Encoder) 
     answer = tab.classify(call(), files[0], 3)
     [result] = tiny.classify([files[0]], top_k=3)
     assert answer == result.to_dict() and len(answer["labels"]) == 3
-    assert len(tab.classify(call(), files[0], 1000)["labels"]) == len(tiny.labels)  # all there are
+    assert len(tab.classify(call(), files[0], 1000)["labels"]) == len(tiny.labels)  # all labels
 
 
 @pytest.mark.parametrize("top_k", [0, 1001, -1, 2.5, None, "3", float("nan"), float("inf"), True])
-def test_classify_refuses_what_is_no_count(call: Maker, files: list[str], top_k: Any) -> None:
+def test_classify_refuses_a_bad_top_k(call: Maker, files: list[str], top_k: Any) -> None:
     with pytest.raises(InputError, match=r"top_k is .* from 1 to 1000"):
         tab.classify(call(), files[0], top_k)
 
 
-def test_classify_refuses_what_is_no_picture(call: Maker, files: list[str], tmp_path: Path) -> None:
+def test_classify_refuses_a_bad_picture(call: Maker, files: list[str], tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"bad\.png"):
         tab.classify(call(), files[1])
     with pytest.raises(ImageError, match="no longer here"):
@@ -192,7 +192,7 @@ def test_classify_refuses_what_is_no_picture(call: Maker, files: list[str], tmp_
         tab.classify(call(RANDOM), files[0])
 
 
-def test_embed_gives_vectors_and_names_what_it_refused(call: Maker, files: list[str], tiny: Encoder) -> None:
+def test_embed_gives_vectors_and_names_skipped_files(call: Maker, files: list[str], tiny: Encoder) -> None:
     answer = tab.embed(call(), files)
     assert answer["model"] == EMBEDDED and answer["dim"] == 16
     assert answer["files"] == ["=red.png", "blue.png"]

@@ -6,12 +6,12 @@ const { inside } = functions("explore/lasso.js", "inside");
 const square = [[0, 0], [10, 0], [10, 10], [0, 10]];
 const hook = [[0, 0], [10, 0], [10, 10], [6, 10], [6, 4], [0, 4]]; // the square without its lower left part
 
-test("a place inside and places around a square", () => {
+test("a point inside and points around a square", () => {
   assert.equal(inside(square, 5, 5), true);
   for (const [x, y] of [[-1, 5], [11, 5], [5, -1], [5, 11]]) assert.equal(inside(square, x, y), false);
 });
 
-test("a place in the bay of a line that bends is outside", () => {
+test("a point in the notch of a concave polygon is outside", () => {
   assert.equal(inside(hook, 3, 7), false);
   assert.equal(inside(hook, 8, 7), true);
   assert.equal(inside(hook, 3, 2), true);

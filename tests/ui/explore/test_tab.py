@@ -42,7 +42,7 @@ def wanted(page: str) -> str:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
-    """UMAP without its half minute of compiling: the shapes, seeds and neighbors that were asked for."""
+    """Replace UMAP, which compiles for half a minute; records the requested shapes, seeds and neighbors."""
     asked: list[tuple[int, ...]] = []
 
     def umap(X: np.ndarray, seed: int = 0, n_neighbors: int = 15, min_dist: float = 0.1, progress: Any = None) -> Any:
@@ -55,7 +55,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     return asked
 
 
-def test_it_opens_with_the_examples_and_queries_on_a_pca_map(call: Calls) -> None:
+def test_it_opens_with_a_pca_map_of_examples_and_queries(call: Calls) -> None:
     words, page = tab.answer(call())
     points = attribute(page, "points")
     assert len(points) == 48 and sum(point["q"] for point in points) == 24
@@ -74,7 +74,7 @@ def test_it_opens_with_the_examples_and_queries_on_a_pca_map(call: Calls) -> Non
     assert buttons == [point["id"] for point in points]
 
 
-def test_the_map_is_the_projection_of_what_the_classifiers_see(call: Calls) -> None:
+def test_the_map_projects_the_embeddings_of_the_classifiers(call: Calls) -> None:
     one = call()
     _, page = tab.answer(one, ExploreControls(queries=False))
     with opened(one) as (shown, _):
@@ -85,20 +85,20 @@ def test_the_map_is_the_projection_of_what_the_classifiers_see(call: Calls) -> N
     np.testing.assert_allclose(drawn_apart / drawn_apart.max(), apart / apart.max(), atol=1e-3)
 
 
-def test_umap_comes_when_it_is_ready_and_is_kept(call: Calls, quick: list[tuple[int, ...]]) -> None:
+def test_umap_is_shown_when_ready_and_cached(call: Calls, quick: list[tuple[int, ...]]) -> None:
     one = call()
     words, page = tab.answer(one, UMAP)
-    assert "PCA" in words and wanted(page)  # at once, and asking for more
+    assert "PCA" in words and wanted(page)  # PCA at once, and UMAP requested
     tab.lay_out(one, UMAP)
     words, page = tab.answer(one, UMAP)
     assert "15 neighbors, least distance 0.1, seed 0" in words and not wanted(page)
     assert quick == [(48, 16, 0, 15)]
     _, page = tab.answer(one, ExploreControls("umap", seed=1))
-    assert wanted(page)  # another seed is another map
+    assert wanted(page)  # another seed needs another map
     with opened(one) as (shown, encoder):
         shown.start(encoder, "digits")
     _, page = tab.answer(one, UMAP)
-    assert wanted(page)  # and so are other examples
+    assert wanted(page)  # and so do other examples
 
 
 def test_a_map_of_examples_that_changed_meanwhile_is_dropped(call: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ def test_a_map_of_examples_that_changed_meanwhile_is_dropped(call: Calls, monkey
     assert wanted(page) and len(attribute(page, "points")) == 80
 
 
-def test_stop_ends_a_map(call: Calls, quick: list[tuple[int, ...]]) -> None:
+def test_stop_ends_a_umap_job(call: Calls, quick: list[tuple[int, ...]]) -> None:
     one = call()
     tab.answer(one, UMAP)
     one.visit.stopped = one.began + 1
@@ -124,7 +124,7 @@ def test_stop_ends_a_map(call: Calls, quick: list[tuple[int, ...]]) -> None:
         tab.lay_out(one, UMAP)
 
 
-def test_names_are_text(call: Calls) -> None:
+def test_names_are_escaped(call: Calls) -> None:
     one = call()
     name = '"><img src=x onerror=alert(1)> ${1+1} {{x}}'
     with opened(one) as (shown, encoder):
@@ -137,7 +137,7 @@ def test_names_are_text(call: Calls) -> None:
     assert attribute(page, "points")[0]["n"] == f"red-0.png, {name}"
 
 
-def test_too_few_pictures_are_said(call: Calls) -> None:
+def test_too_few_pictures_give_a_message(call: Calls) -> None:
     one = call()
     with opened(one) as (shown, encoder):
         shown.start(encoder, "")
@@ -153,7 +153,7 @@ def test_too_few_pictures_are_said(call: Calls) -> None:
         tab.lay_out(one, UMAP)
 
 
-def test_chosen_points_are_moved_named_removed_and_brought_back(call: Calls) -> None:
+def test_chosen_points_are_moved_removed_and_restored(call: Calls) -> None:
     one = call()
     tab.answer(one)
     with opened(one) as (shown, _):
@@ -189,7 +189,7 @@ def test_chosen_points_are_moved_named_removed_and_brought_back(call: Calls) -> 
     ],
     ids=str,
 )
-def test_what_cannot_be_done_is_said_and_changes_nothing(call: Calls, values: dict[str, Any], words: str) -> None:
+def test_a_refused_action_gives_an_error_and_changes_nothing(call: Calls, values: dict[str, Any], words: str) -> None:
     one = call()
     tab.answer(one)
     event(one, **values)
@@ -199,7 +199,7 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(call: Calls, values: di
         assert shown.gallery.counts == {"brick": 8, "grass": 8, "gravel": 8}
 
 
-def test_colour_by_probability_and_by_doubt(call: Calls) -> None:
+def test_color_by_probability_and_by_doubt(call: Calls) -> None:
     one = call()
     with opened(one) as (shown, _):
         wrong = shown.gallery.examples[0]
@@ -225,7 +225,7 @@ def test_colour_by_probability_and_by_doubt(call: Calls) -> None:
     assert "Add pictures to two classes first" in tab.answer(one, ExploreControls(colour="doubt"))[1]
 
 
-def test_the_picture_of_a_point_comes_when_it_is_asked_for(call: Calls) -> None:
+def test_peek_sends_the_picture_of_a_point(call: Calls) -> None:
     one = call()
     tab.answer(one)
     for id in ("e3", "qe2"):
@@ -239,12 +239,12 @@ def test_the_picture_of_a_point_comes_when_it_is_asked_for(call: Calls) -> None:
 def test_points_that_coincide_are_drawn(call: Calls) -> None:
     assert map_.leveled(np.zeros((3, 2))).tolist() == [[0, 0]] * 3
     level = map_.leveled(np.array([[0.0, 0], [0, 2], [0, 4]]))
-    np.testing.assert_allclose(np.abs(level), [[1, 0], [0, 0], [1, 0]], atol=1e-9)  # turned to lie wide
+    np.testing.assert_allclose(np.abs(level), [[1, 0], [0, 0], [1, 0]], atol=1e-9)  # rotated to be wider than high
     flat = map_.leveled(np.array([[0.0, 0], [8, 0], [4, 1]]), stretch=3)
     assert np.ptp(flat[:, 0]) == pytest.approx(2) and np.ptp(flat[:, 1]) == pytest.approx(0.75)
 
 
-def test_the_list_is_bounded_and_says_so(call: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_list_of_pictures_is_bounded_and_says_so(call: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(map_, "PICTURES", 10)
     _, page = tab.answer(call())
     assert page.count("data-id=") == 10 and "The first 10 of 48 pictures" in page
@@ -291,13 +291,13 @@ def test_the_endpoint_draws_and_lists_every_file(call: Calls, tmp_path: Path) ->
     assert one.visit.state(WorkspaceState).workspace is None
 
 
-def test_the_endpoint_knows_umap(call: Calls, tmp_path: Path, quick: list[tuple[int, ...]]) -> None:
+def test_the_endpoint_supports_umap(call: Calls, tmp_path: Path, quick: list[tuple[int, ...]]) -> None:
     _, answer = tab.map(call(), archive(tmp_path, some()), "umap")
     assert answer["method"] == "umap" and quick == [(7, 16, 0, 15)]
     assert [point["x"] for point in answer["points"]] == list(range(7))
 
 
-def test_the_endpoint_refuses_in_words(call: Calls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_endpoint_refuses_bad_input(call: Calls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one_picture = archive(tmp_path, {"a/x.png": png(pictures("red", 1)[0])}, "one.zip")
     for values, error, words in (
         (("",), InputError, "No zip came"),

@@ -1,4 +1,4 @@
-"""What comes from outside is checked by name."""
+"""Values from outside are checked, and errors name them."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def test_numbers_out_of_range_are_refused_by_name(value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", ["eyes", None, 1, ["cls"], "x" * 1000])
-def test_choices_that_are_not_offered_are_refused_by_name(value: Any) -> None:
+def test_unknown_choices_are_refused_by_name(value: Any) -> None:
     known = {"": "Nothing", "cls": "CLS", "rollout": "Rollout"}
     assert choice("cls", "kind", known) == "cls" and choice("", "kind", known) == ""
     with pytest.raises(InputError, match=r"^kind is .{,40}; choose one of cls, rollout\.$"):
         choice(value, "kind", known)
 
 
-def test_links_are_followed_or_not() -> None:
+def test_good_links_are_read_and_bad_ones_raise() -> None:
     assert linked_whole("12", 1, 64) == 12 and linked_choice("cls", ["cls"]) == "cls"
     assert linked_list("1,3", 1, 4) == [1, 3] and linked_list("", 1, 4) == []
     for text in ("0", "65", "1.5", "one", "", "nan", "9" * 5000):

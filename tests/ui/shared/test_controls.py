@@ -1,4 +1,4 @@
-"""Controls come to a function as one value with names, whatever their order on the page."""
+"""Controls arrive in a function as one dataclass, whatever their order on the page."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_every_field_has_one_component() -> None:
             bind(Two, left=left, right=right, other=left)
 
 
-def test_a_function_gets_the_dataclass_among_other_inputs_and_answers_by_name() -> None:
+def test_a_function_gets_the_dataclass_and_returns_values_by_name() -> None:
     with gr.Blocks():
         left, right, said = gr.Slider(), gr.Slider(), gr.HTML()
         bound = bind(Two, left=left, right=right)
@@ -50,13 +50,13 @@ class Named(NamedTuple):
     left: int
 
 
-def test_a_named_tuple_is_an_answer_by_name() -> None:
+def test_a_named_tuple_returns_values_by_name() -> None:
     with gr.Blocks():
         said, bound = gr.HTML(), bind(Two, left=gr.Slider(), right=gr.Slider())
     assert by_name(lambda call: Named("a", 5), [], {**bound, "said": said})(None) == [5, gr.skip(), "a"]
 
 
-def test_a_generator_answers_by_name_each_time() -> None:
+def test_a_generator_yields_values_by_name() -> None:
     with gr.Blocks():
         bound = bind(Two, left=gr.Slider(), right=gr.Slider())
 
@@ -67,7 +67,7 @@ def test_a_generator_answers_by_name_each_time() -> None:
     assert list(by_name(fn, [bound], {**bound})(None, 1, 2)) == [[2, gr.skip()], [gr.skip(), 1]]
 
 
-def test_an_answer_to_a_name_that_is_not_shown_is_a_bug() -> None:
+def test_an_unknown_output_name_raises() -> None:
     with gr.Blocks():
         bound = bind(Two, left=gr.Slider(), right=gr.Slider())
     with pytest.raises(KeyError, match="middle"):
@@ -79,7 +79,7 @@ def test_only_what_changed_is_updated() -> None:
     assert changed(Two(1, 2), Two(1, 2), {"left": {"maximum": 9}}) == {"left": gr.update(maximum=9)}
 
 
-# What each field of each tab is to a visitor: two controls that were swapped would differ here.
+# The label of each field of each tab: swapped controls would differ here.
 LABELS: dict[str, dict[str, str]] = {
     "attention": {
         "kind": "What to show",
@@ -137,10 +137,14 @@ def test_each_field_of_a_tab_is_the_control_with_its_label(tab: str, models: Mod
 
 
 @pytest.mark.parametrize("tab", list(LABELS))
-def test_controls_start_where_their_dataclass_does(tab: str, models: Models) -> None:
+def test_controls_start_with_the_defaults_of_their_dataclass(tab: str, models: Models) -> None:
     bound = build(models).answers[tab].controls
     assert bound is not None
     start = bound.kind()
     for name, control in bound.items():
-        if (tab, name) not in {("attention", "layer"), ("learn", "other"), ("learn", "layer")}:  # the model's to say
+        if (tab, name) not in {
+            ("attention", "layer"),
+            ("learn", "other"),
+            ("learn", "layer"),
+        }:  # set by the model
             assert control.value == getattr(start, name), name

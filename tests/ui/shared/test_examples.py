@@ -1,4 +1,4 @@
-"""Examples come out of the installed packages, offline, and say whose they are."""
+"""Examples come from the installed packages, offline, with their credits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vitmsn.ui.shared import examples
 
 @pytest.fixture
 def fresh() -> Iterator[None]:
-    """Reading is remembered for the process; these tests change what is read."""
+    """Clear the caches: these tests change what is read."""
     cached = (examples.photographs, examples.starter_sets, examples.strip)
     for function in cached:
         function.cache_clear()
@@ -31,7 +31,7 @@ def test_all_listed_photographs_are_installed_and_credited() -> None:
         assert re.search(r"CC0|CC BY|public domain", example.credit)
 
 
-def test_the_strip_offers_each_by_name_with_its_credit() -> None:
+def test_the_strip_has_a_button_and_credit_for_each_example() -> None:
     strip = examples.strip()
     for example in examples.photographs():
         assert f'data-name="{example.name}"' in strip and f'alt="Example: {example.title}"' in strip
@@ -39,7 +39,7 @@ def test_the_strip_offers_each_by_name_with_its_credit() -> None:
     assert "http" not in strip  # nothing is fetched
 
 
-def test_unknown_names_are_refused_with_those_there_are() -> None:
+def test_unknown_names_are_refused_with_a_list_of_names() -> None:
     assert examples.by_name("coffee").title == "A cup of espresso"
     with pytest.raises(InputError, match="coffee, cat"):
         examples.by_name("../../etc/passwd")
@@ -47,7 +47,7 @@ def test_unknown_names_are_refused_with_those_there_are() -> None:
         examples.starter_set("nothing")
 
 
-def test_without_the_packages_there_is_still_something(fresh: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_packages_there_is_a_generated_example(fresh: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(examples, "_file", lambda package, name: None)
     [only] = examples.photographs()
     assert only.name == "stripes" and np.asarray(only.picture.rgb).std() > 10

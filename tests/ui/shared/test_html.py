@@ -1,4 +1,4 @@
-"""Pieces of page: what comes from outside is text, whatever it contains."""
+"""Pieces of HTML: values from outside are escaped, whatever they contain."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def test_everything_is_escaped(made: str) -> None:
     assert "&lt;img src=x" in made
 
 
-def test_control_and_direction_characters_go_and_long_text_ends() -> None:
+def test_control_and_direction_characters_are_removed_and_long_text_is_cut() -> None:
     assert html.text("a\x00b\u202ec\u2066d\x85") == "abcd"
     assert html.text("x" * 300, 10) == "x" * 9 + "…"
     assert html.text("Grüße, 猫 ☃") == "Grüße, 猫 ☃"
 
 
 @pytest.mark.parametrize("piece", [html.notice, html.sentence, html.hint])
-def test_nothing_to_say_is_nothing(piece: object) -> None:
+def test_empty_text_gives_no_html(piece: object) -> None:
     assert callable(piece) and piece("") == ""
 
 
@@ -58,17 +58,17 @@ def test_nothing_to_say_is_nothing(piece: object) -> None:
         (0, "< 0.1 %"),
     ],
 )
-def test_percent_has_two_digits_and_is_never_certain(value: float, words: str) -> None:
+def test_percent_has_two_digits_and_never_says_100(value: float, words: str) -> None:
     assert html.percent(value) == words
 
 
-def test_bars_are_as_long_as_they_are_probable() -> None:
+def test_bar_widths_follow_probabilities() -> None:
     made = html.bars([("tabby", 0.5), ("odd", 7.0), ("less", -1.0)])
     assert [made.count(f"width:{width}%") for width in ("50.00", "100.00", "0.00")] == [1, 1, 1]
     assert "msn-quiet" not in made and "msn-quiet" in html.bars([("tabby", 0.1)], quiet=True)
 
 
-def test_pictures_travel_in_the_page() -> None:
+def test_pictures_are_data_urls() -> None:
     head, _, data = html.data_url(Image.new("RGBA", (5, 3), "red")).partition(",")
     assert head == "data:image/webp;base64"
     assert Image.open(io.BytesIO(base64.b64decode(data))).size == (5, 3)
@@ -82,7 +82,7 @@ def test_durations_have_two_digits_and_a_unit(value: float, words: str) -> None:
 
 
 def test_html_is_built_with_markup_alone() -> None:
-    """No tag stands in a string of its own: what is put into it would not be escaped."""
+    """No plain string contains a tag: values put into it would not be escaped."""
     ui = Path(html.__file__).parents[1]
     for path in sorted(ui.rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -102,19 +102,19 @@ def test_html_is_built_with_markup_alone() -> None:
                 assert not found, f"{path.relative_to(ui)}:{node.lineno} has {found} outside of Markup"
 
 
-def test_what_is_put_into_markup_is_escaped_and_numbers_are_plain_text() -> None:
+def test_markup_escapes_its_arguments() -> None:
     assert Markup("<b>{}</b>").format(html.percent(0)) == "<b>&lt; 0.1 %</b>"
     assert Markup().join([html.hint("a"), "<i>"]).endswith("&lt;i&gt;")
     assert html.percent(0.634, whole=True) == "63 %" and html.percent(1, whole=True) == "100 %"
 
 
-def test_a_file_travels_in_its_link_and_no_cell_is_a_formula() -> None:
+def test_a_csv_link_contains_the_file_without_formulas() -> None:
     link = html.csv_link("a.csv", ["x"], [["=1"], ["é"]])
     found = re.fullmatch(r'<a class="msn-button" download="a.csv" href="data:text/csv;base64,([\w+/=]+)">.*</a>', link)
     assert found and base64.b64decode(found[1]).decode("utf-8-sig").splitlines() == ["x", "'=1", "é"]
 
 
-def test_a_notice_folds_what_is_too_long_to_tell() -> None:
+def test_a_notice_folds_its_details() -> None:
     shown = html.notice("Two files were left out.", ["a.txt: <b>no picture</b>", ".DS_Store: no picture"])
     assert "<summary>All 2</summary><ul><li>a.txt: &lt;b&gt;no picture&lt;/b&gt;</li><li>.DS_Store" in shown
     assert "<details>" not in html.notice("Fine.") and html.notice("") == ""

@@ -31,13 +31,13 @@ def test_a_click_names_a_patch(call: Callable[..., Call], place: list[int], patc
     assert patch_grid.clicked(click(call(), index=place), (4, 4)) == patch  # 256 x 256 pixels, patches of 64
 
 
-def test_large_pictures_are_clicked_at_the_size_they_are_shown(call: Callable[..., Call]) -> None:
+def test_clicks_on_large_pictures_are_scaled_to_the_shown_size(call: Callable[..., Call]) -> None:
     large = image.decode(Image.new("RGB", (1600, 400)))
     assert patch_grid.clicked(click(call(picture=large), index=[790, 10]), (4, 4)) == (0, 3)
     assert patch_grid.seen(call().encoder, large).size == (800, 200)
 
 
-def test_small_pictures_are_enlarged_so_that_their_patches_can_be_clicked(call: Callable[..., Call]) -> None:
+def test_small_pictures_are_enlarged_for_clicks(call: Callable[..., Call]) -> None:
     small = image.decode(Image.effect_noise((60, 20), 90).convert("RGB"))
     shown = patch_grid.seen(call().encoder, small)
     assert shown.size == (300, 100) and shown.getpixel((299, 4)) == small.rgb.getpixel((59, 0)), "five times, no blur"
@@ -48,18 +48,18 @@ def test_small_pictures_are_enlarged_so_that_their_patches_can_be_clicked(call: 
 
 
 @pytest.mark.parametrize("index", [None, [], [1], ["a", 2], [1, 2, 3], {"x": 1}, [None, None], 7])
-def test_a_click_without_a_place_is_refused(call: Callable[..., Call], index: Any) -> None:
+def test_a_click_without_a_position_is_refused(call: Callable[..., Call], index: Any) -> None:
     with pytest.raises(InputError, match="carried no place"):
         patch_grid.clicked(click(call(), index=index), (4, 4))
 
 
 @pytest.mark.parametrize("index", [[-5, 0], [0, 300], [1e9, 1], [float("nan"), 1], [float("inf"), 1]])
-def test_a_click_beside_the_picture_is_refused(call: Callable[..., Call], index: Any) -> None:
+def test_a_click_outside_the_picture_is_refused(call: Callable[..., Call], index: Any) -> None:
     with pytest.raises(InputError, match="outside the picture"):
         patch_grid.clicked(click(call(), index=index), (4, 4))
 
 
-def test_what_is_cropped_away_is_not_shown_and_not_clickable(
+def test_cropped_parts_are_not_shown_and_not_clickable(
     call: Callable[..., Call], tiny: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cropping = ViTMSNImageProcessor(size={"shortest_edge": 20}, crop=16)
@@ -86,6 +86,6 @@ def test_pictures_sent_to_the_page_are_small(call: Callable[..., Call]) -> None:
     assert max(patch_grid.seen(call(EMBEDDED).encoder, call().picture).size) <= limits.SHOWN_SIDE
 
 
-def test_the_legend_says_its_ends_and_escapes() -> None:
+def test_the_legend_shows_its_ends_and_escapes_text() -> None:
     said = patch_grid.legend((0, 0.25), "of <b>")
     assert "<span>0 %</span>" in said and "<span>25 %</span>" in said and "of &lt;b&gt;" in said

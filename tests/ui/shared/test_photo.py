@@ -1,4 +1,4 @@
-"""Pictures come in as paths and go out inside the page."""
+"""Uploads arrive as paths, and pictures are sent inside the page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vitmsn.ui.shared import photo
 from vitmsn.ui.shared.photo import Photo, read_picture
 
 
-def test_a_picture_comes_in_as_a_path_untouched(tmp_path: Path) -> None:
+def test_an_upload_arrives_as_an_unchanged_path(tmp_path: Path) -> None:
     (tmp_path / "any.bin").write_bytes(b"not opened here")
     photo = Photo(render=False)
     assert photo.preprocess(ImageData(path=str(tmp_path / "any.bin"))) == str(tmp_path / "any.bin")
@@ -26,7 +26,7 @@ def test_a_picture_comes_in_as_a_path_untouched(tmp_path: Path) -> None:
             photo.preprocess(payload)
 
 
-def test_a_picture_goes_out_inside_the_page_and_small(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_is_sent_inside_the_page_and_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "SHOWN_SIDE", 10)
     photo = Photo(render=False)
     value = Image.new("RGB", (40, 20), "red")
@@ -41,6 +41,6 @@ def test_photo_is_an_image_to_the_browser_and_writes_no_stub() -> None:
     assert not list(Path(photo.__file__).parent.glob("*.pyi"))
 
 
-def test_an_upload_that_is_gone_says_so(tmp_path: Path) -> None:
+def test_a_missing_upload_gives_a_message(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="no longer here; add the picture again"):
         read_picture(str(tmp_path / "gone.png"))

@@ -1,4 +1,4 @@
-"""What a visit teaches: changes that undo, models that change, and a classifier that says how far to trust it."""
+"""The workspace: changes and undo, another model, and the classifier that learns from it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Calls = Callable[..., Call]
 
 def taught(encoder: Encoder, **counts: int) -> Gallery:
     made = Gallery(encoder)
-    for colour, count in counts.items():
-        made.add(colour, pictures(colour, count), encoder.embed(pictures(colour, count)))
+    for color, count in counts.items():
+        made.add(color, pictures(color, count), encoder.embed(pictures(color, count)))
     return made
 
 
-def test_own_pictures_would_be_missed_until_they_are_in_a_file(tiny: Encoder) -> None:
+def test_own_is_true_until_the_pictures_are_saved(tiny: Encoder) -> None:
     made = Workspace(tiny)
     made.start(tiny, "")
     made.name_class("red")
@@ -45,7 +45,7 @@ def test_own_pictures_would_be_missed_until_they_are_in_a_file(tiny: Encoder) ->
     assert not made.own
 
 
-def test_a_class_named_twice_by_a_double_click_is_one(tiny: Encoder) -> None:
+def test_a_double_click_adds_a_class_once(tiny: Encoder) -> None:
     made = Workspace(tiny)
     made.start(tiny, "")
     made.name_class("red")
@@ -70,7 +70,7 @@ def test_the_method_follows_the_smallest_class(tiny: Encoder, shots: int, method
     assert lesson.few == (["red"] if shots < 3 else [])
 
 
-def test_queries_are_named_with_their_evidence_and_strangers_are_not(tiny: Encoder) -> None:
+def test_queries_get_a_class_with_neighbors_and_unknown_ones_get_none(tiny: Encoder) -> None:
     lesson = learn(taught(tiny, red=6, blue=6), None)
     asked = [*pictures("red", 3, seed=1), *pictures("blue", 3, seed=1), *pictures("lime", 3, seed=1)]
     said = lesson.answer(tiny.embed(asked), n_neighbors=2)
@@ -82,13 +82,13 @@ def test_queries_are_named_with_their_evidence_and_strangers_are_not(tiny: Encod
         assert one.neighbors[0][1] >= one.neighbors[1][1]
 
 
-def test_below_three_examples_nothing_is_turned_away(tiny: Encoder) -> None:
+def test_below_three_examples_no_query_is_rejected(tiny: Encoder) -> None:
     lesson = learn(taught(tiny, red=2, blue=2), None)
     assert lesson.rejector is None
     assert NONE not in [one.reason for one in lesson.answer(tiny.embed(pictures("lime", 3)))]
 
 
-def test_the_models_mean_is_the_centre_while_there_are_few_examples(tiny: Encoder) -> None:
+def test_few_examples_are_centered_on_the_feature_mean(tiny: Encoder) -> None:
     center = np.full(16, 0.25, np.float32)
     np.testing.assert_array_equal(learn(taught(tiny, red=2, blue=2), center).classifier.center_, center)
     enough = learn(taught(tiny, red=3, blue=3), center)
@@ -96,12 +96,12 @@ def test_the_models_mean_is_the_centre_while_there_are_few_examples(tiny: Encode
     np.testing.assert_array_equal(enough.rejector.center_, center)  # type: ignore[union-attr]
 
 
-def test_a_narrow_set_is_told_apart_however_far_from_the_models_mean(tiny: Encoder) -> None:
+def test_a_narrow_set_far_from_the_feature_mean_is_learned(tiny: Encoder) -> None:
     lesson = learn(taught(tiny, red=6, orange=6), np.full(16, 40, np.float32))
     assert lesson.judged.accuracy == 1
 
 
-def test_what_cannot_be_learned_is_said(tiny: Encoder) -> None:
+def test_learn_refuses_too_few_classes_and_unknown_methods(tiny: Encoder) -> None:
     with pytest.raises(FewShotError, match="at least two"):
         learn(Gallery(tiny), None)
     with pytest.raises(FewShotError, match="at least two"):
@@ -110,7 +110,7 @@ def test_what_cannot_be_learned_is_said(tiny: Encoder) -> None:
         learn(taught(tiny, red=3, blue=3), None, "magic")
 
 
-def test_nearest_of_their_own_class_are_counted() -> None:
+def test_own_class_counts_examples_with_a_neighbor_of_their_class() -> None:
     X = np.array([[1, 0.1], [1, -0.1], [-1, 0.1], [-1, -0.1], [1, 0.05]], np.float32)
     assert own_class(X, ["a", "a", "b", "b", "b"], np.zeros(2, np.float32)) == (2, 5)
     assert own_class(X[:1], ["a"], None) == (0, 0)
@@ -119,7 +119,7 @@ def test_nearest_of_their_own_class_are_counted() -> None:
 # A visit
 
 
-def test_it_begins_with_a_starter_set_whose_queries_were_never_examples(call: Calls) -> None:
+def test_a_visit_starts_with_a_starter_set_without_shared_pictures(call: Calls) -> None:
     with opened(call()) as (shown, encoder):
         assert shown.starter == workspace.FIRST
         made = examples.starter_set(shown.starter)
@@ -130,11 +130,11 @@ def test_it_begins_with_a_starter_set_whose_queries_were_never_examples(call: Ca
         truth = {picture.digest: label for label, picture in made.queries}
         assert all(shown.truth[query.id] == truth[query.digest] for query in shown.queries.examples)
         first = [shown.truth[query.id] for query in shown.queries.examples[:3]]
-        assert sorted(first) == sorted(made.support)  # all classes are in sight
+        assert sorted(first) == sorted(made.support)  # the first queries show all classes
         assert shown.gallery.fingerprint == encoder.fingerprint
 
 
-def test_a_link_names_the_set(call: Calls) -> None:
+def test_a_link_chooses_the_starter_set(call: Calls) -> None:
     linked = call()
     linked.query["set"] = "digits"
     with opened(linked) as (shown, _):
@@ -145,7 +145,7 @@ def test_a_link_names_the_set(call: Calls) -> None:
         assert shown.starter == workspace.FIRST
 
 
-def test_a_visit_keeps_one_studio_and_it_is_counted(call: Calls) -> None:
+def test_a_visit_keeps_one_workspace_and_counts_its_bytes(call: Calls) -> None:
     one = call()
     with opened(one) as (first, _):
         pass
@@ -184,7 +184,7 @@ def own(call: Calls) -> tuple[Workspace, Encoder]:
         return shown, encoder
 
 
-def test_ones_own_classes_take_the_places_of_the_blank_ones(own: tuple[Workspace, Encoder]) -> None:
+def test_new_classes_replace_the_blank_ones(own: tuple[Workspace, Encoder]) -> None:
     shown, _ = own
     assert shown.gallery.classes == list(workspace.BLANK)
     shown.name_class("cats")
@@ -204,7 +204,7 @@ def test_a_filled_class_keeps_its_name(own: tuple[Workspace, Encoder]) -> None:
     assert shown.gallery.classes == ["Class 1", "cats"]
 
 
-def test_doubles_are_said_and_undo_takes_back_one_change(own: tuple[Workspace, Encoder]) -> None:
+def test_duplicates_are_reported_and_undo_reverts_one_change(own: tuple[Workspace, Encoder]) -> None:
     shown, encoder = own
     shown.name_class("red")
     added = shown.add(encoder, "red", pictures("red", 3))
@@ -238,13 +238,13 @@ def test_a_change_that_fails_changes_nothing(own: tuple[Workspace, Encoder], mon
     assert (shown.gallery.counts, shown.version) == before
 
 
-def test_large_pictures_never_lie_in_memory_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_pictures_are_decoded_in_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "BATCH_PIXELS", 1000)
     sizes = [len(batch) for batch in workspace._batches(pictures("red", 5))]  # of 576 pixels each
     assert sizes == [2, 2, 1]
 
 
-def test_a_zip_takes_the_place_of_a_starter_set_and_joins_ones_own(call: Calls) -> None:
+def test_a_zip_replaces_a_starter_set_and_adds_to_an_own_set(call: Calls) -> None:
     files = {f"all/{p.name.split('-')[0]}/{p.name}": png(p) for c in ("red", "blue") for p in pictures(c, 3)}
     with opened(call()) as (shown, encoder):
         shown.unpack(encoder, archive.read_zip(zipped(files)))
@@ -257,7 +257,7 @@ def test_a_zip_takes_the_place_of_a_starter_set_and_joins_ones_own(call: Calls) 
         assert shown.gallery.counts == {"red": 3, "blue": 3}
 
 
-def test_a_zip_of_nothing_leaves_the_starter_set(call: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_zip_without_pictures_keeps_the_starter_set(call: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
     with opened(call()) as (shown, encoder):
         before = shown.gallery.counts, len(shown.queries)
         with pytest.raises(GalleryError, match="No picture came out"):
@@ -269,7 +269,7 @@ def test_a_zip_of_nothing_leaves_the_starter_set(call: Calls, monkeypatch: pytes
         assert shown.starter == workspace.FIRST
 
 
-def test_queries_of_ones_own_replace_those_of_the_set(call: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_queries_replace_those_of_the_starter_set(call: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
     with opened(call()) as (shown, encoder):
         assert shown.ask(encoder, pictures("red", 3), 3) == 0
         assert len(shown.queries) == 3 and not shown.truth
@@ -283,7 +283,7 @@ def test_queries_of_ones_own_replace_those_of_the_set(call: Calls, monkeypatch: 
         assert not len(shown.queries)
 
 
-def test_ones_own_set_can_be_taken_back_after_a_starter_set(own: tuple[Workspace, Encoder]) -> None:
+def test_undo_restores_an_own_set_after_a_starter_set(own: tuple[Workspace, Encoder]) -> None:
     shown, encoder = own
     shown.begun = True
     shown.add(encoder, "Class 1", pictures("red", 2))
@@ -293,7 +293,7 @@ def test_ones_own_set_can_be_taken_back_after_a_starter_set(own: tuple[Workspace
     assert shown.gallery.counts == {"Class 1": 2, "Class 2": 0}
     shown.start(encoder, "digits")
     shown.start(encoder, "textures")
-    assert not shown.undo  # a set that nobody touched is one click away anyway
+    assert not shown.undo  # an untouched starter set needs no undo
 
 
 def test_a_lesson_is_learned_once_per_version_and_setting(own: tuple[Workspace, Encoder]) -> None:
@@ -301,13 +301,13 @@ def test_a_lesson_is_learned_once_per_version_and_setting(own: tuple[Workspace, 
     shown.add(encoder, "Class 1", pictures("red", 3))
     shown.add(encoder, "Class 2", pictures("blue", 3))
     first = shown.lesson(encoder, "auto", 5, 0.05)
-    assert shown.lesson(encoder, "auto", 7, 0.05) is first  # k is of kNN alone
+    assert shown.lesson(encoder, "auto", 7, 0.05) is first  # only kNN uses k
     assert shown.lesson(encoder, "knn", 5, 0.05) is not first
     shown.add(encoder, "Class 2", pictures("blue", 4))
     assert len(shown.lesson(encoder, "auto", 5, 0.05).examples) == 7
 
 
-def test_two_changes_of_one_visit_wait_for_one_another(call: Calls) -> None:
+def test_changes_of_one_visit_wait_for_each_other(call: Calls) -> None:
     one = call()
     with opened(one):
         waiting = threading.Thread(target=lambda: opened(one).__enter__(), daemon=True)
