@@ -36,7 +36,7 @@ def test_opens_with_an_answer(attention: Page) -> None:
         "alt", re.compile(r"^Attention of layer \d+, mean of heads, peak at row")
     )
     expect(attention.locator(".msn-scale:visible").first).to_contain_text("of the attention, on one patch")
-    expect(attention.get_by_text("the most focused: half of its attention falls on")).to_be_visible()
+    expect(attention.get_by_text("most focused: half of its attention falls on")).to_be_visible()
 
 
 def test_at_most_five_controls_are_visible(attention: Page) -> None:
@@ -115,7 +115,9 @@ def test_a_patch_by_keyboard(attention: Page) -> None:
 
 def test_rollout_goes_through_all_layers(attention: Page) -> None:
     attention.get_by_label("Rollout", exact=True).check()
-    expect(said(attention)).to_contain_text(re.compile(r"^Through layers 1 to \d+, most reaches CLS from row"))
+    expect(said(attention)).to_contain_text(
+        re.compile(r"^Through layers 1 to \d+, row \d+, column \d+ reaches CLS most: ")
+    )
     expect(attention.get_by_role("slider", name="range slider for Layer")).to_be_disabled()
     attention.locator(".msn-controls:visible").get_by_role("button", name="More").click()
     start = attention.get_by_role("slider", name="range slider for Back to layer")
@@ -131,9 +133,9 @@ def test_keep_a_mass_and_more_detail(attention: Page) -> None:
     hold(keep)
     for _ in range(8):
         attention.keyboard.press("ArrowLeft")
-    expect(said(attention)).to_contain_text("of 64 patches hold 60 % of what goes to patches")
+    expect(said(attention)).to_contain_text(re.compile(r"60 % of the attention on patches is on \d+ of 64 patches"))
     attention.get_by_label("128", exact=True).check()
-    expect(said(attention)).to_contain_text("of 256 patches hold 60 %")
+    expect(said(attention)).to_contain_text(re.compile(r"60 % of the attention on patches is on \d+ of 256 patches"))
     expect(attention.locator(".msn-status")).to_contain_text("256 patches")
 
 
@@ -196,8 +198,8 @@ def test_sorted_heads_relevance_and_colors_by_keyboard_and_in_the_address(visit:
     expect(page.locator(".msn-sorted button[data-x='2'][data-y='1']")).to_have_attribute("aria-pressed", "true")
     expect(said(page)).to_contain_text(re.compile(r"In layer \d, head \d, CLS"))
     page.get_by_label("Relevance", exact=True).check()
-    expect(said(page)).to_contain_text(re.compile(r"^Through layers 1 to \d+, most speaks for .+ at row"))
-    expect(page.get_by_text("is its first answer")).to_be_visible()
+    expect(said(page)).to_contain_text(re.compile(r"^Through layers 1 to \d+, row \d+, column \d+ speaks for "))
+    expect(page.get_by_text(re.compile("^Answer: espresso")).first).to_be_visible()
     page.get_by_label("Like a patch", exact=True).check()
     expect(said(page)).to_contain_text("is most like row")
     page.get_by_role("radio", name="Colors", exact=True).check()

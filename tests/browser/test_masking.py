@@ -33,17 +33,16 @@ def masking(visit: Callable[..., Page]) -> Page:
 
 
 def test_opens_with_an_answer(masking: Page) -> None:
-    expect(said(masking)).to_contain_text(re.compile(r"similarity (is )?[−\d.]+.*unrelated pictures: 0\)"))
+    expect(said(masking)).to_contain_text(
+        re.compile(r"still says espresso \(similarity [\d.]+; unrelated pictures: 0\)")
+    )
     expect(shown(masking)).to_have_attribute("alt", "Random mask: 19 of 64 patches are left")
     figures = masking.locator(".msn-figures")
     expect(figures).to_contain_text("19 of 64")
-    expect(figures).to_contain_text("cosine similarity to the full view")
     expect(figures).to_contain_text("similarity to the full picture")
-    expect(masking.get_by_text("To compare: two different pictures are about").first).to_be_visible()
-    expect(
-        masking.get_by_role("img", name="Similarity to the full view over the share of patches hidden")
-    ).to_be_visible()
-    expect(masking.get_by_text("measured on this machine now")).to_be_visible()
+    expect(masking.get_by_text("Similarity: 1 = same, 0 = unrelated.").first).to_be_visible()
+    expect(masking.get_by_role("img", name="Similarity to the full picture by mask ratio")).to_be_visible()
+    expect(masking.get_by_text("Dots: random masks; line: their mean")).to_be_visible()
 
 
 def test_at_most_five_controls_are_visible(masking: Page) -> None:
@@ -87,7 +86,7 @@ def test_again_draws_another_mask(masking: Page) -> None:
 def test_other_kinds(masking: Page, kind: str, alt: str) -> None:
     masking.get_by_label(kind, exact=True).check()
     expect(shown(masking)).to_have_attribute("alt", re.compile(alt))
-    expect(masking.get_by_text(f"{kind.lower()} views")).to_be_visible()
+    expect(masking.get_by_text(f"{kind.lower()} masks")).to_be_visible()
 
 
 @pytest.mark.parametrize("where", ["#masked-view img", "#picture-masking img"])
@@ -180,7 +179,7 @@ def test_on_a_phone(visit: Callable[..., Page]) -> None:
 
 def test_hide_until_the_answer_changes_by_keyboard(visit: Callable[..., Page]) -> None:
     page = visit(address=ADDRESS, height=1200)
-    expect(page.locator("#masking-prototypes")).to_contain_text("Cross-entropy")
+    expect(page.locator("#masking-prototypes")).to_contain_text("Loss (cross-entropy):")
     expect(page.locator("#masking-attention figure")).to_have_count(2)
     for name in ("Hide patches until the answer changes", "Find the patches that decide"):
         hold(page.get_by_role("button", name=name))
@@ -213,7 +212,7 @@ def test_curves_and_batches_while_another_visitor_works(visit: Callable[..., Pag
     expect(shown(other)).to_have_attribute("alt", re.compile("Focal mask: "))
     expect(shown(page)).to_have_attribute("alt", "Random mask: 19 of 64 patches are left")
     expect(page.locator("#masking-curves .msn-sentence")).to_contain_text("% hidden: similarity")
-    expect(page.locator("#masking-curves svg")).to_have_count(5)
+    expect(page.locator("#masking-curves svg")).to_have_count(4)
     page.get_by_role("button", name="Which pictures survive masking?").click()
     page.get_by_role("button", name="Use the example pictures").click()
     rows = page.locator("#masking-batch tbody tr")

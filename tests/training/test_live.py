@@ -68,7 +68,7 @@ def test_the_time_limit_ends_with_a_last_frame(data: Data) -> None:
 
 def test_watching_needs_labels(data: Data) -> None:
     pictures, labels, queries, wanted = data
-    with pytest.raises(InputError, match="label of every picture"):
+    with pytest.raises(InputError, match="some pictures have none; label all"):
         next(watch(Trainer(SMALL, pictures), labels - 5, queries, wanted))
 
 
