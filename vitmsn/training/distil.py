@@ -13,7 +13,6 @@ CLS token.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -156,7 +155,6 @@ def grow(model: ViTMSNForImageClassification, layers: int) -> ViTMSNForImageClas
 # --- what the command does -------------------------------------------------------------------------------------------
 
 TEACHER_HEAD = "teacher_head.safetensors"  # beside a model: another run can continue from it
-DRAW_SECONDS = 60  # at least, between two updates of the log's figure
 
 
 @dataclass(frozen=True)
@@ -273,7 +271,7 @@ def run(
         recipe, student, pictures, labels, said,
         teacher_head=head, processes=processes, precision=choose_dtype(precision, processes.device),
     )  # fmt: skip
-    asked, drawn = wanted >= 0, time.monotonic()
+    asked = wanted >= 0
 
     def measure() -> dict[str, float]:
         embedded, heads = _features(distiller.average, queries), distiller.average
@@ -285,15 +283,9 @@ def run(
                 found["accuracy"] = right.float().mean().item()
         return found
 
-    def draw(row: dict[str, float]) -> None:
-        nonlocal drawn
-        if time.monotonic() - drawn > DRAW_SECONDS or row["step"] == distiller.steps:
-            log_figure.figure(out / "log.csv", out / "log.png")
-            drawn = time.monotonic()
-
     finished = loop.run(
         distiller, out, limit_minutes=limit_minutes, log_every=log_every, save_every=save_every,
-        monitor=measure, monitor_every=monitor_every, logged=draw, say=say,
+        monitor=measure, monitor_every=monitor_every, logged=log_figure.figure_updater(out, distiller.steps), say=say,
     )  # fmt: skip
     if not processes.first:
         return None

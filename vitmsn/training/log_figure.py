@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -59,6 +60,19 @@ def figure(log: Path, file: Path) -> None:
     partial = file.with_suffix(".part")
     sheet.savefig(partial, format="png")
     os.replace(partial, file)
+
+
+def figure_updater(out: Path, steps: int, seconds: float = 60.0) -> Callable[[dict[str, float]], None]:
+    """A function for each row of a run's log: draws ``out / "log.png"``, every ``seconds`` at most and at the end."""
+    drawn = time.monotonic()
+
+    def draw(row: dict[str, float]) -> None:
+        nonlocal drawn
+        if time.monotonic() - drawn > seconds or row["step"] == steps:
+            figure(out / "log.csv", out / "log.png")
+            drawn = time.monotonic()
+
+    return draw
 
 
 def _panel(axes: Axes, rows: Sequence[Mapping[str, str]], columns: Mapping[str, str]) -> None:

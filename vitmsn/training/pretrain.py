@@ -7,7 +7,6 @@ The method is in ``trainer``, the loop in ``loop``, all settings in ``recipe``.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,7 +28,6 @@ from vitmsn.training.recipe import Recipe
 from vitmsn.training.trainer import Trainer, embed, export
 
 QUERIES, REFERENCE = 2000, 10_000  # pictures of the kNN that monitors a run: held out, and compared with
-DRAW_SECONDS = 60  # at least, between two figures of the log
 
 Progress = Callable[[str, int, int], object]  # (what, done, total)
 
@@ -170,13 +168,7 @@ def run(
         compiled=compiled, progress=progress,
     )  # fmt: skip
     out, trainer = Path(out), prepared.trainer
-    processes, drawn = trainer.processes, time.monotonic()
-
-    def draw(row: dict[str, float]) -> None:
-        nonlocal drawn
-        if time.monotonic() - drawn > DRAW_SECONDS or row["step"] == trainer.steps:
-            log_figure.figure(out / "log.csv", out / "log.png")
-            drawn = time.monotonic()
+    processes = trainer.processes
 
     labelled = bool((prepared.labels >= 0).any() and (prepared.wanted >= 0).any())
     start = prepared.knn()["knn"] if data is None and processes.first else None
@@ -188,7 +180,7 @@ def run(
         save_every=save_every,
         monitor=prepared.knn if labelled else None,
         monitor_every=monitor_every or (1000 if data is not None else max(1, trainer.steps // 8)),
-        logged=draw,
+        logged=log_figure.figure_updater(out, trainer.steps),
         say=say,
     )
     if not processes.first:
