@@ -19,7 +19,7 @@ PACKAGE = ROOT / "vitmsn"
 BOTTOM = {"errors", "limits"}  # which every module may know
 LIBRARY = {
     *("errors", "limits", "outputs", "classification", "config", "checkpoint", "model", "image", "data", "masking"),
-    *("encoder",),
+    *("scikit", "pickled", "encoder"),
     *("attention", "relevance", "robustness", "look", "names", "archive", "fewshot", "gallery", "bundle"),
     *("projection", "lowshot", "export", "parquet", "draw"),
 }
@@ -66,7 +66,9 @@ ALLOWED: dict[str, set[str]] = {
     "image": {"image.formats", "image.decode", "image.processor", "image.batches"},
     "archive": {"names"},
     "data": {"image", "names"},
-    "encoder": {"classification", "config", "checkpoint", "model", "outputs", "image"},
+    "scikit": set(),
+    "pickled": set(),
+    "encoder": {"classification", "config", "checkpoint", "model", "outputs", "image", "pickled", "scikit"},
     "attention": {"model", "outputs"},
     "relevance": {"attention", "model", "outputs"},
     "robustness.prediction": {"encoder"},

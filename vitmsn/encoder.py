@@ -25,13 +25,15 @@ import torch
 from cachetools import LRUCache
 from torch import Tensor, nn
 
-from vitmsn import checkpoint, limits
+from vitmsn import checkpoint, limits, pickled
 from vitmsn.classification import MULTI, REGRESSION, SINGLE, Classification
 from vitmsn.config import VARIANTS, ViTMSNConfig, pair
 from vitmsn.errors import InputError, MissingHeadError
 from vitmsn.image import ImageSource, Picture, ViTMSNImageProcessor, batches, decode, listed
 from vitmsn.model import MSNHead, ViTMSNModel, log_assignment
 from vitmsn.outputs import ViTMSNOutput
+from vitmsn.pickled import Reference
+from vitmsn.scikit import SETTINGS, PictureTransformer
 
 Progress = Callable[[int, int], None]
 Keep = Tensor | np.ndarray | Sequence[int] | None
@@ -68,8 +70,9 @@ def timings() -> Iterator[list[Timing]]:
         _RECORDINGS.reset(token)
 
 
-class Encoder:
-    """A model, its preprocessing and its heads on a device. Safe to share between threads.
+class Encoder(PictureTransformer):
+    """A model, its preprocessing and its heads on a device. Safe to share between threads, and a scikit-learn
+    transformer (``scikit``) that can be pickled (``pickled``).
 
     Attributes:
         name, source: how it was asked for, and what was opened.
@@ -78,7 +81,10 @@ class Encoder:
         feature_mean: (D,) float32 mean embedding of the pre-training data, or None; center on it before distances.
         fingerprint: hex digest of weights and preprocessing; encoders that share it give the same embeddings.
         card: what its folder's ``vitmsn.json`` says (threshold, kinds of labels, where it was trained).
+        reference: where it was opened, by which a pickle names it; None where a pickle holds its weights.
     """
+
+    reference: Reference | None = None
 
     def __init__(
         self,
@@ -94,12 +100,13 @@ class Encoder:
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
+        super().__init__()
         self.name, self.source = name, source or name
         self.processor, self.config = processor, model.config
-        self.device, self.dtype = torch.device(device), dtype
+        self.dtype = dtype
         self.feature_mean, self.card = feature_mean, card or {}
         self.fingerprint = _fingerprint(model, processor)
-        self.model = model.to(self.device, dtype).eval().requires_grad_(False)
+        self.model = model.to(device, dtype).eval().requires_grad_(False)
         # heads are small and probabilities depend on them: they stay in float32
         self._classifier = classifier.to(self.device).eval().requires_grad_(False) if classifier is not None else None
         self._msn_head = msn_head.to(self.device).eval().requires_grad_(False) if msn_head is not None else None
@@ -135,7 +142,7 @@ class Encoder:
             msn_head = MSNHead.from_tensors(loaded.msn_head, loaded.temperature, loaded.sharpening)
         height, width = pair(loaded.config.image_size)
         chosen = choose_device(device)
-        return cls(
+        encoder = cls(
             ViTMSNModel.from_checkpoint(loaded),
             ViTMSNImageProcessor.from_dict(
                 loaded.processor, source=loaded.source, size={"height": height, "width": width}
@@ -149,6 +156,8 @@ class Encoder:
             device=chosen,
             dtype=choose_dtype(dtype, chosen),
         )
+        encoder.reference = Reference(loaded.reference, device, str(dtype).removeprefix("torch."))
+        return encoder
 
     @classmethod
     def random(cls, config: ViTMSNConfig | None = None, seed: int = 0, device: str = "auto") -> Encoder:
@@ -160,6 +169,32 @@ class Encoder:
         height, width = pair(config.image_size)
         processor = ViTMSNImageProcessor(size={"height": height, "width": width})
         return cls(model, processor, name="random weights", source=f"seed {seed}", device=choose_device(device))
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def width(self) -> int:
+        """D, the numbers of an embedding."""
+        return self.config.hidden_size
+
+    def __repr__(self) -> str:
+        changed = [f"{name}={value!r}" for name, value in self._settings.items() if value != SETTINGS[name]]
+        return f"Encoder({', '.join([repr(self.name), *changed])})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pickled.opened, (type(self), pickled.state(self))
+
+    def __copy__(self) -> Encoder:
+        return self.__sklearn_clone__()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Encoder:
+        """Weights, lock and cache of its own."""
+        twin = type(self)(**pickled.parts(self))
+        twin.reference, twin.fingerprint = self.reference, self.fingerprint
+        twin._settings, twin._container = dict(self._settings), self._container
+        return twin
 
     @property
     def problem_type(self) -> str | None:
@@ -442,11 +477,11 @@ class Encoder:
                 hidden_states=tuple(torch.cat(state) for state in states) or None,
             )
         warnings.warn(f"{self.device} has not enough memory for {self.name}; it continues on the CPU.", stacklevel=2)
-        self.device, self.dtype = torch.device("cpu"), choose_dtype("auto", torch.device("cpu"))
-        self.model.to(self.device, self.dtype)
+        self.dtype = choose_dtype("auto", torch.device("cpu"))
+        self.model.to("cpu", self.dtype)
         for head in (self._classifier, self._msn_head):
             if head is not None:
-                head.to(self.device)
+                head.to("cpu")
         return self._timed(pixels, keep, hidden)
 
     def _timed(self, pixels: Tensor, keep: Tensor | None, hidden: bool) -> ViTMSNOutput:

@@ -3,7 +3,8 @@
 ViTMSNError
 ├── ConfigError        a configuration that describes no possible network
 ├── CheckpointError    a file or folder that cannot be loaded faithfully
-│   └── MissingHeadError   a classifier or prototypes that the checkpoint does not have
+│   ├── MissingHeadError   a classifier or prototypes that the checkpoint does not have
+│   └── ChangedModelError  a model that a pickle refers to, and that is another one by now
 ├── InputError         tensors, sizes or options that the model cannot take
 ├── ImageError         bytes that are not a picture we can decode safely
 ├── ArchiveError       a zip that is damaged, hostile or too large
@@ -32,6 +33,10 @@ class CheckpointError(ViTMSNError):
 
 class MissingHeadError(CheckpointError):
     """A trained head is needed, and the checkpoint has only a backbone."""
+
+
+class ChangedModelError(CheckpointError):
+    """A pickle refers to a model that is gone, or is another one by now."""
 
 
 class InputError(ViTMSNError):

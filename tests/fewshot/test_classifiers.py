@@ -21,7 +21,7 @@ LINEAR = [CentroidClassifier, RidgeClassifier, LogisticClassifier]
 
 @pytest.mark.parametrize("estimator", ALL)
 def test_the_scikit_learn_contract_holds_without_exceptions(estimator, monkeypatch):
-    monkeypatch.setattr(classifiers, "EXACT_REFITS", 12)  # the same code, fewer refits
+    monkeypatch.setattr(classifiers, "EXACT_REFITS", 40)  # the same code, fewer refits; a check repeats 15 rows
     check_estimator(estimator(), on_skip=None)
 
 
@@ -165,6 +165,50 @@ def test_examples_at_the_center_and_repeated_examples_stay_finite(estimator):
         assert np.isfinite(model.predict_proba(X)).all() and np.isfinite(model.held_out_scores_).all()
 
 
+@pytest.mark.parametrize("center", [None, np.full(20, 2.7)], ids=["own mean", "given"])
+@pytest.mark.parametrize("estimator", ALL)
+def test_a_weight_is_how_often_a_row_counts(estimator, center):
+    X, y = blobs([4, 6, 5])
+    often = np.array([1, 2, 0, 3, 1, 1, 2, 0, 1, 4, 1, 1, 1, 2, 1])
+    weighted = estimator(center=center).fit(X, y, sample_weight=often)
+    repeated = estimator(center=center).fit(X.repeat(often, axis=0), y.repeat(often))
+    queries = np.random.default_rng(3).normal(size=(50, 20)) * 4 + 3
+    tolerance = 1e-3 if estimator is LogisticClassifier else 1e-7  # an iterative solver from two starts
+    np.testing.assert_allclose(weighted.predict_proba(queries), repeated.predict_proba(queries), atol=tolerance)
+    assert weighted.temperature_ == pytest.approx(repeated.temperature_, rel=tolerance)
+    assert weighted.norm_ == pytest.approx(repeated.norm_)
+    assert weighted.held_out_scores_ is None
+
+
+@pytest.mark.parametrize("estimator", ALL)
+def test_a_row_of_half_the_weight_pulls_half_as_much(estimator):
+    X = np.array([[1.0, 0.2], [0.4, 1.0], [0.9, -0.1], [-1.0, 0.1]])
+    y, query = ["near", "far", "near", "far"], np.array([[0.8, 0.6]])
+
+    def share(weight):
+        model = estimator(center=np.zeros(2)).fit(X, y, sample_weight=[1, weight, 1, 1])
+        scores = np.exp(model._scores(model._prepared(query)))
+        return (scores / scores.sum())[0, list(model.classes_).index("far")]
+
+    assert share(0.1) < share(0.5) < share(2.0)
+    assert share(1e-12) == pytest.approx(share(0.0), abs=1e-6)
+
+
+@pytest.mark.parametrize("estimator", ALL)
+@pytest.mark.parametrize("sizes", [[5, 4], [4, 8, 5]], ids=str)
+def test_the_decision_function_is_the_logarithm_of_the_probabilities(estimator, sizes):
+    X, y = blobs(sizes)
+    model = estimator().fit(X, y)
+    queries = np.random.default_rng(3).normal(size=(80, 20)) * 4 + 3
+    decision, shares = model.decision_function(queries), model.predict_proba(queries)
+    if len(sizes) == 2:
+        assert decision.shape == (80,) and ((decision > 0) == (model.predict(queries) == 1)).all()
+        np.testing.assert_allclose(1 / (1 + np.exp(-decision)), shares[:, 1], atol=1e-9)
+    else:
+        assert decision.shape == (80, 3)
+        np.testing.assert_allclose(softmax(decision), shares, atol=1e-9)
+
+
 def test_error_messages():
     X, y = blobs([3, 3])
     with pytest.raises(FewShotError, match=r"only one class came \(cat, n_samples = 6\): add an example of a second"):
@@ -183,5 +227,12 @@ def test_error_messages():
     ):
         with pytest.raises(FewShotError, match="came"):
             wrong.fit(X, y)
+    for weight in ([1.0] * 5, np.ones((6, 2)), [1, 1, 1, 1, 1, -1], [1, 1, 1, 1, 1, np.nan]):
+        with pytest.raises(FewShotError, match="give 6 numbers from 0, one for each row"):
+            RidgeClassifier().fit(X, y, sample_weight=weight)
+    with pytest.raises(FewShotError, match="every sample_weight is zero"):
+        RidgeClassifier().fit(X, y, sample_weight=np.zeros(6))
+    with pytest.raises(FewShotError, match="only one class came"):
+        KNNClassifier().fit(X, y, sample_weight=[1, 1, 1, 0, 0, 0])
     with pytest.raises(FewShotError, match="Rejector came: leave_one_out judges KNNClassifier"):
         leave_one_out(Rejector(), X, y)

@@ -48,6 +48,8 @@ class Checkpoint:
         feature_mean: (D,) mean CLS token of the pre-training data, or None.
         processor: the parsed ``preprocessor_config.json``, or None.
         card: the parsed ``vitmsn.json``: what this package knows of its own models (thresholds, kinds of labels).
+        reference: what ``load`` takes to read the same files from any folder: an absolute path, ``owner/name@commit``,
+            or an embedded model's name.
     """
 
     source: str
@@ -60,6 +62,7 @@ class Checkpoint:
     feature_mean: Tensor | None = None
     processor: dict[str, Any] | None = None
     card: dict[str, Any] = field(default_factory=dict)
+    reference: str = ""
 
 
 # --- Loading ---------------------------------------------------------------------------------------------------------
@@ -75,7 +78,7 @@ def load(name_or_path: str | Path) -> Checkpoint:
             no network and no cached copy, too large, truncated, code in a pickle, a key that is missing, unknown,
             duplicate or of a wrong shape, NaN. Only heads may be absent.
     """
-    source, path = _locate(name_or_path)
+    source, path, reference = _locate(name_or_path)
     weights = gather(path)
     described = (path.parent / CONFIG).is_file() and not weights.self_contained
     beside = {name: path.parent / name for name in (CONFIG, *EXTRAS) if described and (path.parent / name).is_file()}
@@ -116,6 +119,7 @@ def load(name_or_path: str | Path) -> Checkpoint:
         feature_mean=read_tensor([mean["feature_mean"]]) if mean else None,
         processor=read_json(beside[PROCESSOR]) if PROCESSOR in beside else None,
         card=read_json(beside[CARD]) if CARD in beside else {},
+        reference=reference,
     )
 
 
@@ -206,21 +210,25 @@ def _place(name_or_path: str | Path) -> str:
     return place
 
 
-def _locate(name_or_path: str | Path) -> tuple[str, Path]:
-    """(source for people, weights file or index)."""
+def _locate(name_or_path: str | Path) -> tuple[str, Path, str]:
+    """(source for people, weights file or index, reference)."""
     source, place = str(name_or_path), _place(name_or_path)
     path = Path(place)
     if os.path.isfile(place):
-        return source, path
-    if not os.path.isdir(place):
+        return source, path, os.path.abspath(place)
+    if os.path.isdir(place):
+        ours = path.name in (EMBEDDED, MSN_ONLY) and path == embedded(path.name)
+        reference = path.name if ours else os.path.abspath(place)
+    else:
         path, fresh = fetch(source, lambda names: [CONFIG, *EXTRAS, *preferred(names)])
+        reference = f"{source.partition('@')[0]}@{path.name}"  # the folder of a snapshot is named by its commit
         source = source if fresh else f"{source} (cached copy: the hub cannot be reached)"
     if not (path / CONFIG).is_file():
         raise CheckpointError(f"{source} has no {CONFIG}; a model folder has one (a lone weights file: give its path).")
     present = [name for name in WEIGHTS if (path / name).is_file()]
     if not present:
         raise CheckpointError(f"{source} has no weights; one of {', '.join(WEIGHTS)} is needed.")
-    return source, path / present[0]
+    return source, path / present[0], reference
 
 
 # --- Saving ----------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ EXTRAS = (PROCESSOR, CARD, MSN_HEAD, FEATURE_MEAN)
 # in order of preference; an index names the shards
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
-HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*")
+HUB_ID = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*)(?:@([A-Za-z0-9][A-Za-z0-9_./-]*))?")
 
 
 def preferred(names: Iterable[str]) -> list[str]:
@@ -29,21 +29,26 @@ def preferred(names: Iterable[str]) -> list[str]:
 
 
 def fetch(name: str, choose: Callable[[Iterable[str]], list[str]]) -> tuple[Path, bool]:
-    """(folder of a hub model with the chosen files, True), its size checked first; offline (cached folder, False)."""
-    if not HUB_ID.fullmatch(name) or ".." in name:
+    """(folder of a hub model with the chosen files, True), its size checked first; offline (cached folder, False).
+
+    name: ``owner/name``, or ``owner/name@revision`` for a branch, a tag or a commit.
+    """
+    match = HUB_ID.fullmatch(name)
+    if not match or ".." in name:
         raise CheckpointError(f"{name!r} is no file or folder here and no hub id; a hub id reads 'owner/name'.")
+    id, revision = match.groups()
     from huggingface_hub import HfApi, snapshot_download  # slow to import, and most models are folders
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
-        siblings = HfApi().model_info(name, files_metadata=True, timeout=10).siblings or []
+        siblings = HfApi().model_info(id, revision=revision, files_metadata=True, timeout=10).siblings or []
     except RepositoryNotFoundError as error:
         raise CheckpointError(
             f"The hub shows no model {name!r}; check the name, or log in where it is private."
         ) from error
     except Exception as error:  # each version of the hub's client has its own transport errors
         try:
-            return Path(snapshot_download(name, allow_patterns=[CONFIG], local_files_only=True)), False
+            return Path(snapshot_download(id, revision=revision, allow_patterns=[CONFIG], local_files_only=True)), False
         except Exception:
             raise CheckpointError(
                 f"{name} cannot be fetched ({type(error).__name__}) and is not in the cache; connect to the network, "
@@ -58,6 +63,6 @@ def fetch(name: str, choose: Callable[[Iterable[str]], list[str]]) -> tuple[Path
             "(VITMSN_MAX_CHECKPOINT_BYTES raises this)."
         )
     try:
-        return Path(snapshot_download(name, allow_patterns=chosen)), True
+        return Path(snapshot_download(id, revision=revision, allow_patterns=chosen)), True
     except Exception as error:  # as above
         raise CheckpointError(f"{name} could not be downloaded ({error}); try again, or give a folder.") from error

@@ -6,11 +6,11 @@ its scores for held-out rows, in closed form where there is one.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -21,6 +21,7 @@ from vitmsn.fewshot.geometry import (
     blocks,
     centered,
     choose_temperature,
+    conjugate_gradients,
     fold_geometry,
     fold_lengths,
     largest_columns,
@@ -28,6 +29,8 @@ from vitmsn.fewshot.geometry import (
     softmax,
     top,
     unit,
+    weighted_center,
+    weighted_median,
 )
 
 Fitted = TypeVar("Fitted", bound="FewShotClassifier")
@@ -42,9 +45,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     _fallback_temperature: float  # unsure rather than too sure: at one shot no row can be held out
 
     center: ArrayLike | None
+    _start: Array | None = None  # coefficients that an iterative solver begins with, in refits
 
-    def _learn(self, U: Array, codes: Array) -> None:
-        """Fit to unit rows ``U`` (N, D) of class ``codes`` (N,)."""
+    def _learn(self, U: Array, codes: Array, weight: Array | None = None) -> None:
+        """Fit to unit rows ``U`` (N, D) of class ``codes`` (N,), of which row i counts ``weight[i]`` > 0 times."""
         raise NotImplementedError
 
     def _scores(self, U: Array) -> Array:
@@ -65,14 +69,19 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """Whether ``_held_out`` holds out single rows of ``n``, as leave-one-out is defined."""
         return True
 
-    def fit(self: Fitted, X: ArrayLike, y: ArrayLike) -> Fitted:
+    def fit(self: Fitted, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Fitted:
         """Learn from X (N, D), one row per example, and its labels y (N,), numbers or strings of at least two classes.
+
+        sample_weight: (N,) how often each row counts, from 0; 2 is the row twice, 0 the row left out, and one copy of
+        a row is held out at a time. With it, ``held_out_scores_`` is None, and at most 200 rows choose the temperature.
 
         Sets ``classes_``, ``center_`` (D,), ``norm_`` (the median length of a centered row), ``temperature_`` and
         ``held_out_scores_`` (N, C), None beyond 1000 rows, when a sample of them chose the temperature. The
         temperature is a fixed one where no class has two examples, since nothing can be held out then: 0.2 for
         centroids, 0.1 for ridge, 0.5 for logistic, 1 for kNN.
         """
+        if sample_weight is not None:
+            return self._fit_weighted(X, y, sample_weight)
         Z, S, codes = self._fit(X, y)
         asked = self._calibration_rows(codes)
         scores = self._held_out(Z, S, codes, asked)
@@ -84,23 +93,71 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     def _fit(self, X: ArrayLike, y: ArrayLike) -> tuple[Array, Array, Array]:
         """All of ``fit`` but the temperature, the fixed one here: enough for ``predict``. Returns Z, S, codes."""
-        rows: Array
-        rows, labels = validate_data(self, X, y, dtype=[np.float64, np.float32], ensure_min_samples=0)
-        if len(rows) == 0:
-            raise FewShotError("no example came: give at least one example of each of two classes.")
-        if labels.dtype.kind not in "USbiu":  # words and whole numbers are classes, however few examples each has
-            check_classification_targets(labels)
-        self.classes_, codes = np.unique(labels, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise FewShotError(
-                f"only one class came ({self.classes_[0]!s}, n_samples = {len(rows)}): "
-                "add an example of a second class."
-            )
+        rows, labels = self._checked(X, y)
+        codes = self._coded(labels)
         self.center_, Z, S = centered(rows, codes, self.center)
         self.norm_ = float(np.median(np.linalg.norm(Z, axis=1)))
         self._learn(unit(Z), codes)
         self.temperature_ = self._fallback_temperature
         return Z, S, codes
+
+    def _checked(self, X: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
+        """(rows, labels) that can be learned from."""
+        rows, labels = validate_data(self, X, y, dtype=[np.float64, np.float32], ensure_min_samples=0)
+        if len(rows) == 0:
+            raise FewShotError("no example came: give at least one example of each of two classes.")
+        if labels.dtype.kind not in "USbiu":  # words and whole numbers are classes, however few examples each has
+            check_classification_targets(labels)
+        return rows, labels
+
+    def _coded(self, labels: Array) -> Array:
+        """Sets ``classes_``, and gives each label's place in them."""
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise FewShotError(
+                f"only one class came ({self.classes_[0]!s}, n_samples = {len(labels)}): "
+                "add an example of a second class."
+            )
+        return codes
+
+    def _fit_weighted(self: Fitted, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike) -> Fitted:
+        rows, labels = self._checked(X, y)
+        weight = _weights(sample_weight, len(rows))
+        rows, labels, weight = rows[weight > 0], labels[weight > 0], weight[weight > 0]
+        if len(rows) == 0:
+            raise FewShotError("every sample_weight is zero: give examples of two classes a weight above 0.")
+        codes = self._coded(labels)
+        self._learn_weighted(rows, codes, weight)
+        self.held_out_scores_ = None
+        one = np.minimum(weight, 1)  # what is held out of each row
+        judged = np.flatnonzero(np.bincount(codes, weight)[codes] > one)
+        if len(judged) > EXACT_REFITS:
+            judged = np.sort(np.random.default_rng(0).choice(judged, EXACT_REFITS, replace=False))
+        if len(judged):
+            scores = np.stack([self._score_without(i, one[i], rows, codes, weight) for i in judged])
+            self.temperature_ = choose_temperature(scores, codes[judged], weight[judged])
+        return self
+
+    def _learn_weighted(self, rows: Array, codes: Array, weight: Array) -> None:
+        self.center_ = weighted_center(rows, codes, weight, self.center)
+        Z = rows - self.center_
+        self.norm_ = weighted_median(np.linalg.norm(Z, axis=1), weight)
+        self._learn(unit(Z), codes, weight.astype(rows.dtype))
+        self.temperature_ = self._fallback_temperature
+
+    def _score_without(self, i: int, part: float, rows: Array, codes: Array, weight: Array) -> Array:
+        """Scores (C,) of row ``i`` by a refit in which it counts ``part`` less; its class must keep a row."""
+        left = weight.copy()
+        left[i] -= part
+        stays = left > 0
+        present, rest = np.unique(codes[stays], return_inverse=True)
+        other = clone(self)
+        other.classes_ = self.classes_[present]
+        other._start = getattr(self, "coef_", None) if len(present) == len(self.classes_) else None
+        other._learn_weighted(rows[stays], rest, left[stays])
+        scores = np.full(len(self.classes_), -np.inf)
+        scores[present] = other._scores(unit(rows[i : i + 1] - other.center_))[0]
+        return scores
 
     def _prepared(self, X: ArrayLike) -> Array:
         check_is_fitted(self)
@@ -116,6 +173,24 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """Calibrated probabilities (Q, C), columns as ``classes_``."""
         U = self._prepared(X)
         return softmax(self._scores(U) / self.temperature_)
+
+    def decision_function(self, X: ArrayLike) -> Array:
+        """The logarithms (Q, C) of ``predict_proba`` up to a number per row; for two classes those of the second over
+        the first (Q,), above 0 where ``predict`` gives the second."""
+        logits = self._scores(self._prepared(X)) / self.temperature_
+        difference: Array = logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+        return difference
+
+
+def _weights(given: ArrayLike, n: int) -> Array:
+    """A ``sample_weight`` as (N,) float64, checked."""
+    weight = np.asarray(given, dtype=np.float64)
+    if weight.shape != (n,) or not np.isfinite(weight).all() or (weight < 0).any():
+        raise FewShotError(
+            f"sample_weight has the shape {weight.shape}, or a number that is negative or not finite: give {n} numbers "
+            "from 0, one for each row."
+        )
+    return weight
 
 
 class _LinearClassifier(FewShotClassifier):
@@ -153,24 +228,30 @@ class KNNClassifier(FewShotClassifier):
         self.temperature = temperature
         self.center = center
 
-    def _learn(self, U: Array, codes: Array) -> None:
+    def _learn(self, U: Array, codes: Array, weight: Array | None = None) -> None:
         if self.n_neighbors < 1 or not self.temperature > 0:
             raise FewShotError(
                 f"n_neighbors={self.n_neighbors} and temperature={self.temperature} came: "
                 "n_neighbors must be at least 1 and temperature above 0."
             )
-        self.rows_, self.codes_ = U, codes
+        self.rows_, self.codes_, self.weights_ = U, codes, weight
 
-    def _vote(self, similarity: Array, codes: Array, n_classes: int) -> Array:
-        """Log of the smoothed share (Q, C) of each class among neighbors (Q, k)."""
-        weight = np.exp((similarity - similarity[:, :1]) / self.temperature)  # the nearest comes first
+    def _vote(self, similarity: Array, codes: Array, n_classes: int, count: Array | float = 1) -> Array:
+        """Log of the smoothed share (Q, C) of each class among neighbors (Q, k), ``count`` times each."""
+        weight = count * np.exp((similarity - similarity[:, :1]) / self.temperature)  # the nearest comes first
         share = np.zeros((len(weight), n_classes))
         np.add.at(share, (np.arange(len(weight))[:, None], codes), weight)
         return np.log(share / share.sum(axis=1, keepdims=True) + self._unseen)
 
     def _scores(self, U: Array) -> Array:
-        similarity, index = top(U, self.rows_, self.n_neighbors)
-        return self._vote(similarity, self.codes_[index], len(self.classes_))
+        if self.weights_ is None:
+            similarity, index = top(U, self.rows_, self.n_neighbors)
+            return self._vote(similarity, self.codes_[index], len(self.classes_))
+        similarity, index = top(U, self.rows_, len(self.rows_))
+        weight = self.weights_[index]
+        before = np.cumsum(weight, axis=1) - weight  # n_neighbors copies vote, the nearest first
+        counted = np.clip(self.n_neighbors - before, 0, weight)
+        return self._vote(similarity, self.codes_[index], len(self.classes_), counted)
 
     def kneighbors(self, X: ArrayLike, n_neighbors: int | None = None) -> tuple[Array, Array]:
         """(cosine similarities, training rows), both (Q, k), most similar first; k = n_neighbors unless given."""
@@ -201,8 +282,9 @@ class CentroidClassifier(_LinearClassifier):
     def __init__(self, center: ArrayLike | None = None):
         self.center = center
 
-    def _learn(self, U: Array, codes: Array) -> None:
-        self.coef_ = unit(one_hot(codes, len(self.classes_), U.dtype).T @ U)
+    def _learn(self, U: Array, codes: Array, weight: Array | None = None) -> None:
+        counted = U if weight is None else weight[:, None] * U
+        self.coef_ = unit(one_hot(codes, len(self.classes_), U.dtype).T @ counted)
 
     def _held_out(self, Z: Array, S: Array, codes: Array, rows: Array) -> Array:
         counts = np.bincount(codes)
@@ -236,11 +318,13 @@ class RidgeClassifier(_LinearClassifier):
         self.alpha = alpha
         self.center = center
 
-    def _learn(self, U: Array, codes: Array) -> None:
+    def _learn(self, U: Array, codes: Array, weight: Array | None = None) -> None:
         if not self.alpha > 0:
             raise FewShotError(f"alpha={self.alpha} came: it must be above 0.")
-        counts = np.bincount(codes)
-        root = np.sqrt(len(U) / (len(counts) * counts))[codes, None].astype(U.dtype)  # (N, 1)
+        counts = np.bincount(codes, weight)
+        root = np.sqrt(counts.sum() / (len(counts) * counts))[codes, None].astype(U.dtype)  # (N, 1)
+        if weight is not None:
+            root = root * np.sqrt(weight)[:, None]
         A, B = root * U, root * one_hot(codes, len(counts), U.dtype)
         if len(A) <= A.shape[1]:  # the smaller of the two equal systems
             self.coef_ = np.linalg.solve(A @ A.T + self.alpha * np.eye(len(A), dtype=A.dtype), B).T @ A
@@ -280,33 +364,11 @@ class RidgeClassifier(_LinearClassifier):
                 q = squared * project(v)
                 return q @ Z + q.sum(axis=1, keepdims=True) * shift + self.alpha * v
 
-            solution = _conjugate_gradients(apply, unit(Z[block] + shift), inverse_of_all)
+            solution = conjugate_gradients(apply, unit(Z[block] + shift), inverse_of_all)
             score = (weighted * project(solution)) @ member
             score[~present] = -np.inf
             scores.append(score)
         return np.concatenate(scores)
-
-
-def _conjugate_gradients(apply: Any, wanted: Array, preconditioner: Array) -> Array:
-    """Solve one symmetric positive system per row of ``wanted`` (R, D) to rounding error, all rows together."""
-    tolerance = np.finfo(wanted.dtype).eps ** 0.75
-    solution = wanted @ preconditioner
-    residual = wanted - apply(solution)
-    direction = conditioned = residual @ preconditioner
-    energy = np.einsum("rd,rd->r", residual, conditioned)
-    for _ in range(2 * wanted.shape[1] + 10):
-        if np.abs(residual).max(initial=0.0) < tolerance:
-            break
-        applied = apply(direction)
-        curvature = np.einsum("rd,rd->r", direction, applied)
-        step = np.divide(energy, curvature, out=np.zeros_like(energy), where=curvature > 0)[:, None]
-        solution = solution + step * direction
-        residual = residual - step * applied
-        conditioned = residual @ preconditioner
-        before, energy = energy, np.einsum("rd,rd->r", residual, conditioned)
-        ratio = np.divide(energy, before, out=np.zeros_like(energy), where=before > 0)[:, None]
-        direction = conditioned + ratio * direction
-    return solution
 
 
 class LogisticClassifier(_LinearClassifier):
@@ -323,7 +385,7 @@ class LogisticClassifier(_LinearClassifier):
         self.C = C
         self.center = center
 
-    def _solve(self, U: Array, codes: Array, start: Array | None = None) -> Array:
+    def _solve(self, U: Array, codes: Array, start: Array | None = None, weight: Array | None = None) -> Array:
         """Weights (classes in codes, D) of unit rows, from ``start`` where one fits."""
         if not self.C > 0:
             raise FewShotError(f"C={self.C} came: it must be above 0.")
@@ -336,11 +398,15 @@ class LogisticClassifier(_LinearClassifier):
                 np.zeros(1 if two else len(start)),
             )
             model.classes_ = np.unique(codes)
-        weight = model.fit(U, codes).coef_
-        return np.concatenate([-weight / 2, weight / 2]) if two else weight
+        if weight is not None:
+            counts = np.bincount(codes, weight)
+            model.set_params(class_weight=None)
+            weight = weight * (counts.sum() / (len(counts) * counts))[codes]
+        found = model.fit(U, codes, sample_weight=weight).coef_
+        return np.concatenate([-found / 2, found / 2]) if two else found
 
-    def _learn(self, U: Array, codes: Array) -> None:
-        self.coef_ = self._solve(U, codes).astype(U.dtype)
+    def _learn(self, U: Array, codes: Array, weight: Array | None = None) -> None:
+        self.coef_ = self._solve(U, codes, self._start, weight).astype(U.dtype)
 
     def _held_out_alone(self, n: int) -> bool:
         return n <= EXACT_REFITS

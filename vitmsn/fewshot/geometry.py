@@ -12,7 +12,7 @@ matrices, z z' and s z', without refitting.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,24 @@ def centered(X: Array, codes: Array, center: ArrayLike | None) -> tuple[Array, A
     size, alone = counts[codes, None], counts[codes, None] == 1
     within = (X - means[codes]) / (len(counts) * np.maximum(size - 1, 1))
     return middle, Z, np.where(alone, Z / max(len(counts) - 1, 1), within).astype(X.dtype)
+
+
+def weighted_center(X: Array, codes: Array, weight: Array, center: ArrayLike | None) -> Array:
+    """The center (D,) of ``centered`` where row i counts ``weight[i]`` > 0 times."""
+    if center is not None:
+        return given_center(center, X)
+    means = [np.average(X[codes == k], axis=0, weights=weight[codes == k]) for k in range(codes.max() + 1)]
+    middle: Array = np.mean(means, axis=0, dtype=np.float64).astype(X.dtype)
+    return middle
+
+
+def weighted_median(values: Array, weight: Array) -> float:
+    """The median of ``values`` (N,) where value i stands there ``weight[i]`` > 0 times."""
+    order = np.argsort(values, kind="stable")
+    below, half = np.cumsum(weight[order]), weight.sum() / 2
+    low, high = np.searchsorted(below, half, "left"), np.searchsorted(below, half, "right")
+    last = len(values) - 1
+    return float(values[order[min(low, last)]] + values[order[min(high, last)]]) / 2
 
 
 def blocks(rows: Array, width: int) -> Iterator[Array]:
@@ -158,6 +176,31 @@ def class_distances(U: Array, codes: Array) -> Array:
     return np.clip(nearest_other, 0, 1)
 
 
+# --- equations ----------------------------------------------------------------------------------------------------
+
+
+def conjugate_gradients(apply: Callable[[Array], Array], wanted: Array, preconditioner: Array) -> Array:
+    """Solve one symmetric positive system per row of ``wanted`` (R, D) to rounding error, all rows together."""
+    tolerance = np.finfo(wanted.dtype).eps ** 0.75
+    solution = wanted @ preconditioner
+    residual = wanted - apply(solution)
+    direction = conditioned = residual @ preconditioner
+    energy = np.einsum("rd,rd->r", residual, conditioned)
+    for _ in range(2 * wanted.shape[1] + 10):
+        if np.abs(residual).max(initial=0.0) < tolerance:
+            break
+        applied = apply(direction)
+        curvature = np.einsum("rd,rd->r", direction, applied)
+        step = np.divide(energy, curvature, out=np.zeros_like(energy), where=curvature > 0)[:, None]
+        solution = solution + step * direction
+        residual = residual - step * applied
+        conditioned = residual @ preconditioner
+        before, energy = energy, np.einsum("rd,rd->r", residual, conditioned)
+        ratio = np.divide(energy, before, out=np.zeros_like(energy), where=before > 0)[:, None]
+        direction = conditioned + ratio * direction
+    return solution
+
+
 # --- probabilities -------------------------------------------------------------------------------------------------
 
 
@@ -167,20 +210,23 @@ def softmax(scores: Array) -> Array:
     return shares
 
 
-def choose_temperature(scores: Array, codes: Array) -> float:
-    """The temperature of least cross-entropy for held-out ``scores`` (M, C) of rows of class ``codes`` (M,).
+def choose_temperature(scores: Array, codes: Array, weight: Array | None = None) -> float:
+    """The temperature of least cross-entropy for held-out ``scores`` (M, C) of rows of class ``codes`` (M,), of which
+    row i counts ``weight[i]`` times, once by default.
 
     The target probability of the right class is (M + 1) / (M + 2), not 1 (Platt, 1999): a few correct rows do not prove
     certainty. The cross-entropy is convex in 1 / T, so its slope has one root.
     """
-    count, n_classes = scores.shape
+    rows, n_classes = scores.shape
     scores = scores.astype(np.float64) - scores.mean(axis=1, keepdims=True)
+    count = rows if weight is None else float(weight.sum())
     target = np.full(scores.shape, 1 / (count + 2) / (n_classes - 1))
-    target[np.arange(count), codes] = (count + 1) / (count + 2)
-    wanted = (target * scores).sum()
+    target[np.arange(rows), codes] = (count + 1) / (count + 2)
+    counted = scores if weight is None else weight[:, None] * scores
+    wanted = (target * counted).sum()
 
     def slope(log_inverse: float) -> float:
-        return float((softmax(np.exp(log_inverse) * scores) * scores).sum() - wanted)
+        return float((softmax(np.exp(log_inverse) * scores) * counted).sum() - wanted)
 
     low, high = np.log(1e-3), np.log(1e3)  # of 1 / T
     if slope(low) >= 0 or slope(high) <= 0:  # beyond the ends
