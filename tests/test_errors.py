@@ -28,7 +28,8 @@ def test_str_is_the_message_also_after_pickling(error: type[Exception]) -> None:
     assert str(copy) == str(raised)
 
 
-def test_only_missing_head_error_has_another_parent() -> None:
+def test_two_errors_have_another_parent() -> None:
     parents = {error: error.__mro__[1] for error in ERRORS if error is not errors.ViTMSNError}
     assert parents.pop(errors.MissingHeadError) is errors.CheckpointError
+    assert parents.pop(errors.ChangedModelError) is errors.CheckpointError
     assert set(parents.values()) == {errors.ViTMSNError}

@@ -21,7 +21,7 @@ LIBRARY = {
     *("errors", "limits", "outputs", "classification", "config", "checkpoint", "model", "image", "data", "masking"),
     *("scikit", "pickled", "encoder"),
     *("attention", "relevance", "robustness", "look", "names", "archive", "fewshot", "gallery", "bundle"),
-    *("projection", "lowshot", "export", "parquet", "draw"),
+    *("projection", "lowshot", "export", "onnx_export", "parquet", "draw"),
 }
 CLI = {f"cli.{path.stem}" for path in (PACKAGE / "cli").glob("[!_]*.py")}
 TABS = ("classify", "attention", "masking", "fewshot", "explore", "learn")
@@ -105,6 +105,7 @@ ALLOWED: dict[str, set[str]] = {
     "gallery": {"archive", "image", "encoder", "names"},
     "bundle": {"archive", "image", "encoder", "gallery", "names"},
     "export": {"checkpoint", "encoder", "fewshot", "gallery"},
+    "onnx_export": {"encoder", "fewshot", "model"},
     "training": set(),
     "training.loss": set(),
     "training.schedule": set(),
@@ -178,6 +179,10 @@ ALLOWED: dict[str, set[str]] = {
     "cli.mask": {"draw", "encoder", "look", "masking", "robustness", "cli.attention", "cli.inputs", "cli.output"},
     "cli.fewshot": {"archive", "bundle", "encoder", "export", "fewshot", "gallery", "cli.inputs", "cli.output"},
     "cli.evaluate": {"data", "draw", "encoder", "image", "lowshot", "projection", "cli.inputs", "cli.output"},
+    "cli.convert": {
+        *("bundle", "checkpoint", "encoder", "export", "fewshot", "onnx_export"),
+        *("cli.fewshot", "cli.inputs", "cli.output"),
+    },
     "cli.train": {
         *("checkpoint", "cli.inputs", "cli.output"),
         *("training.answers", "training.calibration", "training.card", "training.distil", "training.finetune"),
@@ -206,12 +211,15 @@ ONLY_IN: dict[str, str] = {
     "pyarrow": r"parquet",
     "datasets": r"data",
     "accelerate": r"training(\..+)?|cli(\..+)?",
+    "onnx": r"onnx_export",
+    "onnxruntime": r"onnx_export",
+    "onnxscript": r"onnx_export",
     "transformers": r"training\.teacher",  # when a classifier of that package is the teacher
     "torchvision": r"",
     "matplotlib.pyplot": r"",  # keeps figures alive between visitors
 }
 # never at import time: they take long, or need not be there
-WHEN_USED = {"umap", "chardet", "pi_heif", "transformers"}
+WHEN_USED = {"onnx", "onnxruntime", "onnxscript", "umap", "chardet", "pi_heif", "transformers"}
 
 # A file tells one story in about 300 lines; longer ones say here why they are one story still.
 LONG_FROM = 450

@@ -88,7 +88,8 @@ def test_the_lists_are_sorted() -> None:
 
 
 def test_what_is_imported_is_declared() -> None:
-    declared = set(requirements("requirements.txt")) | GRADIO_BRINGS | set(requirements("requirements-distil.txt"))
+    extras = (requirements(f"requirements-{name}.txt") for name in ("distil", "onnx"))
+    declared = set(requirements("requirements.txt")) | GRADIO_BRINGS | set().union(*extras)
     for path in [ROOT / "app.py", *sorted((ROOT / "vitmsn").rglob("*.py"))]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):

@@ -10,6 +10,7 @@ ViTMSNError
 ├── ArchiveError       a zip that is damaged, hostile or too large
 ├── DataError          a data set that cannot be read
 ├── GalleryError       labelled examples that cannot be kept, moved or opened
+├── ExportError        a model that cannot be written in another form, or sent
 └── FewShotError       too little, or contradictory, to learn from
 
 All of them are ``ValueError`` as well, so that ``except ValueError`` works, in scikit-learn too. A message is
@@ -61,3 +62,7 @@ class GalleryError(ViTMSNError):
 
 class FewShotError(ViTMSNError):
     """Examples that are too few or contradict each other."""
+
+
+class ExportError(ViTMSNError):
+    """A model that cannot be written in another form, or sent to the Hub."""

@@ -1,4 +1,4 @@
-"""pretrain, finetune, head and convert: tiny ones end to end, and their mistakes."""
+"""pretrain, finetune and head: tiny ones end to end, and their mistakes."""
 
 from __future__ import annotations
 
@@ -261,19 +261,6 @@ def test_a_head_needs_pictures_of_every_class(capsys: Capture, model: str, pictu
     assert "1 of 2 classes have no picture to learn from (red)" in capsys.readouterr().err
     assert cli.main(["head", "--data", str(pictures / "blue"), *words]) == 2
     assert "has 0 classes" in capsys.readouterr().err
-
-
-def test_convert(run: Run, model: str, tmp_path: Path) -> None:
-    target = tmp_path / "half"
-    found = run.json("convert", model, target, "--dtype", "float16")
-    assert found["parts"] == ["backbone", "classifier", "MSN head", "feature mean"]
-    before, after = checkpoint.load(model), checkpoint.load(target)
-    assert after.config == before.config and after.processor == before.processor
-    for name, tensor in before.tensors.items():
-        torch.testing.assert_close(after.tensors[name], tensor.half().float())
-    size = (target / "model.safetensors").stat().st_size
-    assert size < 0.7 * (Path(model) / "model.safetensors").stat().st_size
-    assert "loads here and in transformers" in run("convert", model, target)
 
 
 def test_digits_need_no_data_option_and_can_be_watched(run: Run, tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 # --- fewshot -------------------------------------------------------------------------------------------------------
 
 
-def _lesson(gallery: Gallery, encoder: Encoder, caution: float) -> Lesson:
-    """Learn from a gallery with the settings saved in it."""
+def lesson_of(gallery: Gallery, encoder: Encoder, caution: float) -> Lesson:
+    """Learn from a gallery with the settings saved in it. caution: as the command line says, or the gallery."""
     from vitmsn import fewshot
 
     method, k = gallery.settings.get("method", "auto"), gallery.settings.get("k", 5)
@@ -55,7 +55,7 @@ def fewshot_train(options: Options) -> Result:
         say(note)
     for skipped in added.skipped:
         say(f"skipped {skipped.name}: {skipped.reason}")
-    lesson = _lesson(gallery, encoder, options.caution)
+    lesson = lesson_of(gallery, encoder, options.caution)
     lines = [line for line in (lesson.sentence(), lesson.near_copies()) if line]
     if lesson.reason:
         lines.append(f"{lesson.method}: {lesson.reason}")
@@ -88,7 +88,7 @@ def fewshot_predict(options: Options) -> Result:
     gallery = bundle.load(options.bundle, encoder, re_embed=options.re_embed, progress=Bar("reading the set"))
     kept = gallery.settings.get("caution", 0.05)
     caution = options.caution if options.caution is not None else kept if isinstance(kept, float) else 0.05
-    lesson = _lesson(gallery, encoder, caution)
+    lesson = lesson_of(gallery, encoder, caution)
     found, rows = [], []
     for names, pictures in inputs.batches():
         said = lesson.answer(encoder.embed(pictures), raw_pixels(pictures))

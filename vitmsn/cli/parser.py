@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from vitmsn.cli import attention, classify, evaluate, fewshot, mask, serve, train
+from vitmsn.cli import attention, classify, convert, evaluate, fewshot, mask, serve, train
 from vitmsn.cli.inputs import Options
 from vitmsn.cli.output import Result
 
@@ -265,11 +265,14 @@ def make_parser() -> argparse.ArgumentParser:
     add("--json", action="store_true", help="print JSON instead of a table")
 
     add = command(
-        "convert", train.convert, "read any checkpoint, write a folder that this package and transformers read"
+        "convert", convert.convert, "read any checkpoint, write a folder for this package and transformers, or ONNX"
     )
     add("source", help="a hub id, a folder, or a file (.safetensors, .bin, .pth, .tar, .ckpt)")
-    add("target", help="the folder to write")
+    add("target", help="the folder to write, or an ONNX file: NAME.onnx, with its description beside it, NAME.json")
     add("--dtype", choices=DTYPES, default="float32", help="of the weights in the file (default: float32)")
+    add("--set", metavar="SET.zip", help="ONNX: the classes of this saved few-shot set instead of the model's own")
+    add("--re-embed", action="store_true", help="ONNX: take a set that another model made, its pictures embedded again")
+    add("--attention", action="store_true", help="ONNX: also give what CLS attends to, in every layer and head")
     add("--json", action="store_true", help="print JSON instead of a table")
 
     add = command("serve", serve.serve, "serve the page in the browser")

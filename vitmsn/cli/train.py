@@ -1,9 +1,8 @@
-"""`pretrain`, `finetune`, `head` and `convert`: make a model folder. The work is done by `vitmsn.training`."""
+"""`pretrain`, `finetune`, `distil` and `head`: make a model folder. The work is done by `vitmsn.training`."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vitmsn.cli.inputs import Options
@@ -260,25 +259,3 @@ def calibrate(options: Options) -> Result:
     data = {"model": options.out, "temperature": round(found.temperature, 4), "not_sure_below": found.not_sure_below}
     lines = [*found.notes, f"{options.out} loads here and in transformers"]
     return Result({**data, "held_out": found.held_out}, JUDGED, [_cells(found)], lines)
-
-
-# --- convert ---------------------------------------------------------------------------------------------------------
-
-
-def convert(options: Options) -> Result:
-    import torch
-
-    from vitmsn import checkpoint
-
-    loaded, target = checkpoint.load(options.source), Path(options.target)
-    names = ("classifier", "msn_head", "feature_mean", "processor", "card", "temperature", "sharpening")
-    extras = {name: getattr(loaded, name) for name in names}
-    checkpoint.save(target, loaded.config, loaded.tensors, dtype=getattr(torch, options.dtype), **extras)
-    there = {"classifier": loaded.classifier, "MSN head": loaded.msn_head, "feature mean": loaded.feature_mean}
-    parts = ["backbone", *(name for name, part in there.items() if part is not None and len(part))]
-    size, config = sum(file.stat().st_size for file in target.iterdir() if file.is_file()), loaded.config
-    data = {"source": loaded.source, "target": str(target), "dtype": options.dtype, "parts": parts, "bytes": size}
-    shape = ("hidden_size", "num_hidden_layers", "num_attention_heads", "patch_size", "image_size")
-    row = (*(getattr(config, name) for name in shape), ", ".join(parts), f"{size / 1e6:.1f}")
-    header = ("width", "layers", "heads", "patch", "size", "parts", "MB")
-    return Result({**data, "config": config.to_dict()}, header, [row], [f"{target} loads here and in transformers"])
