@@ -22,7 +22,7 @@ help:  ## this list
 run: $(VENV)/.run  ## install what is missing, then serve the app; ARGS="--model FOLDER_OR_HUB_ID" for another model
 	GRADIO_SERVER_NAME=$(GRADIO_SERVER_NAME) GRADIO_SERVER_PORT=$(GRADIO_SERVER_PORT) $(BIN)/python app.py $(ARGS)
 
-test: $(VENV)/.test  ## install the test extras and a browser, then run the whole suite; ARGS="-k name" for a part
+test: $(VENV)/.test node_modules/.package-lock.json  ## install the test extras and a browser, then run the whole suite; ARGS="-k name" for a part
 	bash tests/browser/install.sh $(BIN)/python
 	$(BIN)/python -m pytest $(ARGS)
 
@@ -30,7 +30,7 @@ lint: $(VENV)/.test  ## ruff (rules and format) and mypy, and biome for the page
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	@if command -v npm >/dev/null; then npm ci --silent --no-audit --no-fund && npm run --silent lint; \
+	@if command -v npm >/dev/null; then $(MAKE) -s node_modules/.package-lock.json && npm run --silent lint; \
 		else echo "There is no Node.js, so the page's JavaScript was not linted; install version 20 or newer."; fi
 
 bench: $(VENV)/.test  ## one table, one row per claim
@@ -62,6 +62,10 @@ $(VENV)/.made:
 $(VENV)/.run: $(VENV)/.made requirements.txt constraints.txt
 	$(PIP) -r requirements.txt -c constraints.txt
 	@touch $@
+
+# What the JavaScript's linter and the test of docs/browser need; without Node.js both are left out.
+node_modules/.package-lock.json: package-lock.json
+	@if command -v npm >/dev/null; then npm ci --silent --no-audit --no-fund; fi
 
 $(VENV)/.test: $(VENV)/.run requirements-test.txt
 	$(PIP) -r requirements.txt -r requirements-test.txt -c constraints.txt

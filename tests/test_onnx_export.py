@@ -110,8 +110,6 @@ def test_what_cannot_be_written_is_named(encoder: Encoder, tmp_path: Path, monke
     with pytest.raises(ExportError, match="cannot be written"):
         onnx_export.write(tmp_path / "nowhere" / "no.onnx", encoder)
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(
-        ExportError, match=r"onnxscript is not installed; .*: pip install 'vitmsn\[onnx\]'"
-    ):
+    with pytest.raises(ExportError, match=r"onnxscript is not installed; .*: pip install 'vitmsn\[onnx\]'"):
         onnx_export.write(tmp_path / "no.onnx", encoder)
     assert list(tmp_path.iterdir()) == []

@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,8 +107,7 @@ def write(
     try:
         with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.resolve().parent) as beside:
             fresh = Path(beside) / target.name
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of the exporter, to itself
+            with _quiet():
                 torch.onnx.export(
                     network,
                     (samples[1],),
@@ -223,6 +224,20 @@ def _network(encoder: Encoder, head: FewShotClassifier | None, attention: bool, 
             if tensor.numel() > SMALL:
                 tensor.copy_(tensor.half().float())
     return whole
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's warnings, which are to itself."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 # --- The file -----------------------------------------------------------------------------------------------------

@@ -134,7 +134,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         if len(judged) > EXACT_REFITS:
             judged = np.sort(np.random.default_rng(0).choice(judged, EXACT_REFITS, replace=False))
         if len(judged):
-            scores = np.stack([self._score_without(i, one[i], rows, codes, weight) for i in judged])
+            scores = np.stack([self._score_without(int(i), one[i], rows, codes, weight) for i in judged])
             self.temperature_ = choose_temperature(scores, codes[judged], weight[judged])
         return self
 
