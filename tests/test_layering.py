@@ -19,7 +19,7 @@ PACKAGE = ROOT / "vitmsn"
 BOTTOM = {"errors", "limits"}  # which every module may know
 LIBRARY = {
     *("errors", "limits", "outputs", "classification", "config", "checkpoint", "model", "image", "data", "masking"),
-    *("scikit", "pickled", "encoder"),
+    *("packed", "scikit", "pickled", "encoder"),
     *("attention", "relevance", "robustness", "look", "names", "archive", "fewshot", "gallery", "bundle"),
     *("projection", "lowshot", "export", "onnx_export", "parquet", "draw"),
 }
@@ -55,6 +55,7 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoint.hub": set(),
     "checkpoint": {"config", "checkpoint.safe", "checkpoint.layouts", "checkpoint.hub"},
     "model": {"config", "checkpoint", "outputs"},
+    "packed": {"config", "model", "outputs"},
     "image.formats": set(),
     "image.jpeg": set(),
     "image.heif": set(),
@@ -68,7 +69,7 @@ ALLOWED: dict[str, set[str]] = {
     "data": {"image", "names"},
     "scikit": set(),
     "pickled": set(),
-    "encoder": {"classification", "config", "checkpoint", "model", "outputs", "image", "pickled", "scikit"},
+    "encoder": {"classification", "config", "checkpoint", "model", "outputs", "packed", "image", "pickled", "scikit"},
     "attention": {"model", "outputs"},
     "relevance": {"attention", "model", "outputs"},
     "robustness.prediction": {"encoder"},

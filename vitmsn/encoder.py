@@ -32,6 +32,7 @@ from vitmsn.errors import InputError, MissingHeadError
 from vitmsn.image import ImageSource, Picture, ViTMSNImageProcessor, batches, decode, listed
 from vitmsn.model import MSNHead, ViTMSNModel, log_assignment
 from vitmsn.outputs import ViTMSNOutput
+from vitmsn.packed import NotPacked, PackedModel, pack, weights_version
 from vitmsn.pickled import Reference
 from vitmsn.scikit import SETTINGS, PictureTransformer
 
@@ -112,6 +113,7 @@ class Encoder(PictureTransformer):
         self._msn_head = msn_head.to(self.device).eval().requires_grad_(False) if msn_head is not None else None
         self.labels = list(self.config.id2label.values()) if classifier is not None else []
         self._lock = threading.RLock()
+        self._packed: PackedModel | NotPacked | None = None
         self._cache: LRUCache[_Key, np.ndarray | ViTMSNOutput] = LRUCache(limits.CACHE_BYTES, getsizeof=_bytes)
 
     @classmethod
@@ -242,6 +244,12 @@ class Encoder(PictureTransformer):
         """
         (height, width), (patch_height, patch_width) = self._size(size), self.patch_size
         return height // patch_height, width // patch_width
+
+    @property
+    def engine(self) -> str:
+        """What computes its forwards: "packed" (see ``packed``), or "plain: " and why."""
+        forward = self._packed_model()
+        return "packed" if isinstance(forward, PackedModel) else f"plain: {forward.reason}"
 
     # Results
 
@@ -484,15 +492,27 @@ class Encoder(PictureTransformer):
                 head.to("cpu")
         return self._timed(pixels, keep, hidden)
 
+    def _packed_model(self) -> PackedModel | NotPacked:
+        """Packed when first needed, and anew where someone has changed the weights."""
+        with self._lock:
+            if self._packed is None or self._packed.version != weights_version(self.model):
+                self._packed = None  # frees the old ones first
+                self._packed = pack(self.model)
+            return self._packed
+
     def _timed(self, pixels: Tensor, keep: Tensor | None, hidden: bool) -> ViTMSNOutput:
+        packed = self._packed_model()
         with torch.inference_mode():
             started = time.perf_counter()
-            out = self.model(
-                pixels.to(self.device),
-                keep_indices=None if keep is None else keep.to(self.device),
-                interpolate_pos_encoding=True,
-                output_hidden_states=hidden,
-            )
+            if isinstance(packed, PackedModel):
+                out = packed(pixels, keep, hidden)
+            else:
+                out = self.model(
+                    pixels.to(self.device),
+                    keep_indices=None if keep is None else keep.to(self.device),
+                    interpolate_pos_encoding=True,
+                    output_hidden_states=hidden,
+                )
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
             milliseconds = 1000 * (time.perf_counter() - started)

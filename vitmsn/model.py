@@ -49,14 +49,17 @@ class PatchEmbeddings(nn.Module):
 
         A product over the chosen patches is faster than the convolution, which computes all of them.
         """
+        pixels = self.cut(pixel_values, chosen)
+        return F.linear(pixels, self.projection.weight.flatten(1), self.projection.bias)
+
+    def cut(self, pixel_values: Tensor, chosen: Tensor | None) -> Tensor:
+        """The pixels of each patch, in the order of the weights: (B N, C patch_height patch_width), or the chosen."""
         patch_height, patch_width = self.projection.weight.shape[2:]
         rows, columns = pixel_values.shape[2] // patch_height, pixel_values.shape[3] // patch_width
         pixels = pixel_values[:, :, : rows * patch_height, : columns * patch_width]  # the remainder fills no patch
         pixels = pixels.unflatten(3, (columns, patch_width)).unflatten(2, (rows, patch_height))
-        pixels = pixels.permute(0, 2, 4, 1, 3, 5).flatten(0, 2).flatten(1)  # (B N, C patch_height patch_width)
-        if chosen is not None:
-            pixels = pixels.index_select(0, chosen)  # (B K, ...)
-        return F.linear(pixels, self.projection.weight.flatten(1), self.projection.bias)
+        pixels = pixels.permute(0, 2, 4, 1, 3, 5).flatten(0, 2).flatten(1)
+        return pixels if chosen is None else pixels.index_select(0, chosen)
 
 
 class Embeddings(nn.Module):
@@ -80,6 +83,18 @@ class Embeddings(nn.Module):
         plane = F.interpolate(plane, size=grid, mode="bicubic", align_corners=False)
         return plane.flatten(2).transpose(1, 2)
 
+    def kept(self, grid: tuple[int, int], keep_indices: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Positions of the patches kept (B, K, D), and their places among all B x N patches (B K,).
+
+        Without ``keep_indices``: (1, N, D) for all pictures, and None.
+        """
+        positions = self.positions(grid)
+        if keep_indices is None:
+            return positions, None
+        first = grid[0] * grid[1] * torch.arange(keep_indices.shape[0], device=keep_indices.device)
+        chosen = (keep_indices + first[:, None]).flatten()
+        return positions[0].index_select(0, keep_indices.flatten()).unflatten(0, keep_indices.shape), chosen
+
     def forward(
         self,
         pixel_values: Tensor,
@@ -87,12 +102,8 @@ class Embeddings(nn.Module):
         bool_masked_pos: Tensor | None = None,
         keep_indices: Tensor | None = None,
     ) -> Tensor:
-        batch, patches = pixel_values.shape[0], grid[0] * grid[1]  # not len(), which an exported batch has not
-        positions = self.positions(grid)  # (1, N, D)
-        chosen = None
-        if keep_indices is not None:
-            chosen = (keep_indices + patches * torch.arange(batch, device=keep_indices.device)[:, None]).flatten()
-            positions = positions[0].index_select(0, keep_indices.flatten()).unflatten(0, keep_indices.shape)
+        batch = pixel_values.shape[0]  # not len(), which an exported batch has not
+        positions, chosen = self.kept(grid, keep_indices)
         tokens = self.patch_embeddings(pixel_values, chosen).unflatten(0, (batch, positions.shape[1]))  # (B, K, D)
         if bool_masked_pos is not None:
             if self.mask_token is None:

@@ -1,0 +1,205 @@
+"""The backbone's forward on a CPU, with weights packed for its matrix kernels. For inference only.
+
+The plain forward gives oneDNN each weight as it lies in memory, and it is rearranged in every call. Here that is done
+once, and what follows a product is computed by its kernel: the activation after the first layer of an MLP, the
+addition to the residual after a projection. Pictures go through the network a few at a time, so that what one layer
+makes is still in the cache when the next one reads it.
+
+The operators are private to torch, so nothing relies on them: :func:`pack` compares the result with the plain forward
+and says why where it cannot be used. Packed weights take as much memory as those that they are made of.
+
+Letters: B pictures, K patches kept, T = 1 + K tokens (CLS first), D width, H heads, d = D / H.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vitmsn.config import pair
+from vitmsn.model import Layer, ViTMSNModel
+from vitmsn.outputs import ViTMSNOutput
+
+TOKENS = 1600  # that go through the network together
+ROWS = 256  # queries of one picture whose attention is in memory at a time
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.05}  # length of the difference to the plain forward, over its own
+PROBE = (3, 5)  # rows and columns of the patches of the input that is compared
+
+# What oneDNN calls an activation: its name, and its variant
+_ACTIVATIONS = {
+    "gelu": ("gelu", "none"),
+    "gelu_new": ("gelu", "tanh"),
+    "gelu_pytorch_tanh": ("gelu", "tanh"),
+    "relu": ("relu", ""),
+    "silu": ("swish", ""),
+    "swish": ("swish", ""),
+    "tanh": ("tanh", ""),
+}
+
+
+class _Linear:
+    """``x @ weight.T + bias`` on a packed weight, with what follows it."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), TOKENS)
+        self.bias = None if bias is None else bias.detach()
+
+    def __call__(self, x: Tensor, activation: tuple[str, str] = ("none", "")) -> Tensor:
+        name, variant = activation
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, name, [], variant)
+
+    def plus(self, x: Tensor, other: Tensor) -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise.binary(x, other, self.weight, self.bias, "add")
+
+
+class _PackedLayer:
+    def __init__(self, layer: Layer, activation: tuple[str, str]) -> None:
+        attention = layer.attention
+        self.heads, self.activation = attention.heads, activation
+        self.norms = layer.layernorm_before, layer.layernorm_after
+        weight, bias = attention.qkv.weight.detach().clone(), attention.qkv.bias
+        query = slice(None, attention.heads * attention.head_dim)
+        weight[query] *= attention.scale
+        if bias is not None:
+            bias = bias.detach().clone()
+            bias[query] *= attention.scale
+        self.qkv = _Linear(weight, bias)
+        self.output = _Linear(attention.output.weight, attention.output.bias)
+        self.fc1 = _Linear(layer.mlp.fc1.weight, layer.mlp.fc1.bias)
+        self.fc2 = _Linear(layer.mlp.fc2.weight, layer.mlp.fc2.bias)
+
+    def __call__(self, x: Tensor, tokens: int) -> Tensor:
+        """(B T, D) -> (B T, D), of pictures of T ``tokens``."""
+        before, after = self.norms
+        x = self.output.plus(_attention(self.qkv(_norm(before, x)), tokens, self.heads), x)
+        return self.fc2.plus(self.fc1(_norm(after, x), self.activation), x)
+
+
+def _norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
+    return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+
+
+def _attention(qkv: Tensor, tokens: int, heads: int) -> Tensor:
+    """Queries (scaled), keys and values (B T, 3 D) -> what each token takes from the others (B T, D).
+
+    In float32 torch's fused kernel is fastest at all lengths. In bfloat16 it is slower than plain products, of which
+    a few rows are computed at a time, so that memory grows with the tokens and not with their square.
+    """
+    split = qkv.view(-1, tokens, 3, heads, qkv.shape[1] // (3 * heads))  # (B, T, 3, H, d)
+    if qkv.dtype == torch.float32:
+        query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)
+        return F.scaled_dot_product_attention(query, key, value, scale=1.0).transpose(1, 2).flatten(2).flatten(0, 1)
+    mixed = qkv.new_empty(len(split), tokens, heads, split.shape[-1])
+    together = max(1, 2 * ROWS // tokens)  # pictures
+    for some, out in zip(split.split(together), mixed.split(together), strict=True):
+        query, key, value = some.permute(2, 0, 3, 1, 4).reshape(3, -1, *split.shape[1::3]).unbind(0)  # (B H, T, d)
+        key = key.transpose(1, 2)
+        for start in range(0, tokens, ROWS):
+            weights = torch.bmm(query[:, start : start + ROWS], key).softmax(-1)
+            found = torch.bmm(weights, value).unflatten(0, (-1, heads))  # (B, H, rows, d)
+            out[:, start : start + ROWS] = found.transpose(1, 2)
+    return mixed.flatten(2).flatten(0, 1)
+
+
+class PackedModel:
+    """A frozen backbone, ready for many forwards on the CPU; :func:`pack` makes it. Not a module: it cannot train."""
+
+    def __init__(self, model: ViTMSNModel) -> None:
+        self.model = model
+        projection = model.embeddings.patch_embeddings.projection
+        self.patches = _Linear(projection.weight.flatten(1), projection.bias)
+        activation = _ACTIVATIONS[model.config.hidden_act]
+        self.layers = [_PackedLayer(layer, activation) for layer in model.layers if isinstance(layer, Layer)]
+        self.version = weights_version(model)
+
+    def __call__(
+        self, pixel_values: Tensor, keep_indices: Tensor | None = None, output_hidden_states: bool = False
+    ) -> ViTMSNOutput:
+        """As the plain forward with ``interpolate_pos_encoding``; without mask tokens and attention maps."""
+        pixel_values = pixel_values.to(self.model.dtype)
+        grid = self.model._check(pixel_values, None, keep_indices, interpolate=True)
+        batch = len(pixel_values)
+        tokens = 1 + (grid[0] * grid[1] if keep_indices is None else keep_indices.shape[1])
+        width, depth = self.model.config.hidden_size, len(self.layers)
+        last = pixel_values.new_empty(batch, tokens, width)
+        states = pixel_values.new_empty(1 + depth, batch, tokens, width) if output_hidden_states else None
+        together = max(1, TOKENS // tokens)  # pictures
+        for start in range(0, batch, together):
+            part = slice(start, start + together)
+            x = self._embed(pixel_values[part], grid, None if keep_indices is None else keep_indices[part])
+            for place, layer in enumerate(self.layers):
+                if states is not None:
+                    states[place, part] = x.unflatten(0, (-1, tokens))
+                x = layer(x, tokens)
+            if states is not None:
+                states[depth, part] = x.unflatten(0, (-1, tokens))
+            last[part] = _norm(self.model.layernorm, x).unflatten(0, (-1, tokens))
+        return ViTMSNOutput(last, grid, keep_indices, hidden_states=None if states is None else tuple(states))
+
+    def _embed(self, pixel_values: Tensor, grid: tuple[int, int], keep_indices: Tensor | None) -> Tensor:
+        """Pictures -> tokens (B T, D)."""
+        embeddings = self.model.embeddings
+        positions, chosen = embeddings.kept(grid, keep_indices)
+        positions = positions.expand(len(pixel_values), -1, -1)
+        x = pixel_values.new_empty(len(pixel_values), 1 + positions.shape[1], positions.shape[2])
+        x[:, 0] = (embeddings.cls_token + embeddings.position_embeddings[:, :1])[0, 0]
+        cut = embeddings.patch_embeddings.cut(pixel_values, chosen)
+        torch.add(self.patches(cut).view_as(positions), positions, out=x[:, 1:])
+        return x.flatten(0, 1)
+
+
+@dataclass(frozen=True)
+class NotPacked:
+    """Why a model takes the plain forward."""
+
+    reason: str
+    version: tuple[int, ...]
+
+
+def weights_version(model: ViTMSNModel) -> tuple[int, ...]:
+    """Another tuple once a weight was replaced or changed in place: what was packed of them is then out of date."""
+    weights = list(model.parameters())
+    changes = [0 if weight.is_inference() else weight._version for weight in weights]  # inference tensors count none
+    return (*(weight.data_ptr() for weight in weights), *changes)
+
+
+@torch.inference_mode()
+def pack(model: ViTMSNModel) -> PackedModel | NotPacked:
+    """Pack a backbone's weights for the CPU, and compare it with the plain forward on a small random input.
+
+    Packing takes about as long as two forwards of one picture.
+    """
+
+    def not_packed(reason: str) -> NotPacked:
+        return NotPacked(reason, weights_version(model))
+
+    if model.device.type != "cpu" or model.dtype not in TOLERANCE:
+        return not_packed(f"packed weights are for float32 and bfloat16 on a CPU, not {model.dtype} on {model.device}")
+    missing = [name for name in ("_linear_pointwise", "_reorder_linear_weight") if not has_operator(name)]
+    if missing:
+        return not_packed(f"this build of torch has no mkldnn::{missing[0]}")
+    if model.config.hidden_act not in _ACTIVATIONS:
+        return not_packed(f"oneDNN has no activation {model.config.hidden_act}")
+    size = [rows * side for rows, side in zip(PROBE, pair(model.config.patch_size), strict=True)]
+    probe = torch.randn(2, model.config.num_channels, *size, generator=torch.Generator().manual_seed(0))
+    try:
+        packed = PackedModel(model)
+        found = packed(probe).last_hidden_state.float()
+    except RuntimeError as error:  # a processor or a shape that the operators refuse
+        return not_packed(f"torch refused to pack it: {str(error).splitlines()[0]}")
+    wanted = model(probe, interpolate_pos_encoding=True).last_hidden_state.float()
+    difference = float((found - wanted).norm() / wanted.norm())
+    if not difference <= TOLERANCE[model.dtype]:
+        reason = f"packed weights gave numbers {difference:.1e} apart where {TOLERANCE[model.dtype]:g} is allowed"
+        warnings.warn(f"On this processor {reason}; the plain forward is used, which is slower.", stacklevel=2)
+        return not_packed(reason)
+    return packed
+
+
+def has_operator(name: str) -> bool:
+    """Whether torch has an operator of oneDNN, by its private name."""
+    return hasattr(torch.ops.mkldnn, name)
