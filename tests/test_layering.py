@@ -34,7 +34,7 @@ def of_tabs() -> dict[str, set[str]]:
     for tab in TABS:
         own = {f"ui.{tab}.{path.stem}" for path in (PACKAGE / "ui" / tab).glob("[!_]*.py")}
         rows[f"ui.{tab}"] = set()
-        rows |= dict.fromkeys(own, LIBRARY | SHARED | own | {"ui.models", "ui.visits", "ui.app"})
+        rows |= dict.fromkeys(own, LIBRARY | SHARED | own | {"ui.models", "ui.visits", "ui.app", "ui.fair_queue"})
     return rows
 
 
@@ -147,14 +147,18 @@ ALLOWED: dict[str, set[str]] = {
     "ui.models": {"checkpoint", "encoder"},
     "ui.visits": {"image", "encoder", "ui.models"},
     "ui.shared": set(),
-    "ui.blocks": {"ui.shared.checks"},
+    "ui.fair_queue": set(),
+    "ui.blocks": {"ui.fair_queue", "ui.shared.checks"},
     "ui.memory": set(),
     **dict.fromkeys(SHARED, LIBRARY | SHARED | {"ui.models", "ui.visits"}),
+    "ui.status": {"ui.models", "ui.visits", "ui.shared.html"},
     "ui.app": {
         *(
             "ui.blocks",
+            "ui.fair_queue",
             "ui.memory",
             "ui.models",
+            "ui.status",
             "ui.visits",
             "ui.shared.controls",
             "ui.shared.examples",
@@ -164,7 +168,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     **of_tabs(),
     "ui.page": {
-        *("encoder", "ui.blocks", "ui.models", "ui.visits", "ui.app"),
+        *("encoder", "ui.blocks", "ui.fair_queue", "ui.models", "ui.visits", "ui.app"),
         *("ui.shared.examples", "ui.shared.html", "ui.shared.scripts"),
         *(f"ui.{tab}.tab" for tab in TABS),
     },

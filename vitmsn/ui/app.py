@@ -21,25 +21,22 @@ from typing import Any
 import gradio as gr
 from gradio.blocks import Block
 from gradio.components import Component
+from gradio.context import LocalContext
 from gradio.utils import get_upload_folder
 
 from vitmsn.errors import ViTMSNError
 from vitmsn.ui.blocks import BROKEN
+from vitmsn.ui.fair_queue import LONG, SHORT, FairQueue, judged
 from vitmsn.ui.memory import give_back
 from vitmsn.ui.models import Models
 from vitmsn.ui.shared import examples, html
-from vitmsn.ui.shared.controls import Controls, Inputs, by_name, components
+from vitmsn.ui.shared.controls import Controls, Inputs, by_name, components, flat
 from vitmsn.ui.shared.photo import Photo, portrait, read_picture, sent
 from vitmsn.ui.shared.scripts import run, script
+from vitmsn.ui.status import status_line
 from vitmsn.ui.visits import Call, Visit, Visitors, keep_picture
 
 log = logging.getLogger("vitmsn.ui")
-
-# Short jobs interleave (the encoder has its own lock); long ones (a zip, a batch, UMAP) wait for one another, and never
-# hold up a one-picture job. Opening a model may mean a download.
-SHORT: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 8}
-LONG: dict[str, Any] = {"concurrency_id": "long", "concurrency_limit": 1}
-OPEN: dict[str, Any] = {"concurrency_id": "open", "concurrency_limit": 2}
 
 KEEP_IN_ADDRESS = script(__file__, "keep_in_address.js")
 OPEN_TAB = script(__file__, "open_tab.js")
@@ -145,10 +142,12 @@ class App:
         line = notice or self.panels[tab].notice
         controls = next((thing for thing in inputs if isinstance(thing, Controls)), None)
         wired = by_name(fn, inputs, outputs)
-        entry = Answer(wired, components(inputs), components(outputs), line, stamp, controls, more)
-        self.answers[tab] = entry
         if again:
             self.on(again, fn, inputs, outputs, notice=line, **more)
+        if "costly" in more:
+            more["costly"] = flat(more["costly"], inputs)
+        entry = Answer(wired, components(inputs), components(outputs), line, stamp, controls, more)
+        self.answers[tab] = entry
 
     def on(
         self,
@@ -159,6 +158,7 @@ class App:
         *,
         notice: gr.HTML,
         long: bool = False,
+        costly: Function | None = None,
         show_progress: typing.Literal["full", "minimal", "hidden"] = "minimal",
         **more: Any,
     ) -> Any:
@@ -167,11 +167,17 @@ class App:
         Inputs may be controls, which `fn` gets as their dataclass; where outputs have names, `fn` answers by name (see
         `shared/controls`). A generator shows each thing it yields as it comes; an error ends it and leaves what was
         shown.
+
+        Args:
+            long: it may take minutes, so it waits in the line of such jobs.
+            costly: `costly(*inputs)` says of their values whether they take seconds; such a job leaves the short ones'
+                line. It runs before anything was checked.
         """
-        fn, placed = by_name(fn, inputs, outputs), [notice, *components(outputs), self.status]
+        wired, placed = by_name(fn, inputs, outputs), [notice, *components(outputs), self.status]
+        handler = judged(self._shown(wired, len(placed) - 2), costly and flat(costly, inputs))
         listen = functools.partial(gr.on, list(events)) if isinstance(events, (list, tuple)) else events
         return listen(
-            self._shown(fn, len(placed) - 2),
+            handler,
             components(inputs),
             placed,
             api_visibility="private",
@@ -192,15 +198,16 @@ class App:
         outputs: Sequence[Component],
         *,
         long: bool = False,
+        costly: Function | None = None,
     ) -> None:
         """Publish `fn(call, *inputs)` as `/name` for gradio_client; its docstring is the tool's description.
 
         Make the components with `visible=False`; a picture that comes in is a `Photo(visible=False)`, one that
-        goes out a `gr.Image(visible=False)`. A ViTMSNError becomes the client's error message.
+        goes out a `gr.Image(visible=False)`. A ViTMSNError becomes the client's error message. `long` and `costly` as
+        in `on`.
         """
-        gr.Button(visible=False).click(
-            self._published(fn), list(inputs), list(outputs), api_name=name, **(LONG if long else SHORT)
-        )
+        handler, line = judged(self._published(fn), costly), LONG if long else SHORT
+        gr.Button(visible=False).click(handler, list(inputs), list(outputs), api_name=name, **line)
 
     def go(self, button: gr.Button, tab: str) -> None:
         """Make `button` open another tab, as a click on its name would."""
@@ -286,7 +293,10 @@ class App:
             return [*shown, *results]
 
         outputs = [*([panel.image] if panel else []), *entry.outputs]
-        return self.on(event, fill, [*given, *entry.inputs], outputs, notice=entry.notice, **entry.more)
+        more = dict(entry.more)
+        if of_answer := more.pop("costly", None):
+            more["costly"] = lambda *values: of_answer(*values[len(given) :])
+        return self.on(event, fill, [*given, *entry.inputs], outputs, notice=entry.notice, **more)
 
     def _begin(self, call: Call) -> None:
         """Start again with the first example, and say so, when the visit was deleted while its page was inactive."""
@@ -330,12 +340,12 @@ class App:
 
         def begun(request: gr.Request, event: gr.EventData, bar: gr.Progress) -> Call:
             visit = self.visitors.of(request.session_hash)
-            return Call(self.models, visit, event, bar, query=dict(visit.link))
+            return Call(self.models, visit, event, bar, query=dict(visit.link), abandoned=self._abandoned())
 
         def told(call: Call, result: Any) -> list[Any]:
             if result is SKIP:
                 return [gr.skip()] * (count + 2)
-            return [html.notice(call.message, call.details), *_listed(result, count), self.status_line(call)]
+            return [html.notice(call.message, call.details), *_listed(result, count), status_line(self.models, call)]
 
         def failed(error: Exception) -> list[Any]:
             if not isinstance(error, ViTMSNError):
@@ -371,7 +381,9 @@ class App:
 
         def handler(*values: Any) -> Any:
             request, bar, values = values[0], values[-1], values[1:-1]
-            call = Call(self.models, self.visitors.of(request.session_hash), None, bar)
+            alone = request.session_hash == LocalContext.event_id.get()  # a request without a session, so once only
+            visit = self.visitors.of(None if alone else request.session_hash)
+            call = Call(self.models, visit, None, bar, abandoned=self._abandoned())
             try:
                 return fn(call, *values)
             except ViTMSNError as error:
@@ -394,6 +406,17 @@ class App:
         handler.__name__, handler.__doc__ = fn.__name__, fn.__doc__
         return handler
 
+    def sweep(self) -> None:
+        """Delete what has grown old of visits and of answers. Called by a timer."""
+        self.visitors.sweep()
+        if isinstance(self.page._queue, FairQueue):
+            self.page._queue.sweep()
+
+    def _abandoned(self) -> Callable[[], bool]:
+        """A function that says whether the client of the running job has closed its connection."""
+        queue, event = self.page._queue, LocalContext.event_id.get()
+        return lambda: isinstance(queue, FairQueue) and queue.abandoned(event)
+
     def _done(self, values: Sequence[Any]) -> None:
         """After an event: note that its uploads were read, and apply the bounds on visits."""
         folder = Path(get_upload_folder()).resolve()
@@ -406,23 +429,6 @@ class App:
         self.visitors.sweep()
         if files:
             give_back()
-
-    def status_line(self, call: Call) -> str:
-        """Model · input size · device and precision · milliseconds of the visit's last forward · patches, as HTML."""
-        encoder = self.models.loaded(call.visit.model)
-        if encoder is None:
-            return html.status([call.name, "not read yet"])
-        height, width = encoder.input_size
-        words = [
-            encoder.name,
-            f"{height} × {width} px",
-            f"{encoder.device} · {str(encoder.dtype).removeprefix('torch.')}",
-        ]
-        if (forward := call.visit.forward) is not None and forward.model == encoder.name:
-            words += [f"last forward {html.milliseconds(forward.milliseconds)}", f"{forward.patches} patches"]
-        else:
-            words.append("answer from cache")
-        return html.status(words)
 
 
 class _Skip:

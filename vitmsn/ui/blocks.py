@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 
 from vitmsn import limits
+from vitmsn.ui.fair_queue import FairQueue
 from vitmsn.ui.shared.checks import cut
 
 log = logging.getLogger("vitmsn.ui")
@@ -25,6 +26,11 @@ class Page(gr.Blocks):
 
     On a bad value a component raises some exception, and Gradio then answers `{"error": null}`.
     """
+
+    def queue(self, *args: Any, **more: Any) -> Page:
+        super().queue(*args, **more)
+        self._queue = FairQueue(self)
+        return self
 
     async def preprocess_data(self, block_fn: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
         names = _names(block_fn)

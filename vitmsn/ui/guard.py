@@ -15,7 +15,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -75,11 +75,12 @@ ROUTES = {
     "POST": tuple(f"{API}{name}" for name in ("upload", "queue/join", "run/", "api/", "call/", "cancel", "reset")),
 }
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
-FORWARDED = (b"x-forwarded-host", b"x-forwarded-proto", b"x-gradio-server")
+FORWARDED = (b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-gradio-server")
 HEARTBEAT_SECONDS = 15.0  # between two messages that keep an open page connected
 LISTEN_SECONDS = 1.0  # between two checks whether the server is ending
 
 
+Headers = Sequence[tuple[bytes, bytes]]
 NOT_UNDERSTOOD = "This request could not be understood."
 
 
@@ -95,7 +96,7 @@ class Guard:
         self, app: ASGIApp, leave: Callable[[str], None] | None = None, ended: threading.Event | None = None
     ) -> None:
         self.app, self._leave, self._ended = app, leave, ended or threading.Event()
-        self._hosts, self._proxy = hosts(), bool(os.environ.get("VITMSN_PROXY") or os.environ.get("SPACE_HOST"))
+        self._hosts, self._proxies = hosts(), proxies()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -147,17 +148,24 @@ class Guard:
             await self._judge(scope, receive, send, cap)
 
     def _without_proxy(self, scope: Scope) -> Scope:
-        """The request with the host and protocol that a trusted proxy reports; other X-Forwarded headers are dropped.
+        """The request with the host, protocol and client address that a trusted proxy reports; other X-Forwarded
+        headers are dropped.
 
         Gradio writes X-Forwarded-Host into the page and into the addresses of files, from any sender.
         """
         headers = dict(scope["headers"])
         kept = [(name, value) for name, value in scope["headers"] if name.lower() not in FORWARDED]
-        if self._proxy and (outside := headers.get(b"x-forwarded-host", b"").split(b",")[0].strip()):
+        if not self._proxies:
+            return {**scope, "headers": kept}
+        if outside := headers.get(b"x-forwarded-host", b"").split(b",")[0].strip():
             kept = [pair for pair in kept if pair[0].lower() != b"host"] + [(b"host", outside)]
-        if self._proxy and headers.get(b"x-forwarded-proto", b"").split(b",")[0].strip() == b"https":
+        if headers.get(b"x-forwarded-proto", b"").split(b",")[0].strip() == b"https":
             kept.append((b"x-forwarded-proto", b"https"))
-        return {**scope, "headers": kept}
+        client = scope.get("client")
+        passed = ",".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for")
+        if senders := [text.strip() for text in passed.split(",") if _numeric(text.strip())]:
+            client = (senders[-min(self._proxies, len(senders))], 0)  # each proxy adds the address that it sees
+        return {**scope, "headers": kept, "client": client}
 
     def _known(self, host: str, scope: Scope) -> bool:
         """Whether this server answers to that host name. The page repeats the name, so a foreign one must not get in.
@@ -253,16 +261,18 @@ class _Answer:
     def __init__(self, send: Send) -> None:
         self._send, self.begun = send, False
         self._status, self._error = 0, b""  # of an error from Gradio, held back until it is complete
+        self._retry: Headers = []
 
     async def gradio(self, message: Message) -> None:
         """The same, for Gradio's answer to a request for a function."""
         if message["type"] == "http.response.start" and message["status"] >= 400:
             self.begun, self._status = True, message["status"]
+            self._retry = [(name, value) for name, value in message["headers"] if name.lower() == b"retry-after"]
         elif self._status:
             self._error += message.get("body", b"")[: limits.MAX_JSON_BYTES - len(self._error)]
             if not message.get("more_body", False):
                 status = 422 if self._status == 500 else self._status  # Gradio's 500 here comes from a bad value
-                await refuse(self, status, _sentence(self._error))
+                await refuse(self, status, _sentence(self._error), self._retry)
         else:
             await self(message)
 
@@ -310,6 +320,12 @@ def hosts() -> frozenset[str]:
     return frozenset(name.strip().lower() for name in named.split(",") if name.strip())
 
 
+def proxies() -> int:
+    """How many trusted proxies stand before the app: VITMSN_PROXY, or one on a Space."""
+    named = os.environ.get("VITMSN_PROXY", "")
+    return int(named) if named.isdecimal() else int(bool(named or os.environ.get("SPACE_HOST")))
+
+
 def _numeric(host: str) -> bool:
     try:
         ipaddress.ip_address(host.strip("[]"))
@@ -341,14 +357,14 @@ def _length(headers: dict[bytes, bytes]) -> int:
     return int(text) if text.isdigit() else 0
 
 
-async def refuse(send: _Answer, status: int, sentence: str) -> None:
-    await respond(send, status, {"detail": sentence, "error": sentence})  # Gradio's clients read one or the other
+async def refuse(send: _Answer, status: int, sentence: str, more: Headers = ()) -> None:
+    await respond(send, status, {"detail": sentence, "error": sentence}, more)  # Gradio's clients read one or the other
 
 
-async def respond(send: _Answer, status: int, value: dict[str, str]) -> None:
+async def respond(send: _Answer, status: int, value: dict[str, str], more: Headers = ()) -> None:
     body = json.dumps(value).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, *more]})
     await send({"type": "http.response.body", "body": body})
 
 

@@ -11,11 +11,12 @@ from markupsafe import Markup
 from vitmsn import limits
 from vitmsn.encoder import Encoder
 from vitmsn.errors import ViTMSNError
-from vitmsn.ui.app import KEEP_IN_ADDRESS, OPEN, PAGE_LOADED, App
+from vitmsn.ui.app import KEEP_IN_ADDRESS, PAGE_LOADED, App
 from vitmsn.ui.attention import tab as attention
 from vitmsn.ui.blocks import Page
 from vitmsn.ui.classify import tab as classify
 from vitmsn.ui.explore import tab as explore
+from vitmsn.ui.fair_queue import OPEN
 from vitmsn.ui.fewshot import tab as fewshot
 from vitmsn.ui.learn import tab as learn
 from vitmsn.ui.masking import tab as masking

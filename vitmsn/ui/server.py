@@ -48,7 +48,7 @@ def serve(model: str | None = None, host: str | None = None, port: int | None = 
             if models.warning:
                 print(f"vitmsn: {models.warning}", file=sys.stderr)
             while not ended.wait(timeout=SWEEP_SECONDS):
-                app.visitors.sweep()
+                app.sweep()
                 app.visitors.sweep_uploads(folder)
             app.visitors.close()
             app.page.close(verbose=False)
@@ -105,7 +105,8 @@ def launch(
     Args:
         leave, ended: see :class:`vitmsn.ui.guard.Guard`.
     """
-    page.queue(max_size=limits.QUEUE_LENGTH, api_open=False, default_concurrency_limit=8)
+    os.environ.setdefault("FORWARDED_ALLOW_IPS", "")  # uvicorn would believe X-Forwarded-For from this machine
+    page.queue(api_open=False)
     _, address, _ = page.launch(
         server_name=host,
         server_port=port,

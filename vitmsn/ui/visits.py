@@ -192,6 +192,7 @@ class Call:
     query: dict[str, str] = field(default_factory=dict)  # of the address that the page was opened with
     message: str = ""  # shown beside the picture together with the outputs; not for errors
     details: tuple[str, ...] = ()  # folded under the message, when it shows only the first of many
+    abandoned: Callable[[], bool] = lambda: False  # whether nobody waits for the answer any more
     deadline: float = field(default_factory=lambda: time.monotonic() + limits.JOB_SECONDS)
     began: float = field(default_factory=time.monotonic)
 
@@ -244,7 +245,7 @@ class Call:
     def progress(self, done: int, total: int, what: str = "pictures") -> None:
         """Show the progress of a long job; raise Stopped when the visitor pressed Stop or left, or the time is up."""
         now = time.monotonic()
-        if self.visit.left or self.visit.stopped > self.began:
+        if self.visit.left or self.visit.stopped > self.began or self.abandoned():
             raise Stopped("Stopped. Nothing was changed.")
         if now > self.deadline:
             raise Stopped(f"This took longer than {limits.JOB_SECONDS} s and was ended; try with fewer pictures.")

@@ -63,9 +63,13 @@ def attend(
     return shown, found.look.to_dict()
 
 
+def _costly(image: str, layer: int, head: int, kind: str, row: int, column: int, size: int = 0, *rest: Any) -> bool:
+    return AttentionControls(kind=kind, size=size).costly
+
+
 def build(app: App) -> None:
     numbers = [gr.Number(value, visible=False, precision=0) for value in (0, 0, 1, 1, 0, 1, 100)]
     words = [gr.Textbox(value, visible=False) for value in ("cls", "", "", "overlay", "magma")]
     asked = [Photo(visible=False), *numbers[:2], words[0], *numbers[2:5], words[1], numbers[5], words[2], numbers[6]]
     asked += [words[3], gr.Checkbox(False, visible=False), words[4]]
-    app.endpoint("attention", attend, asked, [gr.Image(visible=False), gr.JSON(visible=False)])
+    app.endpoint("attention", attend, asked, [gr.Image(visible=False), gr.JSON(visible=False)], costly=_costly)

@@ -27,6 +27,7 @@ KINDS = {
     "similar": "Like a patch",
     "colors": "Colors",
 }
+COSTLY_SIDE = 256  # of the input in pixels
 SHAPES = {"overlay": "overlay", "contour": "contour"}
 
 
@@ -56,6 +57,11 @@ class AttentionControls:
     other: str = "coffee"  # the other picture
     ratio: int = 70  # percent hidden of the other view
     seed: int = 0
+
+    @property
+    def costly(self) -> bool:
+        """Whether these take seconds: large inputs, and relevance, which goes forward and back."""
+        return self.kind == "relevance" or self.size >= COSTLY_SIDE
 
     def input_size(self, encoder: Encoder, picture: Picture) -> patch_grid.Size:
         return patch_grid.proportioned(encoder, picture, self.size) if self.aspect else self.size

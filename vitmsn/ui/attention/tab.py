@@ -26,6 +26,7 @@ from vitmsn.ui.attention.map_view import (
     sizes,
 )
 from vitmsn.ui.attention.state import AttentionState
+from vitmsn.ui.fair_queue import COSTLY
 from vitmsn.ui.shared import html, patch_grid
 from vitmsn.ui.shared.checks import choice, linked_choice, linked_list, linked_whole, whole
 from vitmsn.ui.shared.controls import Controls, bind, changed
@@ -339,14 +340,15 @@ def build(app: App) -> None:
     notice = app.panels["attention"].notice
     typed = ("row", "column")
     again = [getattr(each, "input") for name, each in controls.items() if name not in typed]  # noqa: B009
-    app.answer("attention", answer, [controls], outputs, again=again)
-    app.on([row.input, column.input], choose, [controls], outputs, notice=notice)
-    app.on(maps.click, enlarge, [controls], outputs, notice=notice)
-    app.on(shown.select, point, [controls], outputs, notice=notice)
-    app.on(picture.select, point_in_whole, [controls], outputs, notice=notice)
+    judged: dict[str, Any] = {"costly": lambda asked: asked.costly}
+    app.answer("attention", answer, [controls], outputs, again=again, **judged)
+    app.on([row.input, column.input], choose, [controls], outputs, notice=notice, **judged)
+    app.on(maps.click, enlarge, [controls], outputs, notice=notice, **judged)
+    app.on(shown.select, point, [controls], outputs, notice=notice, **judged)
+    app.on(picture.select, point_in_whole, [controls], outputs, notice=notice, **judged)
     app.on(ask.click, measure, [controls], outputs, notice=notice, long=True, show_progress="full")
     app.on(upload.upload, receive, [upload, controls], outputs, notice=notice)
-    app.on(taken.click, files, [controls], [links], notice=notice)
+    app.on(taken.click, files, [controls], [links], notice=notice, **COSTLY)
     _links(app, controls, encoder)
     endpoint.build(app)
 

@@ -15,6 +15,7 @@ from vitmsn import draw, robustness
 from vitmsn.encoder import Encoder
 from vitmsn.image import Picture
 from vitmsn.ui.app import App
+from vitmsn.ui.fair_queue import COSTLY
 from vitmsn.ui.masking import batch_table, deciding_patches, filmstrip, similarity
 from vitmsn.ui.masking.controls import KINDS, MOST_SEED, MaskingControls, kept_grid, series
 from vitmsn.ui.masking.controls import draw as draw_mask
@@ -259,7 +260,7 @@ class Sections:
     def connect(self, app: App, controls: Controls[MaskingControls], notice: gr.HTML) -> None:
         """Wire the sections; messages appear beside their buttons."""
         slow: dict[str, Any] = {"long": True, "show_progress": "full"}
-        app.on(self.draw.click, film, [controls], [self.film], notice=self.film_line)
+        app.on(self.draw.click, film, [controls], [self.film], notice=self.film_line, **COSTLY)
         app.on(self.measure.click, curves, [controls], [self.curves], notice=self.curve_line, **slow)
         app.on(self.find.click, find, [self.by, controls], [self.found], notice=self.found_line, **slow)
         events = [self.files.upload, self.files.delete, self.files.clear]

@@ -92,6 +92,12 @@ def by_name(fn: Callable[..., Any], inputs: Inputs, outputs: Any) -> Callable[..
     return answering
 
 
+def flat(fn: Callable[..., Any], inputs: Inputs) -> Callable[..., Any]:
+    """`fn(*inputs)`, where controls arrive as their dataclass, as a function of Gradio's flat values."""
+    named = by_name(lambda _, *values: fn(*values), inputs, ())
+    return lambda *values: named(None, *values)
+
+
 def changed(asked: Any, wanted: Any, fresh: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
     """Updates of the controls, by name: values where the page differs from `wanted`, and all of `fresh`."""
     updates = {}
