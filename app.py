@@ -8,7 +8,8 @@ import sys
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-from vitmsn.ui.server import serve
+from vitmsn import limits
+from vitmsn.errors import InputError
 
 
 def main() -> int:
@@ -17,6 +18,13 @@ def main() -> int:
     parser.add_argument("--host", help="address to listen on (default: GRADIO_SERVER_NAME or 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port (default: GRADIO_SERVER_PORT or the first free from 7860)")
     options = parser.parse_args()
+    try:
+        limits.check()  # before the app is imported, which uses them
+    except InputError as error:
+        print(f"vitmsn: {error}", file=sys.stderr)
+        return 2
+    from vitmsn.ui.server import serve
+
     return serve(options.model, options.host, options.port)
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from vitmsn import limits
+from vitmsn.errors import InputError
 
 SOURCE = Path(limits.__file__)
-BOUNDS = sorted(name for name in vars(limits) if name.isupper() and name != "MIB")
+BOUNDS = sorted(name for name in vars(limits) if name.isupper() and name not in ("MIB", "TYPE_CHECKING"))
 
 
 def fresh() -> ModuleType:
@@ -36,11 +40,30 @@ def test_the_environment_overrides_every_bound(name: str, monkeypatch: pytest.Mo
     assert getattr(limits, name) == before[name]
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "1.5", "", "many", "nan", "1e6"])
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "", "many", "nan", "1e6", "9" * 5000])
 def test_an_invalid_bound_is_refused_by_name(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VITMSN_MAX_PIXELS", text)
-    with pytest.raises(ValueError, match=rf"^VITMSN_MAX_PIXELS is {re.escape(repr(text))}; .* correct or unset it\.$"):
-        fresh()
+    sentence = rf"^VITMSN_MAX_PIXELS is {re.escape(repr(text[:40]))}; .* correct or unset it\.$"
+    read = fresh()
+    with pytest.raises(InputError, match=sentence):
+        read.check()
+    with pytest.raises(InputError, match=sentence):
+        print(read.MAX_PIXELS)
+    assert read.MAX_ASPECT == limits.MAX_ASPECT
+    with pytest.raises(AttributeError, match="no bound is named MAX_PIXEL"):
+        print(read.MAX_PIXEL)
+
+
+@pytest.mark.parametrize("name", ["LEAVE_SECONDS", "MAX_PIXELS", "PROXY"])
+@pytest.mark.parametrize("command", [["app.py"], ["-m", "vitmsn", "serve"], ["-m", "vitmsn", "classify", "none.png"]])
+def test_a_bad_setting_is_one_sentence_and_exit_2(root: Path, command: list[str], name: str) -> None:
+    if name == "PROXY" and "classify" in command:
+        return  # of the app only
+    made = {**os.environ, f"VITMSN_{name}": "many"}
+    ended = subprocess.run([sys.executable, *command], cwd=root, env=made, capture_output=True, text=True)
+    assert ended.returncode == 2 and ended.stdout == ""
+    [line] = ended.stderr.splitlines()
+    assert line.startswith(f"vitmsn: VITMSN_{name} is 'many'; it must be a whole number")
 
 
 def test_each_bound_reads_its_own_variable() -> None:
@@ -75,7 +98,8 @@ def test_no_other_module_defines_a_bound() -> None:
 def test_bounds_are_consistent() -> None:
     assert limits.MAX_IMAGE_BYTES <= limits.MAX_UPLOAD_BYTES
     assert limits.MAX_ARCHIVE_BYTES <= limits.MAX_UPLOAD_BYTES
-    assert limits.LARGE_PIXELS <= limits.MAX_PIXELS <= limits.MAX_SCANNED_PIXELS
+    assert limits.MAX_PIXELS <= limits.DECODING_PIXELS <= limits.REQUEST_PIXELS
+    assert limits.MAX_PIXELS <= limits.MAX_SCANNED_PIXELS
     assert limits.MAX_CLASSES <= limits.MAX_EXAMPLES
     assert limits.MAX_NAME_LENGTH <= limits.MAX_NAME_CODE_POINTS
     assert limits.MAX_PIXELS <= limits.BATCH_PIXELS <= limits.MAX_SCANNED_PIXELS

@@ -260,7 +260,7 @@ class Encoder(PictureTransformer):
         keep_indices: Keep = None,
         size: int | None = None,
         layernorm: bool = True,
-        batch_size: int = limits.MAX_BATCH,
+        batch_size: int | None = None,
         progress: Progress | None = None,
     ) -> np.ndarray:
         """CLS embeddings.
@@ -284,7 +284,7 @@ class Encoder(PictureTransformer):
         height, width = self._size(size)
         rows = self._keep(keep_indices, len(sources), (height, width))
         found = np.empty((len(sources), self.config.hidden_size), np.float32)
-        for batch in batches(enumerate(sources), size=max(1, batch_size)):
+        for batch in batches(enumerate(sources), size=batch_size):
             part = slice(batch.keys[0], batch.done)
             found[part] = self._embed_batch(batch.pictures, (height, width), rows and rows[part], layernorm)
             if progress is not None:

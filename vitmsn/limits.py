@@ -1,22 +1,32 @@
 """Every bound of the package, one line each; ``VITMSN_<NAME>`` in the environment overrides it.
 
-Bounds exist so that one visitor's input never costs another visitor's answer. They are read once, at import.
+Bounds exist so that one visitor's input never costs another visitor's answer. They are read once, at import. A bad
+value in the environment raises InputError where its bound is first used; the app and the command line ``check`` all of
+them before they begin.
 """
 
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
+
+from vitmsn.errors import InputError
+
+_bad: dict[str, str] = {}  # name of a bound -> what is wrong with its value in the environment
 
 
 def _bound(name: str, default: int) -> int:
     text = os.environ.get(f"VITMSN_{name}", str(default))
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
+    value = int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else 0
     if value < 1:
-        raise ValueError(f"VITMSN_{name} is {text!r}; it must be a whole number of at least 1: correct or unset it.")
+        _bad[name] = f"VITMSN_{name} is {text[:40]!r}; it must be a whole number of at least 1: correct or unset it."
     return value
+
+
+def check() -> None:
+    """Raise InputError if the environment holds a bad bound."""
+    for sentence in _bad.values():
+        raise InputError(sentence)
 
 
 MIB = 1024 * 1024
@@ -25,7 +35,8 @@ MIB = 1024 * 1024
 MAX_PIXELS = _bound("MAX_PIXELS", 50_000_000)  # of one picture, checked on the header before any decoding
 MAX_IMAGE_BYTES = _bound("MAX_IMAGE_BYTES", 20 * MIB)  # of one encoded picture
 MAX_ASPECT = _bound("MAX_ASPECT", 50)  # longer side / shorter side
-LARGE_PIXELS = _bound("LARGE_PIXELS", 16_000_000)  # above it, pictures are decoded one at a time
+DECODING_PIXELS = _bound("DECODING_PIXELS", 64_000_000)  # of all pictures that are decoded at one moment
+REQUEST_PIXELS = _bound("REQUEST_PIXELS", 1_200_000_000)  # decoded for one request to the app
 MAX_SCANNED_PIXELS = _bound("MAX_SCANNED_PIXELS", 1_000_000_000)  # of one JPEG: pixels times scans
 MAX_MISSING_PERCENT = _bound("MAX_MISSING_PERCENT", 5)  # of its pixels that a JPEG cut off at its end may lack
 MAX_TIFF_BYTES = _bound("MAX_TIFF_BYTES", 256 * MIB)  # of the values of one TIFF that Pillow does not read
@@ -97,3 +108,11 @@ ANSWER_SECONDS = _bound("ANSWER_SECONDS", 600)  # an answer that nobody fetches 
 JOB_SECONDS = _bound("JOB_SECONDS", 120)  # for one long job (a zip, a batch, a map)
 LIVE_SECONDS = _bound("LIVE_SECONDS", 120)  # for one visitor's live training
 LIVE_WAITING = _bound("LIVE_WAITING", 8)  # visitors in line for it
+
+for _name in _bad:
+    del globals()[_name]
+
+if not TYPE_CHECKING:  # a checker would take every name for a bound
+
+    def __getattr__(name: str) -> int:
+        raise InputError(_bad[name]) if name in _bad else AttributeError(f"no bound is named {name}")

@@ -646,7 +646,7 @@ def test_large_pictures_are_decoded_one_at_a_time(monkeypatch: pytest.MonkeyPatc
         image = Image.new("RGB", (12, 12))
         image.__class__ = Watched
         images.append(image)
-    monkeypatch.setattr(limits, "LARGE_PIXELS", 100)
+    monkeypatch.setattr(limits, "DECODING_PIXELS", 200)
     with ThreadPoolExecutor(8) as pool:
         assert len(list(pool.map(decode, images))) == 8
     assert most == 1

@@ -14,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+from vitmsn import limits
 from vitmsn.cli.output import as_json, plain, say, table
 from vitmsn.cli.parser import make_parser
 from vitmsn.errors import ViTMSNError
@@ -21,8 +22,9 @@ from vitmsn.errors import ViTMSNError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    options = make_parser().parse_args(argv)
     try:
+        limits.check()
+        options = make_parser().parse_args(argv)
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: say(str(message))
             answer = options.run(options)

@@ -6,6 +6,7 @@ bytes, path or PIL -> decode -> Picture (upright, sRGB, 8 bit) -> ViTMSNImagePro
 from vitmsn.image.batches import Batch, batches
 from vitmsn.image.decode import WHITE, ImageSource, Picture, decode, listed
 from vitmsn.image.formats import SNIFFED, SUPPORTED, is_picture
+from vitmsn.image.pixels import Budget, check_total, counted
 from vitmsn.image.processor import IMAGENET_MEAN, IMAGENET_STD, RECIPES, ImageInputs, Size, ViTMSNImageProcessor
 
 __all__ = [
@@ -16,12 +17,15 @@ __all__ = [
     "SUPPORTED",
     "WHITE",
     "Batch",
+    "Budget",
     "ImageInputs",
     "ImageSource",
     "Picture",
     "Size",
     "ViTMSNImageProcessor",
     "batches",
+    "check_total",
+    "counted",
     "decode",
     "is_picture",
     "listed",

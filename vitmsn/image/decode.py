@@ -10,11 +10,8 @@ import hashlib
 import io
 import os
 import struct
-import threading
-import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Union, cast
@@ -24,42 +21,15 @@ import torch
 from PIL import ExifTags, Image, ImageChops, ImageCms, UnidentifiedImageError
 
 from vitmsn import limits
-from vitmsn.errors import ImageError
+from vitmsn.errors import ImageError, InputError
 from vitmsn.image import formats, heif, jpeg, tiff
+from vitmsn.image.pixels import decoding
+from vitmsn.image.quiet import quiet
 from vitmsn.image.values import Notes, to_8bit
 
 ImageSource = Union[bytes, str, "os.PathLike[str]", Image.Image, np.ndarray, torch.Tensor, "Picture"]
 
 WHITE = (255, 255, 255)
-
-
-# -- Pillow's warnings ------------------------------------------------------------------------------------------------
-# Pillow warns about unusual files that it decodes all the same. ``warnings.catch_warnings`` is not thread safe, so one
-# filter stays installed; its category matches everything while this thread decodes, and nothing otherwise.
-
-_decoding: ContextVar[bool] = ContextVar("_decoding", default=False)
-_filter_lock = threading.Lock()
-
-
-class _AnythingWhileDecoding(type):
-    def __subclasscheck__(cls, category: type) -> bool:
-        return _decoding.get()
-
-
-class _PillowNoise(Warning, metaclass=_AnythingWhileDecoding):
-    pass
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    with _filter_lock:
-        if not warnings.filters or warnings.filters[0][2] is not _PillowNoise:
-            warnings.simplefilter("ignore", _PillowNoise)
-    token = _decoding.set(True)
-    try:
-        yield
-    finally:
-        _decoding.reset(token)
 
 
 # -- Picture ----------------------------------------------------------------------------------------------------------
@@ -87,8 +57,9 @@ class Picture:
             digest.update(self.rgb.crop((0, top, width, min(top + rows, height))).tobytes())
         return digest.hexdigest()
 
-    def thumbnail(self, side: int = limits.THUMBNAIL_SIDE) -> Image.Image:
-        """A copy whose longer side is at most ``side`` pixels, same proportions; never enlarged."""
+    def thumbnail(self, side: int | None = None) -> Image.Image:
+        """A copy whose longer side is at most ``side`` (``limits.THUMBNAIL_SIDE``) pixels; never enlarged."""
+        side = side or limits.THUMBNAIL_SIDE
         scale = min(1.0, side / max(self.rgb.size))
         width, height = (max(1, round(length * scale)) for length in self.rgb.size)
         return self.rgb.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
@@ -106,7 +77,8 @@ def decode(source: ImageSource, *, name: str | None = None, most: int | None = N
     documents the first frame is taken; EXIF orientation is applied; color profiles are converted to sRGB; alpha is
     laid on white; 16-bit and float values are scaled; the last rows that a JPEG lacks are gray, with a note.
 
-    Raises ``ImageError``, and nothing else, when it cannot be decoded within ``limits``.
+    Raises ``ImageError``, and nothing else, when it cannot be decoded within ``limits``; InputError inside of
+    ``pixels.counted``, when its budget is spent.
     """
     if isinstance(source, Picture):
         return source if name is None else replace(source, name=_shown(name))
@@ -172,18 +144,12 @@ def _of_array(values: np.ndarray | torch.Tensor, shown: str) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-_one_large = threading.Lock()  # a large picture takes several times its pixels in memory while it is decoded
-
-
-def _alone(size: tuple[int, int]) -> AbstractContextManager[object]:
-    return _one_large if size[0] * size[1] > limits.LARGE_PIXELS else nullcontext()
-
-
 @dataclass
 class _Opened:
     """A picture whose header was checked; ``finish``, called once the pixels are loaded, gives picture and notes."""
 
     image: Image.Image
+    decoded: bool = False  # its pixels were read with the header
     passes: int = 1  # over all its pixels
     scalable: bool = False  # can be decoded smaller than it is
     notes: Notes = ()
@@ -193,15 +159,15 @@ class _Opened:
 def _decode(shown: str, opener: Callable[[], _Opened], most: int | None) -> Picture:
     """Everything that may fail in Pillow happens in here, and is raised as an ``ImageError``."""
     try:
-        with _quiet():
+        with quiet():
             opened = opener()
             image = opened.image
             _check_size(image.size, shown)
             _check_storage(image, opened.passes, shown)
-            with _alone(image.size):
+            if most is not None and opened.scalable:
+                image.draft(None, (2 * most, 2 * most))  # an eighth, a quarter or half of the pixels each way
+            with nullcontext() if opened.decoded else decoding(image.size):
                 key = _key_in_8bit(image)
-                if most is not None and opened.scalable:
-                    image.draft(None, (2 * most, 2 * most))  # an eighth, a quarter or half of the pixels each way
                 image.load()
                 image, said = opened.finish(image)
                 if key is not None:
@@ -209,7 +175,7 @@ def _decode(shown: str, opener: Callable[[], _Opened], most: int | None) -> Pict
                 rgb, notes = _to_srgb(_reduced(image, most))
                 upright = _upright(image, _reduced(rgb, most))
                 return Picture(shown, upright, (*_frames(image), *opened.notes, *said, *notes))
-    except ImageError:
+    except (ImageError, InputError):
         raise
     except Image.DecompressionBombError:
         raise ImageError(f"{shown} has more pixels than can be decoded safely: make it smaller.") from None
@@ -227,10 +193,10 @@ def _opened(data: bytes, shown: str) -> _Opened:
     if kind == "TIFF":
         return _opened_tiff(data, shown)
     if kind == "HEIC":
-        image, notes = heif.read(data, lambda size: _check_size(size, shown), _alone)
-        return _Opened(image, notes=notes)
+        image, notes = heif.read(data, lambda size: _check_size(size, shown), decoding)
+        return _Opened(image, decoded=True, notes=notes)
     if kind == "WEBP":
-        _check_size(_webp_canvas(data), shown)  # Pillow allocates the canvas on opening
+        _check_size(formats.webp_size(data), shown)  # Pillow allocates the canvas on opening
     return _Opened(Image.open(io.BytesIO(data), formats=(kind,)))
 
 
@@ -238,7 +204,7 @@ def _opened_jpeg(data: bytes, shown: str) -> _Opened:
     """A JPEG; a truncated one is decoded as far as it goes."""
     stored = jpeg.structure(data)
     if stored.whole:
-        return _Opened(Image.open(io.BytesIO(data), formats=("JPEG",)), stored.scans, scalable=True)
+        return _Opened(Image.open(io.BytesIO(data), formats=("JPEG",)), passes=stored.scans, scalable=True)
 
     def cut(image: Image.Image) -> tuple[Image.Image, Notes]:
         rows, share = jpeg.missing(image)
@@ -248,7 +214,7 @@ def _opened_jpeg(data: bytes, shown: str) -> _Opened:
         return image, (f"cut off at its end{lost}",)
 
     return _Opened(
-        Image.open(io.BytesIO(data[: stored.length] + jpeg.END), formats=("JPEG",)), stored.scans, finish=cut
+        Image.open(io.BytesIO(data[: stored.length] + jpeg.END), formats=("JPEG",)), passes=stored.scans, finish=cut
     )
 
 
@@ -260,9 +226,9 @@ def _opened_tiff(data: bytes, shown: str) -> _Opened:
     _check_size((found.width, found.height), shown)
     way = tiff.way(found)
     if way == "ours":
-        with _alone((found.width, found.height)):
+        with decoding((found.width, found.height)):
             image, notes = tiff.read(data, found, limits.MAX_TIFF_BYTES)
-        return _Opened(image, notes=notes)
+        return _Opened(image, decoded=True, notes=notes)
     try:
         if not way:
             raise UnidentifiedImageError
@@ -293,20 +259,6 @@ def _read(path: str | os.PathLike[str], shown: str) -> bytes:
             raise
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"{shown} cannot be read ({reason}): check the file and its permissions.") from error
-
-
-def _webp_canvas(data: bytes) -> tuple[int, int]:
-    """(width, height) from the header of a WebP file; (1, 1) when it is too damaged to tell, which Pillow then says."""
-    chunk, body = data[12:16], data[20:30]
-    if len(body) < 10:
-        return 1, 1
-    if chunk == b"VP8X":
-        return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
-    if chunk == b"VP8L":
-        bits = int.from_bytes(body[1:5], "little")
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    width, height = struct.unpack("<HH", body[6:10])
-    return max(1, width & 0x3FFF), max(1, height & 0x3FFF)
 
 
 def _check_size(size: tuple[int, int], shown: str) -> None:

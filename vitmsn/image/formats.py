@@ -107,3 +107,17 @@ def _like_tga(data: bytes) -> bool:
     palette = (colors, kind) in ((1, 1), (1, 9)) and bits == 8 and 0 < count <= 256 and entry in (15, 16, 24, 32)
     plain = (colors, first, count, entry) == (0, 0, 0, 0) and kind in (2, 3, 10, 11) and bits in (8, 15, 16, 24, 32)
     return (palette or plain) and width > 0 and height > 0 and not flags & 0xC0
+
+
+def webp_size(data: bytes) -> tuple[int, int]:
+    """(width, height) from the header of a WebP file; (1, 1) when it is too damaged to tell, which Pillow then says."""
+    chunk, body = data[12:16], data[20:30]
+    if len(body) < 10:
+        return 1, 1
+    if chunk == b"VP8X":
+        return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
+    if chunk == b"VP8L":
+        bits = int.from_bytes(body[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    width, height = struct.unpack("<HH", body[6:10])
+    return max(1, width & 0x3FFF), max(1, height & 0x3FFF)

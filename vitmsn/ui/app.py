@@ -24,6 +24,7 @@ from gradio.components import Component
 from gradio.context import LocalContext
 from gradio.utils import get_upload_folder
 
+from vitmsn import image
 from vitmsn.errors import ViTMSNError
 from vitmsn.ui.blocks import BROKEN
 from vitmsn.ui.fair_queue import LONG, SHORT, FairQueue, judged
@@ -381,11 +382,12 @@ class App:
 
         def handler(*values: Any) -> Any:
             request, bar, values = values[0], values[-1], values[1:-1]
-            alone = request.session_hash == LocalContext.event_id.get()  # a request without a session, so once only
+            alone = request.session_hash == LocalContext.event_id.get(None)  # a request without a session, so once only
             visit = self.visitors.of(None if alone else request.session_hash)
             call = Call(self.models, visit, None, bar, abandoned=self._abandoned())
             try:
-                return fn(call, *values)
+                with image.counted(call.budget):
+                    return fn(call, *values)
             except ViTMSNError as error:
                 raise gr.Error(str(error), print_exception=False) from None
             except Exception:
@@ -414,7 +416,7 @@ class App:
 
     def _abandoned(self) -> Callable[[], bool]:
         """A function that says whether the client of the running job has closed its connection."""
-        queue, event = self.page._queue, LocalContext.event_id.get()
+        queue, event = self.page._queue, LocalContext.event_id.get(None)
         return lambda: isinstance(queue, FairQueue) and queue.abandoned(event)
 
     def _done(self, values: Sequence[Any]) -> None:

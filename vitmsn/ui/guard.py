@@ -10,6 +10,7 @@ import ipaddress
 import json
 import logging
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -24,6 +25,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vitmsn import limits
+from vitmsn.errors import InputError
 from vitmsn.ui.request_body import API, FILE, is_uploaded, objects, parse, shape
 
 log = logging.getLogger("vitmsn.ui")
@@ -321,9 +323,11 @@ def hosts() -> frozenset[str]:
 
 
 def proxies() -> int:
-    """How many trusted proxies stand before the app: VITMSN_PROXY, or one on a Space."""
-    named = os.environ.get("VITMSN_PROXY", "")
-    return int(named) if named.isdecimal() else int(bool(named or os.environ.get("SPACE_HOST")))
+    """How many trusted proxies stand before the app: VITMSN_PROXY, or one on a Space. InputError for another value."""
+    named = os.environ.get("VITMSN_PROXY") or ("1" if os.environ.get("SPACE_HOST") else "0")
+    if not re.fullmatch("[0-9]{1,2}", named):
+        raise InputError(f"VITMSN_PROXY is {named[:40]!r}; it must be a whole number of proxies: correct or unset it.")
+    return int(named)
 
 
 def _numeric(host: str) -> bool:

@@ -32,6 +32,7 @@ def serve(model: str | None = None, host: str | None = None, port: int | None = 
     ended = threading.Event()
     try:
         check_address(host, port)
+        guard.proxies()
     except InputError as error:
         print(f"vitmsn: {error}", file=sys.stderr)
         return 2

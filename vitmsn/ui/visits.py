@@ -193,6 +193,7 @@ class Call:
     message: str = ""  # shown beside the picture together with the outputs; not for errors
     details: tuple[str, ...] = ()  # folded under the message, when it shows only the first of many
     abandoned: Callable[[], bool] = lambda: False  # whether nobody waits for the answer any more
+    budget: image.Budget = field(default_factory=lambda: image.Budget(limits.REQUEST_PIXELS))
     deadline: float = field(default_factory=lambda: time.monotonic() + limits.JOB_SECONDS)
     began: float = field(default_factory=time.monotonic)
 
@@ -229,7 +230,7 @@ class Call:
 
     def timed(self, step: Callable[[], Any]) -> Any:
         """Run `step` and return its result; its last forward becomes the visit's `forward`."""
-        with timings() as forwards:
+        with timings() as forwards, image.counted(self.budget):
             try:
                 return step()
             finally:

@@ -19,7 +19,7 @@ from vitmsn.image import Picture
 from vitmsn.ui.app import App
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.checks import whole
-from vitmsn.ui.shared.photo import Photo, read_picture
+from vitmsn.ui.shared.photo import Photo, check_total, read_picture
 from vitmsn.ui.shared.scripts import script
 from vitmsn.ui.visits import Call
 
@@ -127,6 +127,7 @@ def many(call: Call, paths: list[str] | None) -> Markup:
         return Markup()
     if len(paths) > limits.MAX_QUERIES:
         raise InputError(f"These are {len(paths)} files and {limits.MAX_QUERIES} go at once; send fewer.")
+    check_total(paths)
     encoder = call.encoder
     if encoder.problem_type is None:
         raise MissingHeadError(f"{NO_HEAD.format(name=call.name)} {STILL}")
@@ -221,6 +222,7 @@ def embed(call: Call, images: list[str]) -> dict[str, Any]:
         raise InputError("No files came; send at least one picture.")
     if len(images) > limits.MAX_QUERIES:
         raise InputError(f"These are {len(images)} files and {limits.MAX_QUERIES} go at once; send fewer.")
+    check_total(images)
     encoder = call.encoder
     files: list[str] = []
     skipped: list[dict[str, str]] = []

@@ -23,7 +23,7 @@ from vitmsn.ui.fewshot.controls import DEFAULTS, FewShotControls
 from vitmsn.ui.shared import examples, html
 from vitmsn.ui.shared.checks import linked_choice, linked_whole, whole
 from vitmsn.ui.shared.controls import bind
-from vitmsn.ui.shared.photo import read_picture, sent
+from vitmsn.ui.shared.photo import check_total, read_picture, sent
 from vitmsn.ui.shared.scripts import run, script
 from vitmsn.ui.shared.workspace import METHODS, Workspace, learn, opened, version
 from vitmsn.ui.visits import Call
@@ -177,6 +177,7 @@ def act(call: Call, asked: FewShotControls = DEFAULTS) -> FewShotPage:
 def _decoded(call: Call, refused: list[str], notes: list[str]) -> Iterator[Picture]:
     """Decode the uploads one at a time; collect refusals and notes on the way."""
     paths = sent(call)
+    check_total(paths)
     for number, path in enumerate(paths):
         call.progress(number, len(paths))
         try:
@@ -268,6 +269,7 @@ def few_shot(
     paths = queries or []
     if len(paths) > limits.MAX_QUERIES:
         raise InputError(f"These are {len(paths)} queries and {limits.MAX_QUERIES} go at once; send fewer.")
+    check_total(paths)
     encoder = call.encoder
     if bundle.is_bundle(support_zip):
         support, added = bundle.load(support_zip, encoder, re_embed=True, progress=call.progress), Added()

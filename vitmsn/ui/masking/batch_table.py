@@ -16,7 +16,7 @@ from vitmsn.errors import ImageError, InputError
 from vitmsn.image import Picture
 from vitmsn.ui.masking import similarity
 from vitmsn.ui.shared import html
-from vitmsn.ui.shared.photo import read_picture
+from vitmsn.ui.shared.photo import check_total, read_picture
 from vitmsn.ui.shared.scripts import script
 
 DRAWS = 8
@@ -45,6 +45,7 @@ def judge(
     """Every picture (or path of an upload) under the same DRAWS masks; `sample` gives the patches kept for a seed."""
     if len(sources) > limits.MAX_QUERIES:
         raise InputError(f"These are {len(sources)} files and {limits.MAX_QUERIES} go at once; send fewer.")
+    check_total([source for source in sources if isinstance(source, str)])
     kept = np.stack([sample(seed) for seed in range(DRAWS)])
     rows = []
     for number, source in enumerate(sources):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABCMeta
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -62,6 +63,11 @@ def portrait(visit: Visit) -> dict[str, Any]:
         return gr.update(value=None, alt_text="No picture")
     title = examples.by_name(visit.example).title if visit.example else f"Your picture, {visit.picture.name}"
     return gr.update(value=visit.picture.rgb, alt_text=title)
+
+
+def check_total(paths: Sequence[str]) -> None:
+    """Raise InputError if these uploads have more pixels together than one request may decode, by their headers."""
+    image.check_total(paths, limits.PICTURE_SIDE)
 
 
 def read_picture(path: str) -> image.Picture:
