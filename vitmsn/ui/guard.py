@@ -17,15 +17,15 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vitmsn import limits
 from vitmsn.errors import InputError
+from vitmsn.ui import uploads
 from vitmsn.ui.request_body import API, FILE, is_uploaded, objects, parse, shape
 
 log = logging.getLogger("vitmsn.ui")
@@ -83,6 +83,7 @@ LISTEN_SECONDS = 1.0  # between two checks whether the server is ending
 
 
 Headers = Sequence[tuple[bytes, bytes]]
+RETRY: Headers = ((b"retry-after", b"60"),)
 NOT_UNDERSTOOD = "This request could not be understood."
 
 
@@ -142,8 +143,6 @@ class Guard:
         cap = limits.MAX_UPLOAD_BYTES if upload else limits.MAX_JSON_BYTES
         if _length(headers) > cap:
             await refuse(send, 413, f"This request is larger than {cap // limits.MIB} MB; send less at once.")
-        elif upload and await asyncio.to_thread(_no_room, _length(headers)):
-            await refuse(send, 507, "There is no room for more uploads now; try again in some minutes.")
         elif upload:
             await self._stream(scope, receive, send, cap)
         else:
@@ -201,7 +200,7 @@ class Guard:
 
     async def _stream(self, scope: Scope, receive: Receive, send: _Answer, cap: int) -> None:
         """Pass an upload on and count its bytes; end it at the cap, as its announced length may be missing or false."""
-        passed = 0
+        passed, size = 0, _length(dict(scope["headers"])) or cap
 
         async def counted() -> Message:
             nonlocal passed
@@ -212,10 +211,15 @@ class Guard:
             return message
 
         try:
-            await self.app(scope, counted, send)
+            await asyncio.to_thread(uploads.take_room, size)
+            with uploads.arriving(size):
+                await self.app(scope, counted, send)
         except _TooLarge:
             if not send.begun:
                 await refuse(send, 413, f"This upload is larger than {cap // limits.MIB} MB; send less at once.")
+        except uploads.NoRoom:
+            if not send.begun:
+                await refuse(send, 507, "There is no room for more uploads now; try again in some minutes.", RETRY)
 
     async def _judge(self, scope: Scope, receive: Receive, send: _Answer, cap: int) -> None:
         """Read a small body; refuse pictures inside it and files from elsewhere, before Gradio fetches them."""
@@ -342,18 +346,6 @@ def _host(header: bytes) -> str:
     """The name in a Host header, without its port."""
     name = header.decode("latin-1").strip().lower()
     return name[: name.find("]") + 1] if name.startswith("[") else name.partition(":")[0]
-
-
-def _no_room(size: int) -> bool:
-    """Whether an upload of this size would exceed the bound on all uploads together, or fill the disk."""
-    folder = Path(get_upload_folder())
-    held = 0
-    for root, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):  # deleted meanwhile
-                held += os.stat(os.path.join(root, name)).st_size
-    free = shutil.disk_usage(folder).free if folder.is_dir() else size
-    return held + size > limits.MAX_UPLOADS_BYTES or size > free
 
 
 def _length(headers: dict[bytes, bytes]) -> int:

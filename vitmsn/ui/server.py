@@ -17,7 +17,7 @@ import gradio as gr
 
 from vitmsn import limits
 from vitmsn.errors import InputError, ViTMSNError
-from vitmsn.ui import guard
+from vitmsn.ui import guard, uploads
 from vitmsn.ui.blocks import Seldom
 from vitmsn.ui.models import Models
 from vitmsn.ui.page import build, precision, theme
@@ -51,6 +51,7 @@ def serve(model: str | None = None, host: str | None = None, port: int | None = 
             while not ended.wait(timeout=SWEEP_SECONDS):
                 app.sweep()
                 app.visitors.sweep_uploads(folder)
+                uploads.forget(app.page)
             app.visitors.close()
             app.page.close(verbose=False)
             idle = _wait_for_jobs(ENDING_SECONDS)

@@ -21,6 +21,7 @@ from vitmsn.ui.attention.state import AttentionState
 from vitmsn.ui.models import RANDOM
 from vitmsn.ui.shared import examples, html, patch_grid
 from vitmsn.ui.shared.checks import choice, whole
+from vitmsn.ui.shared.photo import UploadButton
 from vitmsn.ui.visits import Call
 
 BESIDE = {
@@ -55,7 +56,7 @@ def controls() -> tuple[dict[str, Component], gr.UploadButton]:
         )
         ratio = gr.Slider(0, MOST_RATIO, 70, step=5, label="Mask ratio, %", visible=False)
         seed = gr.Number(0, label="Seed", precision=0, visible=False)
-    upload = gr.UploadButton("Upload another picture", elem_classes="msn-quiet-button")
+    upload = UploadButton("Upload another picture", elem_classes="msn-quiet-button")
     return {"beside": beside, "other": other, "ratio": ratio, "seed": seed}, upload
 
 

@@ -19,7 +19,7 @@ from vitmsn.image import Picture
 from vitmsn.ui.app import App
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.checks import whole
-from vitmsn.ui.shared.photo import Photo, check_total, read_picture
+from vitmsn.ui.shared.photo import Files, Photo, check_total, read_picture
 from vitmsn.ui.shared.scripts import script
 from vitmsn.ui.visits import Call
 
@@ -265,9 +265,8 @@ def build(app: App) -> None:
             about = gr.HTML()
             code = gr.HTML()
     with gr.Accordion("Several pictures at once", open=False):
-        files = gr.File(
+        files = Files(
             file_count="multiple",
-            type="filepath",
             label="Pictures",
             height=160,
             elem_classes="msn-files",
@@ -289,5 +288,5 @@ def build(app: App) -> None:
         [Photo(visible=False), gr.Number(5, visible=False, precision=0)],
         [gr.JSON(visible=False)],
     )
-    pictures = gr.File(visible=False, file_count="multiple", type="filepath")
+    pictures = Files(visible=False, file_count="multiple")
     app.endpoint("embed", embed, [pictures], [gr.JSON(visible=False)], long=True)

@@ -21,6 +21,7 @@ from vitmsn.ui.explore import map as map_
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.checks import choice, linked_choice, whole
 from vitmsn.ui.shared.controls import bind
+from vitmsn.ui.shared.photo import Files
 from vitmsn.ui.shared.scripts import script
 from vitmsn.ui.shared.workspace import Workspace, center, opened, own_class, version
 from vitmsn.ui.visits import Call
@@ -290,7 +291,7 @@ def build(app: App) -> None:
     app.endpoint(
         "map",
         map,
-        [gr.File(visible=False, type="filepath"), gr.Textbox("pca", visible=False)],
+        [Files(visible=False), gr.Textbox("pca", visible=False)],
         [gr.Image(visible=False), gr.JSON(visible=False)],
         long=True,
     )

@@ -23,7 +23,7 @@ from vitmsn.ui.fewshot.controls import DEFAULTS, FewShotControls
 from vitmsn.ui.shared import examples, html
 from vitmsn.ui.shared.checks import linked_choice, linked_whole, whole
 from vitmsn.ui.shared.controls import bind
-from vitmsn.ui.shared.photo import check_total, read_picture, sent
+from vitmsn.ui.shared.photo import Files, UploadButton, check_total, read_picture, sent
 from vitmsn.ui.shared.scripts import run, script
 from vitmsn.ui.shared.workspace import METHODS, Workspace, learn, opened, version
 from vitmsn.ui.visits import Call
@@ -340,7 +340,7 @@ def build(app: App) -> None:
                 )
                 add = gr.Button("Add class", elem_classes="msn-quiet-button")
             with gr.Row():
-                zipped = gr.UploadButton(
+                zipped = UploadButton(
                     "Zip of folders, or a saved set", file_types=[".zip"], elem_classes="msn-quiet-button"
                 )
                 stop = gr.Button("Stop", elem_classes=["msn-quiet-button", "msn-stop"])
@@ -399,8 +399,8 @@ def build(app: App) -> None:
         "few_shot",
         few_shot,
         [
-            gr.File(visible=False, type="filepath"),
-            gr.File(visible=False, file_count="multiple", type="filepath"),
+            Files(visible=False),
+            Files(visible=False, file_count="multiple"),
             gr.Textbox("auto", visible=False),
             gr.Number(5, visible=False, precision=0),
         ],

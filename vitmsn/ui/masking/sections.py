@@ -23,7 +23,7 @@ from vitmsn.ui.masking.state import MaskingState
 from vitmsn.ui.shared import examples, html, patch_grid
 from vitmsn.ui.shared.checks import choice, linked_choice, whole
 from vitmsn.ui.shared.controls import Controls
-from vitmsn.ui.shared.photo import Photo
+from vitmsn.ui.shared.photo import Files, Photo
 from vitmsn.ui.visits import Call, Stopped
 
 QUICK, SLOW = 20, 100  # milliseconds of a full view: up to QUICK 8 draws per point, up to SLOW 4
@@ -245,9 +245,8 @@ class Sections:
             self.curve_line, self.stop_curve = _line(), _stop()
             self.curves = gr.HTML(elem_id="masking-curves")
         with gr.Accordion("Which pictures survive masking?", open=False):
-            self.files = gr.File(
+            self.files = Files(
                 file_count="multiple",
-                type="filepath",
                 label="Pictures",
                 height=160,
                 elem_classes="msn-files",

@@ -19,7 +19,7 @@ from vitmsn.ui.shared import examples, html
 from vitmsn.ui.visits import Call, Visit
 
 
-class _Files:
+class _AsSent:
     """Pass the uploaded file's path on unchanged, and show pictures without writing files.
 
     Gradio would open the file with every format Pillow knows and no cap on pixels; only our decoder may open it.
@@ -42,7 +42,22 @@ class _Files:
 
 # `gr.Image` with the two methods above. A subclass, because Gradio makes the component again from its class on updates.
 # It is made without Gradio's metaclass, which would write a stub file beside the source.
-Photo = cast("type[gr.Image]", ABCMeta.__new__(ComponentMeta, "Image", (_Files, gr.Image), {"__module__": __name__}))
+Photo = cast("type[gr.Image]", ABCMeta.__new__(ComponentMeta, "Image", (_AsSent, gr.Image), {"__module__": __name__}))
+
+
+class _Paths:
+    """Pass the paths of uploaded files on. Gradio's own method makes an empty file for each of them."""
+
+    def _process_single_file(self, f: Any) -> str:
+        return str(f.path)
+
+
+# `gr.File` and `gr.UploadButton` with that method, made as `Photo` is.
+Files = cast("type[gr.File]", ABCMeta.__new__(ComponentMeta, "File", (_Paths, gr.File), {"__module__": __name__}))
+UploadButton = cast(
+    "type[gr.UploadButton]",
+    ABCMeta.__new__(ComponentMeta, "UploadButton", (_Paths, gr.UploadButton), {"__module__": __name__}),
+)
 
 
 def sent(call: Call) -> list[str]:

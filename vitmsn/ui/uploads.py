@@ -1,0 +1,98 @@
+"""Uploads on disk: a bound on all of them together, and nothing left of those that fail."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+import gradio as gr
+from gradio import route_utils, routes
+from gradio.utils import get_upload_folder
+
+from vitmsn import limits
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class NoRoom(Exception):
+    """The bound on uploads is reached, or the disk is full."""
+
+
+_lock = threading.Lock()
+_asked: list[int] = []  # sizes of the uploads that still arrive
+
+
+def take_room(size: int) -> None:
+    """Keep room for an upload of this size until `arriving` ends; NoRoom when there is none."""
+    folder = Path(get_upload_folder())
+    with _lock:
+        free = shutil.disk_usage(folder).free if folder.is_dir() else size
+        if _held(folder) + sum(_asked) + size > limits.MAX_UPLOADS_BYTES or size > free:
+            raise NoRoom
+        _asked.append(size)
+
+
+_files: ContextVar[list[Any] | None] = ContextVar("_files", default=None)
+
+
+def _remembered(*args: Any, **more: Any) -> Any:
+    file = NamedTemporaryFile(*args, **more)  # noqa: SIM115 (Gradio closes it, or `arriving` does)
+    if (files := _files.get()) is not None:
+        files.append(file)
+    return file
+
+
+# Gradio's reader of uploads makes temporary files, and leaves them when the client goes away or the disk is full.
+route_utils.NamedTemporaryFile = _remembered
+
+
+@contextmanager
+def arriving(size: int) -> Iterator[None]:
+    """One upload, for which `take_room(size)` made room: what is no whole file at the end is deleted.
+
+    Raises:
+        NoRoom: the disk is full.
+    """
+    files: list[Any] = []
+    token = _files.set(files)
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise NoRoom from error
+        raise
+    finally:
+        _files.reset(token)
+        with _lock:
+            _asked.remove(size)
+        for file in files:  # the whole ones have been moved to their places
+            with suppress(OSError):
+                file.close()
+            with suppress(OSError):
+                os.unlink(file.name)
+
+
+def forget(page: gr.Blocks) -> None:
+    """Drop what Gradio remembers of uploads whose files are gone, and of the progress of those that have ended."""
+    known = page.upload_file_set
+    known.difference_update([path for path in list(known) if not os.path.exists(path)])
+    if not _asked:
+        routes.file_upload_statuses._statuses.clear()
+        routes.file_upload_statuses._signals.clear()
+
+
+def _held(folder: Path) -> int:
+    held = 0
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # deleted meanwhile
+                held += os.stat(os.path.join(root, name)).st_size
+    return held
