@@ -315,7 +315,7 @@ class Gallery:
             skipped.append(Skipped(key[1], str(error)))
 
         with entries if isinstance(entries, Entries) else nullcontext():
-            for batch in batches(placed(), refused, name=lambda key: key[1]):
+            for batch in batches(placed(), refused, name=lambda key: key[1], most=limits.PICTURE_SIDE):
                 labels = [label for label, _ in batch.keys]
                 added = self._add(list(zip(labels, batch.pictures, strict=True)), encoder.embed(batch.pictures))
                 ids.extend(added.ids)

@@ -389,12 +389,14 @@ class App:
                 with image.counted(call.budget):
                     return fn(call, *values)
             except ViTMSNError as error:
-                raise gr.Error(str(error), print_exception=False) from None
+                sentence = str(error)
             except Exception:
                 log.exception("/%s failed", fn.__name__)
-                raise gr.Error(BROKEN, print_exception=False) from None
+                sentence = BROKEN
             finally:
                 self._done(values)
+            # raised out here, because an error inside an error keeps its frames alive, and the pictures in them
+            raise gr.Error(sentence, print_exception=False)
 
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         handler.__signature__ = inspect.Signature(  # type: ignore[attr-defined]

@@ -40,7 +40,9 @@ def frame(call: Call, method: str, k: int, caution: float, temperature: float = 
     ):
         raise InputError("The camera sent something else than a small picture; load the page again.")
     try:
-        picture = image.decode(base64.b64decode(data[len(START) :], validate=True), name="camera.jpg")
+        picture = image.decode(
+            base64.b64decode(data[len(START) :], validate=True), name="camera.jpg", most=limits.PICTURE_SIDE
+        )
     except binascii.Error:
         raise InputError("The camera sent something else than a small picture; load the page again.") from None
     with opened(call) as (workspace, encoder):
