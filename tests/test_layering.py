@@ -42,7 +42,7 @@ def of_tabs() -> dict[str, set[str]]:
 # imported, and what is not imported may not be listed. A package stands for its files; these have a row of their own.
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
-    "limits": set(),
+    "limits": {"errors"},
     "outputs": set(),
     "classification": set(),
     "config": set(),
@@ -158,6 +158,7 @@ ALLOWED: dict[str, set[str]] = {
     "ui.status": {"ui.models", "ui.visits", "ui.shared.html"},
     "ui.app": {
         *(
+            "image",
             "ui.blocks",
             "ui.fair_queue",
             "ui.memory",
