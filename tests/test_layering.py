@@ -21,7 +21,7 @@ LIBRARY = {
     *("errors", "limits", "outputs", "classification", "config", "checkpoint", "model", "image", "data", "masking"),
     *("packed", "scikit", "pickled", "encoder"),
     *("attention", "relevance", "robustness", "look", "names", "archive", "fewshot", "gallery", "bundle"),
-    *("projection", "lowshot", "export", "onnx_export", "parquet", "draw"),
+    *("projection", "lowshot", "export", "onnx_export", "parquet", "draw", "nearest"),
 }
 CLI = {f"cli.{path.stem}" for path in (PACKAGE / "cli").glob("[!_]*.py")}
 TABS = ("classify", "attention", "masking", "fewshot", "explore", "learn")
@@ -29,12 +29,14 @@ SHARED = {f"ui.shared.{path.stem}" for path in (PACKAGE / "ui" / "shared").glob(
 
 
 def of_tabs() -> dict[str, set[str]]:
-    """A tab knows the library, `app`, `visits`, `models`, what the tabs share and its own folder; never another tab."""
+    """A tab knows the library, `app`, `visits`, `models`, what the tabs share and its own folder; never another tab.
+    Learn also knows the loss: it shows what the trainer computes."""
     rows: dict[str, set[str]] = {}
     for tab in TABS:
         own = {f"ui.{tab}.{path.stem}" for path in (PACKAGE / "ui" / tab).glob("[!_]*.py")}
         rows[f"ui.{tab}"] = set()
         rows |= dict.fromkeys(own, LIBRARY | SHARED | own | {"ui.models", "ui.visits", "ui.app", "ui.fair_queue"})
+    rows["ui.learn.walkthrough"] = rows["ui.learn.walkthrough"] | {"training.loss"}
     return rows
 
 
@@ -82,6 +84,7 @@ ALLOWED: dict[str, set[str]] = {
         *("image", "encoder", "attention", "robustness.prediction", "robustness.masked_views"),
     },
     "robustness": {"robustness.prediction", "robustness.masked_views", "robustness.deciding_patches"},
+    "nearest": {"image", "encoder"},
     "look": {"image", "outputs", "encoder", "attention", "relevance", "robustness"},
     "fewshot.geometry": set(),
     "fewshot.copies": {"fewshot.geometry"},
@@ -180,7 +183,7 @@ ALLOWED: dict[str, set[str]] = {
     "ui.request_body": set(),
     "ui.uploads": set(),
     "ui.guard": {"ui.request_body", "ui.uploads"},
-    "ui.server": {"ui.blocks", "ui.guard", "ui.models", "ui.page", "ui.uploads"},
+    "ui.server": {"ui.blocks", "ui.guard", "ui.models", "ui.page", "ui.shared.picture_gallery", "ui.uploads"},
     "cli": {"cli.output", "cli.parser"},
     "cli.output": {"export", "names"},
     "cli.inputs": {"image", "encoder", "names", "cli.output"},

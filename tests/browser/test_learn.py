@@ -49,11 +49,26 @@ def test_the_walkthrough_by_mouse_keyboard_and_link(visit: Visit) -> None:
     expect(other.get_by_label("number input for Seed")).to_have_value("9")
 
 
+def test_prototypes_are_shown_as_pictures(visit: Visit) -> None:
+    page = visit(address="?tab=learn&step=6")
+    assert "belongs most to prototype" in sentence(page, 6)
+    tile = page.locator("#step-6 .msn-first .msn-tile").first
+    expect(tile).to_be_visible()
+    # the sheet has come, and the tile is a square of it
+    page.wait_for_function("performance.getEntriesByType('resource').some((e) => e.name.includes('gallery-pictures'))")
+    box = tile.bounding_box()
+    assert box is not None and box["width"] > 60 and abs(box["width"] - box["height"]) < 1
+    assert "gallery-pictures.webp" in tile.evaluate("e => getComputedStyle(e).backgroundImage")
+    expect(page.locator("#step-6 .msn-first .msn-tiles")).to_have_attribute(
+        "aria-label", re.compile("Pictures nearest")
+    )
+
+
 def test_a_model_without_prototypes_says_so(visit: Visit) -> None:
     page = visit(address="?tab=learn&step=5&model=random")
-    assert "embedding" in sentence(page, 5)
+    assert "nearest pictures" in sentence(page, 5)
     page.get_by_role("button", name="Next →").click()
-    assert "has no projector and prototypes" in sentence(page, 6)
+    assert "has no prototypes" in sentence(page, 6)
 
 
 def test_the_lesson_fits_a_phone_and_paper(visit: Visit) -> None:

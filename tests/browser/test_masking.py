@@ -14,7 +14,7 @@ ADDRESS = "?tab=masking"
 
 
 def said(page: Page) -> Locator:
-    return page.locator(".msn-sentence:visible")
+    return page.locator(".msn-right .msn-sentence:visible")
 
 
 def shown(page: Page) -> Locator:
@@ -221,3 +221,31 @@ def test_curves_and_batches_while_another_visitor_works(visit: Callable[..., Pag
     expect(page.locator("#masking-batch th[aria-sort=ascending]")).to_contain_text("File")
     names = page.locator("#masking-batch tbody td:nth-child(2)").all_inner_texts()
     assert len(names) > 3 and names == sorted(names, key=str.casefold)
+
+
+def test_the_prototype_wall_by_mouse_and_keyboard(masking: Page) -> None:
+    near = masking.locator("#masking-nearest")
+    expect(near.locator(".msn-sentence")).to_contain_text("With 70 % hidden")
+    expect(near.locator(".msn-tile")).to_have_count(10)
+    masking.get_by_role("button", name="Prototype wall").click()
+    wall, one = masking.locator("#prototype-wall"), masking.locator("#prototype-opened")
+    expect(wall.locator(".msn-sentence")).to_contain_text("of your picture's first 6 prototypes stay")
+    first = wall.locator(".msn-wall button").first
+    first.click()
+    number = int(first.get_attribute("data-number") or "") + 1
+    expect(one.locator(".msn-sentence")).to_contain_text(f"Prototype {number} is the first of")
+    expect(one.locator("img")).to_have_count(8)
+    # by the keyboard: the wall is one stop, arrows move in it
+    masking.keyboard.press("ArrowRight")
+    second = wall.locator(".msn-wall button").nth(1)
+    expect(second).to_be_focused()
+    masking.keyboard.press("Enter")
+    number = int(second.get_attribute("data-number") or "") + 1
+    expect(one.locator(".msn-sentence")).to_contain_text(f"Prototype {number} is the first of")
+    expect(second).to_have_attribute("aria-pressed", "true")
+    # nothing hidden: everything stays, here and above
+    masking.locator("#masking-wall").get_by_label("Nothing").check()
+    expect(wall.locator(".msn-sentence")).to_contain_text("Hide patches and watch which of them stay")
+    expect(near.locator(".msn-sentence")).to_contain_text("Nothing is hidden")
+    expect(wall.locator(".msn-card-stays")).to_have_count(6)
+    expect(masking.get_by_label("number input for Mask ratio, %")).to_have_value("0")

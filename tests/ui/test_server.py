@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.app import PATIENCE, ROOT, answers, free_port
+from tests.support.app import PATIENCE, ROOT, Served, answers, free_port
 from vitmsn.ui import server
 
 
@@ -107,3 +107,9 @@ def test_a_taken_port_is_refused_not_replaced(
     monkeypatch.setenv("GRADIO_SERVER_PORT", "many")
     assert server.serve() == 2
     assert "'many' is no port" in capsys.readouterr().err
+
+
+def test_the_gallery_pictures_are_one_file_that_browsers_keep(served: Served) -> None:
+    answer = httpx.get(f"{served.url}gallery-pictures.webp", timeout=PATIENCE)
+    assert answer.status_code == 200 and answer.headers["content-type"] == "image/webp"
+    assert answer.headers["cache-control"] == "max-age=3600" and answer.content[8:12] == b"WEBP"

@@ -63,6 +63,7 @@ ROUTES = {
             "/",
             "/config",
             "/theme.css",
+            "/gallery-pictures.webp",
             "/favicon.ico",
             "/manifest.json",
             "/robots.txt",

@@ -14,6 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import gradio as gr
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from vitmsn import limits
 from vitmsn.errors import InputError, ViTMSNError
@@ -21,6 +24,7 @@ from vitmsn.ui import guard, uploads
 from vitmsn.ui.blocks import Seldom
 from vitmsn.ui.models import Models
 from vitmsn.ui.page import build, precision, theme
+from vitmsn.ui.shared import picture_gallery
 
 SWEEP_SECONDS = 30  # between two deletions of old visits and uploads
 ENDING_SECONDS = 3.0  # a job has to notice that the server ends; closing takes up to five more
@@ -48,6 +52,8 @@ def serve(model: str | None = None, host: str | None = None, port: int | None = 
             print(f"{address}  {models.name(models.default)} on {encoder.device}, {precision(encoder)}", flush=True)
             if models.warning:
                 print(f"vitmsn: {models.warning}", file=sys.stderr)
+            picture_gallery.sheet()  # before the first visitor of Learn or Masking needs it
+            picture_gallery.index(encoder)
             while not ended.wait(timeout=SWEEP_SECONDS):
                 app.sweep()
                 app.visitors.sweep_uploads(folder)
@@ -122,6 +128,14 @@ def launch(
         footer_links=["api", "settings"],
         theme=theme(),
         css_paths=CSS,
-        app_kwargs={"middleware": guard.middleware(leave, ended)},
+        app_kwargs={
+            "middleware": guard.middleware(leave, ended),
+            "routes": [Route(picture_gallery.SHEET, gallery_pictures)],
+        },
     )
     return address
+
+
+def gallery_pictures(request: Request) -> Response:
+    """The sheet with the gallery's pictures, which the browser keeps for an hour."""
+    return Response(picture_gallery.sheet(), media_type="image/webp", headers={"cache-control": "max-age=3600"})

@@ -31,7 +31,7 @@ def test_one_answer_fills_all_eight_steps(call: Calls) -> None:
 
 
 def test_the_model_is_named_and_a_picture_is_required(call: Calls) -> None:
-    assert "random weights has no projector" in tab.answer(call(model=RANDOM), LearnControls())["step 6"]
+    assert "random weights has no prototypes" in tab.answer(call(model=RANDOM), LearnControls())["step 6"]
     with pytest.raises(InputError, match="No picture yet"):
         tab.answer(call(picture=None), LearnControls())
 

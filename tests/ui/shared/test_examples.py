@@ -48,7 +48,7 @@ def test_unknown_names_are_refused_with_a_list_of_names() -> None:
 
 
 def test_without_the_packages_there_is_a_generated_example(fresh: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(examples, "_file", lambda package, name: None)
+    monkeypatch.setattr(examples, "installed", lambda package, name: None)
     [only] = examples.photographs()
     assert only.name == "stripes" and np.asarray(only.picture.rgb).std() > 10
     assert [made.name for made in examples.starter_sets()] == ["digits"]

@@ -33,18 +33,18 @@ SHOW = "(step) => { document.documentElement.dataset.step = step; }"
 
 SIZE = "The input size. The model was trained at its own size and accepts others."
 DRAW = "Same number, same crops."
-RATIO = "The share of the random anchor's patches dropped. MSN trained this model with 30 %."
-LAYER = "0 is before the first layer."
+RATIO = "The share of the masked view's patches dropped. MSN trained this model with 30 %."
+LAYER = "Layers run one after another."
 OTHER = "An unrelated picture to compare with."
 TEMPERATURE = "τ. MSN trained this model with 0.1."
-SHARPENING = "T: the target's shares to the power of 1 / T, rescaled to sum to 1. MSN trained this model with 0.25."
+SHARPENING = "T: the teacher's shares to the power of 1 / T, rescaled to sum to 1. MSN trained this model with 0.25."
 WEIGHT = "How much me-max counts. MSN trained this model with 1."
 
 
 def answer(call: Call, asked: LearnControls) -> dict[str, Any]:
     """Update all eight steps for the current controls."""
     encoder, picture = call.encoder, call.picture
-    lesson = study(encoder, picture, asked)
+    lesson = study(encoder, picture, asked, lambda done, total: call.progress(done, total, "gallery pictures"))
     headed = gr.update(interactive=lesson.assigned is not None)
     return {
         **{f"step {place + 1}": steps.answer(place, encoder, lesson, call.name) for place in range(LAST)},
@@ -106,7 +106,7 @@ def _steps() -> tuple[dict[str, gr.HTML], Controls[LearnControls]]:
         "size": lambda: gr.Radio(["half", "own", "double"], value=start.size, label="Size", info=SIZE),
         "draw": lambda: gr.Slider(1, MOST_DRAW, start.draw, step=1, label="Seed", info=DRAW),
         "ratio": lambda: gr.Slider(0, MOST_RATIO, start.ratio, step=5, label="Mask ratio, %", info=RATIO),
-        "layer": lambda: gr.Slider(0, 9, start.layer, step=1, label="Layer", info=LAYER),
+        "layer": lambda: gr.Slider(1, 9, start.layer, step=1, label="Layer", info=LAYER),
         "other": lambda: gr.Dropdown(
             [(known.title, known.name) for known in examples.photographs()],
             value=examples.photographs()[-1].name,

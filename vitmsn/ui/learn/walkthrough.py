@@ -1,23 +1,26 @@
 """The computation of the walk through MSN: one picture from views to loss, with the visitor's chosen model.
 
 The views follow the recipe of the embedded model (section 4 of arXiv 2204.07141). Here Pillow cuts them one by one, so
-that each can be shown.
+that each can be shown. The batch that Sinkhorn and me-max need is the page's gallery.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from PIL import Image, ImageEnhance
 
-from vitmsn import image, masking, robustness
-from vitmsn.encoder import Encoder
+from vitmsn import attention, image, masking, robustness
+from vitmsn.encoder import Encoder, Progress
 from vitmsn.image import Picture
+from vitmsn.nearest import NearPicture, PictureIndex
+from vitmsn.outputs import ViTMSNOutput
 from vitmsn.robustness import Assignment
-from vitmsn.ui.shared import examples
+from vitmsn.training.loss import sharpen, sinkhorn
+from vitmsn.ui.shared import examples, picture_gallery
 from vitmsn.ui.shared.checks import choice, real, whole
 
 WHOLE, FOCAL = (0.3, 1.0), (0.05, 0.3)  # share of the picture's area that a crop covers
@@ -26,7 +29,8 @@ RATIO = (3 / 4, 4 / 3)  # width / height of a crop
 JITTER = {"Brightness": 0.4, "Contrast": 0.4, "Color": 0.2}
 MOST_RATIO, MOST_DRAW = 90, 99
 SIZES = ("half", "own", "double")  # of the input
-WORK = 10e9  # weights times tokens per forward pass; above this the example pictures are not encoded too
+NEAR = 5  # gallery pictures beside a view
+LOOKING = 9  # patches whose attention is shown beside CLS's
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class LearnControls:
     size: str = "own"  # input size at which step 1 shows the picture: half, own, double
     draw: int = 4  # random seed of the views
     ratio: float = 30  # percent of the patches dropped
-    layer: int = 9  # layer whose tokens are shown; 0 is the input to the first
+    layer: int = 9  # layer in which the tokens look at each other, from 1
     other: str = "coffee"  # the example that the views are compared with
     temperature: float = 0.1  # tau
     sharpening: float = 0.25  # T
@@ -52,7 +56,7 @@ class LearnControls:
             choice(self.size, "size", SIZES),
             whole(self.draw, "draw", 1, MOST_DRAW),
             real(self.ratio, "The share dropped", 0, MOST_RATIO),
-            min(whole(self.layer, "layer", 0, 1000), encoder.config.num_hidden_layers),
+            min(whole(self.layer, "layer", 1, 1000), encoder.config.num_hidden_layers),
             examples.by_name(str(self.other)).name,
             real(self.temperature, "The temperature", 0.02, 1),
             real(self.sharpening, "The sharpening", 0.05, 1),
@@ -80,10 +84,13 @@ class View:
 
 
 def views(picture: Picture, draw: int, size: tuple[int, int], small: tuple[int, int]) -> list[View]:
-    """The target view, the random anchor and the focal anchors of one picture; `draw` is the random seed."""
+    """The full view, the masked view and the close-ups of one picture; `draw` is the random seed.
+
+    The paper calls them target, random anchor and focal anchors.
+    """
     rng = np.random.default_rng(draw)
-    kinds = [("target", WHOLE, size), ("random anchor", WHOLE, size)]
-    kinds += [(f"focal anchor {number + 1}", FOCAL, small) for number in range(FOCAL_VIEWS)]
+    kinds = [("full view", WHOLE, size), ("masked view", WHOLE, size)]
+    kinds += [(f"close-up {number + 1}", FOCAL, small) for number in range(FOCAL_VIEWS)]
     return [_view(picture, name, scale, side, rng) for name, scale, side in kinds]
 
 
@@ -112,19 +119,57 @@ def _view(
 
 
 @dataclass(frozen=True)
+class TokenAttention:
+    """What one token of the masked view attends to in a layer, mean of heads.
+
+    Attributes:
+        patch: its place on the grid; None for CLS.
+        values: (rows, columns) shares of its attention, NaN where a patch was dropped.
+    """
+
+    patch: int | None
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """The views' probabilities over the P prototypes, at the chosen temperature.
+
+    Attributes:
+        views: (1 + V, P) of the full view, then of the anchors.
+        sharp: (P,) of the full view, sharpened.
+        balanced: (P,) the same after Sinkhorn over the batch.
+        mean: (P,) mean of the anchors and of the gallery's pictures.
+        batch: (2, P) mean over the batch of targets (full view and gallery): sharpened, and after Sinkhorn.
+        pictures: pictures in that batch.
+    """
+
+    views: np.ndarray
+    sharp: np.ndarray
+    balanced: np.ndarray
+    mean: np.ndarray
+    batch: np.ndarray
+    pictures: int
+
+    @property
+    def cross_entropies(self) -> np.ndarray:
+        """(V,) nats: how surprised the sharpened full view is by each anchor (equation 2)."""
+        return np.array([Assignment(self.sharp, anchor).cross_entropy for anchor in self.views[1:]])
+
+
+@dataclass(frozen=True)
 class Walk:
     """Everything that the eight steps show about one picture.
 
     Attributes:
-        views: target first, then the anchors (V of them).
-        kept: (K,) patches kept of the random anchor.
-        states: (1 + K, D) tokens of the random anchor at the chosen layer, CLS first.
-        similarity: (V,) cosine of each anchor's embedding to the target's, centered if the model has a feature mean.
-        other: cosine of the other picture's embedding to the target's.
-        assigned: (1 + V, P) assignments of target and anchors at the chosen temperature; None without a head.
-        sharp: (P,) the target's assignment, sharpened.
-        mean: (P,) mean assignment of the anchors and of the example pictures.
-        pictures: number of rows in that mean.
+        views: the full view (target) first, then the anchors (V of them): the masked view and the close-ups.
+        kept: (K,) patches kept of the masked view.
+        looks: what CLS, then some of its patches, attend to in the chosen layer.
+        similarity: (V,) cosine of each anchor's embedding to the full view's, centered if the model has a feature mean.
+        other: cosine of the other picture's embedding to the full view's.
+        index: the gallery; None for a model too large for it.
+        near: the nearest gallery pictures of each view, then of the other picture; empty without a gallery.
+        assigned: probabilities over the prototypes; None for a model without them.
     """
 
     ask: LearnControls
@@ -132,29 +177,22 @@ class Walk:
     views: list[View]
     grid: tuple[int, int]
     kept: np.ndarray
-    states: np.ndarray
+    looks: list[TokenAttention]
     similarity: np.ndarray
     other: float
-    assigned: np.ndarray | None = None
-    sharp: np.ndarray | None = None
-    mean: np.ndarray | None = None
-    pictures: int = 0
+    index: PictureIndex | None = None
+    near: list[tuple[NearPicture, ...]] = field(default_factory=list)
+    assigned: Assigned | None = None
 
     @property
     def patches(self) -> int:
         return self.grid[0] * self.grid[1]
 
     @property
-    def cross_entropies(self) -> np.ndarray:
-        """(V,) nats: how surprised the sharpened target is by each anchor (equation 2)."""
-        assert self.assigned is not None and self.sharp is not None
-        return np.array([Assignment(self.sharp, anchor).cross_entropy for anchor in self.assigned[1:]])
-
-    @property
     def loss(self) -> float:
         """Mean cross-entropy minus the weighted entropy of the mean (equation 3)."""
-        assert self.mean is not None
-        return float(self.cross_entropies.mean()) - self.ask.weight * entropy(self.mean)
+        assert self.assigned is not None
+        return float(self.assigned.cross_entropies.mean()) - self.ask.weight * entropy(self.assigned.mean)
 
 
 def entropy(shares: np.ndarray) -> float:
@@ -163,50 +201,81 @@ def entropy(shares: np.ndarray) -> float:
 
 
 def focal_side(encoder: Encoder) -> int:
-    """Side of a focal view in pixels: half the input, in whole patches."""
+    """Side of a close-up in pixels: half the input, in whole patches."""
     patch = max(encoder.patch_size)
     return max(1, round(min(encoder.input_size) / 2 / patch)) * patch
 
 
-def study(encoder: Encoder, picture: Picture, ask: LearnControls) -> Walk:
-    """Run all steps: views, masks, tokens, embeddings, and, with a head, assignments."""
+def study(encoder: Encoder, picture: Picture, ask: LearnControls, progress: Progress | None = None) -> Walk:
+    """Run all steps: views, masks, tokens, embeddings, and, with prototypes, assignments.
+
+    progress: for embedding the gallery, the first time that a model is used.
+    """
     ask = ask.checked(encoder)
-    size = encoder.input_size
     small = focal_side(encoder)
-    cut = views(picture, ask.draw, size, (small, small))
+    cut = views(picture, ask.draw, encoder.input_size, (small, small))
     grid = encoder.grid()
     kept = masking.draw_mask("random", grid, ask.ratio / 100, ask.draw)[0].numpy()
-    target, random, *focal = cut
-    tokens = encoder.tokens(random.picture, keep_indices=kept)
-    assert tokens.hidden_states is not None
+    target, masked, *close = cut
+    tokens = encoder.tokens(masked.picture, keep_indices=kept)
     embedded = np.concatenate(
         [
             encoder.embed(target.picture),
-            encoder.embed(random.picture, keep_indices=kept),
-            encoder.embed([view.picture for view in focal], size=small),
+            encoder.embed(masked.picture, keep_indices=kept),
+            encoder.embed([view.picture for view in close], size=small),
+            encoder.embed(examples.by_name(ask.other).picture),
         ]
     )
-    other = encoder.embed(examples.by_name(ask.other).picture)
-    around = embedded - encoder.feature_mean if encoder.feature_mean is not None else embedded
-    beside = other - encoder.feature_mean if encoder.feature_mean is not None else other
-    cosines = robustness.cosine(around[:1], np.concatenate([around[1:], beside]))
-    lesson: dict[str, Any] = {}
-    if encoder.msn_head is not None:
-        rows = _examples(encoder, picture)
-        shares = encoder.assign_embeddings(np.concatenate([embedded, *rows]), temperature=ask.temperature)
-        lesson = {
-            "assigned": shares[: len(cut)],
-            "sharp": encoder.assign_embeddings(embedded[:1], temperature=ask.temperature * ask.sharpening)[0],
-            "mean": shares[1:].mean(0),
-            "pictures": len(shares) - 1,
-        }
-    states = tokens.hidden_states[ask.layer][0].numpy()
-    return Walk(ask, picture, cut, grid, kept, states, cosines[:-1], float(cosines[-1]), **lesson)
+    around = embedded if encoder.feature_mean is None else embedded - encoder.feature_mean
+    cosines = robustness.cosine(around[:1], around[1:])
+    index = picture_gallery.index(encoder, progress)
+    return Walk(
+        ask,
+        picture,
+        cut,
+        grid,
+        kept,
+        attentions(encoder, tokens, kept, ask.layer - 1),
+        cosines[:-1],
+        float(cosines[-1]),
+        index,
+        index.nearest(embedded, NEAR) if index is not None else [],
+        assign(encoder, embedded[:-1], index, ask) if encoder.has_msn_head else None,
+    )
 
 
-def _examples(encoder: Encoder, picture: Picture) -> list[np.ndarray]:
-    """Embeddings of the example pictures, for a mean over more than one picture; empty if the model is large."""
-    weights = sum(parameter.numel() for parameter in encoder.model.parameters())
-    if weights * (1 + math.prod(encoder.grid())) > WORK:
-        return []
-    return [encoder.embed(known.picture) for known in examples.photographs() if known.picture.digest != picture.digest]
+def attentions(encoder: Encoder, tokens: ViTMSNOutput, kept: np.ndarray, layer: int) -> list[TokenAttention]:
+    """What CLS and some patches attend to in one layer (from 0): the patch that CLS looks at most, then patches as far
+    as possible from those before."""
+    rows = attention.combine(attention.cls_attention(encoder.model, tokens)[:, layer])
+    looks = [TokenAttention(None, attention.to_grid(rows, tokens)[0].numpy())]
+    places = np.stack(np.divmod(kept, tokens.grid[1]), axis=1)
+    chosen = [int(rows[0].argmax())]
+    while len(chosen) < min(LOOKING, len(kept)):
+        away = np.linalg.norm(places[:, None] - places[chosen][None], axis=2).min(1)
+        chosen.append(int(away.argmax()))
+    for place in chosen:
+        row = attention.combine(attention.patch_attention(encoder.model, tokens, place, layer))
+        looks.append(TokenAttention(int(kept[place]), attention.to_grid(row, tokens)[0].numpy()))
+    return looks
+
+
+def assign(encoder: Encoder, embedded: np.ndarray, index: PictureIndex | None, ask: LearnControls) -> Assigned:
+    """Probabilities over the prototypes of the views (1 + V, D), with the gallery as the rest of the batch.
+
+    Sharpening and Sinkhorn are the trainer's own functions.
+    """
+    gallery = index.embeddings if index is not None else embedded[:0]
+    shares = encoder.assign_embeddings(np.concatenate([embedded, gallery]), temperature=ask.temperature)
+    many = len(embedded)
+    targets = np.concatenate([shares[:1], shares[many:]])  # the full view, and the gallery's pictures
+    sharp = sharpen(torch.from_numpy(targets).clamp_min(torch.finfo(torch.float32).tiny).log(), ask.sharpening)
+    balanced = sinkhorn(sharp)
+    return Assigned(
+        shares[:many],
+        sharp[0].numpy(),
+        balanced[0].numpy(),
+        shares[1:].mean(0),
+        torch.stack([sharp.mean(0), balanced.mean(0)]).numpy(),
+        len(targets),
+    )

@@ -15,3 +15,5 @@ class MaskingState:
     drawn: MaskingControls | None = None  # the last mask that was not painted: painting starts from it
     wanted: dict[str, Stamp] = field(default_factory=dict)  # the stamp that each section would get now,
     made: dict[str, Stamp] = field(default_factory=dict)  # and the stamp of the result it shows
+    wall: bool = False  # the prototype wall was opened
+    opened: str = ""  # fingerprint of the model whose prototype is shown large

@@ -15,9 +15,10 @@ from vitmsn.errors import InputError
 from vitmsn.image import Picture
 from vitmsn.robustness import Comparison
 from vitmsn.ui.app import SKIP, App
-from vitmsn.ui.masking import before_after, similarity
+from vitmsn.ui.masking import before_after, gallery_sections, similarity
 from vitmsn.ui.masking.controls import KINDS, MOST_RATIO, MOST_SEED, MaskingControls, kept_grid, series
 from vitmsn.ui.masking.controls import draw as draw_mask
+from vitmsn.ui.masking.gallery_sections import GallerySections
 from vitmsn.ui.masking.sections import Sections, stale
 from vitmsn.ui.masking.state import MaskingState
 from vitmsn.ui.shared import html, patch_grid
@@ -218,6 +219,7 @@ def _answer(call: Call, asked: MaskingControls, ask: MaskingControls) -> dict[st
         "brush": Markup('<span data-rows="{}" data-columns="{}"></span>').format(
             found.kept.shape[0], found.kept.shape[1]
         ),
+        **gallery_sections.shown(call, ask, found, shown),
         **stale(call, ask),
         **_controls(asked, ask),
     }
@@ -323,6 +325,7 @@ def build(app: App) -> None:
             said = gr.HTML()
             numbers = gr.HTML()
             bars = gr.HTML()
+    near = GallerySections()
     with gr.Row(elem_classes=["msn-columns", "msn-late"]):
         loss = gr.HTML(elem_id="masking-prototypes")
         looks = gr.HTML(elem_id="masking-attention")
@@ -340,6 +343,7 @@ def build(app: App) -> None:
         "prototypes": loss,
         "attention": looks,
         "brush": brush,
+        **near.outputs,
         **longer.results,
         **controls,
         "again": more,
@@ -360,6 +364,7 @@ def build(app: App) -> None:
         (longer.film.click, take),
     ):
         app.on(event, fn, [controls], outputs, notice=notice)
+    near.connect(app, controls, outputs, _answer)
     longer.connect(app, controls, notice)
     app.link("mask", kind, lambda text: linked_choice(text, KINDS))
     app.link("hidden", ratio, lambda text: linked_whole(text, 0, MOST_RATIO))

@@ -70,7 +70,7 @@ class StarterSet:
     queries: list[tuple[str, Picture]] = field(repr=False)
 
 
-def _file(package: str, name: str) -> Path | None:
+def installed(package: str, name: str) -> Path | None:
     """The path of a file inside an installed package, without importing it; None if it is missing."""
     spec = importlib.util.find_spec(package)
     for folder in (spec.submodule_search_locations or []) if spec else []:
@@ -85,7 +85,7 @@ def photographs() -> tuple[ExamplePhoto, ...]:
     """The example photographs that are installed, in the order of the strip; never empty."""
     found = []
     for name, package, file, title, credit in PHOTOGRAPHS:
-        path = _file(package, file)
+        path = installed(package, file)
         try:
             if path:
                 found.append(ExamplePhoto(name, title, credit, image.decode(path, name=path.name)))
@@ -167,7 +167,7 @@ def _tiles(picture: Image.Image, rows: int, columns: int, name: str) -> Iterator
 def _textures() -> StarterSet | None:
     support, queries = {}, []
     for seed, (label, file) in enumerate(TEXTURES):
-        path = _file("skimage", file)
+        path = installed("skimage", file)
         if path is None:
             return None
         tiles = list(_tiles(image.decode(path).rgb, 4, 4, label))

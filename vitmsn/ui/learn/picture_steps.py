@@ -1,0 +1,266 @@
+"""Steps 4 to 8 of the walk, in pictures: what tokens attend to, nearest pictures, prototypes as strips of pictures."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from markupsafe import Markup
+from PIL import Image, ImageChops
+
+from vitmsn import draw
+from vitmsn.encoder import Encoder
+from vitmsn.nearest import kept
+from vitmsn.ui.learn.figures import (
+    Level,
+    enlarged,
+    leading,
+    name,
+    nats,
+    percent,
+    said,
+    strip,
+    strips,
+)
+from vitmsn.ui.learn.walkthrough import NEAR, Assigned, TokenAttention, View, Walk, entropy
+from vitmsn.ui.shared import examples, html, patch_grid, picture_gallery
+
+LARGE, SMALL = 384, 144  # pixels of CLS's picture, and of another token's
+SOURCE = 96  # pixels of a view beside its result
+DARKEST = 0.12  # brightness of a patch without attention
+COLUMNS = 4  # prototypes in the table of the loss
+NO_GALLERY = "This model is too large to compare with the gallery here, so numbers stand in for pictures."
+
+
+# ------------------------------------------------------------------------------------------------------------- tokens
+
+
+def tokens(encoder: Encoder, lesson: Walk) -> Markup:
+    view, (cls, *patches) = lesson.views[1], lesson.looks
+    seen = enlarged(encoder.processor.view(view.picture, encoder.input_size), LARGE)
+    row, column = patch_grid.peak(cls.values)
+    most, even = float(np.nanmax(cls.values)), 1 / len(lesson.kept)
+    others = Markup().join(_look(seen, look, SMALL) for look in patches)
+    return (
+        said(
+            f"The {len(lesson.kept)} patches that are left become {len(lesson.kept)} tokens, and CLS joins them. In "
+            f"layer {lesson.ask.layer} of {encoder.config.num_hidden_layers} CLS looks most at row {row}, column "
+            f"{column}: {percent(most)} of its attention, {most / even:.1f} × an even share."
+        )
+        + Markup('<div class="msn-looks">{}<div>{}</div></div>').format(_look(seen, cls, LARGE), others)
+        + html.hint(
+            "Each picture is one token: the brighter a patch, the more the token looks at it (mean of heads). Its own "
+            "patch is outlined. Gray patches were dropped: no token can look there."
+        )
+    )
+
+
+def _look(seen: Image.Image, look: TokenAttention, side: int) -> Markup:
+    """One token as the picture of what it attends to."""
+    height = round(side * seen.height / seen.width)
+    shown = spotlight(seen, look.values).resize((side, height), Image.Resampling.BOX)
+    to_row, to_column = patch_grid.peak(look.values)
+    if look.patch is None:
+        who, caption = "CLS", "CLS, the summary"
+    else:
+        row, column = divmod(look.patch, look.values.shape[1])
+        shown = draw.highlight(shown, row, column, look.values.shape)
+        who = caption = f"row {row + 1}, column {column + 1}"
+    alt = f"What the token {who} attends to: most to row {to_row}, column {to_column}"
+    return Markup("<figure>{}<figcaption>{}</figcaption></figure>").format(html.img(shown, alt), caption)
+
+
+def spotlight(seen: Image.Image, values: np.ndarray) -> Image.Image:
+    """The picture, each patch as bright as its share of `values` (rows, columns); gray where that is NaN."""
+    share = np.sqrt(np.nan_to_num(values) / np.nanmax(values))  # the eye tells dark shades apart better than bright
+    light = Image.fromarray((255 * (DARKEST + (1 - DARKEST) * share)).astype(np.uint8))
+    lit = ImageChops.multiply(seen, Image.merge("RGB", [light.resize(seen.size, Image.Resampling.NEAREST)] * 3))
+    return draw.masked_picture(lit, ~np.isnan(values))
+
+
+# --------------------------------------------------------------------------------------------------------- embeddings
+
+
+def embeddings(encoder: Encoder, lesson: Walk) -> Markup:
+    title = examples.by_name(lesson.ask.other).title
+    masked, *close = lesson.similarity
+    numbers = [1.0, masked, *close, lesson.other]
+    sources = [(view.name, _seen(lesson, view)) for view in lesson.views]
+    sources.append((title, examples.by_name(lesson.ask.other).picture.rgb))
+    rows = Markup()
+    for place, ((words, picture), number) in enumerate(zip(sources, numbers, strict=True)):
+        near = Markup()
+        if lesson.near:
+            mine, same = lesson.near[place], {picture.place for picture in lesson.near[0]}
+            ringed = same if place else set()
+            near = picture_gallery.strip(mine, f"Gallery pictures nearest to the {words}", ringed)
+        said_of = "" if place == 0 else Markup("<span>similarity {}</span>").format(html.similar(number))
+        rows += Markup("<li>{}<p><b>{}</b>{}</p>{}</li>").format(_source(picture, words), words, said_of, near)
+    shown = Markup('<ol class="msn-alike">{}</ol>').format(rows)
+    if not lesson.near:
+        return (
+            said(
+                f"The last CLS token is the embedding. The masked view's is {html.similar(masked)} similar to the full "
+                f"view's, another picture's {html.similar(lesson.other)}."
+            )
+            + shown
+            + html.hint(NO_GALLERY)
+        )
+    first = lesson.near[0]
+    counts = [kept(first, near) for near in lesson.near[1:]]
+    found = f"the close-ups {min(counts[1:-1])} to {max(counts[1:-1])}"
+    ring = "Ringed: also nearest to the full view. Similarity is with the full view: 1 = same, 0 = unrelated."
+    return (
+        said(
+            f"Of the full view's {NEAR} nearest pictures the masked view finds {counts[0]}, {found}, and another "
+            f"picture ({title.lower()}) {counts[-1]}."
+        )
+        + shown
+        + html.hint(ring)
+    )
+
+
+def _seen(lesson: Walk, view: View) -> Image.Image:
+    """A view as the network sees it: the masked view with its dropped patches gray."""
+    if view is not lesson.views[1]:
+        return view.picture.rgb
+    there = np.zeros(lesson.grid, bool)
+    there.flat[lesson.kept] = True
+    return draw.masked_picture(view.picture.rgb, there)
+
+
+def _source(picture: Image.Image, words: str) -> Markup:
+    """A small picture of what a result comes from."""
+    shown = picture.copy()
+    shown.thumbnail((SOURCE, SOURCE))
+    return html.img(shown, words, "msn-source")
+
+
+# --------------------------------------------------------------------------------------------------------- prototypes
+
+
+def prototypes(encoder: Encoder, lesson: Walk) -> Markup:
+    found = _assigned(lesson)
+    full, masked = found.views[0], found.views[1]
+    first, also = int(full.argmax()), int(masked.argmax())
+    verdict = "the same" if first == also else f"another one, prototype {also + 1}"
+    agree = sum(int(row.argmax()) == first for row in found.views[2:])
+    close = len(found.views) - 2
+    return (
+        said(
+            f"Of {len(full)} prototypes the full view belongs most to prototype {first + 1} ({percent(full[first])}). "
+            f"The masked view's first is {verdict} ({percent(masked[also])}); {agree} of {close} close-ups agree."
+        )
+        + strips(
+            lesson.index,
+            leading(full, masked),
+            [Level("full view", full, "msn-before"), Level("masked view", masked, "msn-after")],
+        )
+        + _gallery_hint(lesson)
+    )
+
+
+def _gallery_hint(lesson: Walk) -> Markup:
+    if lesson.index is None:
+        return html.hint(NO_GALLERY)
+    return html.hint(
+        f"Each strip: the pictures of the gallery ({len(lesson.index)} pieces of photographs) nearest to it."
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- sharpening
+
+
+def sharpening(encoder: Encoder, lesson: Walk) -> Markup:
+    found = _assigned(lesson)
+    full, first = found.views[0], int(found.views[0].argmax())
+    levels = [
+        Level("full view", full, "msn-before"),
+        Level("sharpened", found.sharp, "msn-after"),
+        Level("Sinkhorn", found.balanced, "msn-third"),
+    ]
+    return (
+        said(
+            f"Sharpening takes prototype {first + 1} from {percent(full[first])} to {percent(found.sharp[first])}: the "
+            f"teacher picks a side. Sinkhorn then shares the prototypes out over many pictures: "
+            f"{percent(found.balanced[first])} are left."
+        )
+        + strips(lesson.index, leading(full, found.balanced), levels)
+        + _batch(lesson, found)
+    )
+
+
+def _batch(lesson: Walk, found: Assigned) -> Markup:
+    """What Sinkhorn and me-max are for: how evenly a whole batch uses the prototypes."""
+    before, after = found.batch
+    even = 1 / len(before)
+    busiest = int(before.argmax())
+    most = math.log(len(before))
+    if lesson.index is None:
+        return html.hint(NO_GALLERY)
+    return (
+        Markup("<h4>The whole batch: your picture and {} of the gallery</h4>").format(found.pictures - 1)
+        + html.hint(
+            f"Sharpened, {name(busiest).lower()} takes {before[busiest] / even:.0f} × an even share; after Sinkhorn "
+            f"{after[busiest] / even:.1f} ×. me-max asks the student for the same: the mean over all its pictures "
+            f"has an entropy of {entropy(found.mean):.1f} nats, at most {most:.1f}."
+        )
+        + strips(
+            lesson.index,
+            [busiest],
+            [Level("sharpened", before, "msn-after"), Level("Sinkhorn", after, "msn-third")],
+            large=False,
+        )
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------- loss
+
+
+def loss(encoder: Encoder, lesson: Walk) -> Markup:
+    found = _assigned(lesson)
+    surprise, spread = found.cross_entropies, entropy(found.mean)
+    worst = lesson.views[1 + int(surprise.argmax())].name
+    numbers = leading(found.sharp, found.views[1], COLUMNS - 1, 1)
+    least, guess = entropy(found.sharp), math.log(len(found.mean))
+    rows = _loss_row(lesson, lesson.views[0], found.sharp, numbers, None)
+    for view, shares, value in zip(lesson.views[1:], found.views[1:], surprise, strict=True):
+        rows += _loss_row(lesson, view, shares, numbers, float(value))
+    heads = Markup().join(
+        Markup('<th scope="col">{}<span class="msn-aside">Prototype </span>{}</th>').format(
+            strip(lesson.index, number, 4, across=2), number + 1
+        )
+        for number in numbers
+    )
+    return (
+        said(
+            f"The loss is {nats(surprise.mean())} − {lesson.ask.weight:g} × {nats(spread)} = {nats(lesson.loss)} nats: "
+            f"the mean disagreement with the teacher ({worst} disagrees most), minus the weighted entropy of the mean. "
+            "Training changes the student so that it falls."
+        )
+        + Markup(
+            '<div class="msn-scroll" tabindex="0" role="region" aria-label="Loss by view and prototype">'
+            '<table class="msn-loss"><thead><tr><th scope="col">View</th><th scope="col">Disagrees</th>{}</tr>'
+            "</thead><tbody>{}</tbody></table></div>"
+        ).format(heads, rows)
+        + html.hint(
+            "The first row is the teacher's sharpened answer. How much a view disagrees is the cross-entropy in nats: "
+            f"{nats(least)} is full agreement, {nats(guess)} a guess."
+        )
+    )
+
+
+def _loss_row(lesson: Walk, view: View, shares: np.ndarray, numbers: list[int], value: float | None) -> Markup:
+    cells = Markup().join(
+        Markup('<td style="--share:{:.1f}%">{}</td>').format(100 * float(shares[number]), percent(shares[number]))
+        for number in numbers
+    )
+    words = "teacher" if value is None else nats(value)
+    return Markup('<tr class="{}"><th scope="row"><span>{}{}</span></th><td>{}</td>{}</tr>').format(
+        "msn-teacher" if value is None else "", _source(_seen(lesson, view), ""), view.name, words, cells
+    )
+
+
+def _assigned(lesson: Walk) -> Assigned:
+    assert lesson.assigned is not None
+    return lesson.assigned
