@@ -66,6 +66,4 @@ def _row(words: str, picture: Image.Image, near: Sequence[NearPicture], others: 
     shown = picture.copy()
     shown.thumbnail((SIDE, SIDE))
     tiles = picture_gallery.strip(near, f"Nearest to the {words.lower()}", {other.place for other in others})
-    return Markup("<li><figure>{}<figcaption>{}</figcaption></figure>{}</li>").format(
-        html.img(shown, words), words, tiles
-    )
+    return Markup("<li><figure>{}<figcaption>{}</figcaption></figure>{}</li>").format(html.img(shown, ""), words, tiles)
