@@ -116,6 +116,7 @@ ALLOWED: dict[str, set[str]] = {
     "onnx_export": {"encoder", "fewshot", "model"},
     "training": set(),
     "training.loss": set(),
+    "training.optimizer": set(),
     "training.schedule": set(),
     "training.augment": set(),
     "training.digits": set(),
@@ -141,7 +142,7 @@ ALLOWED: dict[str, set[str]] = {
     "training.finetune": {
         *("config", "checkpoint", "model", "image", "masking", "data", "encoder"),
         *("training.augment", "training.calibration", "training.card", "training.distributed", "training.loop"),
-        *("training.schedule", "training.trainer"),
+        *("training.optimizer", "training.schedule", "training.trainer"),
     },
     "training.distil": {
         *("checkpoint", "config", "data", "encoder", "image", "model"),

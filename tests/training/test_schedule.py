@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from vitmsn.training.schedule import cosine, linear, warmup_cosine
+from vitmsn.training.schedule import cosine, linear, warmup_cosine, warmup_linear
 
 
 def test_linear_warmup_then_cosine_decay() -> None:
@@ -32,3 +32,8 @@ def test_cosine_rises_too_and_stays_at_its_end() -> None:
 
 def test_linear() -> None:
     assert [linear(step, 4, 0.0, 1.0) for step in (0, 1, 4, 9)] == [0.0, 0.25, 1.0, 1.0]
+
+
+def test_linear_warmup_then_linear_decay() -> None:
+    rates = [warmup_linear(step, 100, 20, 0.0, 1.0, 0.2) for step in (0, 10, 20, 60, 100)]
+    assert rates == pytest.approx([0.0, 0.5, 1.0, 0.6, 0.2])

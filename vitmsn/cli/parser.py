@@ -231,7 +231,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--teacher-views", type=int, default=0, help=about)
     add("--teacher-side", type=_count, default=160, help="of what the teacher is shown, in pixels (default: 160)")
     add("--answers", help="folder for the teacher's answers, to share among runs (default: in --out)")
-    about = "any other setting of vitmsn.training.distil.DistilRecipe: teacher_share=0.8 decay_share=0.2 average=0.9995"
+    about = "any other setting of vitmsn.training.distil.DistilRecipe: teacher_share=0.8 muon=true average=0.9995"
     add("--set", type=_setting, nargs="+", metavar="NAME=VALUE", help=about)
     about = (
         "side of the views in pixels, its share of the run, share of the patches dropped: 64:0.6:0.7 64:0.3:0.5 64:0.1"

@@ -29,7 +29,7 @@ from vitmsn.encoder import choose_device
 from vitmsn.errors import ConfigError, DataError, InputError
 from vitmsn.image import ViTMSNImageProcessor
 from vitmsn.model import ViTMSNForImageClassification, ViTMSNModel
-from vitmsn.training import augment, calibration, card, loop, schedule
+from vitmsn.training import augment, calibration, card, loop, optimizer, schedule
 from vitmsn.training.calibration import Calibration
 from vitmsn.training.distributed import Processes
 from vitmsn.training.trainer import feature_mean
@@ -62,6 +62,8 @@ class FinetuneRecipe:
     decay_share: float = 1.0  # of the run: its end, in which the rate falls; before it the rate stays at its peak
     average: float = 0.998  # of the weights, a step
     clip: float = 3.0
+    muon: bool = False  # for the matrices of the layers, instead of AdamW
+    linear: bool = False  # the rate falls along a line, instead of half a cosine
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -107,7 +109,10 @@ class Finetuner:
         torch.manual_seed(recipe.seed)
         self.model = model.to(self.device).train()
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
-        self.optimizer = torch.optim.AdamW(self._parameter_groups(), lr=recipe.peak_rate, fused=True)
+        groups, rate = self._parameter_groups(), recipe.peak_rate
+        self.optimizer = (
+            optimizer.muon(groups, self.model.vit.layers, rate) if recipe.muon else optimizer.adamw(groups, rate)
+        )
         self.steps_per_epoch = len(pictures) // recipe.batch_size
         self.steps = max(1, round(recipe.epochs * self.steps_per_epoch))
         self.step = 0
@@ -209,7 +214,8 @@ class Finetuner:
         warmup = round(recipe.warmup_epochs * self.steps_per_epoch)
         flat = max(0, round((1 - recipe.decay_share) * self.steps) - warmup)  # steps at the peak
         step = self.step if self.step < warmup else max(warmup, self.step - flat)
-        return schedule.warmup_cosine(step, self.steps - flat, warmup, 0.0, recipe.peak_rate, recipe.end_rate)
+        shape = schedule.warmup_linear if recipe.linear else schedule.warmup_cosine
+        return shape(step, self.steps - flat, warmup, 0.0, recipe.peak_rate, recipe.end_rate)
 
     def _keep(self, keys: Tensor, epoch: int, size: int) -> Tensor:
         """(B, K) patches that stay of views of ``size`` pixels, keyed as the views are."""

@@ -1,4 +1,4 @@
-"""Schedules as pure functions of a step: warm-up then cosine for the rate, cosine for decay, a line for the EMA."""
+"""Schedules as pure functions of a step: for the rate a warm-up, then a cosine or a line; for decay a cosine."""
 
 from __future__ import annotations
 
@@ -10,6 +10,16 @@ def warmup_cosine(step: int, steps: int, warmup: int, start: float, peak: float,
     if step < warmup:
         return start + (peak - start) * step / warmup
     return cosine(step - warmup, max(1, steps - warmup), peak, end)
+
+
+def warmup_linear(step: int, steps: int, warmup: int, start: float, peak: float, end: float) -> float:
+    """The learning rate at ``step`` of ``steps``: a line from ``start`` to ``peak``, then a line to ``end``.
+
+    For a budget that is known, a line to nearly nothing learns most (Bergsma et al., arXiv 2502.15938).
+    """
+    if step < warmup:
+        return start + (peak - start) * step / warmup
+    return linear(step - warmup, max(1, steps - warmup), peak, end)
 
 
 def cosine(step: int, steps: int, start: float, end: float) -> float:
