@@ -165,7 +165,7 @@ def test_the_license_is_complete() -> None:
 def test_make_help_lists_every_command() -> None:
     done = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
     listed = re.findall(r"^make (\w+) +\S", done.stdout, re.MULTILINE)
-    assert listed == ["help", "run", "test", "lint", "bench", "model", "clean"]
+    assert listed == ["help", "run", "test", "lint", "bench", "fuzz", "model", "clean"]
 
 
 def test_old_python_is_reported(tmp_path: Path) -> None:
