@@ -11,22 +11,27 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 from vitmsn import limits
 from vitmsn.errors import InputError
 
+try:
+    limits.check()  # before the app is imported, which uses them
+except InputError as error:
+    print(f"vitmsn: {error}", file=sys.stderr)
+    sys.exit(2)
 
-def main() -> int:
+import vitmsn.ui.zero_gpu  # noqa: F401, I001 (before Gradio: it imports `spaces` where that is installed)
+from vitmsn.ui.server import prepare
+
+
+def arguments(given: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Serve the ViT-MSN demo.")
     parser.add_argument("--model", default=os.environ.get("VITMSN_MODEL") or None, help="a folder or a hub id")
     parser.add_argument("--host", help="address to listen on (default: GRADIO_SERVER_NAME or 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port (default: GRADIO_SERVER_PORT or the first free from 7860)")
-    options = parser.parse_args()
-    try:
-        limits.check()  # before the app is imported, which uses them
-    except InputError as error:
-        print(f"vitmsn: {error}", file=sys.stderr)
-        return 2
-    from vitmsn.ui.server import serve
+    return parser.parse_args(given)
 
-    return serve(options.model, options.host, options.port)
 
+options = arguments(sys.argv[1:] if __name__ == "__main__" else [])
+server = prepare(options.model, options.host, options.port)
+demo = server.app.page  # Gradio looks for the page by this name when it reloads this file
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(server.run(options.host, options.port))

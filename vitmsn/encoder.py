@@ -501,9 +501,20 @@ class Encoder(PictureTransformer):
             return self._packed
 
     def _timed(self, pixels: Tensor, keep: Tensor | None, hidden: bool) -> ViTMSNOutput:
+        started = time.perf_counter()
+        out = self._compute(pixels, keep, hidden)
+        milliseconds = 1000 * (time.perf_counter() - started)
+        height, width = pixels.shape[-2:]
+        patches = out.last_hidden_state.shape[1] - 1
+        timing = Timing(self.name, milliseconds, len(pixels), patches, (height, width))
+        for forwards in _RECORDINGS.get():
+            forwards.append(timing)
+        return out
+
+    def _compute(self, pixels: Tensor, keep: Tensor | None, hidden: bool) -> ViTMSNOutput:
+        """The forward itself; a subclass may compute elsewhere (`ui.zero_gpu`)."""
         packed = self._packed_model()
         with torch.inference_mode():
-            started = time.perf_counter()
             if isinstance(packed, PackedModel):
                 out = packed(pixels, keep, hidden)
             else:
@@ -515,12 +526,6 @@ class Encoder(PictureTransformer):
                 )
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
-            milliseconds = 1000 * (time.perf_counter() - started)
-        height, width = pixels.shape[-2:]
-        patches = out.last_hidden_state.shape[1] - 1
-        timing = Timing(self.name, milliseconds, len(pixels), patches, (height, width))
-        for forwards in _RECORDINGS.get():
-            forwards.append(timing)
         return out
 
     def _size(self, size: int | tuple[int, int] | None) -> tuple[int, int]:

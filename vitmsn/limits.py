@@ -68,6 +68,7 @@ MAX_MODELS = _bound("MAX_MODELS", 2)  # in memory at once, for all visitors
 MAX_TOKENS = _bound("MAX_TOKENS", 4096)  # patches of one picture
 CACHE_BYTES = _bound("CACHE_BYTES", 256 * MIB)  # embeddings and tokens remembered by one encoder
 MAX_BATCH = _bound("MAX_BATCH", 64)  # pictures in one forward
+ZERO_GPU_GFLOPS = _bound("ZERO_GPU_GFLOPS", 200)  # of one forward, from which it borrows a ZeroGPU where there is one
 BATCH_PIXELS = _bound("BATCH_PIXELS", 50_000_000)  # of decoded pictures, above which a batch ends early
 
 # Options

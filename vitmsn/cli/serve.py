@@ -11,6 +11,7 @@ def serve(options: Options) -> int:
     # Gradio reads these when it is imported
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    import vitmsn.ui.zero_gpu  # noqa: F401, I001 (before Gradio, see there)
     from vitmsn.ui.server import serve as serve_page
 
     return serve_page(options.model, options.host, options.port)

@@ -10,6 +10,7 @@ from pathlib import Path
 from vitmsn import checkpoint, limits
 from vitmsn.encoder import Encoder
 from vitmsn.errors import InputError, ViTMSNError
+from vitmsn.ui import zero_gpu
 
 EMBEDDED = checkpoint.EMBEDDED
 MSN_ONLY = checkpoint.MSN_ONLY
@@ -26,11 +27,11 @@ OFFICIAL = (
 
 def open_model(key: str, source: str | None) -> Encoder:
     """The encoder of a menu entry; `source` is None for the embedded model and for random weights."""
-    if key == RANDOM:
-        return Encoder.random()
     if key in (EMBEDDED, MSN_ONLY):
         checkpoint.verify(key)
-    return Encoder.from_pretrained(source)
+    if zero_gpu.ACTIVE:
+        return zero_gpu.borrowing(Encoder.random) if key == RANDOM else zero_gpu.borrowing(Encoder.from_pretrained, source)
+    return Encoder.random() if key == RANDOM else Encoder.from_pretrained(source)
 
 
 class Models:

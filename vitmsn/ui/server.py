@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import os
@@ -11,7 +12,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeVar
 
 import gradio as gr
 from starlette.requests import Request
@@ -20,7 +23,8 @@ from starlette.routing import Route
 
 from vitmsn import limits
 from vitmsn.errors import InputError, ViTMSNError
-from vitmsn.ui import guard, uploads
+from vitmsn.ui import guard, uploads, zero_gpu
+from vitmsn.ui.app import App
 from vitmsn.ui.blocks import Seldom
 from vitmsn.ui.models import Models
 from vitmsn.ui.page import build, precision, theme
@@ -28,46 +32,94 @@ from vitmsn.ui.shared import picture_gallery
 
 SWEEP_SECONDS = 30  # between two deletions of old visits and uploads
 ENDING_SECONDS = 3.0  # a job has to notice that the server ends; closing takes up to five more
+T = TypeVar("T")
 CSS = Path(__file__).with_name("theme.css")
 
 
-def serve(model: str | None = None, host: str | None = None, port: int | None = None) -> int:
-    """Serve the page until SIGINT or SIGTERM, and return the exit code. Host and port default to Gradio's variables."""
-    ended = threading.Event()
-    try:
-        check_address(host, port)
-        guard.proxies()
-    except InputError as error:
-        print(f"vitmsn: {error}", file=sys.stderr)
-        return 2
-    logging.getLogger("vitmsn.ui").addFilter(Seldom())
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
-    try:
-        with guard.private_temp_folder() as folder:
-            models = Models(model)
-            encoder = models.start()
-            app = build(models)
-            address = launch(app.page, host, port, app.visitors.leave, ended)
-            print(f"{address}  {models.name(models.default)} on {encoder.device}, {precision(encoder)}", flush=True)
-            if models.warning:
-                print(f"vitmsn: {models.warning}", file=sys.stderr)
+class Server:
+    """The page with its models, ready to be served: ``Server(model).run(host, port)``.
+
+    Attributes:
+        app: the page and its visitors.
+
+    Raises:
+        ViTMSNError, OSError: the model cannot be read, or no folder for uploads can be made.
+    """
+
+    def __init__(self, model: str | None = None) -> None:
+        self._ended = threading.Event()
+        logging.getLogger("vitmsn.ui").addFilter(Seldom())
+        if threading.current_thread() is threading.main_thread():  # Gradio's reload runs in another
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, lambda *_: self._ended.set())
+        self._closing = ExitStack()
+        with ExitStack() as failed:
+            self._folder = failed.enter_context(guard.private_temp_folder())
+            self._models = Models(model)
+            self._encoder = self._models.start()
+            if zero_gpu.ACTIVE:
+                zero_gpu.keep_resident(self._encoder)
+            self.app: App = _inside_a_loop(lambda: build(self._models))
+            self._closing = failed.pop_all()
+
+    def run(self, host: str | None = None, port: int | None = None) -> int:
+        """Serve until SIGINT or SIGTERM, and return the exit code. Host and port default to Gradio's variables."""
+        with self._closing:
+            leave = self.app.visitors.leave
+            address = _inside_a_loop(lambda: launch(self.app.page, host, port, leave, self._ended))
+            name = self._models.name(self._models.default)
+            print(f"{address}  {name} on {self._encoder.device}, {precision(self._encoder)}", flush=True)
+            if self._models.warning:
+                print(f"vitmsn: {self._models.warning}", file=sys.stderr)
             picture_gallery.sheet()  # before the first visitor of Learn or Masking needs it
-            picture_gallery.index(encoder)
-            while not ended.wait(timeout=SWEEP_SECONDS):
-                app.sweep()
-                app.visitors.sweep_uploads(folder)
-                uploads.forget(app.page)
-            app.visitors.close()
-            app.page.close(verbose=False)
+            if not zero_gpu.ACTIVE:  # no GPU is borrowed but for a visitor
+                picture_gallery.index(self._encoder)
+            while not self._ended.wait(timeout=SWEEP_SECONDS):
+                self.app.sweep()
+                self.app.visitors.sweep_uploads(self._folder)
+                uploads.forget(self.app.page)
+            self.app.visitors.close()
+            self.app.page.close(verbose=False)
             idle = _wait_for_jobs(ENDING_SECONDS)
         if not idle:  # a normal Python exit would abort while a thread is inside torch
             sys.stdout.flush()
             os._exit(0)
+        return 0
+
+
+def prepare(model: str | None = None, host: str | None = None, port: int | None = None) -> Server:
+    """A server for that address; SystemExit(2), after one line on stderr, when something is wrong with either."""
+    try:
+        check_address(host, port)
+        guard.proxies()
+        return Server(model)
     except (ViTMSNError, OSError) as error:
         print(f"vitmsn: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def serve(model: str | None = None, host: str | None = None, port: int | None = None) -> int:
+    """Serve the page until SIGINT or SIGTERM, and return the exit code."""
+    try:
+        return prepare(model, host, port).run(host, port)
+    except SystemExit as end:
+        return int(end.code or 0)
+    except OSError as error:
+        print(f"vitmsn: {error}", file=sys.stderr)
         return 2
-    return 0
+
+
+def _inside_a_loop(make: Callable[[], T]) -> T:
+    """Call `make` while an event loop runs in this thread.
+
+    Where none runs, Gradio makes one for each lock it needs and never closes it; when Python collects those, some
+    versions print "Invalid file descriptor: -1".
+    """
+
+    async def inside() -> T:
+        return make()
+
+    return asyncio.run(inside())
 
 
 def _wait_for_jobs(seconds: float) -> bool:
