@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --prefer-binary
 
+# Parts of requirements/ that `vitmsn[all]` stands for.
+EXTRAS := app figures train distil onnx mcp completion
+
 # Where `make run` serves; both names are Gradio's own.
 GRADIO_SERVER_NAME ?= 127.0.0.1
 GRADIO_SERVER_PORT ?= 7860
@@ -14,13 +17,16 @@ DATA ?= zh-plus/tiny-imagenet
 OUT ?= runs/embedded
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench fuzz model clean
+.PHONY: help run install test lint bench fuzz model requirements clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run  ## install what is missing, then serve the app; ARGS="--model FOLDER_OR_HUB_ID" for another model
 	GRADIO_SERVER_NAME=$(GRADIO_SERVER_NAME) GRADIO_SERVER_PORT=$(GRADIO_SERVER_PORT) $(BIN)/python app.py $(ARGS)
+
+install: $(VENV)/.made  ## install all that the command line can use, training, Parquet, teachers and ONNX too
+	$(PIP) $(foreach part,core $(EXTRAS),-r requirements/$(part).txt) -c constraints.txt
 
 test: $(VENV)/.test node_modules/.package-lock.json  ## install the test extras and a browser, then run the whole suite; ARGS="-k name" for a part
 	bash tests/browser/install.sh $(BIN)/python
@@ -51,6 +57,10 @@ model: $(VENV)/.test  ## train the embedded model anew, hours on two cores; DATA
 		--held-out 0.03 --epochs 0.6 --rate 2e-3 --views 64:32:1 --set warmup_epochs=0.05 ema=0.97,0.99 --out $(OUT)/prototypes
 	$(BIN)/python -m vitmsn convert $(OUT)/prototypes/model $(OUT)/vit-msn-tiny-8-64 --dtype float16
 
+requirements:  ## write requirements.txt, what a Space installs, from requirements/
+	@{ echo '# What a Space installs: core, app and figures of requirements/, put together by `make requirements`.'; \
+		cat requirements/core.txt requirements/app.txt requirements/figures.txt | grep -v '^#' | LC_ALL=C sort -f; } > requirements.txt
+
 clean:  ## remove .venv and everything else that make and the tools left
 	rm -rf $(VENV) node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .gradio tests/browser/screenshots
 	find app.py vitmsn tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
@@ -71,6 +81,6 @@ $(VENV)/.run: $(VENV)/.made requirements.txt constraints.txt
 node_modules/.package-lock.json: package-lock.json
 	@if command -v npm >/dev/null; then npm ci --silent --no-audit --no-fund; fi
 
-$(VENV)/.test: $(VENV)/.run requirements-test.txt
-	$(PIP) -r requirements.txt -r requirements-test.txt -c constraints.txt
+$(VENV)/.test: $(VENV)/.run $(wildcard requirements/*.txt)
+	$(PIP) $(foreach part,core $(EXTRAS) test,-r requirements/$(part).txt) -c constraints.txt
 	@touch $@

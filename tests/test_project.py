@@ -7,12 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -22,6 +23,7 @@ from PIL import Image
 
 import vitmsn
 from tests.support.app import Served
+from vitmsn import extras
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -31,16 +33,21 @@ else:
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXTRAS: dict[str, dict[str, list[str]]] = PROJECT["tool"]["setuptools"]["dynamic"]["optional-dependencies"]
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 
 # Where the name that is imported is not the name that is installed.
 DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "skimage": "scikit-image", "umap": "umap-learn"}
+PARTS = sorted(path.stem for path in (ROOT / "requirements").glob("*.txt"))
+SPACE = ("core", "app", "figures")  # what a Space installs
 # Gradio's own parts, in the versions that it brings.
 GRADIO_BRINGS = {"fastapi", "pandas", "starlette"}
 
 
-def requirements(name: str) -> dict[str, Requirement]:
-    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+def requirements(*parts: str) -> dict[str, Requirement]:
+    """The lines of these files of requirements/."""
+    texts = [(ROOT / "requirements" / f"{part}.txt").read_text(encoding="utf-8") for part in parts]
+    lines = [line for text in texts for line in text.splitlines()]
     found = [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
     return {canonicalize_name(one.name): one for one in found}
 
@@ -60,36 +67,35 @@ def pins(python: str) -> dict[str, Version]:
     return found
 
 
-def front_matter() -> dict[str, str]:
-    head = README.split("---\n")[1]
-    return dict(re.findall(r'^(\w+): "?(.*?)"?$', head, re.MULTILINE))
+def front_matter() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(README.split("---\n")[1])
+    return found
 
 
 @pytest.mark.parametrize("python", PYTHONS)
 def test_every_requirement_is_pinned_inside_its_range(python: str) -> None:
     fixed = pins(python)
-    for name, one in {**requirements("requirements.txt"), **requirements("requirements-test.txt")}.items():
+    for name, one in requirements(*PARTS).items():
         assert name in fixed, f"{name} has no pin for Python {python}"
         assert one.specifier.contains(fixed[name]), f"{name}=={fixed[name]} is outside {one.specifier}"
-        assert "<" in str(one.specifier) or name == "setuptools", f"{name} has no upper end"
+        assert "<" in str(one.specifier) or name in ("packaging", "setuptools"), f"{name} has no upper end"
 
 
 def test_torch_suits_this_machine_and_spaces() -> None:
-    torch = requirements("requirements.txt")["torch"].specifier
+    torch = requirements("core")["torch"].specifier
     assert all(torch.contains(version) for version in ("2.8.0", "2.9.1", "2.10.0", "2.11.0", "2.13.0"))
     assert {str(pins(python)["torch"]) for python in PYTHONS} == {"2.13.0"}
 
 
 def test_the_lists_are_sorted() -> None:
-    for name in ("requirements.txt", "requirements-test.txt", "constraints.txt"):
+    for name in ("constraints.txt", *(f"requirements/{part}.txt" for part in PARTS)):
         lines = [line for line in (ROOT / name).read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
         names = [canonicalize_name(Requirement(line).name) for line in lines]
         assert names == sorted(names)
 
 
 def test_what_is_imported_is_declared() -> None:
-    extras = (requirements(f"requirements-{name}.txt") for name in ("distil", "onnx"))
-    declared = set(requirements("requirements.txt")) | GRADIO_BRINGS | set().union(*extras)
+    declared = set(requirements(*PARTS)) | GRADIO_BRINGS
     for path in [ROOT / "app.py", *sorted((ROOT / "vitmsn").rglob("*.py"))]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
@@ -104,10 +110,34 @@ def test_what_is_imported_is_declared() -> None:
                 assert known or canonicalize_name(DISTRIBUTIONS.get(top, top)) in declared, f"{path.name}: {target}"
 
 
+def test_a_space_installs_core_app_and_figures() -> None:
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    listed = [str(Requirement(line)) for line in lines if not line.startswith("#")]
+    assert listed == [str(one) for _, one in sorted(requirements(*SPACE).items())], "run: make requirements"
+
+
+def test_each_package_has_one_range() -> None:
+    parts = {part: set(requirements(part)) for part in PARTS}
+    assert sum(map(len, parts.values())) == len(set().union(*parts.values()))
+
+
+def test_packages_of_extras_are_imported_inside_named_or_in_their_part() -> None:
+    """A package outside the core is named with its extra, where the library imports it."""
+    owners = {name: part for part in PARTS if part not in ("core", "test", "docs") for name in requirements(part)}
+    for package, extra in extras.EXTRAS.items():
+        part = owners[canonicalize_name(DISTRIBUTIONS.get(package, package))]
+        assert extra == {"figures": "app"}.get(part, part), package
+        [files] = [one["file"] for name, one in EXTRAS.items() if name == extra]
+        assert f"requirements/{part}.txt" in files
+
+
 def test_one_version_everywhere() -> None:
-    version = PROJECT["project"]["version"]
-    assert vitmsn.__version__ == version
+    version = vitmsn.__version__
+    assert PROJECT["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "vitmsn.__version__"}
     assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == version and citation["license"] == PROJECT["project"]["license"]
+    assert citation["preferred-citation"]["url"] in README
 
 
 def test_the_readme_front_matter_suits_a_space() -> None:
@@ -115,7 +145,14 @@ def test_the_readme_front_matter_suits_a_space() -> None:
     assert README.startswith("---\n")
     assert head["sdk"] == "gradio" and Version(head["sdk_version"]) == pins("3.12")["gradio"]
     assert (ROOT / head["app_file"]).is_file()
+    assert requirements("app")["gradio"].specifier.contains(head["sdk_version"])
     assert SpecifierSet(PROJECT["project"]["requires-python"]).contains(head["python_version"])
+    assert head["python_version"] in ("3.10", "3.12")  # what ZeroGPU has
+    assert head["suggested_hardware"] == "cpu-basic"
+    assert "thumbnail" not in head, "it is a web address, which only whoever has the Space knows: docs/deploy.md"
+    assert "preload_from_hub" not in head, "the models that the page needs are in assets/"
+    assert "models" not in head, "no model of this project is on the hub"
+    assert len(head["emoji"]) == 1 and all(re.fullmatch(r"[a-z0-9-]+", tag) for tag in head["tags"])
     assert head["license"] == PROJECT["project"]["license"].lower()
     assert 0 < len(head["short_description"]) <= 60
     colors = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
@@ -165,7 +202,7 @@ def test_the_license_is_complete() -> None:
 def test_make_help_lists_every_command() -> None:
     done = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
     listed = re.findall(r"^make (\w+) +\S", done.stdout, re.MULTILINE)
-    assert listed == ["help", "run", "test", "lint", "bench", "fuzz", "model", "clean"]
+    assert listed == ["help", "run", "install", "test", "lint", "bench", "fuzz", "model", "requirements", "clean"]
 
 
 def test_old_python_is_reported(tmp_path: Path) -> None:
@@ -177,31 +214,6 @@ def test_old_python_is_reported(tmp_path: Path) -> None:
         shutil.copy(ROOT / name, tmp_path)
     done = subprocess.run(["make", "run", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode != 0 and "needs Python 3.10 or newer" in done.stderr
-
-
-def test_the_wheel_contains_models_and_assets(tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    source.mkdir()
-    for name in ("pyproject.toml", "requirements.txt", "requirements-test.txt", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    for name in ("vitmsn", "assets"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*command, "-w", str(tmp_path), str(source)], check=True, capture_output=True)
-    [wheel] = tmp_path.glob("vitmsn-*.whl")
-    inside = set(zipfile.ZipFile(wheel).namelist())
-
-    def there(folder: str, prefix: str = "") -> set[str]:
-        files = [path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-        return {prefix + path.relative_to(ROOT).as_posix() for path in files}
-
-    pictures = {name for name in there("assets", "vitmsn/") if name.startswith("vitmsn/assets/screenshots/")}
-    expected = there("vitmsn") | (there("assets", "vitmsn/") - pictures)
-    packed = {name for name in inside if ".dist-info/" not in name}
-    assert packed == expected
-    with zipfile.ZipFile(wheel) as archive:
-        [entry] = [name for name in inside if name.endswith("entry_points.txt")]
-        assert "vitmsn = vitmsn.cli:main" in archive.read(entry).decode()
 
 
 def test_no_file_needs_large_file_storage() -> None:

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from vitmsn import limits
-from vitmsn.errors import DataError, ImageError
+from vitmsn import extras, limits
+from vitmsn.errors import DataError, ImageError, MissingPackageError
 from vitmsn.image import SNIFFED, ViTMSNImageProcessor, decode, is_picture
 from vitmsn.names import SPLITS, escaped, litter, litter_in, split_folders
 
@@ -318,7 +318,7 @@ def _open_parquet(paths: list[Path], text: str, split: str | None) -> DataSet:
     def indexed() -> Any:
         return load_dataset("parquet", data_files=files, split="train")
 
-    with _datasets(text):
+    with _datasets(text), extras.named():
         from datasets import load_dataset
 
         rows = load()
@@ -329,7 +329,7 @@ def _open_parquet(paths: list[Path], text: str, split: str | None) -> DataSet:
 
 
 def _open_hub(name: str, split: str | None) -> DataSet:
-    with _datasets(f"{name} is no file or folder here, and as a data set of the hub it"):
+    with _datasets(f"{name} is no file or folder here, and as a data set of the hub it"), extras.named():
         from datasets import load_dataset
 
         rows = load_dataset(name, split=split or "train")
@@ -343,7 +343,7 @@ def _datasets(what: str) -> Iterator[None]:
     """Errors of the many libraries behind ``datasets`` become one sentence."""
     try:
         yield
-    except DataError:
+    except (DataError, MissingPackageError):
         raise
     except Exception as error:
         raise DataError(f"{what} cannot be read ({_reason(error)}): check the name, files and network.") from error

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from vitmsn import extras
 from vitmsn.errors import InputError
 
 if TYPE_CHECKING:  # matplotlib is imported when used: every page needs colors, few need charts
@@ -52,7 +53,8 @@ def class_style(index: int) -> tuple[str, str]:
 @lru_cache(maxsize=len(PALETTES))
 def _table(palette: str) -> np.ndarray:
     """(256, 3) uint8, dark to bright."""
-    from matplotlib import colormaps
+    with extras.named():
+        from matplotlib import colormaps
 
     if palette not in PALETTES:
         raise InputError(f"The palette is {palette!r}; choose one of {', '.join(PALETTES)}.")
@@ -397,8 +399,9 @@ def _ink(dark: bool) -> str:
 
 def _figure(width: float, height: float, dark: bool) -> tuple[Figure, Axes]:
     """An empty figure (inches) with one pair of axes in the page's colors; inside the lock only."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    with extras.named():
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
 
     ground = "#12141a" if dark else "#ffffff"
     figure = Figure(figsize=(width, height), dpi=150, facecolor=ground, layout="constrained")

@@ -9,6 +9,7 @@ ViTMSNError
 ├── ImageError         bytes that are not a picture we can decode safely
 ├── ArchiveError       a zip that is damaged, hostile or too large
 ├── DataError          a data set that cannot be read
+├── MissingPackageError  a package that is installed only by those who need it, and is not here
 ├── GalleryError       labelled examples that cannot be kept, moved or opened
 ├── ExportError        a model that cannot be written in another form, or sent
 └── FewShotError       too little, or contradictory, to learn from
@@ -54,6 +55,10 @@ class ArchiveError(ViTMSNError):
 
 class DataError(ViTMSNError):
     """A data set that cannot be read."""
+
+
+class MissingPackageError(ViTMSNError, ImportError):
+    """A package of an extra is not installed; the message has the command that installs it."""
 
 
 class GalleryError(ViTMSNError):

@@ -21,13 +21,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow
-import pyarrow.parquet
 
+from vitmsn import extras
 from vitmsn.encoder import Encoder
 from vitmsn.errors import DataError
 from vitmsn.image import Picture, batches
 from vitmsn.names import escaped
+
+with extras.named():
+    import pyarrow
+    import pyarrow.parquet
 
 Progress = Callable[[int, int], object]  # (inputs done, inputs in all), of this process
 Table = Callable[[list[str], list[Picture]], pyarrow.Table]

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.preprocessing import normalize
 from sklearn.utils import check_random_state
 
+from vitmsn import extras
 from vitmsn.errors import InputError
 
 __all__ = ["fitting_neighbors", "pca", "umap", "warm_up"]
@@ -169,8 +170,9 @@ def _threads_kept() -> Iterator[None]:
 def _library() -> ModuleType:
     """umap-learn, imported when used and told to keep on disk what numba compiles."""
     warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)  # of a variant not used here
-    import umap.layouts
-    import umap.umap_
+    with extras.named():
+        import umap.layouts
+        import umap.umap_
 
     bar = umap.layouts.tqdm
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from vitmsn import extras
 from vitmsn.errors import ConfigError
 
 
@@ -68,7 +69,8 @@ class Processes:
 
 class _Several(Processes):
     def __init__(self, device: str | torch.device) -> None:
-        from accelerate import PartialState
+        with extras.named():
+            from accelerate import PartialState
 
         self._state = PartialState(cpu=torch.device(device).type == "cpu")
         super().__init__(self._state.device)

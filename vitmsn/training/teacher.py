@@ -23,6 +23,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vitmsn import extras
 from vitmsn.errors import DataError, InputError
 from vitmsn.training.answers import Answerer
 
@@ -136,10 +137,8 @@ def _near_centers(embedded: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _of_transformers(source: str, name: str, device: str) -> Teacher:
-    try:
+    with extras.named():
         from transformers import AutoImageProcessor, AutoModelForImageClassification
-    except ImportError as error:
-        raise InputError("A teacher of transformers needs that package: pip install vitmsn[distil].") from error
     from vitmsn.encoder import choose_device
 
     chosen = choose_device(device)

@@ -30,7 +30,7 @@ def open_model(key: str, source: str | None) -> Encoder:
     if key in (EMBEDDED, MSN_ONLY):
         checkpoint.verify(key)
     if zero_gpu.ACTIVE:
-        return zero_gpu.borrowing(Encoder.random) if key == RANDOM else zero_gpu.borrowing(Encoder.from_pretrained, source)
+        return zero_gpu.borrowing(*(Encoder.random,) if key == RANDOM else (Encoder.from_pretrained, source))
     return Encoder.random() if key == RANDOM else Encoder.from_pretrained(source)
 
 

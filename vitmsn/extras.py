@@ -1,0 +1,54 @@
+"""Packages that are installed only by those who need them, by the extra that brings each.
+
+``pip install vitmsn`` is light: models, pictures, embeddings, attention, masking and few-shot. The rest is in extras,
+and what is missing is named together with the command that installs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from vitmsn.errors import MissingPackageError
+
+# package as it is imported -> the extra that installs it
+EXTRAS = {
+    "accelerate": "train",
+    "datasets": "train",
+    "pyarrow": "train",
+    "gradio": "app",
+    "markupsafe": "app",
+    "matplotlib": "app",
+    "skimage": "app",
+    "umap": "app",
+    "transformers": "distil",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "onnxscript": "onnx",
+    "mcp": "mcp",
+    "shtab": "completion",
+}
+
+
+@contextmanager
+def named() -> Iterator[None]:
+    """Around an import: if a package of an extra is missing, the error says how to install it.
+
+    Example:
+        >>> with named():
+        ...     import matplotlib_of_another_planet  # not one of EXTRAS: the error stays as it is
+        Traceback (most recent call last):
+        ModuleNotFoundError: No module named 'matplotlib_of_another_planet'
+
+    Raises:
+        MissingPackageError: one of EXTRAS is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        raise MissingPackageError(
+            f"This needs {package}, which is not installed; install it with: pip install 'vitmsn[{EXTRAS[package]}]'"
+        ) from error
