@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -158,3 +159,36 @@ def test_the_wheel_works_in_an_empty_environment(built: tuple[Path, Path], tmp_p
         said = run(*command)
         wanted = f"vitmsn: This needs {package}, which is not installed; install it with: pip install 'vitmsn[{extra}]'"
         assert (said.returncode, said.stderr.splitlines()) == (2, [wanted])
+
+
+def test_the_container_is_small_unprivileged_and_watched(tmp_path: Path) -> None:
+    """No engine is needed: the file is read, and what it copies and runs is tried in a fresh folder."""
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    steps = [line.split(maxsplit=1) for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    names = [name for name, _ in steps]
+    assert names[0] == "FROM" and steps[0][1] == "python:3.12-slim"
+    assert ["USER", "visitor"] in steps and names.index("USER") < names.index("CMD")
+    [check] = [rest for name, rest in steps if name == "HEALTHCHECK"]
+    assert "/healthz" in check and "urllib.request" in check
+    [install] = [rest for name, rest in steps if name == "RUN" and "pip install" in rest]
+    assert "-r requirements.txt -c constraints.txt" in install and "download.pytorch.org/whl/cpu" in text
+    let_in = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    app = tmp_path / "app"
+    for name, rest in steps:
+        if name == "COPY":
+            *sources, target = rest.split()
+            for source in sources:
+                assert f"!{source}" in let_in, f".dockerignore keeps {source} out"
+                place = app / target / source if target == "./" else app / target
+                if (ROOT / source).is_dir():
+                    shutil.copytree(ROOT / source, place, ignore=shutil.ignore_patterns(*NOT_PACKED))
+                else:
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(ROOT / source, place)
+    [run] = [rest for name, rest in steps if name == "RUN" and "compileall" in rest]
+    subprocess.run([sys.executable, *run.split()[1:]], cwd=app, check=True, capture_output=True)
+    assert list(app.glob("vitmsn/ui/__pycache__/server.*.pyc"))
+    done = subprocess.run(
+        [sys.executable, "app.py", "--port", "70000"], cwd=app, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and done.stderr.startswith("vitmsn: '70000' is no port")

@@ -38,6 +38,7 @@ PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 
 # Where the name that is imported is not the name that is installed.
 DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "skimage": "scikit-image", "umap": "umap-learn"}
+DOCS = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").glob("*.md"))]
 PARTS = sorted(path.stem for path in (ROOT / "requirements").glob("*.txt"))
 SPACE = ("core", "app", "figures")  # what a Space installs
 # Gradio's own parts, in the versions that it brings.
@@ -170,7 +171,9 @@ def links(text: str) -> Iterator[str]:
             yield target
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/decisions.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/decisions.md", "docs/deploy.md"]
+)
 def test_links_have_targets(name: str) -> None:
     path = ROOT / name
     for target in links(path.read_text(encoding="utf-8")):

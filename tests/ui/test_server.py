@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -113,3 +114,36 @@ def test_the_gallery_pictures_are_one_file_that_browsers_keep(served: Served) ->
     answer = httpx.get(f"{served.url}gallery-pictures.webp", timeout=PATIENCE)
     assert answer.status_code == 200 and answer.headers["content-type"] == "image/webp"
     assert answer.headers["cache-control"] == "max-age=3600" and answer.content[8:12] == b"WEBP"
+
+
+def test_behind_a_proxy_and_a_path_prefix_addresses_are_those_outside(tmp_path: Path) -> None:
+    """The proxy takes the prefix off, as docs/deploy.md tells nginx and Caddy to."""
+    url = f"http://127.0.0.1:{free_port()}/"
+    environment = {
+        **os.environ,
+        "GRADIO_SERVER_PORT": url.split(":")[2].strip("/"),
+        "GRADIO_TEMP_DIR": str(tmp_path),
+        "GRADIO_ROOT_PATH": "/demo/vitmsn",
+        "VITMSN_HOSTS": "example.org",
+        "VITMSN_PROXY": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log)
+    outside = {"X-Forwarded-Host": "example.org", "X-Forwarded-Proto": "https"}
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not answers(url + "healthz"):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.2)
+        with httpx.Client(headers=outside, timeout=PATIENCE) as proxy:
+            assert proxy.get(f"{url}config").json()["root"] == "https://example.org/demo/vitmsn"
+            page = proxy.get(url).text
+            assert '"root":"https://example.org/demo/vitmsn"' in page
+            [script] = set(re.findall(r'src="(\./assets/index-[^"]+\.js)"', page))  # relative
+            assert proxy.get(url + script.removeprefix("./")).status_code == 200
+        policy = httpx.get(url, timeout=PATIENCE).headers["content-security-policy"]
+        assert "frame-ancestors 'self' https://huggingface.co https://*.huggingface.co" in policy
+    finally:
+        process.terminate()
+        process.wait(timeout=PATIENCE)
