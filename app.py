@@ -17,7 +17,7 @@ except InputError as error:
     print(f"vitmsn: {error}", file=sys.stderr)
     sys.exit(2)
 
-import vitmsn.ui.zero_gpu  # noqa: F401, I001 (before Gradio: it imports `spaces` where that is installed)
+import vitmsn.ui.zero_gpu  # noqa: F401 (before Gradio: it imports `spaces` where that is installed)
 from vitmsn.ui.server import prepare
 
 
