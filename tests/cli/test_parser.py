@@ -25,6 +25,7 @@ COMMANDS = [
     "calibrate",
     "convert",
     "serve",
+    "completion",
 ]
 Capture = pytest.CaptureFixture[str]
 
@@ -46,7 +47,21 @@ def test_every_option_has_help_text(command: str, capsys: Capture) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main([*command.split(), "--help"])
     assert ended.value.code == 0
-    assert "usage: python -m vitmsn" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "usage: python -m vitmsn" in shown
+    [*_, example] = shown.rstrip().splitlines()
+    words = example.split()
+    assert words[:3] == ["python", "-m", "vitmsn"] and " ".join(words[3:]).startswith(command)
+    make_parser().parse_args([word for word in words[3:] if word != ">>" and "bashrc" not in word])
+    if command not in ("fewshot", "serve", "completion"):
+        assert "--json" in shown
+
+
+def test_help_tells_the_exit_codes(capsys: Capture) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    shown = capsys.readouterr().out
+    assert re.findall(r"^  (\d+)  ", shown, re.MULTILINE) == ["0", "1", "2", "130", "141"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitmsn import limits
 from vitmsn.cli.inputs import Inputs, Options, load_encoder
-from vitmsn.cli.output import PictureFiles, Result, percent, write
+from vitmsn.cli.output import PictureFiles, Result, percent, whole
 from vitmsn.errors import InputError
 
 if TYPE_CHECKING:
@@ -195,7 +195,8 @@ def _save_numbers(out: str, looks: list[Seen]) -> str:
         arrays |= {f"map_{number}": one.look.shares, f"heads_{number}": one.look.maps}
         if one.look.colors is not None:
             arrays[f"colors_{number}"] = one.look.colors
-    np.savez_compressed(write(out), **arrays)  # type: ignore[arg-type]  # its stub takes the names for options
+    with whole(out) as fresh:
+        np.savez_compressed(fresh, **arrays)  # type: ignore[arg-type]  # its stub takes the names for options
     return out
 
 

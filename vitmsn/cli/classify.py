@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vitmsn.cli import parquet
 from vitmsn.cli.inputs import Inputs, Options, load_encoder
-from vitmsn.cli.output import Result, percent, write, write_table
+from vitmsn.cli.output import Result, percent, whole, write_table
 from vitmsn.names import escaped
 
 # --- classify, embed -----------------------------------------------------------------------------------------------
@@ -48,7 +48,8 @@ def embed(options: Options) -> Result | int:
     data = {"model": encoder.name, "dim": dim, "files": names, "embeddings": numbers, "skipped": inputs.skipped}
     result = Result(data, worked=bool(names), lines=[f"{len(names)} embeddings of {dim} numbers"])
     if options.out and options.out.endswith(".npz"):
-        np.savez_compressed(write(options.out), files=np.array(list(map(escaped, names))), embeddings=embeddings)
+        with whole(options.out) as fresh:
+            np.savez_compressed(fresh, files=np.array(list(map(escaped, names))), embeddings=embeddings)
     elif options.out:
         result.header = ("file", *map(str, range(dim)))
         result.rows = [(name, *row) for name, row in zip(names, numbers, strict=True)]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +34,7 @@ class Bar:
     """Progress as one line of a terminal's stderr; nothing where stderr is a file."""
 
     width = 30
+    open = False  # whether a line of some bar is not ended yet
 
     def __init__(self, what: str = "") -> None:
         self.what, self.shown = plain(what), sys.stderr.isatty()
@@ -43,6 +46,7 @@ class Bar:
             end = "\n" if done >= total else ""
             elapsed = time.monotonic() - self.began
             more = f", {_duration(elapsed / done * (total - done))} left" if 0 < done < total and elapsed > 2 else ""
+            Bar.open = not end
             print(
                 f"\r{self.what} [{line:{self.width}}] {done}/{total}{more}\033[K", end=end, file=sys.stderr, flush=True
             )
@@ -79,6 +83,10 @@ def as_json(data: object) -> str:
 
 
 def say(line: str) -> None:
+    """One line on stderr, under a bar that is being drawn."""
+    if Bar.open:
+        print(file=sys.stderr)
+        Bar.open = False
     print(f"vitmsn: {plain(line)}", file=sys.stderr, flush=True)
 
 
@@ -107,13 +115,26 @@ def write(target: str | Path) -> Path:
     return path
 
 
+@contextmanager
+def whole(target: str | Path) -> Iterator[Path]:
+    """Where to write; it becomes ``target`` when all is there, so that an interrupted command leaves no half of it."""
+    path = write(target)
+    fresh = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield fresh
+        os.replace(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
 def write_table(answer: Result, out: str) -> None:
     """``--out`` of a table: JSON, or CSV with a byte-order mark, by which spreadsheets recognize UTF-8."""
     from vitmsn.export import csv_text
 
-    whole = out.endswith(".json")
-    text = as_json(answer.data) + "\n" if whole else escaped(csv_text(answer.header, answer.rows))
-    write(out).write_text(text, encoding="utf-8" if whole else "utf-8-sig", newline="")
+    json_wanted = out.endswith(".json")
+    text = as_json(answer.data) + "\n" if json_wanted else escaped(csv_text(answer.header, answer.rows))
+    with whole(out) as fresh:
+        fresh.write_text(text, encoding="utf-8" if json_wanted else "utf-8-sig", newline="")
 
 
 class PictureFiles:
@@ -136,7 +157,8 @@ class PictureFiles:
 
 def save_picture(picture: Image.Image, target: str | Path) -> str:
     try:
-        picture.save(write(target))
+        with whole(target) as fresh:
+            picture.save(fresh)
     except ValueError as error:
         raise InputError(f"{target} is not the name of a picture file; end it in .png.") from error
     return str(target)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from vitmsn.cli import attention, classify, convert, evaluate, fewshot, mask, serve, train
+from vitmsn.cli import attention, classify, completion, convert, evaluate, fewshot, mask, serve, train
 from vitmsn.cli.inputs import Options
 from vitmsn.cli.output import Result
 
@@ -18,6 +18,35 @@ TEACHER = (
 )
 DTYPES = ("float32", "float16", "bfloat16")
 KINDS = 'JSON file of wider names for classes: {"pet": ["cat", "dog"]}'
+
+
+EXIT_CODES = """exit codes:
+  0    done
+  1    no input could be used; each is named on stderr
+  2    an error, one line on stderr
+  130  interrupted by Ctrl-C; nothing half-written stays, and a training run goes on from its last checkpoint
+  141  what read the output has closed the pipe
+
+Answers go to stdout, progress and notes to stderr."""
+# One for each command, shown by its --help.
+EXAMPLES = {
+    "classify": "holiday/ --top-k 3 --out answers.csv",
+    "embed": "holiday/ --out embeddings.npz",
+    "attention": "cat.jpg --kind relevance --out map.png",
+    "mask": "cat.jpg --ratio 0.7 --draws 16 --json",
+    "fewshot train": "examples/ --out my-classes.zip",
+    "fewshot predict": "my-classes.zip holiday/ --out answers.csv",
+    "map": "examples/ --method umap --out map.png",
+    "lowshot": "examples/ --shots 1 2 5 --out accuracies.csv",
+    "pretrain": "digits --out runs/digits",
+    "finetune": "--data examples/ --epochs 10 --out runs/finetuned",
+    "distil": "--teacher transformers:microsoft/resnet-50 --data pictures/ --out runs/student",
+    "head": "--data examples/ --out my-model",
+    "calibrate": "my-model --data unseen/ --out my-model",
+    "convert": "facebook/vit-msn-small vit-msn-small",
+    "serve": "--model my-model --port 7861",
+    "completion": "bash >> ~/.bashrc",
+}
 
 
 def _view(text: str) -> tuple[float, int, int]:
@@ -78,12 +107,24 @@ def _shots(text: str) -> int | float:
     return int(number) if number == int(number) else number
 
 
-def make_parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="python -m vitmsn", description="ViT-MSN: use it, look into it, train it.")
+def make_parser(prog: str = "python -m vitmsn") -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog=prog,
+        description="ViT-MSN: use it, look into it, train it.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands: Any = top.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[[Options], Result | int], about: str, among: Any = commands) -> Any:
-        made = among.add_parser(name, help=about, description=about)
+        words = f"{'fewshot ' if among is not commands else ''}{name}"
+        made = among.add_parser(
+            name,
+            help=about,
+            description=about,
+            epilog=f"example:\n  {prog} {words} {EXAMPLES[words]}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         made.set_defaults(run=run)
         return made.add_argument
 
@@ -135,7 +176,11 @@ def make_parser() -> argparse.ArgumentParser:
     _usual(add, "write the masked picture, or the curve, to a .png file, or to a folder for several")
 
     about = "learn classes from a few examples, and recognize them"
-    steps = commands.add_parser("fewshot", help=about, description=about).add_subparsers(required=True, metavar="STEP")
+    both = f"examples:\n  {prog} fewshot train {EXAMPLES['fewshot train']}\n"
+    both += f"  {prog} fewshot predict {EXAMPLES['fewshot predict']}"
+    raw = argparse.RawDescriptionHelpFormatter
+    made = commands.add_parser("fewshot", help=about, description=about, epilog=both, formatter_class=raw)
+    steps = made.add_subparsers(required=True, metavar="STEP")
     add = command("train", fewshot.fewshot_train, "learn from a folder or zip of class folders, and measure it", steps)
     add("examples", help="a folder or a zip with a folder of pictures for each class")
     add("--method", choices=FEWSHOT, default="auto", help="auto: centroid up to two examples, then ridge; or pixels")
@@ -279,6 +324,9 @@ def make_parser() -> argparse.ArgumentParser:
     add("--model", default=os.environ.get("VITMSN_MODEL") or None, help="a folder or a hub id")
     add("--host", help="address to listen on (default: GRADIO_SERVER_NAME or 127.0.0.1)")
     add("--port", type=int, help="port (default: GRADIO_SERVER_PORT or the first free from 7860)")
+
+    add = command("completion", completion.completion, "print what makes a shell complete these commands and options")
+    add("shell", choices=("bash", "zsh", "tcsh"), help="the shell that reads it")
     return top
 
 
