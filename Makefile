@@ -43,7 +43,7 @@ bench: $(VENV)/.test  ## one table, one row per claim
 	$(BIN)/python -m benchmarks $(ARGS)
 
 fuzz: $(VENV)/.test  ## search for inputs that break a reader; ARGS="picture --seconds 600" for one of them, longer
-	$(PIP) -r requirements-fuzz.txt -c constraints.txt
+	$(PIP) -r requirements/fuzz.txt -c constraints.txt
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
 model: $(VENV)/.test  ## train the embedded model anew, hours on two cores; DATA=... and OUT=... (see its card)

@@ -1,6 +1,6 @@
 """``python -m tests.fuzz [READER] [--seconds N]``: search, guided by coverage, for inputs that break a reader.
 
-Needs atheris (requirements-fuzz.txt; `make fuzz` installs it). An input that breaks a reader is written to a file
+Needs atheris (requirements/fuzz.txt; `make fuzz` installs it). An input that breaks a reader is written to a file
 beside the corpus and named; make it a test of that reader.
 """
 
