@@ -210,7 +210,7 @@ ALLOWED: dict[str, set[str]] = {
         *("training.pretrain", "training.recipe"),
     },
     "cli.serve": {"ui.server", "ui.zero_gpu", "cli.inputs"},  # ui only inside `serve`, see below
-    "cli.completion": {"cli.inputs", "cli.parser"},
+    "cli.completion": {"cli.inputs"},
     "cli.parser": CLI - {"cli.parser", "cli.parquet"},
     "__main__": {"cli"},
     "__init__": {"config", "model", "image", "encoder"},

@@ -14,11 +14,9 @@ PATHS = {"inputs", "data", "test", "examples", "bundle", "source", "target", "ou
 
 def completion(options: Options) -> int:
     """Print the script for the installed command, ``vitmsn``; it is read once and asks for nothing later."""
-    from vitmsn.cli.parser import make_parser
-
     with extras.named():
         import shtab
-    parser = make_parser("vitmsn")
+    parser: argparse.ArgumentParser = options.make_parser("vitmsn")
     for action in _actions(parser):
         if action.dest in PATHS:
             action.complete = shtab.FILE

@@ -327,6 +327,7 @@ def make_parser(prog: str = "python -m vitmsn") -> argparse.ArgumentParser:
 
     add = command("completion", completion.completion, "print what makes a shell complete these commands and options")
     add("shell", choices=("bash", "zsh", "tcsh"), help="the shell that reads it")
+    commands.choices["completion"].set_defaults(make_parser=make_parser)
     return top
 
 
