@@ -424,6 +424,17 @@ def test_importing_the_library_imports_nothing_heavy(code: str, heavy: list[str]
     assert done.stdout.strip() == "[]", done.stderr
 
 
+def test_building_the_page_imports_nothing_that_only_some_tabs_need() -> None:
+    """These take seconds, which the first visitor would wait for."""
+    late = ["accelerate", "datasets", "matplotlib", "numba", "onnxruntime", "scipy", "skimage", "sklearn", "umap"]
+    code = (
+        "import sys; from vitmsn.ui.models import Models; from vitmsn.ui.page import build; models = Models(); "
+        f"models.start(); build(models); print([name for name in {late} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_the_error_tree_in_the_docstring_is_complete() -> None:
     errors = importlib.import_module("vitmsn.errors")
     parents = {

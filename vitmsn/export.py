@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from vitmsn import checkpoint
+from vitmsn import checkpoint, fewshot
 from vitmsn.errors import FewShotError
-from vitmsn.fewshot import ENOUGH, CentroidClassifier, Lesson, LogisticClassifier, RidgeClassifier, learn
 
 if TYPE_CHECKING:
     from vitmsn.encoder import Encoder
-    from vitmsn.fewshot.classifiers import FewShotClassifier
+    from vitmsn.fewshot import FewShotClassifier, Lesson
     from vitmsn.gallery import Gallery
 
 # --- a checkpoint --------------------------------------------------------------------------------------------------
@@ -43,7 +42,7 @@ def save_checkpoint(folder: str | Path, encoder: Encoder, classifier: FewShotCla
     Raises FewShotError for a classifier that is no linear layer
     or was fitted on something else, CheckpointError for a folder that cannot be written.
     """
-    if not isinstance(classifier, (CentroidClassifier, RidgeClassifier, LogisticClassifier)):
+    if not isinstance(classifier, (fewshot.CentroidClassifier, fewshot.RidgeClassifier, fewshot.LogisticClassifier)):
         raise FewShotError(
             f"{type(classifier).__name__} compares with every example, which no linear layer can: learn with centroid, "
             "ridge or logistic to save a checkpoint."
@@ -80,8 +79,8 @@ def linear_lesson(lesson: Lesson, gallery: Gallery, encoder: Encoder) -> Lesson:
     one on the model's embeddings. Raises FewShotError for kNN.
     """
     if lesson.method == "pixels":
-        method = "ridge" if lesson.shots >= ENOUGH else "centroid"
-        return learn(gallery.X, gallery.y, method, feature_mean=encoder.feature_mean, pixels=gallery.pixels)
+        method = "ridge" if lesson.shots >= fewshot.ENOUGH else "centroid"
+        return fewshot.learn(gallery.X, gallery.y, method, feature_mean=encoder.feature_mean, pixels=gallery.pixels)
     if not lesson.linear:
         raise FewShotError(
             "k nearest examples cannot be a checkpoint, because it compares with every example: choose automatic, "

@@ -18,8 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.preprocessing import normalize
-from sklearn.utils import check_random_state
 
 from vitmsn import extras
 from vitmsn.errors import InputError
@@ -87,6 +85,8 @@ def umap(
     start *= 10 / max(float(np.abs(start).max()), 1e-6)
     start += np.random.default_rng(seed).normal(scale=1e-4, size=start.shape)  # so that duplicates can separate
     indices, distances = _neighbors(rows, fitting_neighbors(len(rows), n_neighbors))
+    from sklearn.utils import check_random_state  # takes a second to import
+
     random = check_random_state(seed)
     with _one_at_a_time, _threads_kept():
         library = _library()
@@ -140,6 +140,8 @@ def _rows(X: ArrayLike, fewest: int, method: str) -> NDArray[np.float32]:
 
 def _neighbors(rows: NDArray[np.float32], k: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """(indices, cosine distances around the mean), both (N, k + 1), nearest first, each row its own first neighbor."""
+    from sklearn.preprocessing import normalize
+
     Z = normalize(rows - rows.mean(axis=0))
     indices = np.empty((len(Z), k + 1), np.intp)
     distances = np.empty((len(Z), k + 1), np.float32)

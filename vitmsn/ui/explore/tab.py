@@ -10,7 +10,6 @@ import gradio as gr
 import numpy as np
 from markupsafe import Markup
 from PIL import Image
-from sklearn.preprocessing import normalize
 
 from vitmsn import archive, draw, image, limits, projection
 from vitmsn.errors import ImageError, InputError
@@ -118,6 +117,8 @@ def _rows(shown: Sequence[Example], center: np.ndarray | None) -> np.ndarray:
 
 
 def _unit(X: np.ndarray, center: np.ndarray | None) -> np.ndarray:
+    from sklearn.preprocessing import normalize  # takes a second to import
+
     unit: np.ndarray = normalize(X - (X.mean(axis=0) if center is None else center))
     return unit
 

@@ -6,15 +6,18 @@ Each change can be undone. Names and ids come from the page and are not trusted:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from vitmsn import attention, draw, image
 from vitmsn.encoder import Encoder
 from vitmsn.errors import FewShotError, GalleryError
-from vitmsn.fewshot import LearningCurve, Lesson
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.html import many
 from vitmsn.ui.shared.workspace import Workspace
 from vitmsn.ui.visits import Call
+
+if TYPE_CHECKING:
+    from vitmsn.fewshot import LearningCurve, Lesson
 
 
 def _ids(call: Call, id: str) -> list[str]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from vitmsn.fewshot import NONE, Lesson, Prediction
+from vitmsn import fewshot
 from vitmsn.gallery import Example
 from vitmsn.ui.fewshot import cards
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.workspace import Workspace
+
+if TYPE_CHECKING:
+    from vitmsn.fewshot import Lesson, Prediction
 
 AT_ONCE = 9  # answers shown; the rest are folded
 
@@ -99,7 +103,7 @@ def _correct(workspace: Workspace, query: Example) -> Markup:
 
 def _said(one: Prediction, numbers: dict[str, int], truth: str | None) -> str:
     sure = html.percent(one.probability).replace(" %", "\N{NO-BREAK SPACE}%")
-    if one.reason == NONE:
+    if one.reason == fewshot.NONE:
         words = Markup("<strong>none of these</strong><small>{}</small>").format(one.far())
     elif one.label is None:
         words = Markup("<strong>not sure</strong><small>closest match: {} ({})</small>").format(

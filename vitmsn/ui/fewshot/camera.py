@@ -8,9 +8,8 @@ import binascii
 import gradio as gr
 from markupsafe import Markup
 
-from vitmsn import draw, image, limits
+from vitmsn import draw, fewshot, image, limits
 from vitmsn.errors import FewShotError, InputError
-from vitmsn.fewshot import NONE
 from vitmsn.gallery import raw_pixels
 from vitmsn.ui.app import App
 from vitmsn.ui.fewshot.controls import FewShotControls
@@ -60,7 +59,7 @@ def frame(call: Call, method: str, k: int, caution: float, temperature: float = 
         best = said.probabilities.argsort()[::-1][:3]
         shares = [(lesson.classes[i], float(said.probabilities[i])) for i in best]
         tone = draw.class_style(numbers[said.closest])[0]
-        how = html.hint(said.far()) if said.reason == NONE else html.bars(shares, quiet=said.label is None)
+        how = html.hint(said.far()) if said.reason == fewshot.NONE else html.bars(shares, quiet=said.label is None)
         return Markup('<div data-n="{}" style="--tone:{}"><p class="msn-sentence">{} {}</p>{}</div>').format(
             number, tone, mark, html.text(words), how
         )

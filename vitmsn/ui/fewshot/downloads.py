@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from gradio.utils import get_upload_folder
 from markupsafe import Markup
 
-from vitmsn import bundle, export
+from vitmsn import bundle, export, fewshot
 from vitmsn.encoder import Encoder
 from vitmsn.errors import FewShotError
-from vitmsn.fewshot import Lesson
 from vitmsn.ui.app import App
 from vitmsn.ui.fewshot.controls import FewShotControls
 from vitmsn.ui.shared import html
@@ -24,6 +23,9 @@ from vitmsn.ui.shared.controls import Controls
 from vitmsn.ui.shared.scripts import run, script
 from vitmsn.ui.shared.workspace import Workspace, learn, opened
 from vitmsn.ui.visits import Call
+
+if TYPE_CHECKING:
+    from vitmsn.fewshot import Lesson
 
 PYTHON = (
     "from vitmsn import Encoder, bundle, fewshot, gallery, image",
@@ -80,7 +82,7 @@ def beside(workspace: Workspace, encoder: Encoder, lesson: Lesson) -> Markup:
     if lesson.linear:
         return Markup()
     kept = workspace.kept.get("linear")
-    linear = kept if isinstance(kept, Lesson) else export.linear_lesson(lesson, workspace.gallery, encoder)
+    linear = kept if isinstance(kept, fewshot.Lesson) else export.linear_lesson(lesson, workspace.gallery, encoder)
     workspace.kept["linear"] = linear
     return html.hint(
         f"The checkpoint holds {linear.method}, because raw pixels cannot be a layer of the model: {linear.sentence()}"

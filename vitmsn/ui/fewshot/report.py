@@ -5,16 +5,20 @@ What can be clicked carries `data-act`; fewshot.js listens. Names of classes and
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from markupsafe import Markup
 
-from vitmsn.fewshot import Lesson
-from vitmsn.fewshot.evaluation import LearningCurve
+from vitmsn import fewshot
 from vitmsn.gallery import Example
 from vitmsn.ui.fewshot.cards import picture
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.charts import Axis, Line, chart
 from vitmsn.ui.shared.html import badge, many
 from vitmsn.ui.shared.workspace import METHODS, Workspace
+
+if TYPE_CHECKING:
+    from vitmsn.fewshot import LearningCurve, Lesson
 
 ODD = 5  # odd examples shown at once
 BEHIND = 24  # pictures of one cell of the confusion matrix shown at once
@@ -181,7 +185,7 @@ def _row(workspace: Workspace, example: Example, words: str, move_to: str) -> Ma
 
 def _more(workspace: Workspace, lesson: Lesson) -> Markup:
     measured, curve = workspace.kept.get("curve", (None, None))
-    if measured is lesson and isinstance(curve, LearningCurve):
+    if measured is lesson and isinstance(curve, fewshot.LearningCurve):
         return Markup("<h3>Would more examples help?</h3>{}{}").format(html.hint(curve.sentence()), _drawn(curve))
     if measured is lesson and isinstance(curve, str):
         return html.hint(curve)

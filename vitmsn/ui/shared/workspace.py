@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -20,12 +20,14 @@ from vitmsn import fewshot, image, limits
 from vitmsn.archive import Entries, Skipped
 from vitmsn.encoder import Encoder
 from vitmsn.errors import GalleryError, InputError
-from vitmsn.fewshot import Lesson
 from vitmsn.gallery import Added, Example, Gallery
 from vitmsn.image import Picture
 from vitmsn.names import clean_name, name_key
 from vitmsn.ui.shared import examples, html
 from vitmsn.ui.visits import Call, Visit
+
+if TYPE_CHECKING:
+    from vitmsn.fewshot import Lesson
 
 FIRST = "textures"  # the starter set that the tabs open with
 BLANK = ("Class 1", "Class 2")  # the empty classes of a visitor's own set
