@@ -191,11 +191,10 @@ def _crops() -> StarterSet | None:
 
 def _digits(shots: int = 6, held_out: int = 2) -> StarterSet | None:
     """scikit-learn's 8 x 8 handwritten digits, dark on light, enlarged eight times."""
-    path = _file("sklearn", "datasets/data/digits.csv.gz")  # load_digits would take a second to import
-    if path is None:
+    try:
+        values, target = _digit_table()
+    except (ImportError, OSError):
         return None
-    table = np.loadtxt(path, delimiter=",")  # (1797, 65): 8 x 8 values and the digit
-    values, target = table[:, :-1].reshape(-1, 8, 8), table[:, -1]
     support: dict[str, list[Picture]] = {}
     queries: list[tuple[str, Picture]] = []
     for digit in range(10):
@@ -205,6 +204,18 @@ def _digits(shots: int = 6, held_out: int = 2) -> StarterSet | None:
         queries += [(str(digit), picture) for picture in pictures[shots:]]
     credit = "E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, CC BY 4.0, from scikit-learn"
     return StarterSet("digits", "Handwritten digits", credit, support, queries)
+
+
+def _digit_table() -> tuple[np.ndarray, np.ndarray]:
+    """Values (N, 8, 8) from 0 to 16 and digits (N,)."""
+    path = _file("sklearn", "datasets/data/digits.csv.gz")
+    if path:  # importing load_digits takes a second, which the first page would wait for
+        table = np.loadtxt(path, delimiter=",")
+        return table[:, :-1].reshape(-1, 8, 8), table[:, -1]
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    return data.images, data.target
 
 
 def _digit(values: np.ndarray, name: str) -> Picture:
