@@ -208,7 +208,7 @@ def _digits(shots: int = 6, held_out: int = 2) -> StarterSet | None:
 
 def _digit_table() -> tuple[np.ndarray, np.ndarray]:
     """Values (N, 8, 8) from 0 to 16 and digits (N,)."""
-    path = _file("sklearn", "datasets/data/digits.csv.gz")
+    path = installed("sklearn", "datasets/data/digits.csv.gz")
     if path:  # importing load_digits takes a second, which the first page would wait for
         table = np.loadtxt(path, delimiter=",")
         return table[:, :-1].reshape(-1, 8, 8), table[:, -1]
