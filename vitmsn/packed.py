@@ -65,9 +65,9 @@ class _PackedLayer:
         query = slice(None, attention.heads * attention.head_dim)
         weight[query] *= attention.scale
         if bias is not None:
-            bias = bias.detach().clone()
-            bias[query] *= attention.scale
-        self.qkv = _Linear(weight, bias)
+            scaled = bias.detach().clone()
+            scaled[query] *= attention.scale
+        self.qkv = _Linear(weight, None if bias is None else scaled)
         self.output = _Linear(attention.output.weight, attention.output.bias)
         self.fc1 = _Linear(layer.mlp.fc1.weight, layer.mlp.fc1.bias)
         self.fc2 = _Linear(layer.mlp.fc2.weight, layer.mlp.fc2.bias)
