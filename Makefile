@@ -17,7 +17,7 @@ DATA ?= zh-plus/tiny-imagenet
 OUT ?= runs/embedded
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test lint bench fuzz model requirements clean
+.PHONY: help run install test lint bench compat fuzz model requirements clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ lint: $(VENV)/.test  ## ruff (rules and format) and mypy, and biome for the page
 
 bench: $(VENV)/.test  ## one table, one row per claim
 	$(BIN)/python -m benchmarks $(ARGS)
+
+compat: $(VENV)/.test  ## round trips with the newest transformers 5.x and the last 4.x; ARGS="--fresh" asks for newer ones
+	$(BIN)/python -m tests.compat $(ARGS)
 
 fuzz: $(VENV)/.test  ## search for inputs that break a reader; ARGS="picture --seconds 600" for one of them, longer
 	$(PIP) -r requirements/fuzz.txt -c constraints.txt

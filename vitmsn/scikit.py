@@ -37,7 +37,7 @@ class PictureTransformer(ABC):
         self._container: str | None = None
 
     @abstractmethod
-    def embed(self, images: Any, **options: Any) -> np.ndarray:
+    def embed(self, *images: Any, **options: Any) -> np.ndarray:
         """Pictures -> (N, D) float32."""
 
     @property

@@ -52,7 +52,8 @@ def _to_onnx(options: Options) -> Result:
     from vitmsn.encoder import Encoder
 
     encoder = Encoder.from_pretrained(options.source, device="cpu", dtype="float32")
-    lines, head, sure_from = [], None, None
+    lines: list[str] = []
+    head, sure_from = None, None
     if options.set:
         head, sure_from, lines = _head_of(options, encoder)
     dtype = getattr(torch, options.dtype)

@@ -1,0 +1,1 @@
+"""Round trips with transformers, in environments of their own: `make compat`."""
