@@ -21,7 +21,7 @@ LIBRARY = {
     *("errors", "limits", "outputs", "classification", "config", "checkpoint", "model", "image", "data", "masking"),
     *("packed", "scikit", "pickled", "encoder"),
     *("attention", "relevance", "robustness", "look", "names", "archive", "fewshot", "gallery", "bundle"),
-    *("projection", "lowshot", "export", "onnx_export", "parquet", "draw", "nearest"),
+    *("projection", "lowshot", "bulk", "export", "onnx_export", "parquet", "publish", "draw", "nearest"),
 }
 CLI = {f"cli.{path.stem}" for path in (PACKAGE / "cli").glob("[!_]*.py")}
 TABS = ("classify", "attention", "masking", "fewshot", "explore", "learn")
@@ -55,7 +55,8 @@ ALLOWED: dict[str, set[str]] = {
     "draw": set(),
     "checkpoint.safe": set(),
     "checkpoint.layouts": {"config", "checkpoint.safe"},
-    "checkpoint.hub": set(),
+    "checkpoint.download": set(),
+    "checkpoint.hub": {"checkpoint.download"},
     "checkpoint": {"config", "checkpoint.safe", "checkpoint.layouts", "checkpoint.hub"},
     "model": {"config", "checkpoint", "outputs"},
     "packed": {"config", "model", "outputs"},
@@ -114,6 +115,8 @@ ALLOWED: dict[str, set[str]] = {
     "gallery": {"archive", "image", "encoder", "names"},
     "bundle": {"archive", "image", "encoder", "gallery", "names"},
     "export": {"checkpoint", "encoder", "fewshot", "gallery"},
+    "publish": {"checkpoint"},
+    "bulk": {"encoder", "image"},
     "onnx_export": {"encoder", "fewshot", "model"},
     "training": set(),
     "training.loss": set(),
@@ -209,6 +212,7 @@ ALLOWED: dict[str, set[str]] = {
         *("training.head", "training.live"),
         *("training.pretrain", "training.recipe"),
     },
+    "cli.publish": {"publish", "cli.inputs", "cli.output"},
     "cli.serve": {"ui.server", "ui.zero_gpu", "cli.inputs"},  # ui only inside `serve`, see below
     "cli.completion": {"cli.inputs"},
     "cli.parser": CLI - {"cli.parser", "cli.parquet"},
@@ -225,7 +229,7 @@ ONLY_IN: dict[str, str] = {
     "gradio": r"ui(\..+)?|app",
     "markupsafe": r"ui(\..+)?",
     "gradio_client": r"",
-    "huggingface_hub": r"checkpoint\.hub",
+    "huggingface_hub": r"checkpoint\.(hub|download)",
     "safetensors": r"checkpoint(\..+)?|bundle",
     "umap": r"projection",
     "chardet": r"names",
@@ -233,6 +237,7 @@ ONLY_IN: dict[str, str] = {
     "pyarrow": r"parquet",
     "datasets": r"data",
     "accelerate": r"training(\..+)?|cli(\..+)?",
+    "fsspec": r"bulk",
     "onnx": r"onnx_export",
     "onnxruntime": r"onnx_export",
     "onnxscript": r"onnx_export",
@@ -241,7 +246,7 @@ ONLY_IN: dict[str, str] = {
     "matplotlib.pyplot": r"",  # keeps figures alive between visitors
 }
 # never at import time: they take long, or need not be there
-WHEN_USED = {"onnx", "onnxruntime", "onnxscript", "umap", "chardet", "pi_heif", "transformers"}
+WHEN_USED = {"fsspec", "onnx", "onnxruntime", "onnxscript", "umap", "chardet", "pi_heif", "transformers"}
 
 # A file tells one story in about 300 lines; longer ones say here why they are one story still.
 LONG_FROM = 450

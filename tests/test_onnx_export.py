@@ -14,7 +14,7 @@ import torch
 from tests.support import models
 from vitmsn import attention, onnx_export
 from vitmsn.encoder import Encoder
-from vitmsn.errors import ExportError, FewShotError, InputError
+from vitmsn.errors import ExportError, FewShotError, InputError, MissingPackageError
 from vitmsn.fewshot import CentroidClassifier, FewShotClassifier, KNNClassifier, RidgeClassifier
 from vitmsn.fewshot.geometry import softmax
 
@@ -110,6 +110,8 @@ def test_what_cannot_be_written_is_named(encoder: Encoder, tmp_path: Path, monke
     with pytest.raises(ExportError, match="cannot be written"):
         onnx_export.write(tmp_path / "nowhere" / "no.onnx", encoder)
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(ExportError, match=r"onnxscript is not installed; .*: pip install 'vitmsn\[onnx\]'"):
+    with pytest.raises(
+        MissingPackageError, match=r"onnxscript, which is not installed; .*: pip install 'vitmsn\[onnx\]'"
+    ):
         onnx_export.write(tmp_path / "no.onnx", encoder)
     assert list(tmp_path.iterdir()) == []

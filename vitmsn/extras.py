@@ -15,6 +15,7 @@ from vitmsn.errors import MissingPackageError
 EXTRAS = {
     "accelerate": "train",
     "datasets": "train",
+    "fsspec": "train",
     "pyarrow": "train",
     "gradio": "app",
     "markupsafe": "app",

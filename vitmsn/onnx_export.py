@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitmsn import extras
 from vitmsn.errors import ExportError, FewShotError, InputError
 from vitmsn.fewshot import FewShotClassifier, KNNClassifier
 from vitmsn.model import ViTMSNModel
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 BATCHES = (1, 2, 5)  # sizes at which the file is compared with torch
 TOLERANCE = 1e-3  # of the largest value of an output; float32 sums in another order differ by about 1e-6
 DTYPES = (torch.float32, torch.float16)
-NEEDED = "onnx, onnxruntime, onnxscript"
 
 
 @dataclass(frozen=True)
@@ -85,22 +85,18 @@ def write(
         dtype: of the stored weights; float16 halves the file, and what is computed stays float32.
 
     Raises:
-        ExportError: packages that are missing, a file that cannot be written, or that gives other numbers than torch.
+        MissingPackageError: onnx, onnxruntime or onnxscript is not installed.
+        ExportError: a file that cannot be written, or that gives other numbers than torch.
         FewShotError: a head that was fitted on something else.
         InputError: a dtype that is neither float32 nor float16.
     """
     target = Path(file)
     if dtype not in DTYPES:
         raise InputError(f"The weights would be {dtype}; ONNX is written in float32 or float16.")
-    try:
+    with extras.named():
         import onnx
         import onnxruntime
         import onnxscript  # noqa: F401 (torch's exporter needs it)
-    except ImportError as error:
-        raise ExportError(
-            f"An ONNX file is written with {NEEDED}, and {error.name} is not installed; "
-            "install them with: pip install 'vitmsn[onnx]'."
-        ) from error
     network = _network(encoder, head, attention, dtype)
     height, width = encoder.input_size
     samples = [torch.from_numpy(_sample(encoder, count)) for count in BATCHES]

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from vitmsn import limits
 from vitmsn.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     Own = TypeVar("Own", bound="PictureTransformer")
 
-SETTINGS: dict[str, Any] = {"size": None, "layernorm": True, "batch_size": limits.MAX_BATCH}  # of Encoder.embed
+SETTINGS: dict[str, Any] = {"size": None, "layernorm": True, "batch_size": None}  # of Encoder.embed
 CONTAINERS = (None, "default", "pandas")
 
 

@@ -24,6 +24,7 @@ COMMANDS = [
     "head",
     "calibrate",
     "convert",
+    "push",
     "serve",
     "completion",
 ]

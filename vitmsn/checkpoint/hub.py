@@ -1,19 +1,22 @@
-"""Models of the Hub: size checked, downloaded once, and read from the cache when offline."""
+"""Models of the Hub: size checked, downloaded once, read from the cache when offline, and sent there."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from vitmsn import limits
-from vitmsn.errors import CheckpointError
+from vitmsn.checkpoint.download import to_blob
+from vitmsn.errors import CheckpointError, ExportError
 
 CONFIG, PROCESSOR, CARD = "config.json", "preprocessor_config.json", "vitmsn.json"
 MSN_HEAD, FEATURE_MEAN = "msn_head.safetensors", "feature_mean.safetensors"
 EXTRAS = (PROCESSOR, CARD, MSN_HEAD, FEATURE_MEAN)
 # in order of preference; an index names the shards
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+
+RESUMED_BYTES = 1 << 20  # from here a file that was cut goes on where it stopped
 
 HUB_ID = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*)(?:@([A-Za-z0-9][A-Za-z0-9_./-]*))?")
 
@@ -41,7 +44,7 @@ def fetch(name: str, choose: Callable[[Iterable[str]], list[str]]) -> tuple[Path
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
-        siblings = HfApi().model_info(id, revision=revision, files_metadata=True, timeout=10).siblings or []
+        info = HfApi().model_info(id, revision=revision, files_metadata=True, timeout=10)
     except RepositoryNotFoundError as error:
         raise CheckpointError(
             f"The hub shows no model {name!r}; check the name, or log in where it is private."
@@ -54,7 +57,7 @@ def fetch(name: str, choose: Callable[[Iterable[str]], list[str]]) -> tuple[Path
                 f"{name} cannot be fetched ({type(error).__name__}) and is not in the cache; connect to the network, "
                 "or give a folder."
             ) from error
-    sizes = {file.rfilename: file.size for file in siblings}
+    sizes = {file.rfilename: file.size for file in info.siblings or []}
     chosen = [file for file in choose(sizes) if file in sizes]
     total = sum(sizes[file] or 0 for file in chosen)
     if total > limits.MAX_CHECKPOINT_BYTES or None in (sizes[file] for file in chosen):
@@ -62,7 +65,44 @@ def fetch(name: str, choose: Callable[[Iterable[str]], list[str]]) -> tuple[Path
             f"{name} is {total:,} bytes or of unknown size; at most {limits.MAX_CHECKPOINT_BYTES:,} are downloaded "
             "(VITMSN_MAX_CHECKPOINT_BYTES raises this)."
         )
+    commit = info.sha or revision
     try:
+        for file in chosen:
+            size = sizes[file] or 0
+            if commit and size >= RESUMED_BYTES:
+                to_blob(id, commit, file, size)
         return Path(snapshot_download(id, revision=revision, allow_patterns=chosen)), True
+    except CheckpointError:
+        raise
     except Exception as error:  # as above
-        raise CheckpointError(f"{name} could not be downloaded ({error}); try again, or give a folder.") from error
+        raise CheckpointError(
+            f"{name} could not be downloaded ({error}); try again, which goes on where it stopped, or give a folder."
+        ) from error
+
+
+def send(files: Mapping[str, Path | bytes], name: str, *, private: bool, message: str) -> str:
+    """Commit files by name to the model repository ``owner/name``, made where it is not there; returns its address.
+
+    Raises:
+        ExportError: no such owner, no permission, no network, or a public repository where a private one was asked for.
+    """
+    if not HUB_ID.fullmatch(name) or "@" in name or ".." in name:
+        raise ExportError(f"{name!r} is no name on the Hub; give OWNER/NAME.")
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    api = HfApi()
+    try:
+        address = str(api.create_repo(name, private=private, exist_ok=True))
+        if private and not api.model_info(name).private:
+            raise ExportError(
+                f"{name} is there already and public; say that it may be (--public), or choose another name."
+            )
+        added = [CommitOperationAdd(place, content) for place, content in files.items()]
+        api.create_commit(name, added, commit_message=message)
+    except ExportError:
+        raise
+    except Exception as error:  # as above
+        raise ExportError(
+            f"{name} could not be sent ({error}); log in with `hf auth login`, check the owner's name, or try again."
+        ) from error
+    return address

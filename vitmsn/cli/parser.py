@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from vitmsn.cli import attention, classify, completion, convert, evaluate, fewshot, mask, serve, train
+from vitmsn.cli import attention, classify, completion, convert, evaluate, fewshot, mask, publish, serve, train
 from vitmsn.cli.inputs import Options
 from vitmsn.cli.output import Result
 
@@ -44,6 +44,7 @@ EXAMPLES = {
     "head": "--data examples/ --out my-model",
     "calibrate": "my-model --data unseen/ --out my-model",
     "convert": "facebook/vit-msn-small vit-msn-small",
+    "push": "my-model me/my-model",
     "serve": "--model my-model --port 7861",
     "completion": "bash >> ~/.bashrc",
 }
@@ -318,6 +319,14 @@ def make_parser(prog: str = "python -m vitmsn") -> argparse.ArgumentParser:
     add("--set", metavar="SET.zip", help="ONNX: the classes of this saved few-shot set instead of the model's own")
     add("--re-embed", action="store_true", help="ONNX: take a set that another model made, its pictures embedded again")
     add("--attention", action="store_true", help="ONNX: also give what CLS attends to, in every layer and head")
+    add("--json", action="store_true", help="print JSON instead of a table")
+
+    add = command("push", publish.push, "send a model folder to the Hub; without --send, say what would be sent")
+    add("folder", help="a model folder, as training, `fewshot train --checkpoint` and `convert` write it")
+    add("name", metavar="OWNER/NAME", help="the repository on the Hub; it is made where it is not there")
+    add("--send", action="store_true", help="send it; log in first with `hf auth login`")
+    add("--public", action="store_true", help="for everyone to see; private without this")
+    add("--message", default="Add a model of vitmsn", help="of the commit")
     add("--json", action="store_true", help="print JSON instead of a table")
 
     add = command("serve", serve.serve, "serve the page in the browser")

@@ -16,12 +16,13 @@ EMBEDDED = checkpoint.EMBEDDED
 MSN_ONLY = checkpoint.MSN_ONLY
 RANDOM = "random"
 GIVEN = "given"
+# Backbones. Their first place of publication says CC BY-NC 4.0, their cards on the Hub say Apache-2.0 (see the README).
 OFFICIAL = (
-    ("facebook/vit-msn-small", "ViT-S/16 · 224 px · 88 MB from the Hub"),
-    ("facebook/vit-msn-base", "ViT-B/16 · 224 px · 344 MB from the Hub"),
-    ("facebook/vit-msn-base-4", "ViT-B/4 · 224 px · 344 MB from the Hub"),
-    ("facebook/vit-msn-large", "ViT-L/16 · 224 px · 1.2 GB from the Hub"),
-    ("facebook/vit-msn-large-7", "ViT-L/7 · 224 px · 1.2 GB from the Hub"),
+    ("facebook/vit-msn-small", "ViT-S/16 · 224 px · 88 MB from the Hub · no classifier · license unclear"),
+    ("facebook/vit-msn-base", "ViT-B/16 · 224 px · 344 MB from the Hub · no classifier · license unclear"),
+    ("facebook/vit-msn-base-4", "ViT-B/4 · 224 px · 344 MB from the Hub · no classifier · license unclear"),
+    ("facebook/vit-msn-large", "ViT-L/16 · 224 px · 1.2 GB from the Hub · no classifier · license unclear"),
+    ("facebook/vit-msn-large-7", "ViT-L/7 · 224 px · 1.2 GB from the Hub · no classifier · license unclear"),
 )
 
 

@@ -1,0 +1,137 @@
+"""Downloads from a Hub on this machine: redirects, cuts, damage, pinned revisions, offline; and what is sent there."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+
+import huggingface_hub.constants
+import huggingface_hub.file_download
+import numpy as np
+import pytest
+
+from tests.support import hub as loopback
+from tests.support import models
+from tests.support.hub import LoopbackHub
+from vitmsn import checkpoint, pickled
+from vitmsn.checkpoint.hub import send
+from vitmsn.encoder import Encoder
+from vitmsn.errors import CheckpointError, ExportError
+
+CONFIG = models.small(hidden_size=128, intermediate_size=512, num_hidden_layers=3)  # over 1 MiB of weights
+PICTURE = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return models.write(tmp_path_factory.mktemp("models") / "model", CONFIG)
+
+
+@pytest.fixture
+def hub(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    with loopback.serve() as hub:
+        for name, value in {
+            "ENDPOINT": hub.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": hub.url + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_CACHE": str(tmp_path / "cache"),
+            "HF_HUB_OFFLINE": False,
+            "DOWNLOAD_CHUNK_SIZE": 1 << 14,  # of which a cut loses the last one
+        }.items():
+            monkeypatch.setattr(huggingface_hub.constants, name, value)
+        monkeypatch.setattr(huggingface_hub.file_download.time, "sleep", lambda _: None)  # between its tries
+        monkeypatch.setenv("HF_TOKEN", "hf_secret")
+        hub.files = {path.name: path.read_bytes() for path in folder.iterdir()}
+        huggingface_hub.utils.disable_progress_bars()
+        yield hub
+        huggingface_hub.utils.enable_progress_bars()
+
+
+def weights(hub: LoopbackHub) -> int:
+    return len(hub.files["model.safetensors"])
+
+
+def assert_loads(folder: Path, name: str = "owner/name") -> None:
+    found, expected = checkpoint.load(name), checkpoint.load(folder)
+    assert all(found.tensors[key].equal(expected.tensors[key]) for key in expected.tensors)
+    assert found.reference == f"owner/name@{loopback.COMMIT}"
+
+
+def test_a_redirect_is_followed_without_the_token(hub: LoopbackHub, folder: Path) -> None:
+    assert_loads(folder)
+    assert hub.asked == [("model.safetensors", None, False)] and hub.sent == weights(hub)
+    assert_loads(folder)
+    assert len(hub.asked) == 1  # the second time from the cache
+
+
+def test_a_cut_download_goes_on_where_it_stopped(hub: LoopbackHub, folder: Path, tmp_path: Path) -> None:
+    hub.cut_after = 100_000
+    with pytest.raises(CheckpointError, match="try again, which goes on where it stopped"):
+        checkpoint.load("owner/name")
+    [part] = (tmp_path / "cache").rglob("*.part")
+    there = part.stat().st_size
+    assert 0 < there < weights(hub)
+    hub.cut_after, hub.asked, hub.sent = None, [], 0
+    assert_loads(folder)
+    assert hub.asked == [("model.safetensors", f"bytes={there}-", False)]
+    assert hub.sent == weights(hub) - there
+    assert not list((tmp_path / "cache").rglob("*.part*"))
+
+
+def test_a_server_without_ranges_sends_it_whole(hub: LoopbackHub, folder: Path) -> None:
+    hub.cut_after = 100_000
+    with pytest.raises(CheckpointError):
+        checkpoint.load("owner/name")
+    hub.cut_after, hub.ranges = None, False
+    assert_loads(folder)
+
+
+def test_damage_on_the_way_is_found_and_not_kept(hub: LoopbackHub, folder: Path, tmp_path: Path) -> None:
+    hub.cut_after = 100_000
+    with pytest.raises(CheckpointError):
+        checkpoint.load("owner/name")
+    [part] = (tmp_path / "cache").rglob("*.part")
+    part.write_bytes(b"\0" * part.stat().st_size)
+    hub.cut_after = None
+    with pytest.raises(CheckpointError, match=r"model\.safetensors came damaged"):
+        checkpoint.load("owner/name")
+    assert_loads(folder)
+
+
+def test_a_pinned_revision_is_what_is_read_later_and_offline(
+    hub: LoopbackHub, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = Encoder.from_pretrained("owner/name", device="cpu", dtype="float32")
+    data = pickle.dumps(encoder)
+    other = models.write(tmp_path / "other", CONFIG, seed=1)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    pickled._opened.clear()
+    np.testing.assert_array_equal(pickle.loads(data).embed(PICTURE), encoder.embed(PICTURE))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    hub.files, hub.commit = {path.name: path.read_bytes() for path in other.iterdir()}, "f" * 40
+    assert checkpoint.load("owner/name").reference == f"owner/name@{'f' * 40}"
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert_loads(folder, f"owner/name@{loopback.COMMIT}")
+
+
+def test_sent_files_are_one_commit_in_a_private_repository(hub: LoopbackHub) -> None:
+    address = send({"a.txt": b"a", "b/c.txt": b"c"}, "owner/name", private=True, message="Add two")
+    assert address == f"{hub.url}/owner/name"
+    assert hub.committed == {"a.txt": b"a", "b/c.txt": b"c"} and hub.messages == ["Add two"]
+    assert hub.made == [True]
+
+
+def test_a_public_repository_is_asked_for_by_name(hub: LoopbackHub) -> None:
+    hub.private = False
+    with pytest.raises(ExportError, match="owner/name is there already and public"):
+        send({"a.txt": b"a"}, "owner/name", private=True, message="Add")
+    assert not hub.committed
+    send({"a.txt": b"a"}, "owner/name", private=False, message="Add")
+    assert list(hub.committed) == ["a.txt"]
+
+
+def test_what_cannot_be_sent_is_named(hub: LoopbackHub) -> None:
+    with pytest.raises(ExportError, match="'name' is no name on the Hub; give OWNER/NAME"):
+        send({}, "name", private=True, message="")
+    with pytest.raises(ExportError, match="owner/else could not be sent"):
+        send({"a.txt": b"a"}, "owner/else", private=True, message="")
