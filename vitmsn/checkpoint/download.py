@@ -27,7 +27,7 @@ def to_blob(id: str, commit: str, name: str, size: int) -> None:
     """
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.file_download import http_get, repo_folder_name
-    from huggingface_hub.utils import WeakFileLock, build_hf_headers
+    from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore[attr-defined]
 
     url = hf_hub_url(id, name, revision=commit, endpoint=constants.ENDPOINT)
     about = get_hf_file_metadata(url, endpoint=constants.ENDPOINT)
