@@ -25,6 +25,7 @@ LIBRARY = {
 }
 CLI = {f"cli.{path.stem}" for path in (PACKAGE / "cli").glob("[!_]*.py")}
 TABS = ("classify", "attention", "masking", "fewshot", "explore", "learn")
+TAB_PARTS = {"ui.models", "ui.visits", "ui.app", "ui.fair_queue", "ui.page_scripts"}
 SHARED = {f"ui.shared.{path.stem}" for path in (PACKAGE / "ui" / "shared").glob("[!_]*.py")}
 
 
@@ -35,7 +36,7 @@ def of_tabs() -> dict[str, set[str]]:
     for tab in TABS:
         own = {f"ui.{tab}.{path.stem}" for path in (PACKAGE / "ui" / tab).glob("[!_]*.py")}
         rows[f"ui.{tab}"] = set()
-        rows |= dict.fromkeys(own, LIBRARY | SHARED | own | {"ui.models", "ui.visits", "ui.app", "ui.fair_queue"})
+        rows |= dict.fromkeys(own, LIBRARY | SHARED | own | TAB_PARTS)
     rows["ui.learn.walkthrough"] = rows["ui.learn.walkthrough"] | {"training.loss"}
     return rows
 
@@ -165,6 +166,7 @@ ALLOWED: dict[str, set[str]] = {
     "ui.memory": set(),
     **dict.fromkeys(SHARED, LIBRARY | SHARED | {"ui.models", "ui.visits"}),
     "ui.status": {"ui.models", "ui.visits", "ui.shared.html"},
+    "ui.page_scripts": {"ui.shared.scripts", "ui.visits"},
     "ui.app": {
         *(
             "image",
@@ -172,6 +174,7 @@ ALLOWED: dict[str, set[str]] = {
             "ui.fair_queue",
             "ui.memory",
             "ui.models",
+            "ui.page_scripts",
             "ui.status",
             "ui.visits",
             "ui.shared.controls",
@@ -182,7 +185,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     **of_tabs(),
     "ui.page": {
-        *("encoder", "ui.blocks", "ui.fair_queue", "ui.models", "ui.visits", "ui.app"),
+        *("encoder", "ui.blocks", "ui.fair_queue", "ui.models", "ui.page_scripts", "ui.visits", "ui.app"),
         *("ui.shared.examples", "ui.shared.html", "ui.shared.scripts"),
         *(f"ui.{tab}.tab" for tab in TABS),
     },

@@ -121,6 +121,26 @@ def test_the_status_line_shows_only_the_visitors_own_forward(app: App) -> None:
     assert "4 patches" in lines[0] and "9 patches" in lines[1]
 
 
+def test_the_status_line_is_about_the_open_tab(app: App) -> None:
+    picture = Image.new("RGB", (30, 20), (56, 34, 12))
+
+    def embed(call: Call) -> str:
+        call.encoder.embed(picture, size=8)
+        return "done"
+
+    def slow(call: Call) -> str:
+        call.visit.tab = "two"  # the visitor opens it meanwhile
+        return "done"
+
+    visit, event = app.visitors.of("a"), gr.EventData(None, None)
+    visit.tab = "one"
+    assert "4 patches" in app._shown(embed, 1)(request("a"), event)[-1]
+    assert app._shown(slow, 1)(request("a"), event)[-1] == SKIPPED
+    assert "answer from cache" in app._shown(lambda call: SKIP, 1)(request("a"), event)[-1]
+    visit.tab = "one"
+    assert "4 patches" in app._shown(lambda call: SKIP, 1)(request("a"), event)[-1]
+
+
 def test_a_vitmsn_error_becomes_a_notice_and_leaves_the_outputs(app: App) -> None:
     def fn(call: Call) -> str:
         raise InputError("The ratio is 2; it must be below 1.")
@@ -153,7 +173,8 @@ def test_a_generator_shows_each_result_until_an_error(app: App) -> None:
 
 
 def test_skip_changes_nothing(app: App) -> None:
-    assert app._shown(lambda call: SKIP, 3)(request(), gr.EventData(None, None)) == [SKIPPED] * 5
+    *skipped, status = app._shown(lambda call: SKIP, 3)(request(), gr.EventData(None, None))
+    assert skipped == [SKIPPED] * 4 and EMBEDDED in status
 
 
 def test_an_endpoint_has_the_functions_parameters_docstring_and_errors(app: App) -> None:
@@ -188,7 +209,7 @@ def test_a_tab_answers_when_opened_and_again_only_after_a_change(app: App) -> No
     event = gr.EventData(None, None)
     notice, shown, answer, _ = made["open"](request(), event)
     assert notice == "" and shown["alt_text"] == "A tabby cat" and answer == "answer 1"
-    assert made["open"](request(), event) == [SKIPPED] * 4
+    assert made["open"](request(), event)[:-1] == [SKIPPED] * 3
     app.visitors.of("a").model = RANDOM
     assert made["open"](request(), event)[2] == "answer 2"
     made["example"](request(), gr.EventData(None, {"name": "coffee"}))

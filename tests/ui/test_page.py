@@ -15,9 +15,11 @@ from tests.support.ui import CONFIG
 from vitmsn import checkpoint, limits
 from vitmsn.encoder import Encoder
 from vitmsn.errors import CheckpointError
+from vitmsn.image import Picture
 from vitmsn.ui import page, server
 from vitmsn.ui.app import App
 from vitmsn.ui.models import EMBEDDED, RANDOM, Models
+from vitmsn.ui.visits import keep_picture
 
 PUBLIC = {"classify", "attention", "mask", "mask_curve", "mask_search", "few_shot", "embed", "map"}
 
@@ -35,13 +37,13 @@ def text_of(app: App) -> str:
 
 @pytest.fixture
 def opened(app: App) -> Callable[..., list[Any]]:
-    """`opened(tab=..., example=...)`: the outputs of loading the page at that address, [notice, tab, tabs, ...]."""
+    """`opened(tab=..., example=...)`: what loading the page at that address gives, [notice, tab, ticket, tabs...]."""
     [load] = [fn for fn in app.page.fns.values() if any(event == "load" for _, event in fn.targets)]
 
-    def open_page(**query: str) -> list[Any]:
+    def open_page(session: str = "a", ticket: str = "", **query: str) -> list[Any]:
         search = "?" + urllib.parse.urlencode(query)
-        request = gr.Request(session_hash="a")
-        return load.fn(request, gr.EventData(None, None), gr.Progress(), search)  # type: ignore[misc,no-any-return]
+        request, event = gr.Request(session_hash=session), gr.EventData(None, None)
+        return load.fn(request, event, gr.Progress(), search, ticket)  # type: ignore[misc,no-any-return]
 
     return open_page
 
@@ -75,19 +77,19 @@ def test_the_sidebar_says_what_runs_and_what_happens_to_pictures(app: App) -> No
 def test_the_page_loads_nothing_from_elsewhere(app: App) -> None:
     theme = page.theme()
     assert not theme._font_css and not theme._stylesheets
-    assert "http" not in server.CSS.read_text("utf-8")
+    assert not any("http" in style.read_text("utf-8") for style in server.STYLES)
     assert "src=&#34;http" not in text_of(app) and 'src="http' not in text_of(app)
 
 
 def test_opening_the_page_shows_the_first_example(app: App, opened: Callable[..., list[Any]]) -> None:
-    notice, tab, tabs, model, *_ = opened()
+    notice, tab, _, tabs, model, *_ = opened()
     visit = app.visitors.of("a")
     assert notice == "" and tab == tabs.selected == "classify" and model == EMBEDDED
     assert visit.example == "coffee" and visit.begun
 
 
 def test_a_link_sets_tab_example_and_settings(app: App, opened: Callable[..., list[Any]]) -> None:
-    notice, tab, tabs, model, *_ = opened(tab="attention", example="coffee", model=RANDOM)
+    notice, tab, _, tabs, model, *_ = opened(tab="attention", example="coffee", model=RANDOM)
     visit = app.visitors.of("a")
     assert notice == "" and tab == tabs.selected == "attention" and model == RANDOM
     assert (visit.tab, visit.example, visit.model) == ("attention", "coffee", RANDOM)
@@ -104,7 +106,7 @@ def test_a_link_sets_tab_example_and_settings(app: App, opened: Callable[..., li
 def test_an_unknown_value_in_a_link_gives_a_message_and_is_ignored(
     app: App, opened: Callable[..., list[Any]], query: dict[str, str], words: str
 ) -> None:
-    notice, tab, tabs, model, *_ = opened(tab="nowhere", **query)
+    notice, tab, _, tabs, model, *_ = opened(tab="nowhere", **query)
     assert words in notice and "<script>" not in notice
     assert tab == tabs.selected == "classify" and model == EMBEDDED and app.visitors.of("a").example == "coffee"
 
@@ -114,6 +116,40 @@ def test_no_value_in_a_link_breaks_the_page(app: App, opened: Callable[..., list
     assert app.links
     notice, *_ = opened(**dict.fromkeys(app.links, value))
     assert notice == ""
+
+
+def test_a_page_that_is_loaded_again_shows_its_visit(
+    app: App, opened: Callable[..., list[Any]], picture: Picture
+) -> None:
+    _, _, ticket, *_ = opened()
+    keep_picture(app.visitors.of("a"), picture)
+    opened("b", ticket, example="own", tab="masking")
+    assert app.visitors.of("b").picture is picture and app.visitors.of("b").tab == "masking"
+    opened("c", ticket, example="cat")  # a link opened in the same tab
+    assert app.visitors.of("c").example == "cat"
+    opened("d", ticket, example="own")  # and back
+    assert app.visitors.of("d").picture is picture
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ({"example": "own"}, "The sender's own picture is not in this link."),
+        ({"set": "own"}, "The sender's own set is not in this link."),
+        ({"example": "own", "set": "own"}, "The sender's own picture and set are not in this link."),
+        ({"example": "cat"}, ""),
+    ],
+)
+def test_a_link_says_what_of_its_sender_is_not_in_it(
+    app: App, opened: Callable[..., list[Any]], query: dict[str, str], words: str
+) -> None:
+    opened(**query)
+    assert app.visitors.of("a").greeting == words
+
+
+def test_a_page_whose_visit_is_over_says_so(app: App, opened: Callable[..., list[Any]]) -> None:
+    opened(ticket="of a visit that was deleted", example="own")
+    assert "deleted because this page was inactive" in app.visitors.of("a").greeting
 
 
 def test_an_unreadable_model_keeps_the_last_one(app: App, monkeypatch: pytest.MonkeyPatch) -> None:

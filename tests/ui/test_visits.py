@@ -99,6 +99,50 @@ def test_too_many_visitors_or_bytes_delete_the_least_recently_seen(
     assert visitors.nbytes == 90 and visitors.of("c").again  # c was the least recently seen
 
 
+def test_a_ticket_brings_the_visit_to_the_page_that_shows_it(visitors: Visitors, picture: Picture) -> None:
+    first = visitors.of("a")
+    keep_picture(first, picture)
+    assert len(first.ticket) >= 32 and first.ticket != visitors.of("other").ticket and "ticket" not in repr(first)
+    visitors.leave("a")
+    again = visitors.resume("b", first.ticket)
+    assert again is first and again.picture is picture and again.key == "b" and not again.left
+    visitors.leave("a")  # late news of the old page
+    assert not again.left
+    old = visitors.of("a")  # the old page, if it is still open
+    assert old is not first and old.moved and old.picture is None and not old.again
+    assert visitors.resume("a", first.ticket) is first  # and takes it back
+
+
+def test_a_ticket_ends_with_its_visit(visitors: Visitors, clock: Clock, picture: Picture) -> None:
+    first = visitors.of("a")
+    keep_picture(first, picture)
+    clock.now += limits.VISIT_SECONDS + 1
+    visitors.sweep()
+    fresh = visitors.resume("b", first.ticket)
+    assert fresh is not first and fresh.picture is None and first.own is None
+    for guess in ("", "a", fresh.ticket[:-1], fresh.ticket + "x"):
+        assert visitors.resume("c", guess) is visitors.of("c")
+
+
+def test_a_page_that_takes_the_visit_stops_the_job_of_the_one_before(
+    visitors: Visitors, call: Callable[..., Call]
+) -> None:
+    job = call()
+    job.visit = visitors.of("a")
+    job.progress(0, 2)
+    visitors.resume("b", job.visit.ticket)
+    with pytest.raises(Stopped):
+        job.progress(1, 2)
+
+
+def test_what_the_page_shows_is_kept_apart(visitors: Visitors) -> None:
+    visit = visitors.of("a")
+    visit.state(list).append(1)
+    visit.on_page(list).append(2)
+    visit.page.clear()
+    assert visit.state(list) == [1] and visit.on_page(list) == []
+
+
 def test_forget_empties_the_visit_itself(visitors: Visitors, picture: Picture) -> None:
     visit = visitors.of("a")
     keep_picture(visit, picture)
@@ -116,6 +160,8 @@ def test_a_large_picture_is_reduced_and_counted_but_an_example_is_free(monkeypat
     assert visit.picture is not None and visit.picture.rgb.size == (100, 50) and visit.picture.name == "large.png"
     assert visit.nbytes == 100 * 50 * 3
     keep_picture(visit, large, "cat")
+    assert visit.nbytes == 100 * 50 * 3  # their own picture comes back
+    visit.own = None
     assert visit.nbytes == 0
 
 

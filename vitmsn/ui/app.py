@@ -30,20 +30,15 @@ from vitmsn.ui.blocks import BROKEN
 from vitmsn.ui.fair_queue import LONG, SHORT, FairQueue, judged
 from vitmsn.ui.memory import give_back
 from vitmsn.ui.models import Models
+from vitmsn.ui.page_scripts import KEEP_IN_ADDRESS, OPEN_TAB, OWN_PICTURE, REFILL, REVEAL
 from vitmsn.ui.shared import examples, html
 from vitmsn.ui.shared.controls import Controls, Inputs, by_name, components, flat
 from vitmsn.ui.shared.photo import Photo, portrait, read_picture, sent
-from vitmsn.ui.shared.scripts import run, script
+from vitmsn.ui.shared.scripts import run
 from vitmsn.ui.status import status_line
-from vitmsn.ui.visits import Call, Visit, Visitors, keep_picture
+from vitmsn.ui.visits import ELSEWHERE, INACTIVE, Call, Visit, Visitors, keep_picture
 
 log = logging.getLogger("vitmsn.ui")
-
-KEEP_IN_ADDRESS = script(__file__, "keep_in_address.js")
-OPEN_TAB = script(__file__, "open_tab.js")
-PAGE_LOADED = script(__file__, "page_loaded.js")
-FORGET_EXAMPLE = script(__file__, "forget_example.js")
-REFILL = "() => document.getElementById(`fill-${window.msnTab}`).click()"
 
 Function = Callable[..., Any]
 
@@ -214,6 +209,10 @@ class App:
         """Make `button` open another tab, as a click on its name would."""
         button.click(None, js=f"() => document.getElementById('tab-{tab}-button').click()", api_visibility="private")
 
+    def reveal(self, event: Any, result: str) -> None:
+        """After `event` (what `on` returned), scroll to the element with the id `result` unless it is in sight."""
+        event.then(None, js=run(REVEAL, result), api_visibility="private", show_progress="hidden")
+
     def stop(self, button: gr.Button) -> None:
         """Make `button` end this visitor's long job at its next `call.progress`."""
 
@@ -236,11 +235,11 @@ class App:
     def connect(self) -> None:
         """Join the tabs: your picture, opening a tab. Called once, after all tabs were built."""
         for tab, panel in self.panels.items():
-            panel.image.input(None, js=FORGET_EXAMPLE, api_visibility="private")
+            panel.image.input(None, js=OWN_PICTURE, api_visibility="private")
             self.fill(panel.image.input, tab, before=self._receive, given=[panel.image])
             self.fill(panel.strip.click, tab, before=self._choose)
             files: Any = getattr(panel.strip, "files")  # noqa: B009 (an event of its script: own_picture.js)
-            files(None, js=FORGET_EXAMPLE, api_visibility="private")
+            files(None, js=OWN_PICTURE, api_visibility="private")
             self.fill(files, tab, before=self._receive_sent)
         for tab, item in self.items.items():
             item.select(None, js=run(OPEN_TAB, tab), api_visibility="private")
@@ -277,7 +276,7 @@ class App:
         def fill(call: Call, *values: Any) -> Any:
             visit = call.visit
             head, values = values[: len(given)], values[len(given) :]
-            visit.tab = tab
+            call.tab = visit.tab = tab
             if when_due and visit.shown.get(tab) == self._stamp(visit, entry):
                 return SKIP
             going_on = before is None or before(call, *head)
@@ -301,16 +300,18 @@ class App:
 
     def _begin(self, call: Call) -> None:
         """Start again with the first example, and say so, when the visit was deleted while its page was inactive."""
-        if not call.visit.begun:
-            first = examples.photographs()[0]
-            keep_picture(call.visit, first.picture, first.name)
-            call.message = "Your pictures were deleted because this page was inactive; add them again to continue."
+        visit, first = call.visit, examples.photographs()[0]
+        if not visit.begun:
+            keep_picture(visit, first.picture, first.name)
+            visit.greeting = ELSEWHERE if visit.moved else INACTIVE
+        if visit.greeting and not call.message:
+            call.message, visit.greeting = visit.greeting, ""
 
     def _receive(self, call: Call, path: str | None) -> bool:
         """Store a new picture (or none, when it was cleared); if it cannot be read, say why and keep the last one."""
         visit = call.visit
         if path is None:
-            visit.picture, visit.example, visit.begun = None, "", True
+            visit.picture, visit.own, visit.example, visit.begun = None, None, "", True
             call.message = "No picture yet. Drop one here, take a photo, or pick an example."
             return False
         try:
@@ -341,11 +342,11 @@ class App:
 
         def begun(request: gr.Request, event: gr.EventData, bar: gr.Progress) -> Call:
             visit = self.visitors.of(request.session_hash)
-            return Call(self.models, visit, event, bar, query=dict(visit.link), abandoned=self._abandoned())
+            return Call(self.models, visit, visit.tab, event, bar, dict(visit.link), abandoned=self._abandoned())
 
         def told(call: Call, result: Any) -> list[Any]:
             if result is SKIP:
-                return [gr.skip()] * (count + 2)
+                return [gr.skip()] * (count + 1) + [status_line(self.models, call)]
             return [html.notice(call.message, call.details), *_listed(result, count), status_line(self.models, call)]
 
         def failed(error: Exception) -> list[Any]:
@@ -384,7 +385,7 @@ class App:
             request, bar, values = values[0], values[-1], values[1:-1]
             alone = request.session_hash == LocalContext.event_id.get(None)  # a request without a session, so once only
             visit = self.visitors.of(None if alone else request.session_hash)
-            call = Call(self.models, visit, None, bar, abandoned=self._abandoned())
+            call = Call(self.models, visit, bar=bar, abandoned=self._abandoned())
             try:
                 with image.counted(call.budget):
                     return fn(call, *values)

@@ -3,8 +3,6 @@
 (tab) => {
   if (!window.msnTab || window.msnTab === tab) return;
   window.msnTab = tab;
-  const url = new URL(window.location);
-  url.searchParams.set("tab", tab);
-  window.history.replaceState(null, "", url);
+  window.msnAddress.open(tab);
   document.getElementById(`fill-${tab}`).click();
 }

@@ -1,7 +1,8 @@
-"""The page: header, tabs, sidebar, status line."""
+"""The page: header, tabs, the panel About, status line."""
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import parse_qsl
 
 import gradio as gr
@@ -11,7 +12,7 @@ from markupsafe import Markup
 from vitmsn import limits
 from vitmsn.encoder import Encoder
 from vitmsn.errors import ViTMSNError
-from vitmsn.ui.app import KEEP_IN_ADDRESS, PAGE_LOADED, App
+from vitmsn.ui.app import App
 from vitmsn.ui.attention import tab as attention
 from vitmsn.ui.blocks import Page
 from vitmsn.ui.classify import tab as classify
@@ -21,9 +22,10 @@ from vitmsn.ui.fewshot import tab as fewshot
 from vitmsn.ui.learn import tab as learn
 from vitmsn.ui.masking import tab as masking
 from vitmsn.ui.models import Models
+from vitmsn.ui.page_scripts import ABOUT, FORGET_VISIT, HEADER, KEEP_IN_ADDRESS, PAGE_LOADED, PAGE_OPENS
 from vitmsn.ui.shared import examples, html
 from vitmsn.ui.shared.scripts import run
-from vitmsn.ui.visits import Call, Visitors, keep_picture
+from vitmsn.ui.visits import INACTIVE, OWN, Call, Visitors, keep_picture
 
 TITLE = "ViT-MSN: look inside an AI that learned to see from half-hidden pictures"
 TABS = (
@@ -34,6 +36,11 @@ TABS = (
     ("explore", "Explore", explore.build),
     ("learn", "Learn", learn.build),
 )
+NOT_IN_THIS_LINK = {
+    ("picture",): "The sender's own picture is not in this link.",
+    ("set",): "The sender's own set is not in this link.",
+    ("picture", "set"): "The sender's own picture and set are not in this link.",
+}
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
@@ -41,13 +48,13 @@ MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 PRIVACY = (
     "Your pictures are for this visit only. They stay in this server's memory; the file your browser sends is deleted "
     f"{limits.UPLOAD_SECONDS // 60} minutes after it was read, everything else {limits.LEAVE_SECONDS // 60} minutes "
-    f"after you close the page, or after {limits.VISIT_SECONDS // 60} minutes without a click. Nothing is kept, "
-    "nothing is sent elsewhere."
+    f"after you close the page, or after {limits.VISIT_SECONDS // 60} minutes without a click. Until then they come "
+    "back when you load the page again in the same tab. Nothing is kept, nothing is sent elsewhere."
 )
 
 
 def theme() -> Base:
-    """One accent, system fonts, no request to anywhere. The rest of the look is theme.css."""
+    """One accent, system fonts, no request to anywhere. The rest of the look is in the .css files beside this one."""
     quiet = {"block_border_width": "0px", "block_shadow": "none", "block_background_fill": "transparent"}
     return Base(
         primary_hue="indigo",
@@ -87,13 +94,12 @@ def build(models: Models | None = None) -> App:
     visitors = Visitors(models.default)
     with Page(title=TITLE, analytics_enabled=False, delete_cache=(600, limits.VISIT_SECONDS)) as page:
         with gr.Row(elem_classes="msn-header"):
-            gr.HTML(html.header(), elem_classes="msn-brand", min_width=240)
+            gr.HTML(html.header(), js_on_load=HEADER, elem_classes="msn-brand", min_width=240)
             model = gr.Dropdown(
                 models.choices, value=models.default, label="Model", filterable=False, elem_id="model", min_width=240
             )
+            about = gr.HTML(_about(models, models.default), js_on_load=ABOUT, elem_id="about", min_width=0)
         top = gr.HTML(html.notice(models.warning), elem_classes="msn-notice-line")
-        with gr.Sidebar(open=False, elem_id="about", position="right"):
-            about = gr.HTML(_about(models, models.default))
         status = gr.HTML(elem_classes="msn-foot", render=False)
         with gr.Tabs(elem_classes="msn-tabs", selected=TABS[0][0], overflow_behavior="wrap") as tabs:
             app = App(page, models, visitors, model=model, status=status, tabs=tabs)
@@ -103,6 +109,7 @@ def build(models: Models | None = None) -> App:
         status.render()
         app.connect()
         _wire_model(app, top, about)
+        _wire_forget(app, about)
         _wire_load(page, app, top)
     return app
 
@@ -124,16 +131,25 @@ def _wire_model(app: App, top: gr.HTML, about: gr.HTML) -> None:
     app.model.change(None, [app.model], js=run(KEEP_IN_ADDRESS, "model"), api_visibility="private")
 
 
+def _wire_forget(app: App, about: gr.HTML) -> None:
+    """The button in About that deletes the visit at once."""
+
+    def forget(request: gr.Request) -> None:
+        app.visitors.forget(request.session_hash)
+
+    asked: Any = getattr(about, "forget")  # noqa: B009 (an event of its script)
+    app.at_once(asked, forget, []).then(None, js=FORGET_VISIT, api_visibility="private")
+
+
 def _wire_load(page: gr.Blocks, app: App, top: gr.HTML) -> None:
     """When the page opens, apply the link's tab, example, model and settings; unknown values are ignored."""
 
-    def load(call: Call, search: str) -> list[object]:
-        visit, query = (
-            call.visit,
-            dict(parse_qsl(str(search)[: limits.LINK_LENGTH].lstrip("?"), keep_blank_values=True)),
-        )
+    def load(call: Call, search: str, ticket: str) -> list[object]:
+        query = dict(parse_qsl(str(search)[: limits.LINK_LENGTH].lstrip("?"), keep_blank_values=True))
+        visit = call.visit = app.visitors.resume(call.visit.key, str(ticket))
         visit.link = query
         visit.shown.clear()  # a page that came back shows nothing yet
+        visit.page.clear()
         if query.get("tab") in app.items:
             visit.tab = query["tab"]
         example = examples.photographs()[0]
@@ -141,11 +157,15 @@ def _wire_load(page: gr.Blocks, app: App, top: gr.HTML) -> None:
             if "model" in query:
                 app.models.get(query["model"])
                 visit.model = query["model"]
-            if "example" in query:
+            if query.get("example", OWN) != OWN:
                 example = examples.by_name(query["example"])
         except ViTMSNError as error:
             call.message = f"{error} The link was followed without it."
-        if "example" in query or not visit.begun:
+        if not visit.begun:
+            visit.greeting = _greeting(query, ticket)
+        if query.get("example") == OWN and visit.own is not None:
+            keep_picture(visit, visit.own)
+        elif not visit.begun or query.get("example", OWN) != OWN:
             keep_picture(visit, example.picture, example.name)
         values = []
         for name, link in app.links.items():
@@ -153,18 +173,27 @@ def _wire_load(page: gr.Blocks, app: App, top: gr.HTML) -> None:
                 values.append(link.check(query[name]) if name in query else gr.skip())
             except ValueError:
                 values.append(gr.skip())
-        return [visit.tab, gr.Tabs(selected=visit.tab), visit.model, *values]
+        call.tab = visit.tab
+        return [visit.tab, visit.ticket, gr.Tabs(selected=visit.tab), visit.model, *values]
 
-    tab = gr.Textbox(visible="hidden")
-    outputs = [tab, app.tabs, app.model, *(link.component for link in app.links.values())]
+    tab, ticket = gr.Textbox(visible="hidden"), gr.Textbox(visible="hidden")
+    outputs = [tab, ticket, app.tabs, app.model, *(link.component for link in app.links.values())]
     # outside the queue, so that many people opening the page at once are not refused
-    search = "() => window.location.search"
-    opened = app.on(page.load, load, [tab], outputs, notice=top, show_progress="hidden", queue=False, js=search)
-    opened.then(None, [tab], js=PAGE_LOADED, api_visibility="private")
+    quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False}
+    opened = app.on(page.load, load, [tab, ticket], outputs, notice=top, js=PAGE_OPENS, **quiet)
+    opened.then(None, [tab, ticket], js=PAGE_LOADED, api_visibility="private")
+
+
+def _greeting(query: dict[str, str], ticket: str) -> str:
+    """What to say of own pictures that the address speaks of and this visit does not have."""
+    missing = tuple(what for name, what in (("example", "picture"), ("set", "set")) if query.get(name) == OWN)
+    if not missing:
+        return ""
+    return INACTIVE if ticket else NOT_IN_THIS_LINK[missing]
 
 
 def _about(models: Models, key: str) -> Markup:
-    """The sidebar: which model runs, on which device, the limits, and what happens to pictures."""
+    """About: which model runs, on which device, the limits, and what happens to pictures."""
     facts = [("Model", models.name(key))]
     encoder = models.loaded(key)
     if encoder is not None:
@@ -184,7 +213,7 @@ def _about(models: Models, key: str) -> Markup:
         ("At once", f"{limits.VISITOR_JOBS} requests, {limits.VISITOR_SLOW_JOBS} of them long"),
         ("One job", f"{limits.JOB_SECONDS} s"),
     ]
-    return html.about(facts, bounds, PRIVACY)
+    return html.about(facts, bounds, PRIVACY, examples.credit())
 
 
 def precision(encoder: Encoder) -> str:

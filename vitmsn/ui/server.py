@@ -33,7 +33,8 @@ from vitmsn.ui.shared import picture_gallery
 SWEEP_SECONDS = 30  # between two deletions of old visits and uploads
 ENDING_SECONDS = 3.0  # a job has to notice that the server ends; closing takes up to five more
 T = TypeVar("T")
-CSS = Path(__file__).with_name("theme.css")
+# in this order: what a tab needs comes after what the whole page has
+STYLES = [Path(__file__).with_name(f"{name}.css") for name in ("theme", "picture_tabs", "set_tabs", "picture_gallery")]
 
 
 class Server:
@@ -179,7 +180,7 @@ def launch(
         state_session_capacity=limits.MAX_VISITORS,
         footer_links=["api", "settings"],
         theme=theme(),
-        css_paths=CSS,
+        css_paths=STYLES,
         app_kwargs={
             "middleware": guard.middleware(leave, ended),
             "routes": [Route(picture_gallery.SHEET, gallery_pictures)],

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import gradio as gr
+
 from vitmsn.ui.models import Models
 from vitmsn.ui.shared import html
 from vitmsn.ui.visits import Call
 
 
-def status_line(models: Models, call: Call) -> str:
-    """Model · input size · device and precision · milliseconds of the visit's last forward · patches, as HTML."""
+def status_line(models: Models, call: Call) -> Any:
+    """Model · input size · device and precision · milliseconds of the tab's last forward · patches, as HTML.
+
+    A job of a tab that the visitor has left meanwhile changes nothing.
+    """
+    if call.tab != call.visit.tab:
+        return gr.skip()
     encoder = models.loaded(call.visit.model)
     if encoder is None:
         return html.status([call.name, "not read yet"])
@@ -18,7 +27,7 @@ def status_line(models: Models, call: Call) -> str:
         f"{height} × {width} px",
         f"{encoder.device} · {str(encoder.dtype).removeprefix('torch.')}",
     ]
-    if (forward := call.visit.forward) is not None and forward.model == encoder.name:
+    if (forward := call.visit.forwards.get(call.tab)) is not None and forward.model == encoder.name:
         words += [f"last forward {html.milliseconds(forward.milliseconds)}", f"{forward.patches} patches"]
     else:
         words.append("answer from cache")

@@ -7,6 +7,7 @@ copied on every use, is evicted without notice, and cannot be counted in bytes.
 from __future__ import annotations
 
 import os
+import secrets
 import threading
 import time
 from collections import OrderedDict
@@ -24,6 +25,10 @@ from vitmsn.image import Picture
 from vitmsn.ui.models import EMBEDDED, RANDOM, Models
 
 State = TypeVar("State")
+DELETED, MOVED = "deleted", "moved"  # what happened to a visit that is no longer here
+OWN = "own"  # in the address: the visitor's own picture or set, which no link contains
+INACTIVE = "Your pictures were deleted because this page was inactive; add them again to continue."
+ELSEWHERE = "This visit goes on in another window. Load this page again to continue it here."
 
 
 class Stopped(ViTMSNError):
@@ -39,15 +44,20 @@ class Visit:
     tab: str = "classify"
     picture: Picture | None = None
     example: str = ""  # the name of the example that `picture` is, "" for the visitor's own
+    own: Picture | None = None  # the visitor's last own picture, also while an example is shown
     link: dict[str, str] = field(default_factory=dict)  # the query of the address that the page was opened with
     kept: dict[type[Any], Any] = field(default_factory=dict)  # what tabs keep, see `state`
+    page: dict[type[Any], Any] = field(default_factory=dict)  # what the open page shows, see `on_page`
     shown: dict[str, Hashable] = field(default_factory=dict)  # tab name -> stamp of the answer that it shows
     seen: float = 0.0
     begun: bool = False  # a picture was chosen, dropped or cleared, so the page shows this visit's
     again: bool = False  # an earlier visit of this page was deleted, with what the page still shows
+    moved: bool = False  # an earlier visit of this page goes on in another one
+    greeting: str = ""  # what the first tab that is filled says
+    ticket: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)  # a reloaded page shows it
     left: bool = False  # the page was closed; it may come back (a phone that slept)
     stopped: float = 0.0  # when the visitor last pressed Stop
-    forward: Timing | None = None  # the last one of this visit; None: every answer came from the cache
+    forwards: dict[str, Timing] = field(default_factory=dict)  # tab -> its last forward; none: answers from the cache
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     def state(self, kind: type[State]) -> State:
@@ -58,11 +68,15 @@ class Visit:
         with self.lock:
             return cast(State, self.kept.setdefault(kind, kind()))
 
+    def on_page(self, kind: type[State]) -> State:
+        """The same for what the open page shows: a page that is loaded again shows nothing yet and gets a new one."""
+        with self.lock:
+            return cast(State, self.page.setdefault(kind, kind()))
+
     @property
     def nbytes(self) -> int:
         """Bytes that this visit keeps in memory. Examples are shared, so they cost nothing."""
-        own = self.picture is not None and not self.example
-        pixels = self.picture.rgb.width * self.picture.rgb.height * 3 if own and self.picture else 0
+        pixels = self.own.rgb.width * self.own.rgb.height * 3 if self.own else 0
         return pixels + sum(int(getattr(value, "nbytes", 0)) for value in self.kept.values())
 
 
@@ -73,7 +87,8 @@ class Visitors:
         self._default = default_model
         self._clock = clock
         self._visits: OrderedDict[str, Visit] = OrderedDict()
-        self._forgotten: OrderedDict[str, None] = OrderedDict()  # keys only, the last limits.REMEMBERED_VISITS
+        self._tickets: dict[str, str] = {}  # the ticket of each visit -> its key
+        self._forgotten: OrderedDict[str, str] = OrderedDict()  # key -> fate; the last limits.REMEMBERED_VISITS
         self._read: dict[Path, float] = {}  # uploads that were read -> wall time when they were
         self._lock = threading.Lock()
 
@@ -85,9 +100,31 @@ class Visitors:
         with self._lock:
             visit = self._visits.get(key)
             if visit is None:
-                visit = self._visits[key] = Visit(key, self._default, again=key in self._forgotten)
+                past = self._forgotten.get(key, "")
+                visit = Visit(key, self._default, again=past == DELETED, moved=past == MOVED)
+                self._visits[key], self._tickets[visit.ticket] = visit, key
             visit.seen, visit.left = now, False
             self._visits.move_to_end(key)
+        return visit
+
+    def resume(self, key: str, ticket: str) -> Visit:
+        """The visit whose ticket a page shows when it is loaded again; the visit of `key` if there is none.
+
+        A ticket cannot be guessed and is deleted with its visit. One page has a visit: the one before loses it, and
+        its running job stops.
+        """
+        visit = self.of(key)
+        with self._lock:
+            before = self._tickets.get(ticket)
+            if not key or before is None:
+                return visit
+            if before != key:
+                self._tickets.pop(visit.ticket, None)
+                visit = self._visits[key] = self._visits.pop(before)
+                self._visits.move_to_end(key)
+                visit.key, self._tickets[ticket] = key, key
+                self._remember(before, MOVED)
+            visit.seen, visit.left, visit.stopped = self._clock(), False, time.monotonic()
         return visit
 
     def leave(self, key: str | None) -> None:
@@ -111,12 +148,17 @@ class Visitors:
     def _drop(self, key: str) -> None:
         visit = self._visits.pop(key, None)
         if visit:
-            self._forgotten[key] = None
-            if len(self._forgotten) > limits.REMEMBERED_VISITS:
-                self._forgotten.popitem(last=False)
+            self._tickets.pop(visit.ticket, None)
+            self._remember(key, DELETED)
             visit.left = True  # a running job of this visit ends at its next step
-            visit.picture = None
+            visit.picture = visit.own = None
             visit.kept.clear()
+            visit.page.clear()
+
+    def _remember(self, key: str, what: str) -> None:
+        self._forgotten[key] = what
+        if len(self._forgotten) > limits.REMEMBERED_VISITS:
+            self._forgotten.popitem(last=False)
 
     def sweep(self) -> None:
         """Apply every bound. Called after each event and by a timer, so that an idle server deletes visits too."""
@@ -187,11 +229,12 @@ class Call:
 
     models: Models
     visit: Visit
+    tab: str = ""  # the tab it happened in, "" outside all tabs
     event: gr.EventData | None = None  # from select and custom events: untrusted values
     bar: gr.Progress | None = None
     query: dict[str, str] = field(default_factory=dict)  # of the address that the page was opened with
     message: str = ""  # shown beside the picture together with the outputs; not for errors
-    details: tuple[str, ...] = ()  # folded under the message, when it shows only the first of many
+    details: tuple[str, ...] = ()  # a list under the message, one line each; the first few are shown, all can be opened
     abandoned: Callable[[], bool] = lambda: False  # whether nobody waits for the answer any more
     budget: image.Budget = field(default_factory=lambda: image.Budget(limits.REQUEST_PIXELS))
     deadline: float = field(default_factory=lambda: time.monotonic() + limits.JOB_SECONDS)
@@ -229,13 +272,13 @@ class Call:
         return f"encoder = Encoder.from_pretrained({source})"
 
     def timed(self, step: Callable[[], Any]) -> Any:
-        """Run `step` and return its result; its last forward becomes the visit's `forward`."""
+        """Run `step` and return its result; its last forward becomes that of the tab."""
         with timings() as forwards, image.counted(self.budget):
             try:
                 return step()
             finally:
                 if forwards:
-                    self.visit.forward = forwards[-1]
+                    self.visit.forwards[self.tab] = forwards[-1]
 
     def each_timed(self, results: Iterator[Any]) -> Iterator[Any]:
         """The same for a stream of results, whose steps may run in different threads."""
@@ -264,3 +307,4 @@ def keep_picture(visit: Visit, picture: Picture, example: str = "") -> None:
         picture = image.decode(reduced, name=picture.name)
     with visit.lock:
         visit.picture, visit.example, visit.begun = picture, example, True
+        visit.own = visit.own if example else picture

@@ -46,7 +46,7 @@ def shown(table: str) -> list[list[str]]:
 
 
 def test_the_answer_is_the_encoders(call: Maker, tiny: Encoder, picture: Picture) -> None:
-    said, bars, about, code, _ = tab.answer(call())
+    said, bars, about, code, *_ = tab.answer(call())
     [result] = tiny.classify([picture], top_k=5)
     assert html.text(result.labels[0]) in said and len(re.findall("<li>", bars)) == 5
     widths = [float(width) for width in re.findall(r"width:([\d.]+)%", bars)]
@@ -100,14 +100,14 @@ def test_a_regression_shows_its_numbers(
 
 
 def test_labels_are_escaped(call: Maker) -> None:
-    _, bars, _, _, known = tab.answer(call())
+    _, bars, _, _, _, known = tab.answer(call())
     for made in (bars, known):
         assert "<b>shark" not in made
     assert "&lt;b&gt;shark" in known
 
 
 def test_without_a_classifier_there_are_no_bars(call: Maker) -> None:
-    said, bars, hint, code, known = tab.answer(call(RANDOM))
+    said, bars, hint, code, _, known = tab.answer(call(RANDOM))
     assert "random weights has no classifier" in said and bars == "" and code == ""
     assert "teach it classes of your own" in hint and "recognizes nothing" in known
 

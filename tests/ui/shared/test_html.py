@@ -27,7 +27,7 @@ EVIL = "<img src=x onerror=alert(1)>\"'\u202eexe.gpj\x00\x1b"
         html.status([EVIL]),
         html.in_python(EVIL),
         html.bars([(EVIL, 0.5)]),
-        html.about([(EVIL, EVIL)], [], EVIL),
+        html.about([(EVIL, EVIL)], [], EVIL, EVIL),
         html.img(Image.new("RGB", (2, 2)), EVIL),
     ],
 )
@@ -114,7 +114,10 @@ def test_a_csv_link_contains_the_file_without_formulas() -> None:
     assert found and base64.b64decode(found[1]).decode("utf-8-sig").splitlines() == ["x", "'=1", "é"]
 
 
-def test_a_notice_folds_its_details() -> None:
+def test_a_notice_lists_the_first_details_and_folds_the_others() -> None:
     shown = html.notice("Two files were left out.", ["a.txt: <b>no picture</b>", ".DS_Store: no picture"])
-    assert "<summary>All 2</summary><ul><li>a.txt: &lt;b&gt;no picture&lt;/b&gt;</li><li>.DS_Store" in shown
+    assert "<p>Two files were left out.</p><ul><li>a.txt: &lt;b&gt;no picture&lt;/b&gt;</li><li>.DS_Store" in shown
+    many = html.notice("", [f"{number}.txt: no picture" for number in range(5)])
+    assert many.startswith('<div class="msn-notice" role="alert"><ul><li>0.txt')
+    assert "</ul><details><summary>2 more</summary><ul><li>3.txt" in many
     assert "<details>" not in html.notice("Fine.") and html.notice("") == ""

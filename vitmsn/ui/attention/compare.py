@@ -20,7 +20,7 @@ from vitmsn.ui.attention.map_view import AttentionControls, Sight, brightest, se
 from vitmsn.ui.attention.state import AttentionState
 from vitmsn.ui.models import RANDOM
 from vitmsn.ui.shared import examples, html, patch_grid
-from vitmsn.ui.shared.checks import choice, whole
+from vitmsn.ui.shared.checks import choice, linked_choice, whole
 from vitmsn.ui.shared.photo import UploadButton
 from vitmsn.ui.visits import Call
 
@@ -70,6 +70,12 @@ def ranges(ask: AttentionControls) -> dict[str, dict[str, Any]]:
 def _choices(own: bool) -> list[tuple[str, str]]:
     choices = [(example.title, example.name) for example in examples.photographs()]
     return [("The picture you uploaded", OWN), *choices] if own else choices
+
+
+def linked(text: str) -> Any:
+    """The other picture of a link, among the choices that hold it."""
+    name = linked_choice(text, [OWN, *names()])
+    return gr.update(value=name, choices=_choices(own=name == OWN))
 
 
 def keep(call: Call, picture: Picture) -> None:

@@ -50,13 +50,19 @@ def heads(
     values = ranked(flat, order, distance)
     cells = []
     if values is None:
-        cells += [
-            Markup("<span>layer</span>"),
-            *(Markup("<span>{}</span>").format(number) for number in range(1, layers + 1)),
-        ]
-        for head in range(1, many + 1):
-            cells.append(Markup("<span>head {}</span>").format(head))
-            cells += [_cell(maps, (number, head), (number, head), chosen, stop) for number in range(1, layers + 1)]
+        names = Markup().join(
+            Markup('<span style="--head:{}">head {}</span>').format(head, head) for head in range(1, many + 1)
+        )
+        corner = Markup('<span style="--head:0">layer</span>')
+        cells.append(Markup('<div class="msn-names" aria-hidden="true">{}{}</div>').format(corner, names))
+        for number in range(1, layers + 1):
+            found = [_cell(maps, (number, head), (number, head), chosen, stop) for head in range(1, many + 1)]
+            layer_name = Markup("<span><b>layer </b>{}</span>").format(number)
+            cells.append(
+                Markup('<div class="msn-layer" style="--layer:{}">{}<div>{}</div></div>').format(
+                    number, layer_name, Markup().join(found)
+                )
+            )
     else:
         if not chosen[1]:
             stop = _first(values, many)
@@ -123,7 +129,7 @@ def _cell(
         '<button type="button" data-layer="{}" data-head="{}" data-x="{}" data-y="{}" '
         'tabindex="{}" aria-pressed="{}" '
         'aria-label="Layer {}, head {}: peak at row {}, column {}" '
-        'style="background-position:{} {}"></button>'
+        'style="--head:{};background-position:{} {}"></button>'
     ).format(
         layer,
         head,
@@ -135,6 +141,7 @@ def _cell(
         head,
         row,
         column,
+        head,
         _place(layer, maps.shape[0]),
         _place(head, maps.shape[1]),
     )

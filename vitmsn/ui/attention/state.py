@@ -26,8 +26,12 @@ class Depth:
 
 
 @dataclass
+class AttentionOnPage:
+    ranges: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of the controls
+
+
+@dataclass
 class AttentionState:
-    ranges: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of the controls, as the page has them
     layers: int | None = None  # of the model that answered last
     depth: Depth | None = None
     other: Picture | None = None  # the visitor's second picture

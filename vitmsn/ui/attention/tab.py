@@ -25,7 +25,7 @@ from vitmsn.ui.attention.map_view import (
     sentence,
     sizes,
 )
-from vitmsn.ui.attention.state import AttentionState
+from vitmsn.ui.attention.state import AttentionOnPage, AttentionState
 from vitmsn.ui.fair_queue import COSTLY
 from vitmsn.ui.shared import html, patch_grid
 from vitmsn.ui.shared.checks import choice, linked_choice, linked_list, linked_whole, whole
@@ -221,9 +221,9 @@ def _controls(call: Call, asked: AttentionControls, ask: AttentionControls) -> d
         "label": {"choices": class_choices(encoder), "interactive": ask.kind == "relevance"},
         **compare.ranges(ask),
     }
-    kept = call.visit.state(AttentionState)
-    fresh = {name: changes for name, changes in ranges.items() if kept.ranges.get(name) != changes}
-    kept.ranges, kept.layers = ranges, layers
+    page = call.visit.on_page(AttentionOnPage)
+    fresh = {name: changes for name, changes in ranges.items() if page.ranges.get(name) != changes}
+    page.ranges, call.visit.state(AttentionState).layers = ranges, layers
     updates = changed(asked, ask, fresh)
     for name in fresh:  # together with its value, which the new range may exclude
         updates[name]["value"] = getattr(ask, name)
@@ -256,15 +256,13 @@ def build(app: App) -> None:
                     [(label, name) for name, label in KINDS.items()], value="cls", label="What to show", info=WHO
                 )
                 with gr.Row():
-                    layer = gr.Slider(
-                        1, max(layers, 2), layers, step=1, label="Layer", info=LAYER.format(layers), scale=2
-                    )
+                    layer = gr.Slider(1, max(layers, 2), layers, step=1, label="Layer", info=LAYER.format(layers))
                     head = gr.Dropdown(
-                        head_choices(many), value=0, label="Head", info=HEAD.format(many), filterable=False, scale=3
+                        head_choices(many), value=0, label="Head", info=HEAD.format(many), filterable=False
                     )
                 with gr.Row():
-                    keep = gr.Slider(5, 100, 100, step=5, label="Strongest patches only, %", info=KEEP, scale=2)
-                    size = gr.Radio(sizes(encoder), value=0, label="Input size, px", info=SIZE, scale=3)
+                    keep = gr.Slider(5, 100, 100, step=5, label="Strongest patches only, %", info=KEEP)
+                    size = gr.Radio(sizes(encoder), value=0, label="Input size, px", info=SIZE)
                 with gr.Accordion("More", open=False):
                     with gr.Row():
                         row = gr.Number(1, label="Row", precision=0, info=ROW)
@@ -347,8 +345,8 @@ def build(app: App) -> None:
     app.on(shown.select, point, [controls], outputs, notice=notice, **judged)
     app.on(picture.select, point_in_whole, [controls], outputs, notice=notice, **judged)
     app.on(ask.click, measure, [controls], outputs, notice=notice, long=True, show_progress="full")
-    app.on(upload.upload, receive, [upload, controls], outputs, notice=notice)
-    app.on(taken.click, files, [controls], [links], notice=notice, **COSTLY)
+    app.reveal(app.on(upload.upload, receive, [upload, controls], outputs, notice=notice), "attention-compare")
+    app.reveal(app.on(taken.click, files, [controls], [links], notice=notice, **COSTLY), "attention-files")
     _links(app, controls, encoder)
     endpoint.build(app)
 
@@ -371,7 +369,7 @@ def _links(app: App, controls: Controls[AttentionControls], encoder: Encoder) ->
     app.link("heads", controls["some"], _heads)
     app.link("order", controls["order"], lambda text: linked_choice(text, head_grid.ORDERS))
     app.link("beside", controls["beside"], lambda text: linked_choice(text, compare.BESIDE))
-    app.link("other", controls["other"], lambda text: linked_choice(text, compare.names()))
+    app.link("other", controls["other"], compare.linked)
     app.link("other_hidden", controls["ratio"], lambda text: linked_whole(text, 0, compare.MOST_RATIO))
     app.link("other_seed", controls["seed"], lambda text: linked_whole(text, 0, compare.MOST_SEED))
 

@@ -38,7 +38,17 @@ SEARCH = script(__file__, "class_filter.js", "class_list.js")
 
 @dataclass
 class ClassifyState:
+    table: str = ""  # the answers to several pictures
+
+    @property
+    def nbytes(self) -> int:
+        return len(self.table)
+
+
+@dataclass
+class ClassifyOnPage:
     listed: str = ""  # the model whose classes the page shows
+    table: str = ""  # the table that it shows
 
 
 # ------------------------------------------------------------------------------------------------------ one picture
@@ -51,6 +61,7 @@ class ClassifyPage(NamedTuple):
     bars: str
     about: str  # the model and its limits
     code: str
+    table: Any  # of several pictures; sent only to a page that was loaded again
     classes: Any  # sent only when the model changed
 
 
@@ -58,13 +69,13 @@ def answer(call: Call) -> ClassifyPage:
     """Everything on the tab for the visitor's picture."""
     encoder, picture = call.encoder, call.picture
     code = html.in_python("from vitmsn import Encoder", call.python, _call(picture, call.visit.example))
-    known = _once(call)
+    known, table = _once(call), _table_again(call)
     if encoder.problem_type is None:
-        return ClassifyPage(html.sentence(NO_HEAD.format(name=call.name)), "", html.hint(STILL), "", known)
+        return ClassifyPage(html.sentence(NO_HEAD.format(name=call.name)), "", html.hint(STILL), "", table, known)
     [result] = encoder.classify([picture], top_k=SHOWN)
     rows = list(zip(result.labels, result.probabilities, strict=True))
     bars = html.bars(rows, quiet=not result.sure) if encoder.has_classifier else ""  # a number has no bar
-    return ClassifyPage(html.sentence(result.sentence()), bars, modesty(call), code, known)
+    return ClassifyPage(html.sentence(result.sentence()), bars, modesty(call), code, table, known)
 
 
 def _call(picture: Picture, example: str) -> str:
@@ -86,10 +97,20 @@ def modesty(call: Call) -> Markup:
 
 def _once(call: Call) -> Any:
     """The list of classes, sent again only when the model changed, so that a search being typed stays."""
-    if call.visit.state(ClassifyState).listed == call.visit.model:
+    shown = call.visit.on_page(ClassifyOnPage)
+    if shown.listed == call.visit.model:
         return gr.skip()
-    call.visit.state(ClassifyState).listed = call.visit.model
+    shown.listed = call.visit.model
     return classes(call.encoder, call.name)
+
+
+def _table_again(call: Call) -> Any:
+    """The answers to several pictures, for a page that was loaded again."""
+    kept, shown = call.visit.state(ClassifyState).table, call.visit.on_page(ClassifyOnPage)
+    if shown.table == kept:
+        return gr.skip()
+    shown.table = kept
+    return Markup(kept)
 
 
 def classes(encoder: Encoder, name: str) -> Markup:
@@ -124,7 +145,7 @@ def _class(label: str, kind: str) -> Markup:
 def many(call: Call, paths: list[str] | None) -> Markup:
     """A table with an answer for every picture and a CSV link; an unreadable file gets a row with the reason."""
     if not paths:
-        return Markup()
+        return _shown(call, Markup())
     if len(paths) > limits.MAX_QUERIES:
         raise InputError(f"These are {len(paths)} files and {limits.MAX_QUERIES} go at once; send fewer.")
     check_total(paths)
@@ -139,7 +160,13 @@ def many(call: Call, paths: list[str] | None) -> Markup:
             face = picture.thumbnail(FACE) if picture else None  # the table needs only this
             rows.append((name, face, next(results) if picture else None, reason))
     call.progress(len(paths), len(paths))
-    return _table(rows) + _download(rows)
+    return _shown(call, _table(rows) + _download(rows))
+
+
+def _shown(call: Call, table: Markup) -> Markup:
+    """Remember what the page shows now."""
+    call.visit.state(ClassifyState).table = call.visit.on_page(ClassifyOnPage).table = table
+    return table
 
 
 def tried(call: Call, paths: list[str], start: int) -> list[tuple[str, Picture | None, str]]:
@@ -273,13 +300,14 @@ def build(app: App) -> None:
         )
         line = app.notice()
         stop = gr.Button("Stop", elem_classes=["msn-quiet-button", "msn-stop"])
-        table = gr.HTML()
+        table = gr.HTML(elem_id="classify-several")
     with gr.Accordion("What it can recognize", open=False):
         known = gr.HTML(js_on_load=SEARCH)
-    app.answer("classify", answer, [], {"sentence": said, "bars": bars, "about": about, "code": code, "classes": known})
-    app.on(
-        [files.upload, files.delete, files.clear], many, [files], [table], notice=line, long=True, show_progress="full"
-    )
+    page = {"sentence": said, "bars": bars, "about": about, "code": code, "table": table, "classes": known}
+    app.answer("classify", answer, [], page)
+    app.on([files.delete, files.clear], many, [files], [table], notice=line, long=True, show_progress="full")
+    tried_all = app.on(files.upload, many, [files], [table], notice=line, long=True, show_progress="full")
+    app.reveal(tried_all, "classify-several")
     app.go(teach, "fewshot")
     app.stop(stop)
     app.endpoint(

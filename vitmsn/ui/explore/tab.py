@@ -18,7 +18,7 @@ from vitmsn.names import clean_name
 from vitmsn.ui.app import App
 from vitmsn.ui.explore import map as map_
 from vitmsn.ui.shared import html
-from vitmsn.ui.shared.checks import choice, linked_choice, whole
+from vitmsn.ui.shared.checks import choice, linked_choice, linked_whole, whole
 from vitmsn.ui.shared.controls import bind
 from vitmsn.ui.shared.photo import Files
 from vitmsn.ui.shared.scripts import script
@@ -288,6 +288,10 @@ def build(app: App) -> None:
     app.stop(stop)
     app.go(teach, "fewshot")
     app.link("map", method, lambda text: linked_choice(text, METHODS))
+    app.link("neighbors", neighbors, lambda text: linked_whole(text, 2, limits.MAX_NEIGHBORS))
+    app.link("map_seed", seed, lambda text: linked_whole(text, 0, 2**31 - 1))
+    app.link("queries", queries, lambda text: linked_choice(text, ("true", "false")) == "true")
+    app.link("pictures", faces, lambda text: linked_choice(text, ("true", "false")) == "true")
     app.link("colour", color, lambda text: linked_choice(text, map_.COLORS))
     app.endpoint(
         "map",

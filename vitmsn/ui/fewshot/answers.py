@@ -55,7 +55,10 @@ def answers(workspace: Workspace, lesson: Lesson, queries: Sequence[Example], sa
             )
         )
     more = Markup("<details><summary>Show all {}</summary>{}</details>").format(len(rows), _table(rows[AT_ONCE:], ""))
-    parts = [html.sentence(summary(workspace, queries, said)), _table(rows[:AT_ONCE], workspace.order or "none")]
+    parts = [
+        Markup('<div id="fewshot-answers">{}</div>').format(html.sentence(summary(workspace, queries, said))),
+        _table(rows[:AT_ONCE], workspace.order or "none"),
+    ]
     parts += [more] if len(rows) > AT_ONCE else []
     parts += [html.hint(f"Similarity: {lesson.scale}.")]
     return Markup().join([*parts, _download(lesson, queries, said)])

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from vitmsn import draw, limits
 from vitmsn.gallery import Example
 from vitmsn.ui.shared import examples, html
+from vitmsn.ui.shared.html import many
 from vitmsn.ui.shared.workspace import Workspace
 
 THUMBNAILS = 240  # pictures shown in all cards together; the others count but are not shown
@@ -43,10 +44,13 @@ def cards(workspace: Workspace) -> Markup:
         f"{len(shown)} of at most {limits.MAX_EXAMPLES} pictures in {len(members)} of at most {limits.MAX_CLASSES} "
         f"classes; {limits.MAX_IMAGE_BYTES // limits.MIB} MB a picture. Click pictures to move or remove them."
     )
-    own = " data-own" if workspace.own else ""
-    return Markup('<div class="msn-cards" data-version="{}"{}>{}</div>{}{}{}{}').format(
+    set_name = workspace.starter or ("own" if len(shown) else "")
+    unsaved = workspace.own and workspace.saved != workspace.version
+    return Markup('{}<div class="msn-cards" tabindex="-1" data-version="{}" data-set="{}"{}>{}</div>{}{}{}{}').format(
+        _unsaved(len(shown)) if unsaved else "",
         workspace.version,
-        own,
+        set_name,
+        Markup(" data-own") if unsaved else "",
         items,
         _picked(list(members)),
         undo if workspace.undo else "",
@@ -114,6 +118,14 @@ def _card(workspace: Workspace, index: int, label: str, members: list[Example], 
         more,
         ways("Add pictures", f"Add pictures to {label}"),
     )
+
+
+def _unsaved(count: int) -> Markup:
+    """The bar that saves the visitor's own set; it stays in sight above the cards."""
+    return Markup(
+        '<div class="msn-save"><span>{}, not saved</span>'
+        '<button type="button" class="msn-button" data-save>Save set (.zip)</button></div>'
+    ).format(many(count, "picture"))
 
 
 def _picked(labels: Sequence[str]) -> Markup:

@@ -61,6 +61,7 @@ def make(call: Call, kind: str, method: str, k: int, caution: float, temperature
         folder.mkdir(parents=True)
         if kind == "bundle":
             workspace.gallery.settings = {"method": method, "k": k, "temperature": temperature, "caution": caution}
+            workspace.saved = workspace.version
             return bundle.save(workspace.gallery, folder / "few-shot.zip"), ""
         if kind == "embeddings":
             file = folder / "embeddings.csv"
@@ -93,7 +94,10 @@ def build(app: App, controls: Controls[FewShotControls]) -> None:
     """The buttons, built where this is called."""
     line = app.notice()
     with gr.Row(elem_classes="msn-takeaway"):
-        buttons = [gr.Button(words, elem_classes="msn-quiet-button") for words in BUTTONS]
+        buttons = [
+            gr.Button(words, elem_classes="msn-quiet-button", elem_id=f"fewshot-{kind}")
+            for kind, words in zip(KINDS, BUTTONS, strict=True)
+        ]
     with gr.Accordion("What these are", open=False):
         gr.Markdown(ABOUT)
         gr.HTML(html.in_python(*PYTHON))

@@ -23,13 +23,36 @@ async function send(name, files) {
   if (paths.length) trigger("files", { to: name, paths });
 }
 
-let held = ""; // the control that had the focus when the request was sent
+// The control that has the focus. An answer replaces it, and the one in its place gets the focus: the same one, the
+// class under its new name, another one for the same picture, Undo, or the whole list.
+let held = null, renamed = null;
 const KEYS = ["act", "id", "text", "pick", "rename", "merge", "correct", "camera"];
 const keyOf = (node) => KEYS.map((name) => node?.dataset?.[name] ?? "").join("\u0000");
-const ask = (what) => {
-  held = keyOf(document.activeElement);
-  trigger("act", what);
-};
+element.addEventListener("focusin", (event) => {
+  held = event.target;
+});
+element.addEventListener("focusout", (event) => {
+  if (held?.isConnected && event.relatedTarget && !element.contains(event.relatedTarget)) held = null;
+});
+function focusAgain() {
+  const lost = held && !held.isConnected && document.activeElement === document.body;
+  if (!lost) return;
+  const all = [...element.querySelectorAll("button, select, input, summary")].filter((node) => node.offsetParent);
+  const id = held.dataset.id || held.dataset.correct || held.dataset.pick;
+  const next = all.find((node) => renamed && node.dataset.rename === renamed) ??
+    all.find((node) => keyOf(node) === keyOf(held) && node.tagName === held.tagName && node.dataset.rename === held.dataset.rename) ??
+    all.find((node) => id && [node.dataset.id, node.dataset.correct, node.dataset.pick].includes(id)) ??
+    all.find((node) => node.dataset.act === "undo") ?? element.querySelector(".msn-cards") ?? all[0];
+  next?.focus({ preventScroll: true });
+  renamed = null;
+}
+const ask = (what) => trigger("act", what);
+function rename(input) {
+  if (input.dataset.sent === input.value) return;
+  input.dataset.sent = input.value;
+  renamed = input.value.trim();
+  ask({ act: "rename", id: input.dataset.rename, text: input.value });
+}
 
 // Chosen pictures, by id. Another set reuses the same ids, so each picture's source is kept too: an id that now shows
 // another picture is dropped.
@@ -44,6 +67,8 @@ function showPicked() {
   if (!bar) return;
   bar.hidden = picked.size === 0;
   bar.querySelector("[role=status]").textContent = `${picked.size} chosen`;
+  const last = element.querySelector(`[data-pick="${CSS.escape([...picked.keys()].at(-1) ?? "")}"]`);
+  last?.closest("ul").after(bar); // beside the pictures it acts on
 }
 function withPicked(what) {
   const ids = [...picked.keys()];
@@ -59,7 +84,7 @@ element.addEventListener("change", (event) => {
     input.value = ""; // so that the same file can be chosen again
     send(around(input).dataset.drop, files);
   } else if (input.matches("[data-rename]")) {
-    ask({ act: "rename", id: input.dataset.rename, text: input.value });
+    rename(input);
   } else if (input.matches("select") && input.value) {
     if (input.dataset.move !== undefined) withPicked({ act: "move", text: input.value });
     if (input.dataset.merge) ask({ act: "merge", id: input.dataset.merge, text: input.value });
@@ -91,7 +116,7 @@ element.addEventListener("keydown", (event) => {
   }
   if (!at.matches("[data-rename]")) return;
   if (event.key === "Escape") at.value = at.getAttribute("value");
-  if (event.key === "Enter" || event.key === "Escape") at.blur();
+  if (event.key === "Enter" && at.value !== at.getAttribute("value")) rename(at);
 });
 element.addEventListener("click", (event) => {
   for (const menu of element.querySelectorAll("details.msn-menu[open]")) {
@@ -105,6 +130,7 @@ element.addEventListener("click", (event) => {
     if (!picked.delete(button.dataset.pick)) pick(button);
     showPicked();
   }
+  if (button.dataset.save !== undefined) document.getElementById("fewshot-bundle")?.click();
   if (button.dataset.remove !== undefined) withPicked({ act: "remove" });
   if (button.dataset.letGo !== undefined) {
     picked.clear();
@@ -120,17 +146,23 @@ watch("value", () => {
   const there = new Set([...element.querySelectorAll("[data-pick]")].map((button) => button.dataset.pick + source(button)));
   for (const [id, src] of picked) if (!there.has(id + src)) picked.delete(id);
   showPicked();
-  if (held.replaceAll("\u0000", "") && document.activeElement === document.body) {
-    const again = [...element.querySelectorAll("button, select, input")].find((node) => keyOf(node) === held);
-    again?.focus({ preventScroll: true });
-  }
-  held = "";
+  focusAgain();
+  nameSet();
 });
+
+// The address says which set is here; own pictures are in no link.
+function nameSet() {
+  const name = element.querySelector(".msn-cards")?.dataset.set;
+  const written = new URL(window.location).searchParams.has("set");
+  if (name && (name === "own" || written)) window.msnAddress?.keep("set", name);
+}
+nameSet();
 
 // Warn before leaving the page with unsaved pictures of one's own; `msnSaved` is the version last saved as a set.
 addEventListener("beforeunload", (event) => {
   const cards = element.querySelector(".msn-cards[data-own]");
-  if (element.isConnected && cards && cards.dataset.version !== window.msnSaved) event.preventDefault();
+  const saved = [cards?.dataset.version, "all"].includes(window.msnSaved);
+  if (element.isConnected && cards && !saved) event.preventDefault();
 });
 
 for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {

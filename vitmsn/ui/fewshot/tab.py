@@ -17,11 +17,12 @@ from vitmsn import archive, bundle, gallery, limits
 from vitmsn.errors import FewShotError, ImageError, InputError
 from vitmsn.gallery import Added, raw_pixels
 from vitmsn.image import Picture
-from vitmsn.ui.app import KEEP_IN_ADDRESS, App
+from vitmsn.ui.app import App
 from vitmsn.ui.fewshot import actions, answers, camera, cards, downloads, report
 from vitmsn.ui.fewshot.controls import DEFAULTS, FewShotControls
+from vitmsn.ui.page_scripts import KEEP_IN_ADDRESS
 from vitmsn.ui.shared import examples, html
-from vitmsn.ui.shared.checks import linked_choice, linked_whole, whole
+from vitmsn.ui.shared.checks import linked_choice, linked_real, linked_whole, whole
 from vitmsn.ui.shared.controls import bind
 from vitmsn.ui.shared.photo import Files, UploadButton, check_total, read_picture, sent
 from vitmsn.ui.shared.scripts import run, script
@@ -29,12 +30,13 @@ from vitmsn.ui.shared.workspace import METHODS, Workspace, learn, opened, versio
 from vitmsn.ui.visits import Call
 
 SCRIPT = script(__file__, "fewshot.js")
-FEW = 3  # sentences of a message shown; the full list is folded below
+FEW = 3  # sentences of a message; more files than that are also listed
 NEAREST = 3  # examples shown beside each answer
 SLEPT = "This page slept so long that your pictures were deleted; start again from here."
 PRIVACY = (
     "Your pictures stay in this server's memory for your visit, and go "
-    f"{limits.LEAVE_SECONDS // 60} minutes after you close the page. Nothing is kept, nothing is sent elsewhere."
+    f"{limits.LEAVE_SECONDS // 60} minutes after you close the page; loading it again brings them back. "
+    "Nothing is kept, nothing is sent elsewhere."
 )
 
 
@@ -213,11 +215,15 @@ def _words(said: Sequence[str]) -> str:
 
 
 def _tell(call: Call, added: Added, refused: Sequence[str], notes: Sequence[str]) -> None:
-    """Show the first sentences; if they do not name every file, fold the full list below."""
-    call.message = _words(_said(added, refused, notes))
+    """Say what went differently: one sentence, or a list with one line each; files named together can be unfolded."""
+    said = _said(added, refused, notes)
     left_out = [skip.reason if skip.reason.startswith(skip.name) else ": ".join(skip) for skip in added.skipped]
     every = [*notes, *refused, *left_out]
-    call.details = tuple(every) if len(every) > FEW else ()
+    if len(said) == 1:
+        call.message = f"{said[0]}."
+        call.details = tuple(every if len(every) > FEW else [])
+    elif said:
+        call.details = tuple(said if len(said) >= len(every) else every)
 
 
 def _several(names: Sequence[str]) -> str:
@@ -228,7 +234,8 @@ def _missing(workspace: Workspace) -> str:
     filled = sum(1 for count in workspace.gallery.counts.values() if count)
     if not filled:
         return "Add pictures to two classes. It learns at once."
-    return "Add pictures to a second class. It learns at once." if filled == 1 else "Two classes are needed."
+    waiting = f"{html.many(len(workspace.gallery), 'picture')} waiting"
+    return f"{waiting}: add a second class." if filled == 1 else f"{waiting}: let a second class count."
 
 
 def _python(call: Call, settings: tuple[str, int, float, float]) -> Markup:
@@ -385,9 +392,11 @@ def build(app: App) -> None:
         app.on(button.click, functools.partial(_start, key), [controls], page, notice=line, **teach)
         button.click(None, js=run(KEEP_IN_ADDRESS, "set", key), api_visibility="private")
     app.on([name.submit, add.click], add_class, [name, controls], {"name": name, **page}, notice=line, **teach)
-    app.on(zipped.upload, unzip, [zipped, controls], {**controls, **page}, notice=line, long=True, **here)
+    unzipped = app.on(zipped.upload, unzip, [zipped, controls], {**controls, **page}, notice=line, long=True, **here)
+    app.reveal(unzipped, "fewshot-examples")
     app.on(shown.files, uploads(receive), [controls], page, notice=line, **here, **teach)
-    app.on(tried.files, uploads(ask), [controls], page, notice=failed, **there, **teach)
+    asked = app.on(tried.files, uploads(ask), [controls], page, notice=failed, **there, **teach)
+    app.reveal(asked, "fewshot-answers")
     for part, said in ((shown, line), (trusted, doubt), (tried, failed)):
         app.on(part.act, act, [controls], page, notice=said, **teach)
     app.on([method.input, k.input, caution.input, temperature.input], answer, [controls], page, notice=doubt)
@@ -395,6 +404,8 @@ def build(app: App) -> None:
     app.stop(stop)
     app.link("classifier", method, lambda text: linked_choice(text, METHODS))
     app.link("k", k, lambda text: linked_whole(text, 1, limits.MAX_K))
+    app.link("caution", caution, lambda text: linked_whole(text, 0, limits.MAX_CAUTION))
+    app.link("temperature", temperature, lambda text: linked_real(text, 0.01, 1))
     app.endpoint(
         "few_shot",
         few_shot,

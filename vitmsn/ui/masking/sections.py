@@ -259,12 +259,15 @@ class Sections:
     def connect(self, app: App, controls: Controls[MaskingControls], notice: gr.HTML) -> None:
         """Wire the sections; messages appear beside their buttons."""
         slow: dict[str, Any] = {"long": True, "show_progress": "full"}
-        app.on(self.draw.click, film, [controls], [self.film], notice=self.film_line, **COSTLY)
-        app.on(self.measure.click, curves, [controls], [self.curves], notice=self.curve_line, **slow)
-        app.on(self.find.click, find, [self.by, controls], [self.found], notice=self.found_line, **slow)
+        drawn = app.on(self.draw.click, film, [controls], [self.film], notice=self.film_line, **COSTLY)
+        measured = app.on(self.measure.click, curves, [controls], [self.curves], notice=self.curve_line, **slow)
+        found = app.on(self.find.click, find, [self.by, controls], [self.found], notice=self.found_line, **slow)
+        for done, result in ((drawn, "film"), (measured, "curves"), (found, "search")):
+            app.reveal(done, f"masking-{result}")
         events = [self.files.upload, self.files.delete, self.files.clear]
         app.on(events, batch, [self.files, controls], [self.batch], notice=self.batch_line, **slow)
-        app.on(self.examples.click, batch_of_examples, [controls], [self.batch], notice=self.batch_line, **slow)
+        tried = app.on(self.examples.click, batch_of_examples, [controls], [self.batch], notice=self.batch_line, **slow)
+        app.reveal(tried, "masking-batch")
         for button in (self.stop_find, self.stop_curve, self.stop_batch):
             app.stop(button)
         app.link("by", self.by, lambda text: linked_choice(text, deciding_patches.BY))

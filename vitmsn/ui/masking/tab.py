@@ -361,10 +361,10 @@ def build(app: App) -> None:
         (shown.select, toggle),
         (picture.select, toggle_in_whole),
         (brush.click, stroke),
-        (longer.film.click, take),
     ):
         app.on(event, fn, [controls], outputs, notice=notice)
     near.connect(app, controls, outputs, _answer)
+    app.reveal(app.on(longer.film.click, take, [controls], outputs, notice=notice), "masked-view")
     longer.connect(app, controls, notice)
     app.link("mask", kind, lambda text: linked_choice(text, KINDS))
     app.link("hidden", ratio, lambda text: linked_whole(text, 0, MOST_RATIO))

@@ -57,6 +57,14 @@ def linked_whole(text: str, low: int, high: int) -> int:
     return value
 
 
+def linked_real(text: str, low: float, high: float) -> float:
+    """A number from a link."""
+    value = float(text)
+    if not low <= value <= high:
+        raise ValueError(text)
+    return value
+
+
 def linked_choice(text: str, known: Collection[str]) -> str:
     """One of `known`, from a link."""
     if text not in known:

@@ -2,8 +2,6 @@
 element.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-name]");
   if (!button) return;
-  const url = new URL(window.location);
-  url.searchParams.set("example", button.dataset.name);
-  window.history.replaceState(null, "", url);
+  window.msnAddress.keep("example", button.dataset.name);
   trigger("click", {name: button.dataset.name});
 });

@@ -112,19 +112,22 @@ def by_name(name: str) -> ExamplePhoto:
 
 @lru_cache(maxsize=1)
 def strip() -> Markup:
-    """The row of thumbnails under a picture, as buttons that contain their pixels, and the credits."""
+    """The row of thumbnails under a picture, as buttons that contain their pixels."""
     buttons = Markup().join(
         Markup('<button type="button" data-name="{}" title="{}">{}</button>').format(
             html.text(e.name), html.text(e.title), html.img(_square(e.picture.rgb), "Example: " + e.title)
         )
         for e in photographs()
     )
-    credits = "; ".join(f"{e.title.lower()}: {e.credit}" for e in photographs())
     return Markup(
         '<p class="msn-hint" role="status" data-said></p>'
         '<div class="msn-strip-row" role="group" aria-label="Example pictures">{}</div>'
-        '<details class="msn-credits"><summary>Credits</summary><p>{}.</p></details>'
-    ).format(buttons, html.text(credits, 2000))
+    ).format(buttons)
+
+
+def credit() -> str:
+    """Who made the example pictures, in one sentence."""
+    return "; ".join(f"{e.title}: {e.credit}" for e in photographs()) + "."
 
 
 def _square(picture: Image.Image) -> Image.Image:

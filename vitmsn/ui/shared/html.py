@@ -1,7 +1,8 @@
 """Small pieces of HTML that every tab shares, as `Markup`: strings marked as safe HTML.
 
 `Markup(...).format(...)` and `.join` escape everything else that is put in; `text` also removes control characters and
-cuts long text. CSS classes are in theme.css. `percent`, `milliseconds`, `similar` and `many` write numbers for people.
+cuts long text. CSS classes are in the .css files of vitmsn/ui. `percent`, `milliseconds`, `similar` and `many` write
+numbers for people.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from PIL import Image
 from vitmsn import draw, export
 
 BIDI = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C])
+SHOWN_LINES = 3  # of the details of a notice
 CONTROL = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, 0xFEFF])
 
 
@@ -31,12 +33,19 @@ def text(value: object, length: int = 200) -> Markup:
 
 
 def notice(message: str, details: Sequence[str] = ()) -> Markup:
-    """An error or hint, with details folded under it; empty without a message."""
+    """An error or hint, and a list of details with one line each; the first few are shown, the rest is folded."""
     if not details:
         return Markup('<p class="msn-notice" role="alert">{}</p>').format(text(message, 600)) if message else Markup()
-    items = Markup().join(Markup("<li>{}</li>").format(text(detail, 300)) for detail in details)
-    folded = Markup("<details><summary>All {}</summary><ul>{}</ul></details>").format(len(details), items)
-    return Markup('<div class="msn-notice" role="alert"><p>{}</p>{}</div>').format(text(message, 600), folded)
+    parts = [Markup("<p>{}</p>").format(text(message, 600))] if message else []
+    parts.append(_lines(details[:SHOWN_LINES]))
+    if len(details) > SHOWN_LINES:
+        folded = Markup("<details><summary>{} more</summary>{}</details>")
+        parts.append(folded.format(len(details) - SHOWN_LINES, _lines(details[SHOWN_LINES:])))
+    return Markup('<div class="msn-notice" role="alert">{}</div>').format(Markup().join(parts))
+
+
+def _lines(lines: Sequence[str]) -> Markup:
+    return Markup("<ul>{}</ul>").format(Markup().join(Markup("<li>{}</li>").format(text(line, 300)) for line in lines))
 
 
 def sentence(message: str) -> Markup:
@@ -52,25 +61,29 @@ def hint(message: str) -> Markup:
 def header() -> Markup:
     """The title and subtitle at the top."""
     return Markup(
-        '<h1 class="msn-name">ViT-MSN</h1>'
+        '<a class="msn-skip" href="#work">Skip to the work</a><h1 class="msn-name">ViT-MSN</h1>'
         '<p class="msn-tagline">Look inside an AI that learned to see from half-hidden pictures</p>'
     )
 
 
-def about(facts: Sequence[tuple[str, str]], bounds: Sequence[tuple[str, str]], privacy: str) -> Markup:
-    """The sidebar's text: which model runs, the limits, what happens to pictures."""
+def about(facts: Sequence[tuple[str, str]], bounds: Sequence[tuple[str, str]], privacy: str, credit: str) -> Markup:
+    """The button in the header and the panel that it opens: the model, the limits, what happens to pictures."""
 
     def table(rows: Sequence[tuple[str, str]]) -> Markup:
         row = Markup("<dt>{}</dt><dd>{}</dd>")
         return Markup("<dl>{}</dl>").format(Markup().join(row.format(name, text(value, 300)) for name, value in rows))
 
     return Markup(
-        '<section class="msn-about"><h2>Running</h2>{}<h2>Limits</h2>{}'
-        "<h2>Your pictures</h2><p>{}</p><h2>About</h2><p>A vision transformer trained without "
+        '<button type="button" class="msn-button" data-open aria-haspopup="dialog">About</button>'
+        '<dialog class="msn-about" aria-label="About this page"><button type="button" class="msn-x" data-close '
+        'aria-label="Close">×</button><h2>Running</h2>{}<h2>Limits</h2>{}'
+        "<h2>Your pictures</h2><p>{}</p><button type='button' class='msn-button' data-forget>Delete mine now</button>"
+        "<h2>About</h2><p>A vision transformer trained without "
         "labels, by hiding patches and asking for the same answer: "
         '<a href="https://arxiv.org/abs/2204.07141" rel="noreferrer" target="_blank">Masked Siamese Networks</a> '
-        "(Assran et al., 2022). This page and its library are free software, Apache-2.0.</p></section>"
-    ).format(table(facts), table(bounds), text(privacy, 600))
+        "(Assran et al., 2022). This page and its library are free software, Apache-2.0.</p>"
+        "<h2>Example pictures</h2><p>{}</p></dialog>"
+    ).format(table(facts), table(bounds), text(privacy, 600), text(credit, 2000))
 
 
 def status(words: Sequence[str]) -> Markup:

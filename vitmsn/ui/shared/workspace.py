@@ -104,6 +104,7 @@ class Workspace:
         self.truth: dict[str, str] = {}
         self.starter = ""
         self.own = False
+        self.saved = 0  # the version that was saved as a file
         self.version = 0
         self.begun = False
         self.undo = ""
@@ -348,7 +349,7 @@ def opened(call: Call) -> Iterator[tuple[Workspace, Encoder]]:
         if not workspace.begun:
             offered = [known.name for known in examples.starter_sets()]
             wished = call.query.get("set", FIRST)
-            first = next((name for name in (wished, FIRST) if name in offered), offered[0] if offered else "")
+            first = next((name for name in (wished, FIRST) if name in ["", *offered]), "")
             workspace.start(encoder, first, call.progress)
             workspace.begun = True
         workspace.follow(encoder, call.progress)

@@ -1,0 +1,124 @@
+"""Control and picture in one view, targets large enough for a finger, results in sight, the header's panel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+Visit = Callable[..., Page]
+SIZES = [(1440, 900, False), (390, 844, True)]
+TABS = ["classify", "attention", "masking", "fewshot", "explore", "learn"]
+LEAST = 44  # pixels of a target's shorter side
+# Everything that can be pressed, with the area that reacts: a label for its input, a dropdown's frame for its text.
+TARGETS = """() => [...document.querySelectorAll(
+    "button, input, select, textarea, summary, a.msn-button, [role=tab]")].flatMap((node) => {
+  const style = getComputedStyle(node);
+  const hidden = !node.getClientRects().length || style.visibility === "hidden" || style.pointerEvents === "none";
+  if (hidden || node.disabled || node.closest("[aria-hidden=true], footer, dialog:not([open])")) return [];
+  const boxes = [node, node.closest("label"), node.closest(".wrap-inner")].filter(Boolean)
+    .map((one) => one.getBoundingClientRect());
+  const [wide, high] = ["width", "height"].map((side) => Math.max(...boxes.map((box) => box[side])));
+  const name = node.ariaLabel || node.innerText || node.className;
+  return wide < 2 || high < 2 ? [] : [[`${node.tagName} ${name}`.slice(0, 80), Math.min(wide, high)]];
+})"""
+
+
+def filled(page: Page, tab: str) -> Page:
+    expect(page.locator(f"#tab-{tab} :is(.msn-sentence, .msn-answer, h2)").first).to_be_visible()
+    expect(page.locator(".msn-status")).to_contain_text("px")
+    return page
+
+
+def box(found: Locator) -> dict[str, float]:
+    place: Any = found.bounding_box()
+    assert place is not None
+    return {**place, "bottom": place["y"] + place["height"]}
+
+
+@pytest.mark.parametrize(("width", "height", "touch"), SIZES, ids=["desk", "phone"])
+@pytest.mark.parametrize(("tab", "picture", "names"), [
+    ("attention", "#attention-map", ["Layer", "Strongest patches only, %"]),
+    ("masking", "#masked-view", ["Mask ratio, %"]),
+])  # fmt: skip
+def test_a_slider_and_the_picture_it_changes_are_in_one_view(
+    visit: Visit, tab: str, picture: str, names: list[str], width: int, height: int, touch: bool
+) -> None:
+    page = filled(visit(width=width, height=height, touch=touch, address=f"?tab={tab}"), tab)
+    for name in names:
+        slider = page.locator(f"#tab-{tab}").get_by_label(f"range slider for {name}").first
+        slider.evaluate("node => node.scrollIntoView({block: 'center'})")
+        moved, changing = box(slider), box(page.locator(picture))
+        assert changing["y"] >= -1 and changing["bottom"] <= height, f"{name}: the picture is out of sight"
+        assert moved["y"] >= 0 and moved["bottom"] <= height
+        beside = moved["x"] + moved["width"] <= changing["x"] or changing["x"] + changing["width"] <= moved["x"]
+        assert beside or moved["y"] >= changing["bottom"] or moved["bottom"] <= changing["y"]
+
+
+@pytest.mark.parametrize("tab", ["attention", "masking"])
+def test_the_controls_come_before_the_longer_texts_on_a_phone(visit: Visit, tab: str) -> None:
+    page = filled(visit(width=390, height=844, touch=True, address=f"?tab={tab}"), tab)
+    said, control = box(page.locator(f"#tab-{tab} .msn-sentence").first), box(page.locator(f"#tab-{tab} .msn-controls"))
+    assert 0 <= control["y"] - said["bottom"] < 80
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_every_target_is_large_enough_for_a_finger(visit: Visit, tab: str) -> None:
+    page = filled(visit(width=390, height=844, touch=True, address=f"?tab={tab}"), tab)
+    for folded in page.locator(f"#tab-{tab} button.label-wrap").all():
+        folded.tap()
+    for folded in page.locator(f"#tab-{tab} details:not([open]) > summary").all():
+        if folded.is_visible():
+            folded.tap()
+    targets = page.evaluate(TARGETS)
+    assert len(targets) > 10
+    assert [(name, side) for name, side in targets if side < LEAST - 0.5] == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_the_maps_of_all_heads_fit_a_phone(visit: Visit) -> None:
+    page = filled(visit(width=390, height=844, touch=True, address="?tab=attention"), "attention")
+    inner, outer = page.locator(".msn-heads-scroll").evaluate("node => [node.scrollWidth, node.clientWidth]")
+    assert inner <= outer
+    page.get_by_label("Most unusual").check()
+    expect(page.locator(".msn-sorted")).to_be_visible()
+    inner, outer = page.locator(".msn-heads-scroll").evaluate("node => [node.scrollWidth, node.clientWidth]")
+    assert inner <= outer
+
+
+def test_a_result_is_scrolled_to(visit: Visit) -> None:
+    page = filled(visit(width=390, height=844, touch=True, address="?tab=masking"), "masking")
+    page.get_by_role("button", name="Many masks at once").tap()
+    page.get_by_role("button", name="Draw 16 masks").tap()
+    film = page.locator("#masking-film button").first
+    expect(film).to_be_in_viewport()
+    page.locator("#masking-film button").last.tap()  # its mask is shown far above
+    expect(page.locator("#masked-view")).to_be_in_viewport()
+
+
+@pytest.mark.parametrize(("width", "height", "touch"), SIZES, ids=["desk", "phone"])
+def test_the_header_opens_about_and_escape_closes_it(visit: Visit, width: int, height: int, touch: bool) -> None:
+    page = filled(visit(width=width, height=height, touch=touch), "classify")
+    panel, button = page.get_by_role("dialog", name="About this page"), page.get_by_role("button", name="About")
+    expect(panel).to_have_count(0)  # a closed panel is there for nobody
+    button.click()
+    expect(panel).to_be_visible()
+    expect(panel).to_contain_text("Masked Siamese Networks")
+    assert page.evaluate("document.activeElement.closest('dialog') !== null")
+    page.keyboard.press("Escape")
+    expect(panel).to_have_count(0)
+    expect(button).to_be_focused()
+
+
+def test_the_first_tab_stop_skips_to_the_open_tab(visit: Visit) -> None:
+    page = filled(visit(address="?tab=masking"), "masking")
+    page.keyboard.press("Tab")
+    skip = page.get_by_role("link", name="Skip to the work")
+    expect(skip).to_be_focused()
+    expect(skip).to_be_in_viewport()
+    address = page.url
+    page.keyboard.press("Enter")
+    expect(page.locator("#tab-masking")).to_be_focused()
+    assert page.url == address

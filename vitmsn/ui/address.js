@@ -1,0 +1,42 @@
+// The address says what the page shows: the tab, the step of Learn, the example, the settings. Another tab or step is a
+// new entry of the browser's history, so Back and Forward walk through them; a setting only changes the entry.
+const STEPS = ["tab", "step"];
+const settings = () => new URL(window.location).searchParams;
+const first = {}; // of entries whose address does not say it
+let latest = settings();
+
+function write(name, value, how) {
+  latest = settings();
+  if (latest.get(name) === String(value)) return;
+  latest.set(name, value);
+  const url = new URL(window.location);
+  url.search = latest;
+  window.history[how](window.history.state, "", url);
+}
+
+window.msnAddress = {
+  keep(name, value) {
+    const step = name === "step" && window.msnTab === "learn";
+    write(name, value, step ? "pushState" : "replaceState");
+  },
+  open(tab) {
+    write("tab", tab, "pushState");
+  },
+  begin(tab) {
+    first.tab = tab;
+    first.step = settings().get("step") ?? "1";
+  },
+};
+
+// The entry that came back holds old settings: it gets those of now, and the page follows its tab and step.
+addEventListener("popstate", () => {
+  if (!window.msnTab) return;
+  const there = Object.fromEntries(STEPS.map((name) => [name, settings().get(name) ?? first[name]]));
+  for (const name of STEPS) latest.set(name, there[name]);
+  const url = new URL(window.location);
+  url.search = latest;
+  window.history.replaceState(window.history.state, "", url);
+  if (there.tab !== window.msnTab) document.getElementById(`tab-${there.tab}-button`)?.click();
+  const step = document.querySelectorAll("#learn-step input")[Number(there.step) - 1];
+  if (step && !step.checked) step.click();
+});
