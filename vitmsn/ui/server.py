@@ -30,6 +30,8 @@ from vitmsn.ui.models import Models
 from vitmsn.ui.page import build, precision, theme
 from vitmsn.ui.shared import picture_gallery
 
+# Gradio reads these words to screen readers and has no text for them
+SPOKEN = {"common.complete": "Done", "common.progress": "Progress"}
 SWEEP_SECONDS = 30  # between two deletions of old visits and uploads
 ENDING_SECONDS = 3.0  # a job has to notice that the server ends; closing takes up to five more
 T = TypeVar("T")
@@ -180,6 +182,7 @@ def launch(
         state_session_capacity=limits.MAX_VISITORS,
         footer_links=["api", "settings"],
         theme=theme(),
+        i18n=gr.I18n(en=SPOKEN),
         css_paths=STYLES,
         app_kwargs={
             "middleware": guard.middleware(leave, ended),

@@ -28,7 +28,7 @@ def buttons(html: str) -> list[dict[str, str]]:
 
 def test_a_button_for_every_layer_of_every_head() -> None:
     found = buttons(head_grid.heads(maps(), (2, 1), 2, "CLS"))
-    assert [(b["data-head"], b["data-layer"]) for b in found] == [(h, n) for h in "12" for n in "123"]
+    assert [(b["data-head"], b["data-layer"]) for b in found] == [(h, n) for n in "123" for h in "12"]
     assert found[-1]["aria-label"] == "Layer 3, head 2: peak at row 4, column 1"
     assert found[0]["style"].endswith("0.0000% 0.0000%") and found[-1]["style"].endswith("100.0000% 100.0000%")
 

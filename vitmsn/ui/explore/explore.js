@@ -4,11 +4,11 @@
 
 const NEAR = 12; // pixels around a point that count as on it
 const SIZE = 11; // radius of a point in pixels, when there are few
-const FACE = 16; // half the side of a picture on the map
 const WAIT = 120; // milliseconds of hovering before a picture that is not in the list is requested
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const coarse = matchMedia("(any-pointer: coarse)"); // a finger scrolls unless the lasso button is on
 let points = [], known = new Map(), from = new Map(), began = 0, lit = null, chosen = null, asked = "";
+let face = 16, view = { ...WHOLE }, search = "", order = ""; // half the side of a picture on the map; what is shown
 let picked = new Set(), loop = null, lasso = false, moved = false, ground = null, peeking = 0, acted = false;
 const peeked = new Map(), faces = new Map();
 
@@ -33,6 +33,10 @@ function read() {
   began = still.matches ? -1e9 : performance.now();
   ground = null;
   part("[data-lasso]").hidden = !coarse.matches;
+  part("[data-search]").value = search;
+  part("[data-size]").value = face;
+  part("[data-order]").value = order;
+  arrange();
   showPicked();
   draw();
   const wanted = map.dataset.wanted;
@@ -52,14 +56,58 @@ function place(point) {
 function onScreen(point, width, height) {
   const scale = Math.min(width, height) / 2 - 2 * SIZE, wide = Math.min(1.6, (width / 2 - 2 * SIZE) / scale);
   const [x, y] = place(point);
-  return [width / 2 + x * scale * wide, height / 2 - y * scale];
+  return [width / 2 + x * scale * wide * view.scale + view.x, height / 2 - y * scale * view.scale + view.y];
+}
+
+// The list as asked for: what the search finds, in the chosen order, at the chosen size.
+function arrange() {
+  const list = part(".msn-gallery"), found = points.filter((point) => matches(point, search));
+  const rank = new Map(points.map((point, i) => [point.id, order ? -(point.u ?? -1) : i]));
+  const there = new Set(found.map((point) => point.id));
+  const items = [...list.children].sort((a, b) => rank.get(a.firstChild.dataset.id) - rank.get(b.firstChild.dataset.id));
+  for (const one of items) one.hidden = !there.has(one.firstChild.dataset.id);
+  if (items.some((one, i) => one !== list.children[i])) list.append(...items);
+  list.style.setProperty("--thumb", `${Math.max(44, 3.5 * face)}px`);
+  part("[data-found]").textContent = search ? `${found.length} of ${points.length}` : "";
+  ground = null;
+}
+
+// The name of each class, at the middle of its points.
+function nameClasses(pen, width, height, ink) {
+  const sums = new Map();
+  for (const point of points) {
+    if (!point.c) continue;
+    const [x, y] = onScreen(point, width, height), sum = sums.get(point.c) ?? [0, 0, 0];
+    sums.set(point.c, [sum[0] + x, sum[1] + y, sum[2] + 1]);
+  }
+  const paper = getComputedStyle(part(".msn-map")).backgroundColor;
+  pen.font = "700 14px system-ui, sans-serif";
+  pen.lineJoin = "round";
+  for (const [name, [x, y, many]] of sums) {
+    pen.lineWidth = 5;
+    pen.strokeStyle = paper;
+    pen.strokeText(name.slice(0, 24), x / many, y / many);
+    pen.fillStyle = ink;
+    pen.fillText(name.slice(0, 24), x / many, y / many);
+  }
+}
+
+function show(what) {
+  const canvas = part(".msn-map canvas"), size = [canvas.clientWidth, canvas.clientHeight];
+  const ways = { left: [-0.25, 0], right: [0.25, 0], up: [0, -0.25], down: [0, 0.25] };
+  if (what === "whole") view = { ...WHOLE };
+  else if (ways[what]) view = moveView(view, ...ways[what], ...size);
+  else view = zoomed(view, what === "in" ? 1.5 : 1 / 1.5);
+  ground = null;
+  draw();
+  showTip();
 }
 
 const many = () => points.length > 400;
 const radius = () => (many() ? 5 : points.length > 100 ? 8 : SIZE);
 
 // The picture of a point; null until it is there, then the map is drawn again.
-function face(id) {
+function pictureOf(id) {
   if (!faces.has(id)) {
     const source = item(id)?.querySelector("img")?.src ?? peeked.get(id);
     if (!source) return null;
@@ -76,15 +124,15 @@ function face(id) {
 
 function drawPoint(pen, point, width, height, ink, strong) {
   const [x, y] = onScreen(point, width, height), size = radius();
-  const picture = part(".msn-map").dataset.faces ? face(point.id) : null;
+  const picture = part(".msn-map").dataset.faces ? pictureOf(point.id) : null;
   pen.beginPath();
-  if (picture) pen.rect(x - FACE, y - FACE, 2 * FACE, 2 * FACE);
+  if (picture) pen.rect(x - face, y - face, 2 * face, 2 * face);
   else if (point.q) pen.rect(x - size, y - size, 2 * size, 2 * size);
   else pen.arc(x, y, size, 0, 2 * Math.PI);
   if (picture) {
     const side = Math.min(picture.naturalWidth, picture.naturalHeight);
     const left = (picture.naturalWidth - side) / 2, top = (picture.naturalHeight - side) / 2;
-    pen.drawImage(picture, left, top, side, side, x - FACE, y - FACE, 2 * FACE, 2 * FACE);
+    pen.drawImage(picture, left, top, side, side, x - face, y - face, 2 * face, 2 * face);
     pen.strokeStyle = point.f;
     pen.lineWidth = 3;
     pen.stroke();
@@ -125,8 +173,14 @@ function draw() {
     ground.shown = `${width} ${height} ${ink}`;
     const pen = prepared(ground, width, height);
     for (const queries of [true, false]) {
-      for (const point of points) if (Boolean(point.q) === queries) drawPoint(pen, point, width, height, ink, false);
+      for (const point of points) {
+        if (Boolean(point.q) !== queries) continue;
+        pen.globalAlpha = matches(point, search) ? 1 : 0.12;
+        drawPoint(pen, point, width, height, ink, false);
+      }
     }
+    pen.globalAlpha = 1;
+    if (new Set(points.map((point) => point.c)).size <= 24) nameClasses(pen, width, height, ink);
   }
   const pen = prepared(canvas, width, height);
   pen.drawImage(ground, 0, 0, width, height);
@@ -153,7 +207,7 @@ function draw() {
 function under(event) {
   const canvas = part(".msn-map canvas"), box = canvas.getBoundingClientRect();
   const faced = part(".msn-map").dataset.faces;
-  let best = null, least = faced ? FACE : NEAR + (many() ? 0 : SIZE / 2);
+  let best = null, least = faced ? face : NEAR + (many() ? 0 : SIZE / 2);
   for (const point of points) {
     const [x, y] = onScreen(point, box.width, box.height);
     const distance = Math.hypot(event.clientX - box.left - x, event.clientY - box.top - y);
@@ -169,7 +223,7 @@ function light(id) {
   draw();
   showTip();
   clearTimeout(peeking);
-  if (id !== null && !item(id) && !peeked.has(id)) peeking = setTimeout(() => trigger("peek", { id }), WAIT);
+  if (id !== null && !peeked.has(id) && (!item(id) || id === chosen)) peeking = setTimeout(() => trigger("peek", { id }), WAIT);
 }
 
 function showTip() {
@@ -178,18 +232,21 @@ function showTip() {
   tip.hidden = !point;
   if (!point) return;
   const canvas = part(".msn-map canvas"), [x, y] = onScreen(point, canvas.clientWidth, canvas.clientHeight);
-  const source = item(point.id)?.querySelector("img")?.src ?? peeked.get(point.id), shown = tip.querySelector("img");
+  tip.classList.toggle("msn-large", point.id === chosen);
+  const source = peeked.get(point.id) ?? item(point.id)?.querySelector("img")?.src, shown = tip.querySelector("img");
   shown.hidden = !source;
   if (source) shown.src = source;
   tip.querySelector("p").textContent = point.n;
-  tip.style.left = `${Math.max(0, Math.min(x + 18, canvas.clientWidth - 150))}px`;
-  tip.style.top = `${Math.max(0, Math.min(y - 40, canvas.clientHeight - 180))}px`;
+  tip.style.left = `${Math.max(0, Math.min(x + 18, canvas.clientWidth - tip.offsetWidth))}px`;
+  tip.style.top = `${Math.max(0, Math.min(y - 40, canvas.clientHeight - tip.offsetHeight))}px`;
 }
 
 function choose(id, more) {
   chosen = id;
   if (!more) picked = new Set(id === null ? [] : [id]);
   else if (id !== null && !picked.delete(id)) picked.add(id);
+  if (id !== null && !peeked.has(id)) trigger("peek", { id }); // large
+  showTip();
   const button = item(id), list = part(".msn-gallery");
   if (button) list.scrollTop = button.offsetTop - list.offsetTop - list.clientHeight / 2;
   showPicked();
@@ -269,7 +326,8 @@ element.addEventListener("click", (event) => {
   } else if (button?.dataset.id) {
     light(button.dataset.id);
     choose(button.dataset.id, more);
-  } else if (button?.dataset.lasso !== undefined) {
+  } else if (button?.dataset.view) show(button.dataset.view);
+  else if (button?.dataset.lasso !== undefined) {
     lasso = !lasso;
     button.setAttribute("aria-pressed", String(lasso));
     part(".msn-map canvas").style.touchAction = lasso ? "none" : "";
@@ -285,6 +343,15 @@ element.addEventListener("keydown", (event) => {
     if (!picked.has(event.target.dataset.id)) choose(event.target.dataset.id, true);
     act({ act: "remove" });
   }
+});
+element.addEventListener("input", (event) => {
+  const { target } = event;
+  if (target.matches("[data-search]")) search = target.value;
+  else if (target.matches("[data-size]")) face = Number(target.value);
+  else if (target.matches("[data-order]")) order = target.value;
+  else return;
+  arrange();
+  draw();
 });
 element.addEventListener("change", (event) => {
   if (event.target.matches("[data-move]") && event.target.value) act({ act: "move", text: event.target.value });

@@ -17,10 +17,51 @@ from vitmsn.ui.shared.workspace import SIDE, Workspace
 
 COLORS = {"class": "Class", "probability": "Probability", "doubt": "Mislabelled?"}
 PICTURES = 400  # in the list beside the map; the others are sent when the pointer is on them
-LARGE = 128  # pixels of the picture under the pointer,
-FEW = 200  # and of pictures in the list, when there are at most this many
+LARGE = 256  # pixels of the chosen picture,
+MIDDLE = 128  # and of pictures in the list, when there are at most FEW
+FEW = 200
 DIM, STRANGE = "#8c8c8c", "#d55e00"  # colors of points not judged, and of points that may be mislabelled
 Paint = tuple[str, str, str, str]  # fill, letter, the letter's color, what the color means
+
+
+TOOLS = Markup(
+    '<div class="msn-tools"><input type="search" class="msn-select" data-search aria-label="Search by class or file '
+    'name" placeholder="Class or file name"><span role="status" data-found></span>'
+    '<span class="msn-zoom" role="group" aria-label="Zoom and move the map">{}</span>'
+    '<label>Picture size <input type="range" data-size min="8" max="40" value="16"></label>'
+    '<select class="msn-select" data-order aria-label="Order of the list"><option value="">As added</option>'
+    '<option value="doubt">Most uncertain first</option></select></div>'
+).format(
+    Markup().join(
+        Markup('<button type="button" class="msn-button" data-view="{}" title="{}" aria-label="{}">{}</button>').format(
+            view, words, words, sign
+        )
+        for view, words, sign in (
+            ("in", "Zoom in", "+"),
+            ("out", "Zoom out", "−"),
+            ("left", "Move left", "←"),
+            ("right", "Move right", "→"),
+            ("up", "Move up", "↑"),
+            ("down", "Move down", "↓"),
+            ("whole", "Show the whole map", "All"),
+        )
+    )
+)
+
+
+def uncertainty(workspace: Workspace, encoder: Encoder, shown: Sequence[Example]) -> list[float | None]:
+    """1 - the probability of each answer: examples as held out, queries as they are; None: not judged."""
+    try:
+        lesson = workspace.lesson(encoder, "auto", 5, 0.05)
+    except FewShotError:
+        return [None] * len(shown)
+    judged, held = lesson.judged, len(workspace.gallery.enabled)
+    best = judged.probabilities.max(axis=1)
+    doubts = [1 - float(value) if known else None for value, known in zip(best, judged.judged, strict=True)]
+    if len(shown) > held:
+        said = lesson.answer(workspace.queries.X, workspace.queries.pixels)
+        doubts += [1 - one.probability for one in said]
+    return doubts
 
 
 def painted(workspace: Workspace, encoder: Encoder, shown: Sequence[Example], color: str) -> tuple[list[Paint], str]:
@@ -90,13 +131,14 @@ def canvas(
     shown: Sequence[Example],
     around: np.ndarray,
     paints: Sequence[Paint],
+    doubts: Sequence[float | None],
     wanted: str,
     faces: bool,
 ) -> Markup:
     """The canvas with its data as attributes (escaped; the script writes names only as text); no closing tag."""
     held = len(workspace.gallery.enabled)
     data = []
-    for place, (example, (x, y), paint) in enumerate(zip(shown, around.tolist(), paints, strict=True)):
+    for place, (example, (x, y), paint, doubt) in enumerate(zip(shown, around.tolist(), paints, doubts, strict=True)):
         asked = place >= held
         words = [
             example.name,
@@ -109,6 +151,8 @@ def canvas(
             "y": round(y, 4),
             "q": int(asked),
             "n": ", ".join(words),
+            "c": "" if asked else example.label,
+            "u": None if doubt is None else round(doubt, 4),
         }
         data.append(point | {"f": paint[0], "l": paint[1], "k": paint[2], "d": example.digest[:12]})
     alt = f"Map of {len(shown)} pictures in {len(workspace.gallery.classes)} classes; they are listed beside it"
@@ -120,7 +164,7 @@ def canvas(
         html.text(workspace.undo)
     )
     return Markup(
-        '<div><div class="msn-map" data-points="{}" data-wanted="{}" '
+        '<div>{}<div class="msn-map" data-points="{}" data-wanted="{}" '
         'data-faces="{}"><canvas role="img" aria-label="{}"></canvas>'
         '<div class="msn-tip" hidden><img alt=""><p></p></div></div>'
         '<div class="msn-picked" role="group" aria-label="Chosen pictures" hidden><span role="status"></span>'
@@ -135,6 +179,7 @@ def canvas(
         '<button type="button" class="msn-button msn-touch" data-lasso aria-pressed="false">Draw with a finger</button>'
         "</p>{}"
     ).format(
+        TOOLS,
         json.dumps(data, ensure_ascii=False),
         html.text(wanted),
         "yes" if faces else "",
@@ -165,7 +210,7 @@ def pictures(workspace: Workspace, shown: Sequence[Example]) -> Markup:
     numbers = {label: i for i, label in enumerate(workspace.gallery.classes)}
     held = len(workspace.gallery.enabled)
     items = ""
-    side = LARGE if len(shown) <= FEW else SIDE
+    side = MIDDLE if len(shown) <= FEW else SIDE
     for place, example in enumerate(shown[:PICTURES]):
         asked = place >= held
         words = f"{example.name}, {'query' if asked else example.label}"

@@ -25,7 +25,7 @@ from vitmsn.ui.shared.scripts import script
 from vitmsn.ui.shared.workspace import Workspace, center, opened, own_class, version
 from vitmsn.ui.visits import Call
 
-SCRIPT = script(__file__, "lasso.js", "explore.js")
+SCRIPT = script(__file__, "lasso.js", "zoom.js", "explore.js")
 METHODS = {"pca": "PCA", "umap": "UMAP"}
 MIN_DIST = 0.1
 TOGETHER = 16  # pictures of a zip decoded and embedded together
@@ -84,7 +84,8 @@ def answer(call: Call, asked: ExploreControls = DEFAULTS) -> ExplorePage:
         words = _words(workspace, shown, around) + _method_words(X, points, settings, ready is not None)
         level = map_.leveled(points, stretch=3 if ready is not None else 1)
         paints, legend = map_.painted(workspace, encoder, shown, asked.colour)
-        drawn = map_.canvas(workspace, shown, level, paints, wanted, asked.faces) + legend + Markup("</div>")
+        doubts = map_.uncertainty(workspace, encoder, shown)
+        drawn = map_.canvas(workspace, shown, level, paints, doubts, wanted, asked.faces) + legend + Markup("</div>")
         return ExplorePage(
             words, Markup('<div class="msn-atlas">{}{}</div>').format(drawn, map_.pictures(workspace, shown))
         )
@@ -254,7 +255,7 @@ def build(app: App) -> None:
     line = app.notice()
     with gr.Row(elem_classes="msn-explore"):
         method = gr.Radio([(label, key) for key, label in METHODS.items()], value="pca", label="Map")
-        color = gr.Radio([(label, key) for key, label in map_.COLORS.items()], value="class", label="Colour")
+        color = gr.Radio([(label, key) for key, label in map_.COLORS.items()], value="class", label="Color")
         faces = gr.Checkbox(False, label="Pictures as points")
         queries = gr.Checkbox(True, label="Show the queries too")
         teach = gr.Button("Change the examples →", elem_classes="msn-quiet-button")
