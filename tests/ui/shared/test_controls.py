@@ -114,7 +114,7 @@ LABELS: dict[str, dict[str, str]] = {
         "queries": "Show the queries too",
         "neighbors": "Neighbors",
         "seed": "Seed",
-        "colour": "Colour",
+        "colour": "Color",
         "faces": "Pictures as points",
     },
     "learn": {
