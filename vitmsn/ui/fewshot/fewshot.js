@@ -39,7 +39,7 @@ function focusAgain() {
   if (!lost) return;
   const all = [...element.querySelectorAll("button, select, input, summary")].filter((node) => node.offsetParent);
   const id = held.dataset.id || held.dataset.correct || held.dataset.pick;
-  const next = all.find((node) => renamed && node.dataset.rename === renamed) ??
+  const next = all.find((node) => renamed && node.dataset.rename === renamed[1] && held.dataset.rename === renamed[0]) ??
     all.find((node) => keyOf(node) === keyOf(held) && node.tagName === held.tagName && node.dataset.rename === held.dataset.rename) ??
     all.find((node) => id && [node.dataset.id, node.dataset.correct, node.dataset.pick].includes(id)) ??
     all.find((node) => node.dataset.act === "undo") ?? element.querySelector(".msn-cards") ?? all[0];
@@ -50,7 +50,7 @@ const ask = (what) => trigger("act", what);
 function rename(input) {
   if (input.dataset.sent === input.value) return;
   input.dataset.sent = input.value;
-  renamed = input.value.trim();
+  renamed = [input.dataset.rename, input.value.trim()];
   ask({ act: "rename", id: input.dataset.rename, text: input.value });
 }
 
@@ -141,7 +141,9 @@ element.addEventListener("click", (event) => {
 // After an answer, name fields show the class's current name: a refused name is reset.
 watch("value", () => {
   for (const input of element.querySelectorAll("[data-rename]")) {
-    if (input !== document.activeElement) input.value = input.getAttribute("value");
+    if (input === document.activeElement && input.dataset.sent !== input.value) continue; // being typed
+    input.value = input.getAttribute("value");
+    delete input.dataset.sent;
   }
   const there = new Set([...element.querySelectorAll("[data-pick]")].map((button) => button.dataset.pick + source(button)));
   for (const [id, src] of picked) if (!there.has(id + src)) picked.delete(id);
