@@ -48,8 +48,8 @@ function focusAgain() {
 }
 const ask = (what) => trigger("act", what);
 function rename(input) {
-  if (input.dataset.sent === input.value) return;
-  input.dataset.sent = input.value;
+  if (input.msnSent === input.value) return;
+  input.msnSent = input.value;
   renamed = [input.dataset.rename, input.value.trim()];
   ask({ act: "rename", id: input.dataset.rename, text: input.value });
 }
@@ -141,9 +141,9 @@ element.addEventListener("click", (event) => {
 // After an answer, name fields show the class's current name: a refused name is reset.
 watch("value", () => {
   for (const input of element.querySelectorAll("[data-rename]")) {
-    if (input === document.activeElement && input.dataset.sent !== input.value) continue; // being typed
+    if (input === document.activeElement && input.msnSent !== input.value) continue; // being typed
     input.value = input.getAttribute("value");
-    delete input.dataset.sent;
+    delete input.msnSent;
   }
   const there = new Set([...element.querySelectorAll("[data-pick]")].map((button) => button.dataset.pick + source(button)));
   for (const [id, src] of picked) if (!there.has(id + src)) picked.delete(id);
