@@ -101,7 +101,7 @@ def build(models: Models | None = None) -> App:
             about = gr.HTML(_about(models, models.default), js_on_load=ABOUT, elem_id="about", min_width=0)
         top = gr.HTML(html.notice(models.warning), elem_classes="msn-notice-line")
         status = gr.HTML(elem_classes="msn-foot", render=False)
-        with gr.Tabs(elem_classes="msn-tabs", selected=TABS[0][0], overflow_behavior="wrap") as tabs:
+        with gr.Tabs(elem_id="work", elem_classes="msn-tabs", selected=TABS[0][0], overflow_behavior="wrap") as tabs:
             app = App(page, models, visitors, model=model, status=status, tabs=tabs)
             for name, label, tab in TABS:
                 with gr.Tab(label, id=name, elem_id=f"tab-{name}") as app.items[name]:
