@@ -27,7 +27,7 @@ def open_all(page: Page, folded: Locator) -> None:
 def test_a_tab_has_no_violations(visit: Callable[..., Page], tab: str, width: int, height: int, dark: bool) -> None:
     page = visit(width=width, height=height, touch=width < 500, dark=dark, address=f"?tab={tab}")
     expect(page.locator(".msn-status")).to_contain_text("px")
-    expect(page.locator(f"#tab-{tab} :is(.msn-sentence, .msn-answer, h2)").first).to_be_visible()
+    expect(page.locator(f"#tab-{tab} :is(.msn-sentence, .msn-answer, h2.msn-step)").first).to_be_visible()
     open_all(page, page.locator(f"#tab-{tab} button.label-wrap"))
     open_all(page, page.locator(f"#tab-{tab} summary"))
     expect(page.locator(f"#tab-{tab} [data-testid=status-tracker].generating")).to_have_count(0)

@@ -27,7 +27,7 @@ TARGETS = """() => [...document.querySelectorAll(
 
 
 def filled(page: Page, tab: str) -> Page:
-    expect(page.locator(f"#tab-{tab} :is(.msn-sentence, .msn-answer, h2)").first).to_be_visible()
+    expect(page.locator(f"#tab-{tab} :is(.msn-sentence, .msn-answer, h2.msn-step)").first).to_be_visible()
     expect(page.locator(".msn-status")).to_contain_text("px")
     return page
 

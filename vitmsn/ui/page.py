@@ -105,6 +105,7 @@ def build(models: Models | None = None) -> App:
             app = App(page, models, visitors, model=model, status=status, tabs=tabs)
             for name, label, tab in TABS:
                 with gr.Tab(label, id=name, elem_id=f"tab-{name}") as app.items[name]:
+                    gr.HTML(Markup("<h2>{}</h2>").format(label), elem_classes="msn-tab-name")  # for screen readers
                     tab(app)
         status.render()
         app.connect()
