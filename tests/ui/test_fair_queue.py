@@ -173,3 +173,20 @@ def test_answers_that_nobody_fetches_are_deleted(place: Place, monkeypatch: pyte
     assert not place.queue._ended and not place.queue.pending_event_ids_session
     assert "left" not in place.queue.pending_messages_per_session
     assert not place.queue.event_analytics
+
+
+def test_a_session_that_left_one_job_gets_the_answers_of_later_ones(place: Place) -> None:
+    left = place.post("slow", "left", "mine").json()["event_id"]
+    until(lambda: place.ran == ["left"])
+    with httpx.stream("GET", f"{place.url}gradio_api/call/slow/{left}", timeout=PATIENCE):
+        pass
+    assert place.noticed.wait(PATIENCE)
+    until(lambda: not place.queue.running())
+    place.gate.set()
+    later = place.post("quick", "later", "mine").json()["event_id"]
+    said: list[str] = []
+    with httpx.stream("GET", f"{place.url}gradio_api/call/quick/{later}", timeout=PATIENCE) as stream:
+        for line in stream.iter_lines():
+            said.append(line)
+            assert line != "event: heartbeat" or "event: complete" not in said, "the answer came, its stream stays open"
+    assert 'data: ["did later"]' in said and not place.queue.pending_event_ids_session.get("mine")

@@ -96,6 +96,8 @@ class FairQueue(queueing.Queue):
         finally:
             for event in events:
                 self._ended[event.session_hash] = self._clock()
+                if not event.alive:  # its answer is sent to nobody; Gradio would keep later streams of the session open
+                    self.pending_event_ids_session.get(event.session_hash, set()).discard(event._id)
 
     def compute_analytics_summary(self, records: Any) -> Any:
         """Nothing: Gradio's would build a table of up to 10,000 jobs after each job, for a page that is closed here."""
