@@ -136,12 +136,12 @@ def test_a_search_zoom_and_an_order_find_the_picture(page: Page) -> None:
     drawn(page)
     shown = page.locator(".msn-gallery li:not([hidden])")
     page.get_by_label("Search by class or file name").fill("Grass")
-    expect(shown).to_have_count(8)
-    expect(page.locator("[data-found]")).to_have_text("8 of 48")
+    expect(shown).to_have_count(16)  # eight examples by their class, eight queries by their file names
+    expect(page.locator("[data-found]")).to_have_text("16 of 48")
     page.get_by_label("Pictures as points").check()  # a new map keeps the search
     expect(page.locator(".msn-map")).to_have_attribute("data-faces", "yes")
     expect(page.get_by_label("Search by class or file name")).to_have_value("Grass")
-    expect(shown).to_have_count(8)
+    expect(shown).to_have_count(16)
     page.get_by_label("Search by class or file name").fill("")
     expect(shown).to_have_count(48)
 
