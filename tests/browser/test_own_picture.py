@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def test_a_drop_on_the_shown_picture_replaces_it(
     for number in range(3):  # several times in a row
         hand(page, "drop", f"red-{number}.png", encoded("red"), mime="image/png")
         expect_shown(page, f"Your picture, red-{number}.png")
-    assert "example=" not in page.url
+    expect(page).to_have_url(re.compile(r"\?example=own$"))  # so that a link can say that the picture is not in it
 
 
 def test_a_drop_or_a_paste_anywhere_on_the_page_replaces_it(page: Page) -> None:
