@@ -64,6 +64,7 @@ def test_ctrl_c_in_a_terminal_ends_in_one_line_and_leaves_nothing_half_written(
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=theirs,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
     )
     os.close(theirs)
     shown = b""
