@@ -62,6 +62,7 @@ GALLERY_BYTES = _bound("GALLERY_BYTES", 64 * MIB)  # thumbnails and embeddings o
 
 # Models
 MAX_CHECKPOINT_BYTES = _bound("MAX_CHECKPOINT_BYTES", 4096 * MIB)
+RESUMED_BYTES = _bound("RESUMED_BYTES", 1 * MIB)  # from here a download that was cut goes on where it stopped
 MAX_HEADER_BYTES = _bound("MAX_HEADER_BYTES", 32 * MIB)  # of a checkpoint's table of tensors, or of its JSON
 MAX_LABELS = _bound("MAX_LABELS", 100_000)  # of a config: ImageNet-21k has 21,841
 MAX_MODELS = _bound("MAX_MODELS", 2)  # in memory at once, for all visitors

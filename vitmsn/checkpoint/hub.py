@@ -16,7 +16,6 @@ EXTRAS = (PROCESSOR, CARD, MSN_HEAD, FEATURE_MEAN)
 # in order of preference; an index names the shards
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
-RESUMED_BYTES = 1 << 20  # from here a file that was cut goes on where it stopped
 
 HUB_ID = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*)(?:@([A-Za-z0-9][A-Za-z0-9_./-]*))?")
 
@@ -69,7 +68,7 @@ def fetch(name: str, choose: Callable[[Iterable[str]], list[str]]) -> tuple[Path
     try:
         for file in chosen:
             size = sizes[file] or 0
-            if commit and size >= RESUMED_BYTES:
+            if commit and size >= limits.RESUMED_BYTES:
                 to_blob(id, commit, file, size)
         return Path(snapshot_download(id, revision=revision, allow_patterns=chosen)), True
     except CheckpointError:
