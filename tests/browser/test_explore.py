@@ -130,3 +130,45 @@ def test_on_a_phone_in_dark_mode(visit: Visit) -> None:
     drawn(phone)
     phone.locator(".msn-gallery button").nth(5).tap()
     expect(phone.locator(".msn-tip")).to_be_visible()
+
+
+def test_a_search_zoom_and_an_order_find_the_picture(page: Page) -> None:
+    drawn(page)
+    shown = page.locator(".msn-gallery li:not([hidden])")
+    page.get_by_label("Search by class or file name").fill("Grass")
+    expect(shown).to_have_count(16)  # eight examples by their class, eight queries by their file names
+    expect(page.locator("[data-found]")).to_have_text("16 of 48")
+    page.get_by_label("Pictures as points").check()  # a new map keeps the search
+    expect(page.locator(".msn-map")).to_have_attribute("data-faces", "yes")
+    expect(page.get_by_label("Search by class or file name")).to_have_value("Grass")
+    expect(shown).to_have_count(16)
+    page.get_by_label("Search by class or file name").fill("")
+    expect(shown).to_have_count(48)
+
+    page.get_by_label("Order of the list").select_option("doubt")
+    doubts = page.evaluate(
+        """() => {
+            const points = JSON.parse(document.querySelector(".msn-map").dataset.points);
+            const known = new Map(points.map((point) => [point.id, point.u]));
+            return [...document.querySelectorAll(".msn-gallery button")].map((one) => known.get(one.dataset.id));
+        }"""
+    )
+    assert len(doubts) == 48 and doubts == sorted(doubts, reverse=True) and doubts[0] > 0.2
+
+    before = page.locator(".msn-map canvas").evaluate("canvas => canvas.toDataURL()")
+    for button in ("Zoom in", "Move right"):
+        page.get_by_role("button", name=button).click()
+        after = page.locator(".msn-map canvas").evaluate("canvas => canvas.toDataURL()")
+        assert after != before
+        before = after
+
+    small = page.locator(".msn-gallery img").first.bounding_box()
+    page.get_by_label("Picture size").fill("40")
+    large = page.locator(".msn-gallery img").first.bounding_box()
+    assert small is not None and large is not None and large["width"] > 1.5 * small["width"]
+
+    page.locator(".msn-gallery button").first.click()
+    preview = page.locator(".msn-tip.msn-large img")
+    expect(preview).to_be_visible()
+    size = preview.bounding_box()
+    assert size is not None and size["width"] >= 256

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import FilePayload, Locator, Page, expect
+from playwright.sync_api import FilePayload, Locator, Page, Route, expect
 
 from tests.support.ui import pictures, png
 
@@ -175,6 +175,22 @@ def test_back_and_forward_walk_through_tabs_and_steps(page: Page) -> None:
     page.go_forward()
     expect(page.locator("#step-2")).to_be_visible()
     assert query(page)["tab"] == ["learn"] and query(page)["step"] == ["2"]
+
+
+def test_a_tab_that_is_opened_before_the_page_has_loaded_stays_open(page: Page) -> None:
+    held: list[Route] = []
+    page.route("**/gradio_api/run/predict*", lambda route: held.append(route))
+    page.reload(wait_until="domcontentloaded")
+    page.get_by_role("tab", name="Masking", exact=True).click()
+    expect(page.get_by_role("tab", name="Masking", exact=True)).to_have_attribute("aria-selected", "true")
+    while page.evaluate("window.msnTab === undefined"):
+        page.wait_for_function("document.readyState === 'complete'")
+        while held:
+            held.pop().continue_()
+    page.unroute("**/gradio_api/run/predict*")
+    expect(page.locator("#tab-masking .msn-sentence").first).to_be_visible()
+    expect(page.get_by_role("tab", name="Masking", exact=True)).to_have_attribute("aria-selected", "true")
+    assert query(page)["tab"] == ["masking"]
 
 
 def test_about_deletes_the_visit_at_once(page: Page) -> None:

@@ -28,6 +28,12 @@ window.msnAddress = {
   },
 };
 
+// A tab that the visitor opens before the page has loaded is opened again when it has (page_loaded.js).
+addEventListener("click", (event) => {
+  const tab = window.msnTab ? null : event.target.closest?.("[role=tab]");
+  if (tab && event.isTrusted) window.msnWanted = tab.dataset.tabId;
+}, true);
+
 // The entry that came back holds old settings: it gets those of now, and the page follows its tab and step.
 addEventListener("popstate", () => {
   if (!window.msnTab) return;

@@ -1,4 +1,4 @@
-// The page has loaded and shows `tab`: fill it. `ticket` brings this visit back when the page is loaded again; it stays
+// The page has loaded and shows `tab`: fill it, or open the one that the visitor has chosen meanwhile. `ticket` brings this visit back when the page is loaded again; it stays
 // in this tab of the browser and never in the address.
 (tab, ticket) => {
   window.msnTab = tab;
@@ -8,5 +8,6 @@
   } catch {
     // without storage, a page that is loaded again begins anew
   }
-  document.getElementById(`fill-${tab}`).click();
+  const wanted = window.msnWanted === tab ? null : document.getElementById(`tab-${window.msnWanted}-button`);
+  (wanted ?? document.getElementById(`fill-${tab}`)).click();
 }
