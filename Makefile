@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --prefer-binary
 
 # Parts of requirements/ that `vitmsn[all]` stands for.
-EXTRAS := app figures train distil onnx mcp completion
+EXTRAS := app figures train distil onnx completion
 
 # Where `make run` serves; both names are Gradio's own.
 GRADIO_SERVER_NAME ?= 127.0.0.1

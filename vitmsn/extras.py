@@ -26,7 +26,6 @@ EXTRAS = {
     "onnx": "onnx",
     "onnxruntime": "onnx",
     "onnxscript": "onnx",
-    "mcp": "mcp",
     "shtab": "completion",
 }
 
