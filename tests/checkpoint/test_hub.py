@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 
 import huggingface_hub.constants
-import huggingface_hub.file_download
 import numpy as np
 import pytest
 
 from tests.support import hub as loopback
 from tests.support import models
+from tests.support.checkpoints import assert_equal, foreign, torch_bytes, write_shards
 from tests.support.hub import LoopbackHub
-from vitmsn import checkpoint, pickled
+from vitmsn import checkpoint, limits, pickled
 from vitmsn.checkpoint.hub import send
+from vitmsn.checkpoint.layouts import HUGGING_FACE_4
 from vitmsn.encoder import Encoder
 from vitmsn.errors import CheckpointError, ExportError
 
@@ -26,25 +26,6 @@ PICTURE = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return models.write(tmp_path_factory.mktemp("models") / "model", CONFIG)
-
-
-@pytest.fixture
-def hub(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
-    with loopback.serve() as hub:
-        for name, value in {
-            "ENDPOINT": hub.url,
-            "HUGGINGFACE_CO_URL_TEMPLATE": hub.url + "/{repo_id}/resolve/{revision}/{filename}",
-            "HF_HUB_CACHE": str(tmp_path / "cache"),
-            "HF_HUB_OFFLINE": False,
-            "DOWNLOAD_CHUNK_SIZE": 1 << 14,  # of which a cut loses the last one
-        }.items():
-            monkeypatch.setattr(huggingface_hub.constants, name, value)
-        monkeypatch.setattr(huggingface_hub.file_download.time, "sleep", lambda _: None)  # between its tries
-        monkeypatch.setenv("HF_TOKEN", "hf_secret")
-        hub.files = {path.name: path.read_bytes() for path in folder.iterdir()}
-        huggingface_hub.utils.disable_progress_bars()
-        yield hub
-        huggingface_hub.utils.enable_progress_bars()
 
 
 def weights(hub: LoopbackHub) -> int:
@@ -135,3 +116,58 @@ def test_what_cannot_be_sent_is_named(hub: LoopbackHub) -> None:
         send({}, "name", private=True, message="")
     with pytest.raises(ExportError, match="owner/else could not be sent"):
         send({"a.txt": b"a"}, "owner/else", private=True, message="")
+
+
+def test_a_hub_model_is_fetched_once_and_then_read_without_a_network(
+    hub: LoopbackHub, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extras = {"pytorch_model.bin": b"not wanted", "modeling.py": b"raise SystemExit", "README.md": b"not wanted"}
+    hub.files |= extras | {"preprocessor_config.json": b'{"size": 12}'}
+    loaded = checkpoint.load("owner/name")
+    assert loaded.source == "owner/name" and loaded.processor == {"size": 12}
+    assert_equal(loaded.tensors, checkpoint.load(folder).tensors)
+    assert not {"pytorch_model.bin", "modeling.py", "README.md"} & set(hub.fetched)
+    assert checkpoint.read_processor("owner/name") == {"size": 12}
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    again = checkpoint.load("owner/name")
+    assert again.source == "owner/name (cached copy: the hub cannot be reached)"
+    assert_equal(again.tensors, loaded.tensors)
+
+
+def test_a_hub_model_may_have_only_a_pickle_or_shards(
+    hub: LoopbackHub, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors = checkpoint.load(folder).tensors
+    stored = foreign(tensors, HUGGING_FACE_4)
+    hub.files = {"config.json": hub.files["config.json"], "pytorch_model.bin": torch_bytes(stored)}
+    assert_equal(checkpoint.load("owner/name").tensors, tensors)
+
+    (tmp_path / "shards").mkdir()
+    write_shards(tmp_path / "shards", stored)
+    shards = {path.name: path.read_bytes() for path in (tmp_path / "shards").iterdir()}
+    hub.files = shards | {"config.json": hub.files["config.json"]}
+    hub.commit = "f" * 40
+    assert_equal(checkpoint.load("owner/name").tensors, tensors)
+
+
+def test_the_size_of_a_hub_model_is_checked_before_download(
+    hub: LoopbackHub, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_CHECKPOINT_BYTES", 1000)
+    with pytest.raises(CheckpointError, match=r"owner/name is .* bytes .*; at most 1,000 are downloaded"):
+        checkpoint.load("owner/name")
+    assert hub.fetched == []
+
+
+def test_missing_hub_models_are_named(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CheckpointError, match="The hub shows no model 'owner/other'"):
+        checkpoint.load("owner/other")
+    hub.files = {"config.json": b"{}"}
+    with pytest.raises(CheckpointError, match="owner/name has no weights"):
+        checkpoint.load("owner/name")
+
+
+def test_no_network_and_no_cache_is_reported() -> None:
+    with pytest.raises(CheckpointError, match=r"owner/name cannot be fetched .* and is not in the cache; connect"):
+        checkpoint.load("owner/name")

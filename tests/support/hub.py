@@ -31,6 +31,7 @@ class LoopbackHub:
     url: str = ""
     elsewhere: str = ""  # where large files are: the same server under another name
     asked: list[tuple[str, str | None, bool]] = field(default_factory=list)  # (file, range, with a token) of large ones
+    fetched: list[str] = field(default_factory=list)  # every file, large or small
     sent: int = 0  # bytes of large files
     made: list[bool] = field(default_factory=list)  # repositories asked for: whether private
     committed: dict[str, bytes] = field(default_factory=dict)
@@ -112,6 +113,8 @@ class _Handler(BaseHTTPRequestHandler):
         return (hashlib.sha256 if len(data) >= LARGE else hashlib.sha1)(data).hexdigest()
 
     def _resolve(self, name: str) -> None:
+        if self.command == "GET":
+            self.hub.fetched.append(name)
         data = self.hub.files[name]
         about = {"ETag": f'"{self._etag(data)}"', "X-Repo-Commit": self.hub.commit}
         if len(data) < LARGE:
