@@ -1,4 +1,4 @@
-"""Saved checkpoints load again; a failed save changes nothing."""
+"""Saved checkpoints load again, a failed save changes nothing, and the embedded models open by their names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from torch import Tensor
 
 from tests.support.checkpoints import CONFIG, assert_equal, backbone, head
 from vitmsn import checkpoint
+from vitmsn.config import VARIANTS
 from vitmsn.errors import CheckpointError
+from vitmsn.model import ViTMSNModel
 
 
 def test_everything_saved_comes_back(tmp_path: Path) -> None:
@@ -128,3 +130,28 @@ def test_save_refuses_what_load_would_refuse(change: dict[str, Tensor | None], m
     with pytest.raises(CheckpointError, match=message):
         checkpoint.save(tmp_path / "model", CONFIG, tensors, dtype=torch.float16)
     assert not list(tmp_path.glob("*/*"))
+
+
+def test_embedded_models_open_by_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (checkpoint.EMBEDDED, checkpoint.MSN_ONLY):
+        loaded = checkpoint.load(name)
+        assert loaded.msn_head and loaded.source == name
+        assert bool(loaded.classifier) == (name == checkpoint.EMBEDDED)  # no labels, no classifier
+        assert checkpoint.read_processor(name) == checkpoint.read_processor(checkpoint.embedded(name))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / checkpoint.EMBEDDED).mkdir()  # what is here comes first
+    with pytest.raises(CheckpointError, match=r"has no config\.json"):
+        checkpoint.load(checkpoint.EMBEDDED)
+
+
+def test_a_missing_embedded_model_is_named() -> None:
+    with pytest.raises(CheckpointError, match="embedded model 'no-such-model' is not installed"):
+        checkpoint.embedded("no-such-model")
+
+
+def test_shapes_of_the_published_variants_are_those_of_the_network() -> None:
+    for name, config in VARIANTS.items():
+        with torch.device("meta"):
+            network = ViTMSNModel(config, use_mask_token=True)
+        shapes = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+        assert shapes == config.shapes(mask_token=True), name
