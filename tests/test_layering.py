@@ -152,8 +152,9 @@ ALLOWED: dict[str, set[str]] = {
     "training.distil": {
         *("checkpoint", "config", "data", "encoder", "image", "model"),
         *("training.answers", "training.calibration", "training.card", "training.distributed", "training.finetune"),
-        *("training.log_figure", "training.loop", "training.teacher"),
+        *("training.log_figure", "training.loop", "training.similarity", "training.teacher"),
     },
+    "training.similarity": {"training.answers"},
     "training.head": {"checkpoint", "data", "encoder", "lowshot", "training.calibration", "training.card"},
     "training.live": {"lowshot", "training.trainer"},  # kNN while it learns
     "ui": set(),

@@ -67,11 +67,26 @@ def test_distillation_learns_from_the_teacher_alone_and_resumes_to_the_same_weig
 def test_the_loss_weights_labels_and_teacher(tmp_path: Path) -> None:
     data, labels = striped(32)
     labels[::4] = -1  # a picture without a label teaches through the teacher only
-    recipe = replace(RECIPE, teacher_share=0.7)
+    recipe = replace(RECIPE, teacher_share=0.7, similarity=0.0)
     told = Distiller(recipe, model(), data, labels, answers(tmp_path, data)).train_step()
     assert told["loss"] == pytest.approx(0.7 * told["divergence"] + 0.3 * told["cross_entropy"], rel=1e-5)
     alone = Distiller(recipe, model(), data, torch.full((32,), -1), answers(tmp_path, data)).train_step()
     assert alone["loss"] == pytest.approx(alone["divergence"]) and "cross_entropy" not in alone
+
+
+def test_the_similarities_join_the_loss_from_the_second_step_on(tmp_path: Path) -> None:
+    data, labels = striped(64)
+    distiller = Distiller(replace(RECIPE, similarity=0.3), model(), data, labels, answers(tmp_path, data))
+    assert distiller.queue is not None and len(distiller.queue.embeddings) == 32  # half of the pictures
+    assert distiller.train_step()["similarity"] == 0
+    told = distiller.train_step()
+    heads = recipe_loss(told)
+    assert told["similarity"] > 0 and told["loss"] == pytest.approx(heads + 0.3 * told["similarity"], rel=1e-5)
+    assert Distiller(replace(RECIPE, similarity=0.0), model(), data, labels, answers(tmp_path, data)).queue is None
+
+
+def recipe_loss(told: dict[str, float]) -> float:
+    return RECIPE.teacher_share * told["divergence"] + (1 - RECIPE.teacher_share) * told["cross_entropy"]
 
 
 def test_the_student_sees_the_crop_that_the_teacher_saw(tmp_path: Path) -> None:

@@ -5,10 +5,10 @@
 It is MSN's idea with a fixed target. Anchors with dropped patches are matched to a target from the picture, so that
 masking and meaning are learned together, and the patches dropped make it cheap. The loss is
 
-    (1 - a) x cross entropy with the labels, where there are any, + a x KL(teacher || student)
+    (1 - a) x cross entropy with the labels, where there are any, + a x KL(teacher || student) + b x similarities
 
 (Hinton et al., arXiv 1503.02531), the second through a head of its own with the teacher's classes. Both heads read the
-CLS token.
+CLS token. The third makes the embeddings of pictures as similar as the teacher's answers to them (`similarity`).
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from vitmsn.training.answers import Answers, TeacherViews, ask
 from vitmsn.training.calibration import Calibration
 from vitmsn.training.distributed import Processes
 from vitmsn.training.finetune import Finetuner, FinetuneRecipe, Stretch, logits_of, standardize
+from vitmsn.training.similarity import SimilarityQueue
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class DistilRecipe(FinetuneRecipe):
     """All settings of a distillation, beside the model, the pictures and the teacher's answers."""
 
     teacher_share: float = 0.8  # a: of the loss; where there are no labels it is 1
+    similarity: float = 0.5  # b: weight of the loss of similarities
+    queue: int = 4096  # pictures that each one is compared with, at most half of all
     stretches: tuple[Stretch, ...] = (Stretch(0.6, mask_ratio=0.7), Stretch(0.3, mask_ratio=0.5), Stretch(0.1))
     layer_decay: float = 0.9
 
@@ -99,6 +102,8 @@ class Distiller(Finetuner):
             recipe, Student(model, head), pictures, labels, device, processes=processes, precision=precision
         )
         self.recipe: DistilRecipe
+        size = min(recipe.queue, len(pictures) // self.processes.count // 2)  # so that no picture meets itself
+        self.queue = SimilarityQueue(size, width, classes, self.device) if recipe.similarity and size else None
         self.model: Student
         self.average: Student
 
@@ -112,16 +117,28 @@ class Distiller(Finetuner):
         labels = self.labels[indices].to(self.device)
         told = self.answers.take(indices, epoch % self.answers.views.stored).to(self.device)
         cls = self._encode(pixels, keep)
-        divergence = told.divergence(self.model.teacher_head(cls))
-        labelled = labels >= 0
-        if not labelled.any():
-            return divergence, {"divergence": divergence.item()}
-        logits = self.model.classifier(cls[labelled])
-        cross_entropy = F.cross_entropy(logits, labels[labelled], label_smoothing=self.recipe.smoothing)
-        share = self.recipe.teacher_share
-        right = (logits.argmax(1) == labels[labelled]).float().mean()
-        numbers = {"divergence": divergence, "cross_entropy": cross_entropy, "training_accuracy": right}
-        return share * divergence + (1 - share) * cross_entropy, {name: n.item() for name, n in numbers.items()}
+        loss = divergence = told.divergence(self.model.teacher_head(cls))
+        numbers = {"divergence": divergence}
+        if (labelled := labels >= 0).any():
+            logits = self.model.classifier(cls[labelled])
+            cross_entropy = F.cross_entropy(logits, labels[labelled], label_smoothing=self.recipe.smoothing)
+            share = self.recipe.teacher_share
+            loss = share * divergence + (1 - share) * cross_entropy
+            right = (logits.argmax(1) == labels[labelled]).float().mean()
+            numbers |= {"cross_entropy": cross_entropy, "training_accuracy": right}
+        if self.queue is not None:
+            numbers["similarity"] = self.queue.loss(cls, told)
+            loss = loss + self.recipe.similarity * numbers["similarity"]
+        return loss, {name: number.item() for name, number in numbers.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """With several processes each has a queue of its own; that of the first is kept."""
+        return super().state_dict() | ({"queue": self.queue.state_dict()} if self.queue is not None else {})
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        if self.queue is not None:
+            self.queue.load_state_dict(state["queue"])
 
 
 @torch.no_grad()
