@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.linalg import cho_factor, cho_solve
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.multiclass import check_classification_targets
@@ -36,6 +37,7 @@ from vitmsn.fewshot.geometry import (
 Fitted = TypeVar("Fitted", bound="FewShotClassifier")
 
 CALIBRATION_ROWS = 1000  # held-out rows that choose the temperature; more change its second digit, and cost n each
+CALIBRATION_PAIRS = 2_000_000  # of such a row with all rows: from 2000 rows on, fewer are held out, but EXACT_REFITS
 EXACT_REFITS = 200  # the logistic classifier has no closed form: one refit per row up to here, ten folds above
 
 
@@ -63,7 +65,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """Which rows choose the temperature."""
         if len(codes) <= CALIBRATION_ROWS:
             return np.arange(len(codes))
-        return np.sort(np.random.default_rng(0).choice(len(codes), CALIBRATION_ROWS, replace=False))
+        many = int(np.clip(CALIBRATION_PAIRS // len(codes), EXACT_REFITS, CALIBRATION_ROWS))
+        return np.sort(np.random.default_rng(0).choice(len(codes), many, replace=False))
 
     def _held_out_alone(self, n: int) -> bool:
         """Whether ``_held_out`` holds out single rows of ``n``, as leave-one-out is defined."""
@@ -332,7 +335,8 @@ class RidgeClassifier(_LinearClassifier):
             self.coef_ = np.linalg.solve(A.T @ A + self.alpha * np.eye(A.shape[1], dtype=A.dtype), A.T @ B).T
 
     def _held_out(self, Z: Array, S: Array, codes: Array, rows: Array) -> Array:
-        """All folds of a block are solved at once, by conjugate gradients from the solution with no row held out.
+        """Around a center that was given there is a closed form; else all folds of a block are solved at once, by
+        conjugate gradients from the solution with no row held out.
 
         Fold i wants ``v = (sum_j w_j u_j u_j' + alpha)^-1 u_i`` over its rows ``u_j = (z_j + s_i) / |z_j + s_i|``; its
         score for class k is then ``sum_{j in k} w_j u_j' v``.
@@ -340,6 +344,8 @@ class RidgeClassifier(_LinearClassifier):
         if Z.shape[1] > len(Z):  # only inner products count, and every shift lies in the span of the rows
             basis = np.linalg.qr(Z.T)[0]
             Z, S = Z @ basis, S @ basis
+        if not S.any():
+            return self._held_out_around(unit(Z), codes, rows)
         counts = np.bincount(codes)
         member = one_hot(codes, len(counts), Z.dtype)
         U = unit(Z)
@@ -369,6 +375,38 @@ class RidgeClassifier(_LinearClassifier):
             score[~present] = -np.inf
             scores.append(score)
         return np.concatenate(scores)
+
+    def _held_out_around(self, U: Array, codes: Array, rows: Array) -> Array:
+        """``_held_out`` of unit rows whose center does not move with a row.
+
+        The folds of one class share all but their row: ``B = sum_j w_j u_j u_j' + alpha`` is factored once for the
+        class, and without row i the solution is ``B^-1 u_i / (1 - w_i u_i' B^-1 u_i)`` (Sherman and Morrison).
+        """
+        exact = U.astype(np.float64)
+        counts = np.bincount(codes)
+        n, classes, alpha = len(U), len(counts), self.alpha * np.eye(U.shape[1])
+        sums = one_hot(codes, classes, np.float64).T @ exact  # (C, D)
+        balanced = exact.T @ (exact / counts[codes, None])  # of all rows, each class counting one
+        scores = np.empty((len(rows), classes))
+        for k in np.unique(codes[rows]):
+            asked = np.flatnonzero(codes[rows] == k)
+            own = exact[rows[asked]]
+            left = counts.copy()
+            left[k] -= 1
+            present = left > 0
+            whole, each = (n - 1) / present.sum(), np.zeros(classes)
+            each[present] = whole / left[present]  # the weight of a row of each class
+            members = exact[codes == k]
+            correction = whole / left[k] - whole / counts[k] if left[k] else 0.0
+            factor = cho_factor(whole * balanced + correction * (members.T @ members) + alpha)
+            solution = cho_solve(factor, own.T).T
+            mine = each[k] if left[k] else whole  # what the row that is held out weighs in the factor
+            solution /= (1 - mine * np.einsum("rd,rd->r", own, solution))[:, None]
+            score = each * (solution @ sums.T)
+            score[:, k] -= each[k] * np.einsum("rd,rd->r", own, solution)
+            score[:, ~present] = -np.inf
+            scores[asked] = score
+        return scores.astype(U.dtype)
 
 
 class LogisticClassifier(_LinearClassifier):
