@@ -23,16 +23,17 @@ from typing import Any
 import numpy as np
 import torch
 from cachetools import LRUCache
+from PIL import Image
 from torch import Tensor, nn
 
 from vitmsn import checkpoint, limits, pickled
 from vitmsn.classification import MULTI, REGRESSION, SINGLE, Classification
 from vitmsn.config import VARIANTS, ViTMSNConfig, pair
 from vitmsn.errors import InputError, MissingHeadError
-from vitmsn.image import ImageSource, Picture, ViTMSNImageProcessor, batches, decode, listed
+from vitmsn.image import Batch, ImageSource, Picture, ViTMSNImageProcessor, ahead, batches, decode, listed
 from vitmsn.model import MSNHead, ViTMSNModel, log_assignment
 from vitmsn.outputs import ViTMSNOutput
-from vitmsn.packed import NotPacked, PackedModel, pack, weights_version
+from vitmsn.packed import TOKENS, NotPacked, PackedModel, pack, weights_version
 from vitmsn.pickled import Reference
 from vitmsn.scikit import SETTINGS, PictureTransformer
 
@@ -50,6 +51,16 @@ class Timing:
     pictures: int
     patches: int
     size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A batch before its forward: its place among all pictures, their names in the cache, and what the model will see
+    of each; the picture itself where the answer seems to be in the cache."""
+
+    part: slice
+    keys: list[_Key]
+    seen: list[Image.Image | Picture]
 
 
 _RECORDINGS: ContextVar[tuple[list[Timing], ...]] = ContextVar("recordings", default=())
@@ -266,7 +277,8 @@ class Encoder(PictureTransformer):
         """CLS embeddings.
 
         Args:
-            images: one or many, in anything ``image.decode`` takes; decoded a batch at a time (``image.batches``).
+            images: one or many, in anything ``image.decode`` takes; decoded a batch at a time (``image.batches``), and
+                the next batch during the forward.
             keep_indices: patches kept, (K,) or (1, K) for all pictures or (N, K); the others are dropped, not blanked.
             size: side of the input in pixels, a multiple of the patch; positions are interpolated.
             layernorm: after the final LayerNorm; False is before it, where MSN's low-shot protocol takes them.
@@ -283,12 +295,17 @@ class Encoder(PictureTransformer):
             return np.zeros((0, self.config.hidden_size), np.float32)
         height, width = self._size(size)
         rows = self._keep(keep_indices, len(sources), (height, width))
-        found = np.empty((len(sources), self.config.hidden_size), np.float32)
-        for batch in batches(enumerate(sources), size=batch_size):
-            part = slice(batch.keys[0], batch.done)
-            found[part] = self._embed_batch(batch.pictures, (height, width), rows and rows[part], layernorm)
+        if len(sources) == 1:
+            out = self._tokens(decode(sources[0]), (height, width), rows[0] if rows else None)
             if progress is not None:
-                progress(batch.done, len(sources))
+                progress(1, 1)
+            return _cls(out, layernorm)
+        found = np.empty((len(sources), self.config.hidden_size), np.float32)
+        decoded = batches(enumerate(sources), size=batch_size or self._together((height, width), rows))
+        for batch in ahead(self._ready(batch, (height, width), rows, layernorm) for batch in decoded):
+            found[batch.part] = self._embed_batch(batch, (height, width), rows, layernorm)
+            if progress is not None:
+                progress(batch.part.stop, len(sources))
         return found
 
     def tokens(
@@ -401,14 +418,24 @@ class Encoder(PictureTransformer):
         return self._msn_head
 
     def time(
-        self, image: ImageSource, *, keep_indices: Keep = None, size: int | None = None, repeats: int = 5
+        self,
+        image: ImageSource,
+        *,
+        keep_indices: Keep = None,
+        size: int | None = None,
+        repeats: int = 5,
+        warm_up: bool = True,
     ) -> float:
-        """Milliseconds of one forward of one picture: the median of ``repeats`` after a first one, never cached."""
+        """Milliseconds of one forward of one picture, never cached: the median of ``repeats``.
+
+        Args:
+            warm_up: one forward more before them, not counted: the first of its size prepares its products.
+        """
         where = self._size(size)
         rows = self._keep(keep_indices, 1, where)
         pixels = self.processor([decode(image)], size=where)["pixel_values"]
         with timings() as forwards:
-            for _ in range(1 + repeats):
+            for _ in range(int(warm_up) + repeats):
                 with self._lock:
                     self._forward(pixels, rows, hidden=False)
         return float(np.median([forward.milliseconds for forward in forwards[-repeats:]]))
@@ -425,21 +452,42 @@ class Encoder(PictureTransformer):
             )
         return rows
 
-    def _embed_batch(
-        self, pictures: list[Picture], size: tuple[int, int], rows: list[np.ndarray] | None, layernorm: bool
-    ) -> np.ndarray:
-        if len(pictures) == 1:  # a single picture: its tokens will probably be needed too
-            return _cls(self._tokens(pictures[0], size, rows[0] if rows else None), layernorm)
+    def _together(self, size: tuple[int, int], rows: list[np.ndarray] | None) -> int:
+        """Pictures in a batch: on a CPU few enough that decoding the next ones takes place during their forward."""
+        if self.device.type != "cpu":
+            return limits.MAX_BATCH
+        tokens = 1 + (math.prod(self.grid(size)) if rows is None else len(rows[0]))
+        return max(8, 2 * TOKENS // tokens)
+
+    def _ready(
+        self, batch: Batch[int], size: tuple[int, int], rows: list[np.ndarray] | None, layernorm: bool
+    ) -> _Ready:
+        """All that a batch needs before its forward; runs beside the forward of another one."""
+        part = slice(batch.keys[0], batch.done)
         before = "" if layernorm else "before the final LayerNorm "
-        keys = [self._key(size, picture, rows[i] if rows else None, before) for i, picture in enumerate(pictures)]
+        masks = [None] * len(batch.pictures) if rows is None else rows[part]
+        keys = [self._key(size, picture, row, before) for picture, row in zip(batch.pictures, masks, strict=True)]
+        # A guess without the lock, which a forward may hold: what is gone by then is resized there
+        seen = [
+            picture if key in self._cache else self.processor.view(picture, size)
+            for key, picture in zip(keys, batch.pictures, strict=True)
+        ]
+        return _Ready(part, keys, seen)
+
+    def _embed_batch(
+        self, batch: _Ready, size: tuple[int, int], rows: list[np.ndarray] | None, layernorm: bool
+    ) -> np.ndarray:
         with self._lock:
-            found = [self._cache.get(key) for key in keys]
+            found = [self._cache.get(key) for key in batch.keys]
             missing = [i for i, entry in enumerate(found) if entry is None]
             if missing:
-                pixels = self.processor([pictures[i] for i in missing], size=size)["pixel_values"]
-                out = self._forward(pixels, [rows[i] for i in missing] if rows else None, not layernorm)
+                seen = [batch.seen[i] for i in missing]
+                views = [self.processor.view(one, size) if isinstance(one, Picture) else one for one in seen]
+                pixels = torch.from_numpy(self.processor.normalized(views))
+                masks = None if rows is None else [rows[batch.part][i] for i in missing]
+                out = self._forward(pixels, masks, not layernorm)
                 for row, i in zip(_cls(out, layernorm), missing, strict=True):
-                    self._remember(keys[i], row.copy())
+                    self._remember(batch.keys[i], row.copy())
                     found[i] = row
         return np.stack([_row(entry, layernorm) for entry in found])
 

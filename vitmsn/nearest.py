@@ -15,7 +15,7 @@ import numpy as np
 
 from vitmsn.encoder import Encoder, Progress
 from vitmsn.errors import InputError, MissingHeadError
-from vitmsn.image import ImageSource, batches, listed
+from vitmsn.image import ImageSource, ahead, batches, listed
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class PictureIndex:
         self.encoder = encoder
         self.names: list[str] = []
         rows = []
-        for batch in batches(enumerate(sources)):
+        for batch in ahead(batches(enumerate(sources))):
             self.names += [picture.name for picture in batch.pictures]
             rows.append(encoder.embed(batch.pictures))
             if progress is not None:

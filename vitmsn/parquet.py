@@ -25,7 +25,7 @@ import numpy as np
 from vitmsn import extras
 from vitmsn.encoder import Encoder
 from vitmsn.errors import DataError
-from vitmsn.image import Picture, batches
+from vitmsn.image import Picture, ahead, batches
 from vitmsn.names import escaped
 
 with extras.named():
@@ -234,7 +234,8 @@ def _write(
         try:
             with pyarrow.parquet.ParquetWriter(fresh, schema, compression="zstd") as writer:
                 sources = ((file, Path(file)) for file in parts.files(number))
-                for batch in batches(sources, lambda file, error: skipped.append([escaped(file), str(error)])):  # noqa: B023
+                decoded = batches(sources, lambda file, error: skipped.append([escaped(file), str(error)]))  # noqa: B023
+                for batch in ahead(decoded):
                     if batch.pictures:
                         writer.write_table(table(list(map(escaped, batch.keys)), batch.pictures))
                     if progress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 
 from vitmsn import limits
 from vitmsn.errors import ImageError
-from vitmsn.image import batches
+from vitmsn.image import Budget, ahead, batches, counted
 
 
 def png(side: int = 10) -> bytes:
@@ -64,3 +65,38 @@ def test_the_next_picture_is_read_when_its_batch_is_asked_for() -> None:
     running = batches(sources(), size=2)
     next(running)
     assert read == [0, 1]
+
+
+def test_the_next_item_is_made_while_one_is_used() -> None:
+    begun = [threading.Event() for _ in range(3)]
+
+    def items() -> Iterator[int]:
+        for number, event in enumerate(begun):
+            event.set()
+            yield number
+
+    running = ahead(items())
+    assert next(running) == 0
+    assert begun[1].wait(timeout=60), "made beside the first one's use"
+    assert list(running) == [1, 2]
+    assert list(ahead([])) == []
+
+
+def test_errors_come_in_their_place_and_a_loop_that_ends_waits() -> None:
+    sources = [("a", png()), ("b", png()), ("c", b"no picture")]
+    running = ahead(batches(sources, size=1))
+    assert [next(running).keys, next(running).keys] == [["a"], ["b"]]
+    with pytest.raises(ImageError):
+        next(running)
+    before = threading.active_count()
+    left = ahead(batches(sources, size=1))
+    next(left)
+    left.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+
+
+def test_pixels_decoded_ahead_are_counted_for_the_caller() -> None:
+    budget = Budget(1000)
+    with counted(budget):
+        assert sum(len(batch.keys) for batch in ahead(batches(((n, png()) for n in range(3)), size=1))) == 3
+    assert budget.left == 700

@@ -42,10 +42,11 @@ class Inputs:
 
     def batches(self, size: int | None = None) -> Iterator[tuple[list[str], list[Picture]]]:
         """(names, pictures), some dozens at a time."""
-        from vitmsn.image import batches
+        from vitmsn.image import ahead, batches
 
         bar = Bar("pictures")
-        for batch in batches(((str(file), file) for file in self.files), self._refused, size=size):
+        decoded = batches(((str(file), file) for file in self.files), self._refused, size=size)
+        for batch in ahead(decoded) if len(self.files) > 1 else decoded:
             if batch.pictures:
                 yield batch.keys, batch.pictures
             bar(batch.done, len(self.files))

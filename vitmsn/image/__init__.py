@@ -3,7 +3,7 @@
 bytes, path or PIL -> decode -> Picture (upright, sRGB, 8 bit) -> ViTMSNImageProcessor -> pixel_values (N, 3, H, W)
 """
 
-from vitmsn.image.batches import Batch, batches
+from vitmsn.image.batches import Batch, ahead, batches
 from vitmsn.image.decode import WHITE, ImageSource, Picture, decode, listed
 from vitmsn.image.formats import SNIFFED, SUPPORTED, is_picture
 from vitmsn.image.pixels import Budget, check_total, counted
@@ -23,6 +23,7 @@ __all__ = [
     "Picture",
     "Size",
     "ViTMSNImageProcessor",
+    "ahead",
     "batches",
     "check_total",
     "counted",

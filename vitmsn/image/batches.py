@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -11,6 +13,7 @@ from vitmsn.errors import ImageError
 from vitmsn.image.decode import ImageSource, Picture, decode
 
 Key = TypeVar("Key")
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -65,3 +68,17 @@ def batches(
             keys, pictures, told, pixels = [], [], done, 0
     if done > told:
         yield Batch(keys, pictures, done)
+
+
+def ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """The same items, each made in a thread while the one before it is used: pictures are decoded during a forward.
+
+    What the items call (``refused``, a progress) is called in that thread, in the caller's context. Errors come in
+    their place. Closing the iterator, or leaving its loop, waits for the item that is being made.
+    """
+    coming, context, end = iter(items), copy_context(), object()
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as thread:
+        following = thread.submit(context.run, next, coming, end)
+        while (item := following.result()) is not end:
+            following = thread.submit(context.run, next, coming, end)
+            yield item  # type: ignore[misc]

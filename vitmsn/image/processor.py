@@ -198,19 +198,22 @@ class ViTMSNImageProcessor:
             if size is not None:
                 settings["size"] = size if isinstance(size, Mapping) else _edges(_height_width(size, "size"))
             return self._with(settings)(images, return_tensors=return_tensors)
-        views = [self.view(image, size) for image in listed(images)]
+        values = self.normalized([self.view(image, size) for image in listed(images)])
+        if return_tensors is None:
+            return ImageInputs(pixel_values=list(values))
+        return ImageInputs(pixel_values=torch.from_numpy(values) if return_tensors == "pt" else values)
+
+    preprocess = __call__  # as transformers' processors also have it
+
+    def normalized(self, views: Sequence[Image.Image]) -> np.ndarray:
+        """What ``view`` gave, of several pictures -> (N, 3, H, W) float32."""
         if not views:
             raise InputError("there are no pictures: give at least one.")
         if len({view.size for view in views}) > 1:
             raise InputError("the pictures differ in size and do_resize is off: resize them or give them one by one.")
         pixels = np.stack([np.asarray(view) for view in views])  # (N, H, W, 3) uint8
         table = self._table()
-        values = np.stack([table[channel][pixels[..., channel]] for channel in range(3)], axis=1)  # (N, 3, H, W)
-        if return_tensors is None:
-            return ImageInputs(pixel_values=list(values))
-        return ImageInputs(pixel_values=torch.from_numpy(values) if return_tensors == "pt" else values)
-
-    preprocess = __call__  # as transformers' processors also have it
+        return np.stack([table[channel][pixels[..., channel]] for channel in range(3)], axis=1)
 
     def _with(self, settings: dict[str, Any]) -> ViTMSNImageProcessor:
         """A copy of this processor with some settings of ``preprocessor_config.json`` changed."""
