@@ -193,6 +193,19 @@ def test_the_status_line_is_about_the_masked_view(call: Callable[..., Call]) -> 
 
 
 @pytest.mark.parametrize(
+    "ask", [MaskingControls(ratio=35), MaskingControls(seed=9), MaskingControls("painted", paint="1.1-2.2")], ids=str
+)
+def test_a_mask_that_moves_costs_two_forwards(call: Callable[..., Call], ask: MaskingControls) -> None:
+    """Its embedding and, once that has warmed up, its time; the full view and the chart are known from before."""
+    visit = call()
+    answered(visit)
+    with timings() as forwards:
+        answered(visit, ask)
+    patches = int(kept_grid(ask, (4, 4)).sum())
+    assert [(forward.pictures, forward.patches) for forward in forwards] == [(1, patches)] * 2
+
+
+@pytest.mark.parametrize(
     "ask",
     [
         MaskingControls(ratio=35, seed=4),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from vitmsn.ui.masking.controls import MaskingControls
+from vitmsn.ui.masking.view_times import ViewTimes
 
 Stamp = tuple[object, ...]  # what an answer depends on
 
@@ -17,3 +18,4 @@ class MaskingState:
     made: dict[str, Stamp] = field(default_factory=dict)  # and the stamp of the result it shows
     wall: bool = False  # the prototype wall was opened
     opened: str = ""  # fingerprint of the model whose prototype is shown large
+    times: ViewTimes = field(default_factory=ViewTimes)  # of the model chosen last

@@ -185,17 +185,17 @@ def _answer(call: Call, asked: MaskingControls, ask: MaskingControls) -> dict[st
     encoder, picture = call.encoder, call.picture
     ask = replace(ask, seed=0 if ask.seed is None else ask.seed, paint=ask.paint or "")
     found = compare(encoder, picture, kept_grid(ask, encoder.grid()))
-    cost = encoder.time(picture, repeats=1)
+    kept = call.visit.state(MaskingState)
+    cost = kept.times.full(encoder, picture)
     points, centered = similarity.measure(
         encoder, picture, lambda ratio, seed: draw_mask(encoder, ask.kind, ratio, seed), cost
     )
     elsewhere = similarity.others(encoder, picture, cost)
-    taken = robustness.times(encoder, picture, found.kept)  # last, so that the status line is about this view
+    taken = kept.times.both(encoder, picture, found.kept)  # last, so that the status line is about this view
     hidden = 100 * (1 - found.count / found.total)
     shown = draw.masked_picture(patch_grid.seen(encoder, picture), found.kept)
     opened = "Encoder, masking" if found.centered is None else "Encoder, masking, robustness"
     worth = similarity.worth(call.name, elsewhere, found.centered is not None)
-    kept = call.visit.state(MaskingState)
     kept.answered = _state(call, ask)
     if ask.kind != "painted":
         kept.drawn = ask
