@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
@@ -181,3 +182,19 @@ def test_without_the_embedded_model_the_page_says_so(monkeypatch: pytest.MonkeyP
     models = Models(opener=lambda key, source: Encoder.random(CONFIG, device="cpu"))
     models.start()
     assert "The embedded model is not installed." in text_of(page.build(models))
+
+
+def test_the_page_carries_no_description_that_no_client_reads(app: App) -> None:
+    sent, whole = app.page.get_config_file(), gr.Blocks.get_config_file(app.page)
+    names = {"api_info", "api_info_as_input", "api_info_as_output", "example_inputs"}
+    described = [component["id"] for component in sent["components"] if names & set(component)]
+    published = [fn for fn in app.page.fns.values() if fn.fn and fn.api_visibility == "public"]
+    assert set(described) == {block._id for fn in published for block in (*fn.inputs, *fn.outputs)}
+    for less, more in zip(sent["components"], whole["components"], strict=True):
+        assert less == {name: value for name, value in more.items() if name in less}
+        assert set(more) - set(less) <= names
+    app.page.config = sent
+    told = app.page.get_api_info()
+    app.page.config = whole
+    assert told == app.page.get_api_info() and set(told["named_endpoints"]) == {f"/{name}" for name in PUBLIC}
+    assert len(json.dumps(sent, default=str)) < 0.87 * len(json.dumps(whole, default=str))

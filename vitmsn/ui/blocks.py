@@ -27,6 +27,28 @@ class Page(gr.Blocks):
     On a bad value a component raises some exception, and Gradio then answers `{"error": null}`.
     """
 
+    def get_config_file(self) -> Any:
+        """What the browser gets of the page, without what no client reads: a quarter of its bytes.
+
+        Gradio describes each component three times over for /info, also those that no endpoint takes or gives.
+        """
+        config = super().get_config_file()
+        published = {
+            block._id
+            for fn in self.fns.values()
+            if fn.fn and fn.api_visibility != "private"
+            for block in (*fn.inputs, *fn.outputs)
+        }
+        for component in config["components"]:
+            component.pop("example_inputs", None)  # /info asks the component itself
+            for name in ("api_info_as_input", "api_info_as_output"):
+                if component.get(name) == component.get("api_info"):  # which is read in its place
+                    component.pop(name, None)
+            if component["id"] not in published:
+                for name in ("api_info", "api_info_as_input", "api_info_as_output"):
+                    component.pop(name, None)
+        return config
+
     def queue(self, *args: Any, **more: Any) -> Page:
         super().queue(*args, **more)
         self._queue = FairQueue(self)
