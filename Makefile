@@ -39,7 +39,8 @@ lint: $(VENV)/.test  ## ruff (rules and format) and mypy, and biome for the page
 	@if command -v npm >/dev/null; then $(MAKE) -s node_modules/.package-lock.json && npm run --silent lint; \
 		else echo "There is no Node.js, so the page's JavaScript was not linted; install version 20 or newer."; fi
 
-bench: $(VENV)/.test  ## one table, one row per claim
+bench: $(VENV)/.test  ## one table, one row per claim; ARGS="--quick" in short, ARGS="masked_forward" for one of them
+	$(PIP) -r requirements/bench.txt -c constraints.txt
 	$(BIN)/python -m benchmarks $(ARGS)
 
 compat: $(VENV)/.test  ## round trips with the newest transformers 5.x and the last 4.x; ARGS="--fresh" asks for newer ones

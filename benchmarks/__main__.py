@@ -1,4 +1,4 @@
-"""``python -m benchmarks [--threads N]``: every timed claim of this folder, one table.
+"""``python -m benchmarks [CLAIM ...] [--quick] [--threads N]``: the timed claims of this folder, as one table.
 
 Accuracies are measured by commands of their own (``bursts``, ``embedded``, ``unseen``): they need data or minutes.
 """
@@ -6,20 +6,44 @@ Accuracies are measured by commands of their own (``bursts``, ``embedded``, ``un
 from __future__ import annotations
 
 import argparse
-import pkgutil
+import platform
+import sys
 from importlib import import_module
 
 import torch
 
 import benchmarks
 
-NO_BENCHMARKS = ("__main__", "efficientnet_lite")  # the second is a teacher, with packages of its own
+CLAIMS = (
+    *("packed_forward", "openvino_forward", "onnxruntime_forward", "masked_forward", "attention_maps", "masking"),
+    *("train_speed", "jpeg_folder", "fewshot_refit", "umap_map", "classify_request", "growth"),
+)
 
-parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Every claim, measured, in one table.")
-parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch; 1 is the least disturbed")
-torch.set_num_threads(parser.parse_args().threads)
 
-names = sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__) if module.name not in NO_BENCHMARKS)
-print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
-modules = [import_module(f"benchmarks.{name}") for name in names]
-print(benchmarks.table([row for module in modules if hasattr(module, "rows") for row in module.rows()]))
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Every claim, measured, in one table.")
+    parser.add_argument("claims", nargs="*", metavar="CLAIM", help=f"of {', '.join(CLAIMS)}; all without one")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and sizes: a minute or two in all")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch")
+    options = parser.parse_args()
+    unknown = sorted(set(options.claims) - set(CLAIMS))
+    if unknown:
+        parser.error(f"there is no claim {unknown[0]!r}; choose among {', '.join(CLAIMS)}")
+    torch.set_num_threads(options.threads)
+    print(f"Python {platform.python_version()}, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    rows, left_out = [], []
+    for name in options.claims or CLAIMS:
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        try:
+            for row in import_module(f"benchmarks.{name}").rows(options.quick):
+                rows.append(row)
+                print(f"  {row.claim}: {row.ratio}", file=sys.stderr, flush=True)
+        except benchmarks.Missing as missing:
+            left_out.append(f"{name}: {missing}.")
+    print(benchmarks.table(rows))
+    for line in left_out:
+        print(f"Left out: {line}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,6 @@
 """A pre-training step against a plain float32 one, as it is usually put together from torch's own layers.
 
-    python -m benchmarks.train_speed [threads]      about a minute on two cores
+    python -m benchmarks train_speed           a minute on two cores
 
 Both train the embedded model's architecture on the same batch and views: one target, one random view masked by 0.3,
 four focal crops, 512 prototypes, AdamW. The plain step uses ``nn.TransformerEncoderLayer`` (q, k, v in one product,
@@ -11,14 +11,14 @@ the processor multiplies bfloat16 in hardware; in float32 both spend their time 
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks import Row, best_of, table
+from benchmarks import Row, in_turn, rate, speedup
 from vitmsn import masking
 from vitmsn.encoder import choose_dtype
 from vitmsn.model import MSNHead
@@ -100,22 +100,14 @@ class PlainStep:
         self.step += 1
 
 
-def rows() -> Iterator[Row]:
-    from dataclasses import replace
-
+def rows(quick: bool = False) -> Iterator[Row]:
     torch.manual_seed(0)
     pictures = torch.randint(0, 256, (4 * BATCH, 3, SIDE, SIDE), dtype=torch.uint8)
     recipe = replace(PRESETS["tiny-8-64"], stages=(Stage(1.0, SIDE, FOCAL),), batch_size=BATCH, epochs=1000)
     precision = choose_dtype("auto", torch.device("cpu"))
     plain, ours = PlainStep(pictures), Trainer(recipe, pictures, precision=precision)
-    best = best_of({"ours": ours.train_step, "plain": plain}, rounds=4)
-    mine, other = (f"{BATCH / best[name]:.0f} pictures/s" for name in ("ours", "plain"))
+    times = in_turn({"ours": ours.train_step, "plain": plain}, 3 if quick else 10)
     half = precision == torch.bfloat16
-    claim = f"MSN step, tiny-8-64 at 64 px, {str(precision).removeprefix('torch.')} against plain float32"
-    yield Row(claim, mine, other, best["plain"] / best["ours"], 2.0 if half else 0.97)
-
-
-if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        torch.set_num_threads(int(sys.argv[1]))
-    print(table(rows()))
+    claim = f"MSN step, tiny-8-64 at 64 px, {str(precision).removeprefix('torch.')} over plain float32"
+    said = (rate(times, name, BATCH) for name in ("ours", "plain"))
+    yield Row(claim, *said, speedup(times, "ours", "plain"), 2.0 if half else 1.0)

@@ -1,0 +1,94 @@
+"""What attention maps cost beyond a plain forward: CLS maps of all layers and heads, against transformers' option.
+
+    python -m benchmarks attention_maps        a minute on two cores
+
+The paper's ViT-L/7 at 224 pixels (1025 tokens, 16 heads, 1024 wide), cut to its first layers: every layer costs the
+same. transformers' ``output_attentions=True`` gives every token's map, which is the only way there to get CLS's. Time
+is measured in turn; memory is the peak of a process with maps, above that of one without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+
+from benchmarks import Figure, Row, alone, in_turn, peer
+from vitmsn import attention
+from vitmsn.config import VARIANTS, ViTMSNConfig
+from vitmsn.model import ViTMSNModel
+
+LAYERS = 2
+MEMORY = """
+import os, sys, torch
+torch.set_num_threads(int(os.environ["BENCH_THREADS"]))
+from benchmarks import attention_maps, peak_memory
+whose, maps = sys.argv[1], sys.argv[2] == "True"
+call = getattr(attention_maps, whose)()
+with torch.inference_mode():
+    call(False)
+    if maps:
+        kept = call(True)
+print(peak_memory())
+"""
+
+
+def config() -> ViTMSNConfig:
+    return replace(VARIANTS["large-7"], num_hidden_layers=LAYERS)
+
+
+class ours:
+    """Called with whether maps are wanted."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        self.model, self.pixels = ViTMSNModel(config()).eval(), torch.randn(1, 3, 224, 224)
+
+    def __call__(self, maps: bool) -> torch.Tensor:
+        out = self.model(self.pixels, interpolate_pos_encoding=True, output_hidden_states=maps)
+        return attention.cls_attention(self.model, out) if maps else out.last_hidden_state
+
+
+class theirs:
+    """The same of transformers: its fast attention without maps, its eager one with them."""
+
+    def __init__(self) -> None:
+        transformers = peer("transformers")
+        settings = transformers.ViTMSNConfig(**config().to_dict())
+        torch.manual_seed(0)
+        self.fast = transformers.ViTMSNModel(settings).eval()
+        self.model = transformers.ViTMSNModel._from_config(settings, attn_implementation="eager").eval()
+        self.pixels = torch.randn(1, 3, 224, 224)
+
+    def __call__(self, maps: bool) -> object:
+        model = self.model if maps else self.fast
+        return model(self.pixels, interpolate_pos_encoding=True, output_attentions=maps)
+
+
+def rows(quick: bool = False) -> Iterator[Row]:
+    mine, other = ours(), theirs()
+    with torch.inference_mode():
+        calls = {
+            "ours with": lambda: mine(True),
+            "ours": lambda: mine(False),
+            "theirs with": lambda: other(True),
+            "theirs": lambda: other(False),
+        }
+        times = in_turn(calls, 4 if quick else 10)
+    extra = {name: times[f"{name} with"] - times[name] for name in ("ours", "theirs")}
+    said = (f"{1000 * float(torch.tensor(values).median()):.3g} ms more" for values in extra.values())
+    what = f"L/7, 1025 tokens, {LAYERS} layers"
+    yield Row(
+        f"{what}: extra time of maps over transformers'", *said, Figure.of(extra["ours"] / extra["theirs"]), most=0.5
+    )
+    more = {name: _more(name) for name in ("ours", "theirs")}
+    said = (f"{value:.0f} MB more" for value in more.values())
+    value = more["ours"] / more["theirs"]
+    yield Row(f"{what}: extra memory of maps over transformers'", *said, Figure(value, value, value), most=0.2)
+
+
+def _more(whose: str) -> float:
+    """MB that a process with maps takes beyond one without."""
+    with_maps, without = (float(alone(MEMORY, whose, maps)) for maps in (True, False))
+    return max(with_maps - without, 0.0)
