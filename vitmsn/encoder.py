@@ -299,7 +299,7 @@ class Encoder(PictureTransformer):
             out = self._tokens(decode(sources[0]), (height, width), rows[0] if rows else None)
             if progress is not None:
                 progress(1, 1)
-            return _cls(out, layernorm)
+            return _cls(out, layernorm).copy()  # not a view of what the cache holds
         found = np.empty((len(sources), self.config.hidden_size), np.float32)
         decoded = batches(enumerate(sources), size=batch_size or self._together((height, width), rows))
         for batch in ahead(self._ready(batch, (height, width), rows, layernorm) for batch in decoded):
