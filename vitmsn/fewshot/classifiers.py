@@ -10,7 +10,6 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.linalg import cho_factor, cho_solve
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.multiclass import check_classification_targets
@@ -27,6 +26,7 @@ from vitmsn.fewshot.geometry import (
     fold_lengths,
     largest_columns,
     one_hot,
+    ridge_without_rows,
     softmax,
     top,
     unit,
@@ -65,7 +65,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """Which rows choose the temperature."""
         if len(codes) <= CALIBRATION_ROWS:
             return np.arange(len(codes))
-        many = int(np.clip(CALIBRATION_PAIRS // len(codes), EXACT_REFITS, CALIBRATION_ROWS))
+        many = np.clip(CALIBRATION_PAIRS // len(codes), EXACT_REFITS, CALIBRATION_ROWS)
         return np.sort(np.random.default_rng(0).choice(len(codes), many, replace=False))
 
     def _held_out_alone(self, n: int) -> bool:
@@ -335,8 +335,7 @@ class RidgeClassifier(_LinearClassifier):
             self.coef_ = np.linalg.solve(A.T @ A + self.alpha * np.eye(A.shape[1], dtype=A.dtype), A.T @ B).T
 
     def _held_out(self, Z: Array, S: Array, codes: Array, rows: Array) -> Array:
-        """Around a center that was given there is a closed form; else all folds of a block are solved at once, by
-        conjugate gradients from the solution with no row held out.
+        """Around a given center in closed form, else by conjugate gradients from the solution with no row held out.
 
         Fold i wants ``v = (sum_j w_j u_j u_j' + alpha)^-1 u_i`` over its rows ``u_j = (z_j + s_i) / |z_j + s_i|``; its
         score for class k is then ``sum_{j in k} w_j u_j' v``.
@@ -345,7 +344,7 @@ class RidgeClassifier(_LinearClassifier):
             basis = np.linalg.qr(Z.T)[0]
             Z, S = Z @ basis, S @ basis
         if not S.any():
-            return self._held_out_around(unit(Z), codes, rows)
+            return ridge_without_rows(unit(Z), codes, rows, self.alpha)
         counts = np.bincount(codes)
         member = one_hot(codes, len(counts), Z.dtype)
         U = unit(Z)
@@ -376,38 +375,6 @@ class RidgeClassifier(_LinearClassifier):
             scores.append(score)
         return np.concatenate(scores)
 
-    def _held_out_around(self, U: Array, codes: Array, rows: Array) -> Array:
-        """``_held_out`` of unit rows whose center does not move with a row.
-
-        The folds of one class share all but their row: ``B = sum_j w_j u_j u_j' + alpha`` is factored once for the
-        class, and without row i the solution is ``B^-1 u_i / (1 - w_i u_i' B^-1 u_i)`` (Sherman and Morrison).
-        """
-        exact = U.astype(np.float64)
-        counts = np.bincount(codes)
-        n, classes, alpha = len(U), len(counts), self.alpha * np.eye(U.shape[1])
-        sums = one_hot(codes, classes, np.float64).T @ exact  # (C, D)
-        balanced = exact.T @ (exact / counts[codes, None])  # of all rows, each class counting one
-        scores = np.empty((len(rows), classes))
-        for k in np.unique(codes[rows]):
-            asked = np.flatnonzero(codes[rows] == k)
-            own = exact[rows[asked]]
-            left = counts.copy()
-            left[k] -= 1
-            present = left > 0
-            whole, each = (n - 1) / present.sum(), np.zeros(classes)
-            each[present] = whole / left[present]  # the weight of a row of each class
-            members = exact[codes == k]
-            correction = whole / left[k] - whole / counts[k] if left[k] else 0.0
-            factor = cho_factor(whole * balanced + correction * (members.T @ members) + alpha)
-            solution = cho_solve(factor, own.T).T
-            mine = each[k] if left[k] else whole  # what the row that is held out weighs in the factor
-            solution /= (1 - mine * np.einsum("rd,rd->r", own, solution))[:, None]
-            score = each * (solution @ sums.T)
-            score[:, k] -= each[k] * np.einsum("rd,rd->r", own, solution)
-            score[:, ~present] = -np.inf
-            scores[asked] = score
-        return scores.astype(U.dtype)
-
 
 class LogisticClassifier(_LinearClassifier):
     """Multinomial logistic regression without intercept, as in MSN's low-shot protocol, all classes weighted equally.
@@ -431,10 +398,8 @@ class LogisticClassifier(_LinearClassifier):
         two = len(np.unique(codes)) == 2
         if start is not None:
             model.set_params(warm_start=True)
-            model.coef_, model.intercept_ = (
-                (start[1:] - start[:1] if two else start),
-                np.zeros(1 if two else len(start)),
-            )
+            model.coef_ = start[1:] - start[:1] if two else start
+            model.intercept_ = np.zeros(len(model.coef_))
             model.classes_ = np.unique(codes)
         if weight is not None:
             counts = np.bincount(codes, weight)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
+from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import brentq
 from sklearn.preprocessing import normalize
 
@@ -199,6 +200,41 @@ def conjugate_gradients(apply: Callable[[Array], Array], wanted: Array, precondi
         ratio = np.divide(energy, before, out=np.zeros_like(energy), where=before > 0)[:, None]
         direction = conditioned + ratio * direction
     return solution
+
+
+def ridge_without_rows(U: Array, codes: Array, rows: Array, alpha: float) -> Array:
+    """Scores (R, C) of ``rows`` by ridge regressions that did not see them, of unit rows ``U`` (N, D) around a center
+    that does not move with a row; -inf where a fold lacks the class.
+
+    The folds of one class share all but their row: ``B = sum_j w_j u_j u_j' + alpha`` is factored once for the
+    class, and without row i the solution is ``B^-1 u_i / (1 - w_i u_i' B^-1 u_i)`` (Sherman and Morrison).
+    """
+    exact = U.astype(np.float64)
+    counts = np.bincount(codes)
+    n, classes, penalty = len(U), len(counts), alpha * np.eye(U.shape[1])
+    sums = one_hot(codes, classes, np.float64).T @ exact  # (C, D)
+    balanced = exact.T @ (exact / counts[codes, None])  # of all rows, each class counting one
+    scores = np.empty((len(rows), classes))
+    for k in np.unique(codes[rows]):
+        asked = np.flatnonzero(codes[rows] == k)
+        own = exact[rows[asked]]
+        left = counts.copy()
+        left[k] -= 1
+        present = left > 0
+        whole, each = (n - 1) / present.sum(), np.zeros(classes)
+        each[present] = whole / left[present]  # the weight of a row of each class
+        members = exact[codes == k]
+        correction = whole / left[k] - whole / counts[k] if left[k] else 0.0
+        factor = cho_factor(whole * balanced + correction * (members.T @ members) + penalty)
+        solution = cho_solve(factor, own.T).T
+        mine = each[k] if left[k] else whole  # what the row that is held out weighs in the factor
+        solution /= (1 - mine * np.einsum("rd,rd->r", own, solution))[:, None]
+        score = each * (solution @ sums.T)
+        score[:, k] -= each[k] * np.einsum("rd,rd->r", own, solution)
+        score[:, ~present] = -np.inf
+        scores[asked] = score
+    held_out: Array = scores.astype(U.dtype)
+    return held_out
 
 
 # --- probabilities -------------------------------------------------------------------------------------------------
