@@ -467,6 +467,7 @@ def test_the_error_tree_in_the_docstring_is_complete() -> None:
 def test_tests_mirror_the_package() -> None:
     # A file of tests is about one module, but for these, which are about the whole.
     whole = {
+        "test_benchmarks",
         "test_distribution",
         "test_embedded",
         "test_endpoints",
