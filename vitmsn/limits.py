@@ -92,6 +92,7 @@ VISITS_BYTES = _bound("VISITS_BYTES", 1024 * MIB)  # pictures and galleries of a
 PICTURE_SIDE = _bound("PICTURE_SIDE", 1600)  # longer side, in pixels, of the one picture a visit keeps
 SHOWN_SIDE = _bound("SHOWN_SIDE", 800)  # longer side, in pixels, of a picture sent to the page
 MAX_JSON_BYTES = _bound("MAX_JSON_BYTES", 1 * MIB)  # of one request that carries no file
+MAX_TOOL_BYTES = _bound("MAX_TOOL_BYTES", 4 * MIB)  # of one request of an agent, with its pictures as text
 MAX_TEXT_LENGTH = _bound("MAX_TEXT_LENGTH", 20_000)  # characters of one text of a request
 MESSAGE_LENGTH = _bound("MESSAGE_LENGTH", 1000)  # characters of one message to a visitor
 LOG_LINES = _bound("LOG_LINES", 60)  # written in a minute about requests that were refused

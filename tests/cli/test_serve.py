@@ -22,4 +22,5 @@ def test_serve_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     page.serve = serve  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "vitmsn.ui.server", page)
     assert cli.main(["serve", "--model", "folder", "--host", "0.0.0.0", "--port", "7861"]) == 0
-    assert asked == [("folder", "0.0.0.0", 7861)]
+    assert cli.main(["serve", "--mcp"]) == 0
+    assert asked == [("folder", "0.0.0.0", 7861, False), (None, None, None, True)]

@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from tests.support.app import PATIENCE, ROOT, Served, answers, free_port
+from vitmsn.errors import InputError
 from vitmsn.ui import server
 
 
@@ -42,6 +43,23 @@ def test_a_failed_start_prints_a_sentence_and_exits_with_2(
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "file"))
     assert server.serve() == 2
     assert "set GRADIO_TEMP_DIR" in capsys.readouterr().err
+
+
+def test_agents_are_asked_for_by_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    for value, on in (("", False), ("0", False), ("1", True)):
+        monkeypatch.setenv("VITMSN_MCP", value)
+        assert server.agents_asked() is on
+    monkeypatch.setenv("VITMSN_MCP", "yes")
+    with pytest.raises(InputError, match="VITMSN_MCP is 'yes'; it must be 1"):
+        server.agents_asked()
+
+
+def test_agents_need_their_package(
+    signals: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "mcp", None)
+    assert server.serve(agents=True) == 2
+    assert "install it with: pip install 'vitmsn[mcp]'" in capsys.readouterr().err
 
 
 def test_sigterm_ends_the_server_cleanly_and_deletes_uploads(tmp_path: Path) -> None:

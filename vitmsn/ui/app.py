@@ -33,6 +33,7 @@ from vitmsn.ui.models import Models
 from vitmsn.ui.page_scripts import KEEP_IN_ADDRESS, OPEN_TAB, OWN_PICTURE, REFILL, REVEAL
 from vitmsn.ui.shared import examples, html
 from vitmsn.ui.shared.controls import Controls, Inputs, by_name, components, flat
+from vitmsn.ui.shared.endpoints import Endpoint, endpoint
 from vitmsn.ui.shared.photo import Photo, portrait, read_picture, sent
 from vitmsn.ui.shared.scripts import run
 from vitmsn.ui.status import status_line
@@ -190,20 +191,17 @@ class App:
         self,
         name: str,
         fn: Function,
-        inputs: Sequence[Component],
-        outputs: Sequence[Component],
         *,
         long: bool = False,
         costly: Function | None = None,
     ) -> None:
-        """Publish `fn(call, *inputs)` as `/name` for gradio_client; its docstring is the tool's description.
-
-        Make the components with `visible=False`; a picture that comes in is a `Photo(visible=False)`, one that
-        goes out a `gr.Image(visible=False)`. A ViTMSNError becomes the client's error message. `long` and `costly` as
-        in `on`.
+        """Publish `fn(call, *parameters)` as `/name` for programs; its hints and docstring say all about it, see
+        `shared/endpoints`. A ViTMSNError becomes the client's error message. `long` and `costly` as in `on`.
         """
-        handler, line = judged(self._published(fn), costly), LONG if long else SHORT
-        gr.Button(visible=False).click(handler, list(inputs), list(outputs), api_name=name, **line)
+        described = endpoint(name, fn)
+        handler, line = judged(self._published(fn, described), costly), LONG if long else SHORT
+        takes, gives = ([one.component() for one in values] for values in (described.takes, described.gives))
+        gr.Button(visible=False).click(handler, takes, gives, api_name=name, **line)
 
     def go(self, button: gr.Button, tab: str) -> None:
         """Make `button` open another tab, as a click on its name would."""
@@ -376,7 +374,7 @@ class App:
 
         return streaming if inspect.isgeneratorfunction(fn) else handler
 
-    def _published(self, fn: Function) -> Function:
+    def _published(self, fn: Function, endpoint: Endpoint) -> Function:
         """`fn` as an endpoint: the parameters of `fn` after `call`, its docstring, errors as the client's error."""
         described = list(inspect.signature(fn).parameters.values())[1:]
         hints = typing.get_type_hints(fn)
@@ -408,7 +406,8 @@ class App:
             ]
         )
         handler.__annotations__ = {**{p.name: hints.get(p.name, Any) for p in described}, "request": gr.Request}
-        handler.__name__, handler.__doc__ = fn.__name__, fn.__doc__
+        handler.__name__, handler.__doc__ = fn.__name__, endpoint.docstring
+        handler.endpoint = endpoint  # type: ignore[attr-defined] (for `Page.get_api_info`)
         return handler
 
     def sweep(self) -> None:

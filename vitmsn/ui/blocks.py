@@ -15,6 +15,7 @@ import gradio as gr
 from vitmsn import limits
 from vitmsn.ui.fair_queue import FairQueue
 from vitmsn.ui.shared.checks import cut
+from vitmsn.ui.shared.endpoints import informed
 
 log = logging.getLogger("vitmsn.ui")
 
@@ -53,6 +54,10 @@ class Page(gr.Blocks):
         super().queue(*args, **more)
         self._queue = FairQueue(self)
         return self
+
+    def get_api_info(self, all_endpoints: bool = False, page: str | None = None) -> Any:
+        handlers = [fn.fn for fn in self.fns.values() if hasattr(fn.fn, "endpoint")]
+        return informed(super().get_api_info(all_endpoints, page), {fn.endpoint.name: fn.endpoint for fn in handlers})
 
     async def preprocess_data(self, block_fn: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
         names = _names(block_fn)

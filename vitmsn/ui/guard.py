@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -26,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from vitmsn import limits
 from vitmsn.errors import InputError
 from vitmsn.ui import uploads
-from vitmsn.ui.request_body import API, FILE, is_uploaded, objects, parse, shape
+from vitmsn.ui.request_body import API, FILE, elsewhere, is_uploaded, objects, parse, shape
 
 log = logging.getLogger("vitmsn.ui")
 
@@ -77,6 +78,7 @@ ROUTES = {
     ),
     "POST": tuple(f"{API}{name}" for name in ("upload", "queue/join", "run/", "api/", "call/", "cancel", "reset")),
 }
+AGENTS = f"{API}mcp"  # POST only: nothing here speaks before it was asked
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 FORWARDED = (b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-gradio-server")
 HEARTBEAT_SECONDS = 15.0  # between two messages that keep an open page connected
@@ -94,12 +96,17 @@ class Guard:
     Args:
         leave: called with the session of a page that was closed.
         ended: set when the server ends; connections of open pages are then closed.
+        agents: whether agents are answered, see `ui/agents`.
     """
 
     def __init__(
-        self, app: ASGIApp, leave: Callable[[str], None] | None = None, ended: threading.Event | None = None
+        self,
+        app: ASGIApp,
+        leave: Callable[[str], None] | None = None,
+        ended: threading.Event | None = None,
+        agents: bool = False,
     ) -> None:
-        self.app, self._leave, self._ended = app, leave, ended or threading.Event()
+        self.app, self._leave, self._ended, self._agents = app, leave, ended or threading.Event(), agents
         self._hosts, self._proxies = hosts(), proxies()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -127,7 +134,11 @@ class Guard:
             )
             return
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if not _offered(scope["method"], path):
+        agent = self._agents and path.rstrip("/") == AGENTS
+        if agent and scope["method"] != "POST":
+            await refuse(send, 405, "Agents (MCP clients) ask here by POST; a person finds the page at /.")
+            return
+        if not agent and not _offered(scope["method"], path):
             await refuse(send, 404, "There is nothing at this address.")
             return
         if path == HEALTH:  # the port opens only after the model is read, so an answer means ready
@@ -141,13 +152,13 @@ class Guard:
             return
         headers = dict(scope["headers"])
         upload = path.startswith("/gradio_api/upload")
-        cap = limits.MAX_UPLOAD_BYTES if upload else limits.MAX_JSON_BYTES
+        cap = limits.MAX_UPLOAD_BYTES if upload else limits.MAX_TOOL_BYTES if agent else limits.MAX_JSON_BYTES
         if _length(headers) > cap:
             await refuse(send, 413, f"This request is larger than {cap // limits.MIB} MB; send less at once.")
         elif upload:
             await self._stream(scope, receive, send, cap)
         else:
-            await self._judge(scope, receive, send, cap)
+            await self._judge(scope, receive, send, cap, agent)
 
     def _without_proxy(self, scope: Scope) -> Scope:
         """The request with the host, protocol and client address that a trusted proxy reports; other X-Forwarded
@@ -222,7 +233,7 @@ class Guard:
             if not send.begun:
                 await refuse(send, 507, "There is no room for more uploads now; try again in some minutes.", RETRY)
 
-    async def _judge(self, scope: Scope, receive: Receive, send: _Answer, cap: int) -> None:
+    async def _judge(self, scope: Scope, receive: Receive, send: _Answer, cap: int, agent: bool) -> None:
         """Read a small body; refuse pictures inside it and files from elsewhere, before Gradio fetches them."""
         body, more = b"", True
         while more:
@@ -246,6 +257,10 @@ class Guard:
             if any(not is_uploaded(entry) for entry in objects(value)):
                 await refuse(send, 422, "Send files as uploads; data: and web addresses are not fetched.")
                 return
+            if agent and (address := elsewhere(value.get("params"))):
+                sentence = f"{address[:40]!r} is an address, and nothing is fetched; send a data URL or an upload."
+                await _refuse_tool(send, value.get("id"), sentence)
+                return
             body = json.dumps(value).encode()  # Gradio gets what was checked, not bytes that it might read differently
             length = (b"content-length", str(len(body)).encode())
             kept = [pair for pair in scope["headers"] if pair[0].lower() not in (b"content-length", b"content-type")]
@@ -259,7 +274,7 @@ class Guard:
             delivered = True
             return {"type": "http.request", "body": body, "more_body": False}
 
-        await self.app(scope, replay, send.gradio)
+        await self.app(scope, replay, send if agent else send.gradio)
 
 
 class _Answer:
@@ -358,16 +373,26 @@ async def refuse(send: _Answer, status: int, sentence: str, more: Headers = ()) 
     await respond(send, status, {"detail": sentence, "error": sentence}, more)  # Gradio's clients read one or the other
 
 
-async def respond(send: _Answer, status: int, value: dict[str, str], more: Headers = ()) -> None:
+async def _refuse_tool(send: _Answer, number: Any, sentence: str) -> None:
+    """Refuse what an agent asked for, as the result of its tool: clients do not show an agent other errors."""
+    result = {"content": [{"type": "text", "text": sentence}], "isError": True}
+    await respond(
+        send, 200, {"jsonrpc": "2.0", "id": number if isinstance(number, (str, int)) else None, "result": result}
+    )
+
+
+async def respond(send: _Answer, status: int, value: dict[str, Any], more: Headers = ()) -> None:
     body = json.dumps(value).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": [*headers, *more]})
     await send({"type": "http.response.body", "body": body})
 
 
-def middleware(leave: Callable[[str], None] | None = None, ended: threading.Event | None = None) -> list[Middleware]:
+def middleware(
+    leave: Callable[[str], None] | None = None, ended: threading.Event | None = None, agents: bool = False
+) -> list[Middleware]:
     """The middleware list for `launch(app_kwargs={"middleware": ...})`."""
-    return [Middleware(Guard, leave=leave, ended=ended)]
+    return [Middleware(Guard, leave=leave, ended=ended, agents=agents)]
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from vitmsn import limits
 
 API = "/gradio_api/"
 FILE = f"{API}file="
+ADDRESS = re.compile(r"\s*([a-z][a-z0-9+.-]*:)?//|\s*(file|ftp|gopher|javascript):", re.IGNORECASE)
 MOST_DIGITS = 20  # of a whole number; no index, count or seed is longer
 
 
@@ -68,16 +70,31 @@ def is_uploaded(entry: dict[str, Any]) -> bool:
     path, url, meta = entry.get("path"), entry.get("url"), entry.get("meta")
     if "path" not in entry and not (isinstance(meta, dict) and "_type" in meta):
         return not (isinstance(url, str) and url.strip().lower().startswith(("data:", "http:", "https:", "//")))
-    if path is not None and not _inside(path):
+    if path is not None and not is_upload(path):
         return False
-    return url is None or (isinstance(url, str) and FILE in url and _inside(unquote(url.partition(FILE)[2])))
+    return url is None or (isinstance(url, str) and FILE in url and is_upload(unquote(url.partition(FILE)[2])))
 
 
-def _inside(path: Any) -> bool:
+def is_upload(path: Any) -> bool:
+    """Whether a path is one in this server's upload folder."""
     try:
         return Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve())
     except (TypeError, ValueError, OSError):
         return False
+
+
+def elsewhere(value: Any) -> str:
+    """The first text in a value, at any depth, that is an address of somewhere else (http:, file:, ...); "" if none is.
+
+    For what agents send: their files come as plain texts.
+    """
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, str) and ADDRESS.match(item) and FILE not in item:
+            return item
+        waiting += item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+    return ""
 
 
 def objects(value: Any) -> Iterator[dict[str, Any]]:

@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from vitmsn import limits
+from vitmsn import extras, limits
 from vitmsn.errors import InputError, ViTMSNError
 from vitmsn.ui import guard, uploads, zero_gpu
 from vitmsn.ui.app import App
@@ -42,6 +42,9 @@ STYLES = [Path(__file__).with_name(f"{name}.css") for name in ("theme", "picture
 class Server:
     """The page with its models, ready to be served: ``Server(model).run(host, port)``.
 
+    Args:
+        agents: also answer agents, over MCP.
+
     Attributes:
         app: the page and its visitors.
 
@@ -49,8 +52,8 @@ class Server:
         ViTMSNError, OSError: the model cannot be read, or no folder for uploads can be made.
     """
 
-    def __init__(self, model: str | None = None) -> None:
-        self._ended = threading.Event()
+    def __init__(self, model: str | None = None, agents: bool = False) -> None:
+        self._ended, self._agents = threading.Event(), agents
         logging.getLogger("vitmsn.ui").addFilter(Seldom())
         if threading.current_thread() is threading.main_thread():  # Gradio's reload runs in another
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -69,9 +72,11 @@ class Server:
         """Serve until SIGINT or SIGTERM, and return the exit code. Host and port default to Gradio's variables."""
         with self._closing:
             leave = self.app.visitors.leave
-            address = _inside_a_loop(lambda: launch(self.app.page, host, port, leave, self._ended))
+            address = _inside_a_loop(lambda: launch(self.app.page, host, port, leave, self._ended, self._agents))
             name = self._models.name(self._models.default)
             print(f"{address}  {name} on {self._encoder.device}, {precision(self._encoder)}", flush=True)
+            if self._agents:
+                print(f"{address.rstrip('/')}{guard.AGENTS}  for agents (MCP over streamable HTTP)", flush=True)
             if self._models.warning:
                 print(f"vitmsn: {self._models.warning}", file=sys.stderr)
             picture_gallery.sheet()  # before the first visitor of Learn or Masking needs it
@@ -90,26 +95,41 @@ class Server:
         return 0
 
 
-def prepare(model: str | None = None, host: str | None = None, port: int | None = None) -> Server:
-    """A server for that address; SystemExit(2), after one line on stderr, when something is wrong with either."""
+def prepare(model: str | None = None, host: str | None = None, port: int | None = None, agents: bool = False) -> Server:
+    """A server for that address; SystemExit(2), after one line on stderr, when something is wrong with either.
+
+    `agents` is also on where VITMSN_MCP is 1.
+    """
     try:
         check_address(host, port)
         guard.proxies()
-        return Server(model)
+        agents = agents or agents_asked()
+        if agents:
+            with extras.named():
+                import mcp  # noqa: F401
+        return Server(model, agents)
     except (ViTMSNError, OSError) as error:
         print(f"vitmsn: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
-def serve(model: str | None = None, host: str | None = None, port: int | None = None) -> int:
+def serve(model: str | None = None, host: str | None = None, port: int | None = None, agents: bool = False) -> int:
     """Serve the page until SIGINT or SIGTERM, and return the exit code."""
     try:
-        return prepare(model, host, port).run(host, port)
+        return prepare(model, host, port, agents).run(host, port)
     except SystemExit as end:
         return int(end.code or 0)
     except OSError as error:
         print(f"vitmsn: {error}", file=sys.stderr)
         return 2
+
+
+def agents_asked() -> bool:
+    """Whether VITMSN_MCP asks to answer agents; InputError if it is neither 1 nor 0."""
+    named = os.environ.get("VITMSN_MCP") or "0"
+    if named not in ("0", "1"):
+        raise InputError(f"VITMSN_MCP is {named[:40]!r}; it must be 1 (answer agents) or 0: correct or unset it.")
+    return named == "1"
 
 
 def _inside_a_loop(make: Callable[[], T]) -> T:
@@ -162,12 +182,17 @@ def launch(
     port: int | None = None,
     leave: Callable[[str], None] | None = None,
     ended: threading.Event | None = None,
+    agents: bool = False,
 ) -> str:
     """Start serving in the background, with Gradio's unneeded features off, and return the local address.
 
     Args:
-        leave, ended: see :class:`vitmsn.ui.guard.Guard`.
+        leave, ended, agents: see :class:`vitmsn.ui.guard.Guard`.
     """
+    if agents:
+        from vitmsn.ui.agents import install  # it needs the extra `mcp`
+
+        install()
     os.environ.setdefault("FORWARDED_ALLOW_IPS", "")  # uvicorn would believe X-Forwarded-For from this machine
     page.queue(api_open=False)
     _, address, _ = page.launch(
@@ -176,6 +201,7 @@ def launch(
         prevent_thread_lock=True,
         quiet=True,
         show_error=False,
+        mcp_server=agents,
         enable_monitoring=False,
         run_history=False,
         max_file_size=limits.MAX_ARCHIVE_BYTES,
@@ -185,7 +211,7 @@ def launch(
         i18n=gr.I18n(en=SPOKEN),
         css_paths=STYLES,
         app_kwargs={
-            "middleware": guard.middleware(leave, ended),
+            "middleware": guard.middleware(leave, ended, agents),
             "routes": [Route(picture_gallery.SHEET, gallery_pictures)],
         },
     )

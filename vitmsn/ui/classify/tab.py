@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import gradio as gr
 import numpy as np
@@ -19,7 +19,8 @@ from vitmsn.image import Picture
 from vitmsn.ui.app import App
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.checks import whole
-from vitmsn.ui.shared.photo import Files, Photo, check_total, read_picture
+from vitmsn.ui.shared.endpoints import Parameter, PictureFile
+from vitmsn.ui.shared.photo import Files, check_total, read_picture
 from vitmsn.ui.shared.scripts import script
 from vitmsn.ui.visits import Call
 
@@ -231,19 +232,35 @@ def _download(rows: list[Tried]) -> Markup:
 # --------------------------------------------------------------------------------------------------------- endpoints
 
 
-def classify(call: Call, image: str, top_k: int = 5) -> dict[str, Any]:
-    """Say what is on a picture. Answers with its `label` (null, with the `reason` "not sure", where no class is
-    probable enough), the `closest` class and its calibrated `probability` from 0 to 1, the `kind` where only that is
-    probable, and as `labels` the `top_k` most probable classes, best first. It has no class for people.
+def classify(
+    call: Call, image: PictureFile, top_k: Annotated[int, Parameter("Number of classes", 1, 1000)] = 5
+) -> dict[str, Any]:
+    """Say what is on a picture, in the model's classes. It has none for people.
+
+    Args:
+        image: the picture.
+        top_k: how many of the most probable classes to name.
+
+    Returns:
+        Answer: `label`, the class (null, with the `reason` "not sure", where none is probable enough); `closest`, the
+            most probable class, and its calibrated `probability` from 0 to 1; `kind`, a wider name where only that is
+            probable, and `kind_probability`; `labels`, the `top_k` most probable classes, best first, each with its
+            `probability`; and the whole as a `sentence`.
     """
     encoder = call.encoder
     [result] = encoder.classify([_required(image)], top_k=whole(top_k, "top_k", 1, 1000))
     return result.to_dict()
 
 
-def embed(call: Call, images: list[str]) -> dict[str, Any]:
-    """Turn pictures into embeddings: one vector of `dim` numbers per file, in the order sent. Similar pictures have a
-    high cosine similarity. A file that is no picture is named under `skipped` and leaves no gap.
+def embed(call: Call, images: Annotated[list[str], Parameter("Pictures", file="cat.jpg")]) -> dict[str, Any]:
+    """Turn pictures into embeddings, vectors whose cosine similarity is high where pictures are alike.
+
+    Args:
+        images: the pictures.
+
+    Returns:
+        Answer: `embeddings`, a vector of `dim` numbers for each picture, in the order of `files`; `skipped`, the files
+            that are no pictures, each with the `reason`; and `model`, its name.
     """
     if not images:
         raise InputError("No files came; send at least one picture.")
@@ -310,11 +327,5 @@ def build(app: App) -> None:
     app.reveal(tried_all, "classify-several")
     app.go(teach, "fewshot")
     app.stop(stop)
-    app.endpoint(
-        "classify",
-        classify,
-        [Photo(visible=False), gr.Number(5, visible=False, precision=0)],
-        [gr.JSON(visible=False)],
-    )
-    pictures = Files(visible=False, file_count="multiple")
-    app.endpoint("embed", embed, [pictures], [gr.JSON(visible=False)], long=True)
+    app.endpoint("classify", classify)
+    app.endpoint("embed", embed, long=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import gradio as gr
 import numpy as np
@@ -20,7 +20,7 @@ from vitmsn.ui.explore import map as map_
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.checks import choice, linked_choice, linked_whole, whole
 from vitmsn.ui.shared.controls import bind
-from vitmsn.ui.shared.photo import Files
+from vitmsn.ui.shared.endpoints import Parameter
 from vitmsn.ui.shared.scripts import script
 from vitmsn.ui.shared.workspace import Workspace, center, opened, own_class, version
 from vitmsn.ui.visits import Call
@@ -199,11 +199,22 @@ def peek(call: Call) -> Markup:
 # ------------------------------------------------------------------------------------------------------------ endpoint
 
 
-def map(call: Call, images_zip: str, method: str = "pca") -> tuple[Image.Image, dict[str, Any]]:
-    """Lay pictures out on a plane so that those the model finds alike lie together. `images_zip` is a zip of pictures;
-    folders in it are taken as classes. method: "pca" (at once) or "umap" (keeps neighbors together; takes longer).
-    Answers with a picture of the map, and with one point per file: its name, its class (null outside all folders), x
-    and y. Files that are no pictures are named under `skipped`.
+def map(
+    call: Call,
+    images_zip: Annotated[str, Parameter("Zip of pictures", file="pictures.zip")],
+    method: Annotated[str, Parameter("Method", choices=METHODS)] = "pca",
+) -> tuple[Image.Image, dict[str, Any]]:
+    """Place pictures on a plane so that those the model finds alike lie together.
+
+    Args:
+        images_zip: a zip of pictures; folders in it are taken as classes.
+        method: "pca" answers at once, "umap" keeps neighbors together and takes longer.
+
+    Returns:
+        Map: a picture of the map.
+        Answer: `points`, one for each picture: its `file`, its `label`, which is the class (null outside all folders),
+            `x` and `y`; `skipped`, the files that are no pictures, each with the `reason`; `notes` on the zip; `method`
+            and `model`.
     """
     if not images_zip:
         raise InputError("No zip came; send one as `images_zip`.")
@@ -294,10 +305,4 @@ def build(app: App) -> None:
     app.link("queries", queries, lambda text: linked_choice(text, ("true", "false")) == "true")
     app.link("pictures", faces, lambda text: linked_choice(text, ("true", "false")) == "true")
     app.link("colour", color, lambda text: linked_choice(text, map_.COLORS))
-    app.endpoint(
-        "map",
-        map,
-        [Files(visible=False), gr.Textbox("pca", visible=False)],
-        [gr.Image(visible=False), gr.JSON(visible=False)],
-        long=True,
-    )
+    app.endpoint("map", map, long=True)

@@ -6,14 +6,14 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import gradio as gr
 import numpy as np
 from gradio.utils import get_upload_folder
 from markupsafe import Markup
 
-from vitmsn import archive, bundle, gallery, limits
+from vitmsn import archive, bundle, fewshot, gallery, limits
 from vitmsn.errors import FewShotError, ImageError, InputError
 from vitmsn.gallery import Added, raw_pixels
 from vitmsn.image import Picture
@@ -24,7 +24,8 @@ from vitmsn.ui.page_scripts import KEEP_IN_ADDRESS
 from vitmsn.ui.shared import examples, html
 from vitmsn.ui.shared.checks import linked_choice, linked_real, linked_whole, whole
 from vitmsn.ui.shared.controls import bind
-from vitmsn.ui.shared.photo import Files, UploadButton, check_total, read_picture, sent
+from vitmsn.ui.shared.endpoints import Parameter
+from vitmsn.ui.shared.photo import UploadButton, check_total, read_picture, sent
 from vitmsn.ui.shared.scripts import run, script
 from vitmsn.ui.shared.workspace import METHODS, Workspace, learn, opened, version
 from vitmsn.ui.visits import Call
@@ -260,15 +261,29 @@ def _python(call: Call, settings: tuple[str, int, float, float]) -> Markup:
 
 
 def few_shot(
-    call: Call, support_zip: str, queries: list[str] | None = None, method: str = "auto", k: int = 5
+    call: Call,
+    support_zip: Annotated[str, Parameter("Examples", file="examples.zip")],
+    queries: Annotated[list[str] | None, Parameter("Pictures to name", file="who.jpg")] = None,
+    method: Annotated[str, Parameter("Method", choices=fewshot.METHODS)] = "auto",
+    k: Annotated[int, Parameter("Nearest examples", 1, limits.MAX_K)] = 5,
 ) -> dict[str, Any]:
-    """Learn classes from a few examples each, and name other pictures with them. `support_zip` is a zip with one
-    folder of pictures for each class, or a set that was saved here. method: "auto" (centroid at one or two examples
-    per class, ridge above; raw pixels where they do better), "knn" (with k), "centroid", "ridge", "logistic" or
-    "pixels". Answers with the classes, the leave-one-out accuracy beside what guessing gets, which examples are
-    near-copies, and for each query: its label (null with the `reason` "not sure", or "none of these", which is said
-    from three pictures per class on), the `closest` class and its calibrated `probability`, its `distance` to the
-    nearest example, and the k most similar examples. Files that are no pictures are named under `skipped`.
+    """Learn classes from a few examples each, and name other pictures with them.
+
+    Args:
+        support_zip: a zip with one folder of pictures for each class, or a set that was saved in this app.
+        queries: the pictures to name; none if only the examples are to be judged.
+        method: "auto" is "centroid" at one or two examples per class and "ridge" above, or "pixels" where the raw
+            pixels do better; "knn" lets the `k` nearest examples vote; "logistic" is logistic regression.
+        k: how many of the nearest examples vote with "knn", and are named for each query.
+
+    Returns:
+        Answer: `classes`, each with its number of `examples` and its `accuracy`; `leave_one_out`, how many examples
+            the others name right, beside what guessing gets; `near_copies` among the examples; `predictions`, for each
+            query its `label` (null with the `reason` "not sure", or "none of these", which is said from three pictures
+            per class on), the `closest` class and its calibrated `probability`, all `probabilities`, its `distance` to
+            the nearest example and the `limit` for it, the nearest examples as `neighbors`, and the whole as a
+            `sentence`; `skipped`, the files that are no pictures, each with the `reason`; `notes`, `method` and
+            `model`.
     """
     if not support_zip:
         raise InputError("No zip came; send one as `support_zip`, with one folder of pictures for each class.")
@@ -406,18 +421,7 @@ def build(app: App) -> None:
     app.link("k", k, lambda text: linked_whole(text, 1, limits.MAX_K))
     app.link("caution", caution, lambda text: linked_whole(text, 0, limits.MAX_CAUTION))
     app.link("temperature", temperature, lambda text: linked_real(text, 0.01, 1))
-    app.endpoint(
-        "few_shot",
-        few_shot,
-        [
-            Files(visible=False),
-            Files(visible=False, file_count="multiple"),
-            gr.Textbox("auto", visible=False),
-            gr.Number(5, visible=False, precision=0),
-        ],
-        [gr.JSON(visible=False)],
-        long=True,
-    )
+    app.endpoint("few_shot", few_shot, long=True)
 
 
 def _step(number: int, name: str) -> Markup:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
 import gradio as gr
 import numpy as np
@@ -23,9 +23,11 @@ from vitmsn.ui.masking.state import MaskingState
 from vitmsn.ui.shared import examples, html, patch_grid
 from vitmsn.ui.shared.checks import choice, linked_choice, whole
 from vitmsn.ui.shared.controls import Controls
-from vitmsn.ui.shared.photo import Files, Photo
+from vitmsn.ui.shared.endpoints import Parameter, PictureFile
+from vitmsn.ui.shared.photo import Files
 from vitmsn.ui.visits import Call, Stopped
 
+DRAWN = [name for name in KINDS if name != "painted"]
 QUICK, SLOW = 20, 100  # milliseconds of a full view: up to QUICK 8 draws per point, up to SLOW 4
 
 
@@ -182,17 +184,30 @@ def _code(call: Call, kind: str) -> Markup:
 # ----------------------------------------------------------------------------------------------------------- endpoints
 
 
-def mask_curve(call: Call, image: str, kind: str = "random", seeds: int = 4) -> dict[str, Any]:
-    """Measure what hiding more and more patches does to a picture: for each share hidden from 0 to 0.95 the patches
-    kept, and over `seeds` draws the cosine similarity to the full view, plain and centered on the model's mean
-    embedding (null where it has none; two different pictures have 0 on average there, and `similarity_others` plainly),
-    whether the first answer stays, and the prototype cross-entropy in nats (null where the model has no such head); the
-    milliseconds of one view measured on
-    this machine, and those in proportion to the tokens left. kind is "random", "focal" or "block".
+def mask_curve(
+    call: Call,
+    image: PictureFile,
+    kind: Annotated[str, Parameter("Kind of mask", choices=DRAWN)] = "random",
+    seeds: Annotated[int, Parameter("Draws", 1, 16)] = 4,
+) -> dict[str, Any]:
+    """Measure what hiding more and more patches of a picture does to its embedding and its answer.
+
+    Args:
+        image: the picture.
+        kind: "random" draws single patches, "focal" keeps one rectangle, "block" hides rectangles.
+        seeds: how many masks are drawn at each mask ratio.
+
+    Returns:
+        Answer: lists with an entry for each mask ratio. `mask_ratio`, from 0 to 0.95; the patches `kept`; and, over the
+            draws, `similarity`, the cosine similarity to the full view, `similarity_centered`, the same without the
+            mean of all embeddings (null where the model has none; two different pictures have 0 on average there, and
+            `similarity_others` plainly), `answer_kept`, whether the first answer stays, and `cross_entropy` of the
+            prototypes in nats (null where the model has none). `milliseconds` of one view as measured on this machine,
+            and `milliseconds_ideal`, in proportion to the tokens left.
     """
     picture, encoder = patch_grid.sent(image), call.encoder
     many = whole(seeds, "seeds", 1, 16)
-    choice(kind, "kind", [name for name in KINDS if name != "painted"])
+    choice(kind, "kind", DRAWN)
     points = []
     for point in robustness.curve(
         encoder, picture, lambda r, seed: draw_mask(encoder, kind, 100 * r, seed), seeds=range(many)
@@ -202,11 +217,25 @@ def mask_curve(call: Call, image: str, kind: str = "random", seeds: int = 4) -> 
     return robustness.MaskCurve(points).to_dict()
 
 
-def mask_search(call: Call, image: str, by: str = "attention") -> tuple[Image.Image, dict[str, Any]]:
-    """Find few patches that decide the answer: those whose hiding changes it (null when hiding all but one, in this
-    order, does not) and those that alone keep it, as [row, column] from 1; with the same counts in random orders. The
-    picture shows the patches that keep it. Greedy by "attention" or "relevance"; the smallest found, not proven. The
-    answer is the first class even where the model is not sure, or the nearest prototype without a classifier.
+def mask_search(
+    call: Call,
+    image: PictureFile,
+    by: Annotated[str, Parameter("Hide first", choices=deciding_patches.BY)] = "attention",
+) -> tuple[Image.Image, dict[str, Any]]:
+    """Find few patches that decide the answer: those whose hiding changes it and those that alone keep it. Greedy; the
+    smallest found, not proven.
+
+    Args:
+        image: the picture.
+        by: the order in which patches are hidden: by what the summary token attends to most, or by what speaks most
+            for the answer.
+
+    Returns:
+        Patches: the picture with the patches that keep the answer.
+        Answer: `answer`, the first class even where the model is not sure, or the nearest prototype without a
+            classifier; `changes`, the patches whose hiding changes it (null when hiding all but one, in this order,
+            does not) and what it `changes_to`; `keeps`, the patches that alone keep it, as [row, column] from 1;
+            `changes_random` and `keeps_random`, the same counts in random orders; and `patches`, how many there are.
     """
     picture, encoder = patch_grid.sent(image), call.encoder
     found = deciding_patches.run(encoder, picture, by, lambda done, total: call.progress(done, total, "masks"))
@@ -271,12 +300,8 @@ class Sections:
         for button in (self.stop_find, self.stop_curve, self.stop_batch):
             app.stop(button)
         app.link("by", self.by, lambda text: linked_choice(text, deciding_patches.BY))
-        pictures = [Photo(visible=False), Photo(visible=False)]
-        number, words = gr.Number(4, visible=False, precision=0), gr.Textbox("random", visible=False)
-        app.endpoint("mask_curve", mask_curve, [pictures[0], words, number], [gr.JSON(visible=False)], long=True)
-        by = gr.Textbox("attention", visible=False)
-        shown = [gr.Image(visible=False), gr.JSON(visible=False)]
-        app.endpoint("mask_search", mask_search, [pictures[1], by], shown, long=True)
+        app.endpoint("mask_curve", mask_curve, long=True)
+        app.endpoint("mask_search", mask_search, long=True)
 
 
 def _line() -> gr.HTML:

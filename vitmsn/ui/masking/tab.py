@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import gradio as gr
 import numpy as np
 from markupsafe import Markup
+from PIL import Image
 
 from vitmsn import draw, limits, masking, robustness
 from vitmsn.encoder import Encoder
@@ -24,8 +25,8 @@ from vitmsn.ui.masking.state import MaskingState
 from vitmsn.ui.shared import html, patch_grid
 from vitmsn.ui.shared.checks import linked_choice, linked_whole, real, whole
 from vitmsn.ui.shared.controls import bind, changed
+from vitmsn.ui.shared.endpoints import Parameter, PictureFile
 from vitmsn.ui.shared.html import milliseconds
-from vitmsn.ui.shared.photo import Photo
 from vitmsn.ui.shared.scripts import script
 from vitmsn.ui.visits import Call
 
@@ -274,20 +275,33 @@ def _code(call: Call, ask: MaskingControls, found: Comparison) -> list[str]:
 
 
 def mask(
-    call: Call, image: str, kind: str = "random", ratio: float = 0.7, seed: int = 0, hidden: str = ""
-) -> tuple[Any, dict[str, Any]]:
-    """Hide patches of a picture from the model and compare: the masked picture, how similar the embedding stays to that
-    of the full view (cosine), the time both took in milliseconds on this machine, the most probable classes before and
-    after (null where the model has no classifier), and the loss between the two views: the cross-entropy of the
-    masked view's prototypes against the full view's sharpened ones, in nats, with its least and its even value, and
-    the prototypes that matter (null where the model has none).
+    call: Call,
+    image: PictureFile,
+    kind: Annotated[str, Parameter("Kind of mask", choices=KINDS)] = "random",
+    ratio: Annotated[float, Parameter("Mask ratio", 0, MOST_RATIO / 100)] = 0.7,
+    seed: Annotated[int, Parameter("Seed", 0, MOST_SEED)] = 0,
+    hidden: Annotated[str, Parameter("Hidden patches")] = "",
+) -> tuple[Image.Image, dict[str, Any]]:
+    """Hide patches of a picture from the model, and compare its embedding, its answer and the time.
 
-    Compare `similarity` with `similarity_others`, what other pictures have on average, and `similarity_centered`, the
-    same without the mean of all embeddings, with 0 (both null where the model carries no mean).
+    Args:
+        image: the picture.
+        kind: "random" draws single patches, "focal" keeps one rectangle, "block" hides rectangles, "painted" hides the
+            patches in `hidden`.
+        ratio: the share of patches hidden; not with "painted".
+        seed: the same seed gives the same mask.
+        hidden: the patches that "painted" hides, by row and column from 1: 2.3 is one patch, 4.1-5.8 a rectangle, with
+            commas between.
 
-    kind is "random" (patches drawn one by one), "focal" (all but one rectangle), "block" (rectangles) or "painted" (the
-    patches that `hidden` lists: row.column from 1, or row.column-row.column for a rectangle, like "2.3, 4.1-5.8").
-    ratio is the share hidden, from 0 to 0.95; the same seed gives the same mask.
+    Returns:
+        Masked picture: the picture without the hidden patches.
+        Answer: the patches `kept` of their `total`; `similarity`, the cosine similarity of the embedding to that of the
+            full view, to be compared with `similarity_others`, what other pictures have on average, and
+            `similarity_centered`, the same without the mean of all embeddings, with 0 (both null where the model
+            carries no mean); `milliseconds_full` and `milliseconds_masked` on this machine; `top_before` and
+            `top_after`, the most probable classes (null without a classifier); `cross_entropy` of the masked view's
+            prototypes against the full view's sharpened ones, in nats, with its least and its even value, and the
+            `prototypes` that matter (all null where the model has none).
     """
     encoder, picture = call.encoder, patch_grid.sent(image)
     ratio = real(ratio, "ratio", 0, MOST_RATIO / 100)
@@ -370,14 +384,7 @@ def build(app: App) -> None:
     app.link("hidden", ratio, lambda text: linked_whole(text, 0, MOST_RATIO))
     app.link("seed", seed, lambda text: linked_whole(text, 0, MOST_SEED))
     app.link("paint", paint, _painted)
-    asked = [
-        Photo(visible=False),
-        gr.Textbox("random", visible=False),
-        gr.Number(0.7, visible=False),
-        gr.Number(0, visible=False, precision=0),
-        gr.Textbox("", visible=False),
-    ]
-    app.endpoint("mask", mask, asked, [gr.Image(visible=False), gr.JSON(visible=False)])
+    app.endpoint("mask", mask)
 
 
 def _painted(text: str) -> str:
