@@ -17,7 +17,7 @@ DATA ?= zh-plus/tiny-imagenet
 OUT ?= runs/embedded
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test lint bench compat fuzz api model requirements clean
+.PHONY: help run install test lint bench compat fuzz docs api model requirements clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,10 @@ fuzz: $(VENV)/.test  ## search for inputs that break a reader; ARGS="picture --s
 	$(PIP) -r requirements/fuzz.txt -c constraints.txt
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
+docs: $(VENV)/.test  ## build the site of the docs, strictly, into site/
+	$(PIP) -r requirements/docs.txt -c constraints.txt
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 api: $(VENV)/.run  ## write docs/api.md from the code
 	$(BIN)/python -m docs.make_api
 
@@ -71,7 +75,7 @@ requirements:  ## write requirements.txt, what a Space installs, from requiremen
 		cat requirements/core.txt requirements/app.txt requirements/figures.txt | grep -v '^#' | LC_ALL=C sort -f; } > requirements.txt
 
 clean:  ## remove .venv and everything else that make and the tools left
-	rm -rf $(VENV) node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .gradio tests/browser/screenshots
+	rm -rf $(VENV) node_modules build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .gradio tests/browser/screenshots
 	find app.py vitmsn tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # Each stamp is newer than what it stands for, so a second start installs nothing.

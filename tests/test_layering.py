@@ -472,6 +472,8 @@ def test_tests_mirror_the_package() -> None:
     whole = {
         "test_benchmarks",
         "test_distribution",
+        "test_docs",
+        "test_doctests",
         "test_embedded",
         "test_endpoints",
         "test_hostile_input",

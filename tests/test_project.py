@@ -125,7 +125,7 @@ def test_each_package_has_one_range() -> None:
 
 def test_packages_of_extras_are_imported_inside_named_or_in_their_part() -> None:
     """A package outside the core is named with its extra, where the library imports it."""
-    owners = {name: part for part in PARTS if part not in ("core", "test") for name in requirements(part)}
+    owners = {name: part for part in PARTS if part not in ("core", "test", "docs") for name in requirements(part)}
     for package, extra in extras.EXTRAS.items():
         part = owners[canonicalize_name(DISTRIBUTIONS.get(package, package))]
         assert extra == {"figures": "app"}.get(part, part), package
@@ -215,6 +215,7 @@ def test_make_help_lists_every_command() -> None:
         "bench",
         "compat",
         "fuzz",
+        "docs",
         "api",
         "model",
         "requirements",

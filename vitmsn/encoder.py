@@ -287,6 +287,11 @@ class Encoder(PictureTransformer):
         Returns:
             (N, D) float32. Norms differ widely between models: normalize before distances.
 
+        Example:
+            >>> pictures = np.zeros((2, 64, 64, 3), dtype=np.uint8)
+            >>> Encoder.random(device="cpu").embed(list(pictures)).shape
+            (2, 192)
+
         Raises:
             ImageError, InputError: a picture, size or mask that cannot be taken, named.
         """

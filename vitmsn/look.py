@@ -139,6 +139,11 @@ def look(
         size: side of the input in pixels, or (height, width); larger gives a finer map.
         keep_indices: patches kept, of a masked view.
 
+    Example:
+        >>> found = look(Encoder.random(device="cpu"), np.zeros((64, 64, 3), dtype=np.uint8), "rollout")
+        >>> found.values.shape
+        (8, 8)
+
     Raises:
         InputError: what this model or this grid does not have, named.
         MissingHeadError: relevance of a model without classifier and prototypes.

@@ -34,6 +34,10 @@ def kept_count(patches: int, ratio: float) -> int:
 def random_mask(grid: Grid, ratio: float, generator: torch.Generator, batch: int = 1) -> Tensor:
     """Keep patches drawn uniformly, another draw for each picture (the paper's random masking, section 3).
 
+    Example:
+        >>> random_mask((4, 4), ratio=0.75, generator=torch.Generator().manual_seed(0), batch=2).shape
+        torch.Size([2, 4])
+
     Returns:
         (batch, K) with K = max(1, round(rows * columns * (1 - ratio))).
     """

@@ -248,6 +248,11 @@ class ViTMSNModel(Network):
 
     Weights start as in the original code (truncated normal, CLS and positions included); load trained ones with
     :meth:`from_pretrained`.
+
+    Example:
+        >>> model = ViTMSNModel(ViTMSNConfig(image_size=32, patch_size=8, hidden_size=64, num_attention_heads=4))
+        >>> model(torch.zeros(2, 3, 32, 32)).last_hidden_state.shape  # CLS and 4 x 4 patches
+        torch.Size([2, 17, 64])
     """
 
     def __init__(self, config: ViTMSNConfig, use_mask_token: bool = False) -> None:

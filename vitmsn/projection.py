@@ -38,6 +38,10 @@ def pca(X: ArrayLike, seed: int = 0) -> NDArray[np.float32]:
     X: (N, D), at least two rows. The sign is fixed by making each direction's largest entry positive, so that the same
     embeddings always give the same map. ``seed`` is there so that both maps are called alike; PCA has no randomness.
     Raises InputError for anything else than finite rows.
+
+    Example:
+        >>> pca([[0.0, 0.0, 1.0], [2.0, 0.0, 1.0], [4.0, 0.0, 1.0]]).tolist()
+        [[-2.0, 0.0], [0.0, 0.0], [2.0, 0.0]]
     """
     Z = _rows(X, fewest=2, method="PCA").astype(np.float64)
     Z -= Z.mean(axis=0)

@@ -280,6 +280,11 @@ def learn(
     temperature: of "knn". caution: share of the examples that "none of these" may cost. pixels: raw pixels (N, P) of
     the same pictures, as a baseline, and to tell near-copies by, which are learned as one. examples: what the rows
     are of. Raises FewShotError for fewer than two classes and for what is not offered.
+
+    Example:
+        >>> lesson = learn([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]], ["cat", "cat", "dog", "dog"])
+        >>> lesson.method, lesson.answer([[0.2, 1.0]])[0].closest
+        ('centroid', 'dog')
     """
     rows, labels = np.asarray(X), np.asarray(y)
     if method not in METHODS:

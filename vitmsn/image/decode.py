@@ -79,6 +79,11 @@ def decode(source: ImageSource, *, name: str | None = None, most: int | None = N
 
     Raises ``ImageError``, and nothing else, when it cannot be decoded within ``limits``; InputError inside of
     ``pixels.counted``, when its budget is spent.
+
+    Example:
+        >>> picture = decode(np.full((480, 640, 3), 200, dtype=np.uint8), name="wall", most=160)
+        >>> picture.name, picture.rgb.size
+        ('wall', (160, 120))
     """
     if isinstance(source, Picture):
         return source if name is None else replace(source, name=_shown(name))

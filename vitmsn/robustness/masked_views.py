@@ -123,6 +123,11 @@ def compare(
         top_k: classes of each view.
         timed: measure both views too, some forwards more.
 
+    Example:
+        >>> found = compare(Encoder.random(device="cpu"), np.zeros((64, 64, 3), dtype=np.uint8), [0, 1, 2, 3])
+        >>> found.count, found.total
+        (4, 64)
+
     Raises:
         InputError: a mask that this model's input does not have.
     """
