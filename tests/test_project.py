@@ -42,7 +42,7 @@ DOCS = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").glo
 PARTS = sorted(path.stem for path in (ROOT / "requirements").glob("*.txt"))
 SPACE = ("core", "app", "figures")  # what a Space installs
 # Gradio's own parts, in the versions that it brings.
-GRADIO_BRINGS = {"fastapi", "pandas", "starlette"}
+GRADIO_BRINGS = {"anyio", "fastapi", "pandas", "pydantic", "starlette"}
 
 
 def requirements(*parts: str) -> dict[str, Requirement]:

@@ -16,10 +16,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from gradio import networking
 
 from tests.support.app import PATIENCE, ROOT, Served, answers, free_port
 from vitmsn.errors import InputError
 from vitmsn.ui import server
+from vitmsn.ui.blocks import Page
 
 
 @pytest.fixture
@@ -43,6 +45,18 @@ def test_a_failed_start_prints_a_sentence_and_exits_with_2(
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "file"))
     assert server.serve() == 2
     assert "set GRADIO_TEMP_DIR" in capsys.readouterr().err
+
+
+def test_a_machine_too_busy_to_answer_at_once_starts_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GRADIO_SERVER_PORT", raising=False)
+    monkeypatch.setattr(networking, "url_ok", lambda url: False)
+    with Page(analytics_enabled=False) as page:
+        pass
+    port = free_port()
+    try:
+        assert server.launch(page, port=port) == f"http://127.0.0.1:{port}/"
+    finally:
+        page.close(verbose=False)
 
 
 def test_agents_are_asked_for_by_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ from gradio.server_messages import ProcessCompletedMessage, ProgressMessage, Une
 from gradio.utils import get_upload_folder
 from mcp import types
 from mcp.server import Server
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
@@ -35,7 +36,7 @@ from vitmsn.ui import uploads
 from vitmsn.ui.blocks import BROKEN
 from vitmsn.ui.request_body import API, FILE, is_upload
 from vitmsn.ui.shared.checks import cut
-from vitmsn.ui.shared.endpoints import Endpoint, Taken
+from vitmsn.ui.shared.endpoints import REQUIRED, Endpoint, Taken
 
 INSTRUCTIONS = """A small vision transformer (ViT-MSN), to classify pictures, to see where it looks, to hide parts of a
 picture from it, and to teach it classes from a few examples. A picture or a zip is a data URL
@@ -49,7 +50,7 @@ class Tools(gradio.mcp.GradioMCPServer):
 
     def create_mcp_server(self) -> Server[Any, Any]:
         server = super().create_mcp_server()
-        server.version, server.instructions = vitmsn.__version__, INSTRUCTIONS
+        server.name, server.version, server.instructions = "vitmsn", vitmsn.__version__, INSTRUCTIONS
         server.call_tool(validate_input=False)(self.call)  # our own checks answer in sentences
         return server
 
@@ -62,14 +63,15 @@ class Tools(gradio.mcp.GradioMCPServer):
         one = _endpoint(block_fn)
         return one.told, {taken.name: _told(taken) for taken in one.takes}
 
-    def simplify_filedata_schema(self, schema: dict[str, Any]) -> tuple[dict[str, Any], list[list[str | int]]]:
-        """Gradio writes into it that a file is a web address."""
-        simple, places = super().simplify_filedata_schema(schema)
-        for value in simple["properties"].values():
-            for part in (value, value.get("items", {})):
-                if "Gradio File Input" in str(part.get("format", "")):
-                    del part["format"]
-        return simple, places
+    def get_input_schema(
+        self, tool_name: str, parameters: dict[str, str] | None = None
+    ) -> tuple[dict[str, Any], list[list[str | int]]]:
+        """Of our own, since Gradio's says that a file is a web address; there are no places for it to fetch one."""
+        block_fn = self.get_block_fn_from_endpoint_name(self.tool_to_endpoint[tool_name])
+        assert block_fn is not None
+        takes = _endpoint(block_fn).takes
+        needed = [taken.name for taken in takes if taken.required]
+        return {"type": "object", "properties": {taken.name: _schema(taken) for taken in takes}, "required": needed}, []
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> types.CallToolResult:
         """Answer one call; an error is a sentence in the result, which the agent reads."""
@@ -147,6 +149,16 @@ def _endpoint(block_fn: BlockFunction) -> Endpoint:
     return one
 
 
+def _schema(taken: Taken) -> dict[str, Any]:
+    """A parameter in JSON Schema."""
+    kinds: dict[Any, str] = {bool: "boolean", int: "integer", float: "number"}
+    of_kind: dict[str, Any] = {"type": kinds.get(taken.kind, "string")}
+    if taken.several:
+        of_kind = {"type": "array", "items": {"type": "string"}}
+    default = {} if taken.default in (REQUIRED, None) else {"default": taken.default}
+    return {**of_kind, **taken.about.schema, **default, "description": _told(taken)}
+
+
 def _told(taken: Taken) -> str:
     if not taken.about.file:
         return taken.text
@@ -210,6 +222,7 @@ def _kept(url: str, name: str) -> str:
 
 def _content(value: Any) -> types.ContentBlock:
     """An answer as the agent gets it: a picture, or JSON."""
+    value = value.model_dump() if isinstance(value, BaseModel) else value
     if isinstance(value, dict) and isinstance(path := value.get("path"), str):
         kind = value.get("mime_type") or mimetypes.guess_type(path)[0] or "image/png"
         return types.ImageContent(type="image", data=base64.b64encode(Path(path).read_bytes()).decode(), mimeType=kind)

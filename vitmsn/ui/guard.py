@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from vitmsn import limits
 from vitmsn.errors import InputError
 from vitmsn.ui import uploads
-from vitmsn.ui.request_body import API, FILE, elsewhere, is_uploaded, objects, parse, shape
+from vitmsn.ui.request_body import API, FILE, is_here, is_uploaded, objects, parse, shape
 
 log = logging.getLogger("vitmsn.ui")
 
@@ -254,12 +254,13 @@ class Guard:
             if sentence := shape(value):
                 await refuse(send, 422, sentence)
                 return
-            if any(not is_uploaded(entry) for entry in objects(value)):
-                await refuse(send, 422, "Send files as uploads; data: and web addresses are not fetched.")
-                return
-            if agent and (address := elsewhere(value.get("params"))):
-                sentence = f"{address[:40]!r} is an address, and nothing is fetched; send a data URL or an upload."
+            local = all(is_uploaded(entry) for entry in objects(value))
+            if agent and not (local and is_here(value.get("params"))):
+                sentence = "Nothing is fetched from an address; send a data URL or the path of an upload."
                 await _refuse_tool(send, value.get("id"), sentence)
+                return
+            if not local:
+                await refuse(send, 422, "Send files as uploads; data: and web addresses are not fetched.")
                 return
             body = json.dumps(value).encode()  # Gradio gets what was checked, not bytes that it might read differently
             length = (b"content-length", str(len(body)).encode())

@@ -83,8 +83,8 @@ def is_upload(path: Any) -> bool:
         return False
 
 
-def elsewhere(value: Any) -> str:
-    """The first text in a value, at any depth, that is an address of somewhere else (http:, file:, ...); "" if none is.
+def is_here(value: Any) -> bool:
+    """Whether no text in a value, at any depth, is an address of somewhere else (http:, file:, ...).
 
     For what agents send: their files come as plain texts.
     """
@@ -92,9 +92,9 @@ def elsewhere(value: Any) -> str:
     while waiting:
         item = waiting.pop()
         if isinstance(item, str) and ADDRESS.match(item) and FILE not in item:
-            return item
+            return False
         waiting += item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
-    return ""
+    return True
 
 
 def objects(value: Any) -> Iterator[dict[str, Any]]:

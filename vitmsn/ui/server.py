@@ -75,8 +75,6 @@ class Server:
             address = _inside_a_loop(lambda: launch(self.app.page, host, port, leave, self._ended, self._agents))
             name = self._models.name(self._models.default)
             print(f"{address}  {name} on {self._encoder.device}, {precision(self._encoder)}", flush=True)
-            if self._agents:
-                print(f"{address.rstrip('/')}{guard.AGENTS}  for agents (MCP over streamable HTTP)", flush=True)
             if self._models.warning:
                 print(f"vitmsn: {self._models.warning}", file=sys.stderr)
             picture_gallery.sheet()  # before the first visitor of Learn or Masking needs it
@@ -202,6 +200,7 @@ def launch(
         quiet=True,
         show_error=False,
         mcp_server=agents,
+        _frontend=False,  # else it asks for the page once, and gives up when a busy machine takes over three seconds
         enable_monitoring=False,
         run_history=False,
         max_file_size=limits.MAX_ARCHIVE_BYTES,
