@@ -194,7 +194,7 @@ ALLOWED: dict[str, set[str]] = {
     "ui.request_body": set(),
     "ui.uploads": set(),
     "ui.guard": {"ui.request_body", "ui.uploads"},
-    "ui.agents": {"ui.blocks", "ui.request_body", "ui.shared.checks", "ui.shared.endpoints", "ui.uploads"},
+    "ui.agents": {"__init__", "ui.blocks", "ui.request_body", "ui.shared.checks", "ui.shared.endpoints", "ui.uploads"},
     "ui.server": {
         *("ui.agents",),  # inside `launch`: it needs an extra
         *("ui.app", "ui.blocks", "ui.guard", "ui.models", "ui.page"),
