@@ -13,7 +13,7 @@ import vitmsn
 # What a newcomer reads first has an example.
 EXPECTED = [
     "vitmsn.encoder.Encoder.embed",
-    "vitmsn.fewshot.classifiers.KNNClassifier",
+    "vitmsn.fewshot",
     "vitmsn.fewshot.lesson.learn",
     "vitmsn.image.decode.decode",
     "vitmsn.look.look",

@@ -9,6 +9,12 @@ they share (``geometry``).
 
 A name is imported when it is first used: scikit-learn takes a second, which a page or a command that learns nothing
 need not wait for.
+
+Example:
+    >>> from vitmsn.fewshot import KNNClassifier
+    >>> knn = KNNClassifier(n_neighbors=1).fit([[1.0, 0.1], [0.9, 0.0], [0.1, 1.0]], ["cat", "cat", "dog"])
+    >>> knn.predict([[0.0, 0.8]]).tolist()
+    ['dog']
 """
 
 from __future__ import annotations

@@ -221,11 +221,6 @@ class KNNClassifier(FewShotClassifier):
 
     n_neighbors: how many vote; all of them when there are fewer. temperature: of the vote, > 0; smaller trusts the
     nearest more. center: the model's feature mean (D,), or None for the mean of the classes' means.
-
-    Example:
-        >>> knn = KNNClassifier(n_neighbors=1).fit([[1.0, 0.1], [0.9, 0.0], [0.1, 1.0]], ["cat", "cat", "dog"])
-        >>> knn.predict([[0.0, 0.8]]).tolist()
-        ['dog']
     """
 
     _fallback_temperature = 1.0
