@@ -31,13 +31,14 @@ SHARED = {f"ui.shared.{path.stem}" for path in (PACKAGE / "ui" / "shared").glob(
 
 def of_tabs() -> dict[str, set[str]]:
     """A tab knows the library, `app`, `visits`, `models`, what the tabs share and its own folder; never another tab.
-    Learn also knows the loss: it shows what the trainer computes."""
+    Learn also knows the loss and the shapes: it shows what the trainer computes, and from what."""
     rows: dict[str, set[str]] = {}
     for tab in TABS:
         own = {f"ui.{tab}.{path.stem}" for path in (PACKAGE / "ui" / tab).glob("[!_]*.py")}
         rows[f"ui.{tab}"] = set()
         rows |= dict.fromkeys(own, LIBRARY | SHARED | own | TAB_PARTS)
     rows["ui.learn.walkthrough"] = rows["ui.learn.walkthrough"] | {"training.loss"}
+    rows["ui.learn.training_film"] = rows["ui.learn.training_film"] | {"training.shapes"}
     return rows
 
 
@@ -125,6 +126,7 @@ ALLOWED: dict[str, set[str]] = {
     "training.schedule": set(),
     "training.augment": set(),
     "training.digits": set(),
+    "training.shapes": set(),
     "training.distributed": set(),
     "training.log_figure": {"draw"},
     "training.card": {"data"},
@@ -142,7 +144,7 @@ ALLOWED: dict[str, set[str]] = {
     "training.pretrain": {
         *("checkpoint", "data", "encoder", "lowshot"),  # kNN while it learns
         *("training.digits", "training.distributed", "training.log_figure", "training.loop"),
-        *("training.picture_store", "training.recipe", "training.trainer"),
+        *("training.picture_store", "training.recipe", "training.shapes", "training.trainer"),
     },
     "training.finetune": {
         *("config", "checkpoint", "model", "image", "masking", "data", "encoder"),
@@ -197,7 +199,7 @@ ALLOWED: dict[str, set[str]] = {
     "ui.agents": {"__init__", "ui.blocks", "ui.request_body", "ui.shared.checks", "ui.shared.endpoints", "ui.uploads"},
     "ui.server": {
         *("ui.agents",),  # inside `launch`: it needs an extra
-        *("ui.app", "ui.blocks", "ui.guard", "ui.models", "ui.page"),
+        *("ui.app", "ui.blocks", "ui.guard", "ui.models", "ui.page", "ui.learn.training_film"),
         *("ui.shared.picture_gallery", "ui.uploads", "ui.zero_gpu"),
     },
     "cli": {"cli.output", "cli.parser"},

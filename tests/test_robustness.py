@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from vitmsn.encoder import Encoder
 from vitmsn.errors import InputError, MissingHeadError
 from vitmsn.image import Picture, ViTMSNImageProcessor, decode
 from vitmsn.model import MSNHead, ViTMSNModel
+from vitmsn.robustness import masked_views
 from vitmsn.training.loss import msn_loss, sharpen
 
 CONFIG = ViTMSNConfig(
@@ -155,14 +157,44 @@ def test_without_a_feature_mean_nothing_is_centered(encoder: Encoder, picture: P
     assert found.centered is None and found.others is None and found.similarity.shape == (1,)
 
 
+def timed(full: float, masked: float) -> Callable[..., float]:
+    """A stand-in for ``Encoder.time``."""
+    return lambda image, *, keep_indices=None, repeats: full if keep_indices is None else masked
+
+
+def test_a_steady_time_is_a_median_of_rounds_in_turns(
+    encoder: Encoder, picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = iter([9, 1, 100, 2, 11, 3, 10, 500, 12, 4] * 2)
+    monkeypatch.setattr(encoder, "time", lambda image, **more: float(next(given)))
+    full, masked = robustness.steady_times(encoder, picture, sample(0.5, 0)) or (0, 0)
+    assert (full, masked) == (11, 3)  # nine rounds; one that another program disturbed does not count
+    monkeypatch.setattr(masked_views, "STEADY_SECONDS", 0)
+    assert robustness.steady_times(encoder, picture, sample(0.5, 0)) is None
+
+
+def test_a_slow_model_has_a_curve_without_steady_times(
+    encoder: Encoder, picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoder, "time", timed(robustness.QUICK + 1, 7))
+    point = next(robustness.curve(encoder, picture, sample))
+    assert not point.steady and point.milliseconds == 7 and point.ideal == robustness.QUICK + 1
+
+
 def test_the_curve_yields_a_point_for_every_ratio(
     encoder: Encoder, picture: Picture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoder, "time", lambda image, **more: 7.0 if "keep_indices" in more else 10.0)
+    monkeypatch.setattr(encoder, "time", timed(10, 7))
     running = robustness.curve(encoder, picture, sample, seeds=(0, 1))
     first = next(running)
     assert first.ratio == 0 and first.kept == 9 and first.views.similarity == pytest.approx([1, 1])
-    assert first.milliseconds == 7 and first.ideal == 10 and first.views.same is not None and first.views.same.all()
+    assert (
+        first.steady
+        and first.milliseconds == 7
+        and first.ideal == 10
+        and first.views.same is not None
+        and first.views.same.all()
+    )
     rest = list(running)
     assert [point.ratio for point in rest] == pytest.approx(np.arange(0.05, 0.96, 0.05))
     assert [point.kept for point in rest] == [masking.kept_count(9, point.ratio) for point in rest]

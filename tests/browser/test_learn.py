@@ -95,17 +95,33 @@ def test_the_lesson_fits_a_phone_and_paper(visit: Visit) -> None:
     expect(phone.locator(".msn-step:visible")).to_have_count(1)
 
 
+def film(page: Page) -> None:
+    """The recording can be scrubbed by the keyboard, and played."""
+    canvas, slider = page.locator("#watch-map canvas"), page.get_by_label("Frame of the film")
+    expect(canvas).to_have_attribute("aria-label", re.compile(r"Map of 160 pictures after \d{2,} steps"))
+    hold(slider)
+    page.keyboard.press("Home")
+    expect(canvas).to_have_attribute("aria-label", re.compile("after 0 steps"))
+    page.keyboard.press("ArrowRight")
+    expect(canvas).not_to_have_attribute("aria-label", re.compile("after 0 steps"))
+    page.locator("#watch-map").get_by_role("button", name="Play").click()
+    expect(page.locator("#watch-map").get_by_role("button", name="Pause")).to_be_visible()
+    page.locator("#watch-map").get_by_role("button", name="Pause").click()
+
+
 def test_two_visitors_and_one_network_at_a_time(visit: Visit) -> None:
     first, second = visit(address="?tab=learn"), visit(address="?tab=learn")
     said = first.locator("#watch-said")
     expect(said).to_contain_text("A recording")
-    expect(first.locator("#watch-map canvas")).to_have_attribute("aria-label", re.compile("Map of 300 handwritten"))
+    film(first)
     first.get_by_role("checkbox", name="me-max").uncheck()
     expect(first.get_by_role("checkbox", name="Sinkhorn")).not_to_be_checked()  # it would prevent collapse
     first.get_by_role("button", name="Train it now").click()
-    expect(said).to_contain_text(re.compile("Starting|With random weights|After"))
+    # the recording stays until the first step
+    expect(first.locator("#watch-ready")).to_contain_text("Getting ready")
+    expect(said).to_contain_text("A recording")
     second.get_by_role("button", name="Train it now").click()
-    waiting = second.locator("#watch-said")
+    waiting = second.locator("#watch-ready")
     expect(waiting).to_contain_text("Another visitor's network is first")
     # requests that do not train do not wait
     second.get_by_role("button", name="Next →").click()
@@ -114,6 +130,19 @@ def test_two_visitors_and_one_network_at_a_time(visit: Visit) -> None:
     expect(first.locator("#watch-charts svg")).to_have_count(3)
     first.get_by_role("button", name="Stop").click()
     expect(said).to_contain_text("Stopped.")
-    expect(waiting).to_contain_text(re.compile("Starting|random weights"), timeout=TRAINING)
+    expect(waiting).not_to_contain_text("is first", timeout=TRAINING)
     second.get_by_role("button", name="Stop").click()
-    expect(waiting).to_contain_text("Stopped", timeout=TRAINING)
+    expect(second.get_by_role("button", name="Train it now")).to_be_enabled(timeout=TRAINING)
+    # a second run of the first visitor stands beside the stopped one
+    first.get_by_role("checkbox", name="Masking").uncheck()
+    first.get_by_role("button", name="Train it now").click()
+    expect(said).to_contain_text("prototypes are in use", timeout=TRAINING)
+    runs = first.locator("#watch-runs button")
+    expect(runs).to_have_count(2, timeout=TRAINING)
+    expect(runs.nth(0)).to_contain_text("no Sinkhorn, no me-max")
+    expect(runs.nth(1)).to_contain_text("no masking, no Sinkhorn, no me-max")
+    first.get_by_role("button", name="Stop").click()
+    expect(said).to_contain_text("Stopped.")
+    runs.nth(0).click()
+    expect(runs.nth(0)).to_have_attribute("aria-pressed", "true")
+    expect(first.locator("#watch-charts")).to_contain_text("A ")

@@ -114,7 +114,10 @@ def test_bad_options_are_reported_before_the_run(
 
 def test_an_unknown_preset_lists_the_known_ones(capsys: Capture, pictures: Path, tmp_path: Path) -> None:
     assert cli.main(["pretrain", "huge", "--data", str(pictures), "--out", str(tmp_path)]) == 2
-    assert "choose among tiny-8-64, digits, small-16, base-16, base-4, large-16, large-7" in capsys.readouterr().err
+    assert (
+        "choose among tiny-8-64, digits, shapes, small-16, base-16, base-4, large-16, large-7"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.usefixtures("tiny")

@@ -232,7 +232,9 @@ def make_parser(prog: str = "python -m vitmsn") -> argparse.ArgumentParser:
     _usual(add, "write the table to a .json or .csv file", ".json", ".csv")
 
     add = command("pretrain", train.pretrain, "train a backbone on pictures without labels")
-    presets = "tiny-8-64, digits (with its own data, in a minute), or the paper's small-16, base-16, base-4, ..."
+    presets = (
+        "tiny-8-64, digits or shapes (with their own data, in a minute), or the paper's small-16, base-16, base-4, ..."
+    )
     add("preset", help=f"the architecture and its recipe: {presets}")
     _training(add, needed=False)
     about = "write nothing to disk, and print JSON lines (loss, prototypes in use, kNN, a map) while it learns"
@@ -253,7 +255,7 @@ def make_parser(prog: str = "python -m vitmsn") -> argparse.ArgumentParser:
     add("--compile", action="store_true", help="use torch.compile")
     add("--log-every", type=_count, default=50, help="steps between rows of the log (default: 50)")
     add("--save-every", type=_count, default=200, help="steps between checkpoints (default: 200)")
-    about = "steps between kNN of held-out pictures (default: 1000; an eighth of the run for the digits)"
+    about = "steps between kNN of held-out pictures (default: 1000; an eighth of the run for data that come along)"
     add("--monitor-every", type=_count, help=about)
 
     add = command("finetune", train.finetune, "fine-tune a backbone on labelled pictures")

@@ -27,11 +27,12 @@ JUDGED = ("held-out pictures", "top-1", "top-5", "sure from")
 
 def pretrain(options: Options) -> Result | int:
     from vitmsn.training import pretrain as training
+    from vitmsn.training.recipe import PRESETS
 
     if not (options.out or options.watch):
         raise InputError("A run needs a folder to keep its state, log and model in; give --out.")
-    if options.data is None and options.preset != "digits":
-        _check_preset(options.preset)
+    _check_preset(options.preset)
+    if options.data is None and not PRESETS[options.preset].own_data:
         raise InputError(f"The preset {options.preset} has no data of its own; give --data.")
     _use_threads(options)
     init = training.initial(options.init) if options.init else None

@@ -31,6 +31,7 @@ from vitmsn.robustness.masked_views import (
     cosine,
     curve,
     others,
+    steady_times,
     times,
     views,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "others",
     "predict",
     "search",
+    "steady_times",
     "times",
     "views",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ from vitmsn.robustness.prediction import Assignment, Predictions, assignment, cr
 
 RATIOS = tuple(round(0.05 * step, 2) for step in range(20))  # 0 to 0.95
 QUICK = 50  # milliseconds of a full view that is measured again and again
+ROUNDS, FEWEST_ROUNDS = 9, 5  # of a steady measurement, and below which there is none
+STEADY_SECONDS = 2.0  # for one
 
 Sampler = Callable[[float, int], np.ndarray]  # mask ratio, seed -> patches kept (K,)
 
@@ -173,6 +176,22 @@ def times(encoder: Encoder, picture: ImageSource, kept: np.ndarray) -> tuple[flo
     return float(full), float(masked)
 
 
+def steady_times(encoder: Encoder, picture: ImageSource, keep_indices: np.ndarray) -> tuple[float, float] | None:
+    """Milliseconds of the full view and of the one that keeps ``keep_indices`` (K,): medians of nine rounds, in turns.
+
+    None where even five do not fit into two seconds: a model that slow is measured by itself, not beside an answer.
+    """
+    picture = image.decode(picture)
+    rounds: list[list[float]] = []
+    end = time.monotonic() + STEADY_SECONDS
+    while len(rounds) < ROUNDS and time.monotonic() < end:
+        rounds.append([encoder.time(picture, keep_indices=keep, repeats=1) for keep in (None, keep_indices)])
+    if len(rounds) < FEWEST_ROUNDS:
+        return None
+    full, masked = np.median(rounds, axis=0)
+    return float(full), float(masked)
+
+
 # --- several views ---------------------------------------------------------------------------------------------------
 
 
@@ -237,6 +256,7 @@ class CurvePoint:
         views: of every draw.
         milliseconds: of one such view, measured; ideal: of the full view, times the share of tokens left. Where it is
             quick both are measured in turns, so that other work on the machine affects both.
+        steady: whether they are medians of at least five rounds; a curve of others says little.
     """
 
     ratio: float
@@ -244,6 +264,7 @@ class CurvePoint:
     views: Views
     milliseconds: float
     ideal: float
+    steady: bool = False
 
 
 def curve(
@@ -264,10 +285,10 @@ def curve(
     patches = math.prod(encoder.grid())
     for ratio in ratios:
         kept = np.stack([sample(ratio, seed) for seed in seeds])
-        taken = encoder.time(seen, keep_indices=kept[0], repeats=3 if quick else 1)
-        full = encoder.time(seen, repeats=3) if quick else full
+        steady = steady_times(encoder, seen, kept[0]) if quick else None
+        full, taken = steady or (full, encoder.time(seen, keep_indices=kept[0], repeats=1))
         ideal = full * (1 + kept.shape[1]) / (1 + patches)
-        yield CurvePoint(ratio, kept.shape[1], views(encoder, seen, kept), taken, ideal)
+        yield CurvePoint(ratio, kept.shape[1], views(encoder, seen, kept), taken, ideal, steady is not None)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from vitmsn.errors import InputError
 from vitmsn.lowshot import knn_accuracy
 from vitmsn.training.trainer import Trainer, embed
 
-MAPPED = 300  # held-out pictures on the map
+MAPPED = 160  # held-out pictures on the map
 
 
 def watch(
@@ -79,7 +79,7 @@ def watch(
                 "seconds": round(time.monotonic() - began, 2),
                 "knn": round(knn_accuracy(X.numpy(), labels, Q.numpy(), wanted), 4),
                 "spread": round(float(projected.var(0).sum()), 4),
-                "xy": [[round(float(value), 3) for value in point] for point in before],
+                "xy": [[round(float(value), 2) for value in point] for point in before],
             }
         if over:
             return

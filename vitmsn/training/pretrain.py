@@ -20,8 +20,9 @@ from vitmsn import checkpoint
 from vitmsn.checkpoint import Checkpoint
 from vitmsn.data import DataSet, open_data
 from vitmsn.encoder import choose_device, choose_dtype
+from vitmsn.errors import InputError
 from vitmsn.lowshot import knn_accuracy
-from vitmsn.training import digits, log_figure, loop
+from vitmsn.training import digits, log_figure, loop, shapes
 from vitmsn.training.distributed import Processes
 from vitmsn.training.picture_store import Pictures, Streamed, on_device, open_pictures
 from vitmsn.training.recipe import Recipe
@@ -66,7 +67,7 @@ class PretrainResult:
     total_steps: int
     card: dict[str, Any]
     knn: float | None  # of held-out pictures; None where nothing is labelled
-    knn_at_the_start: float | None  # of the digits
+    knn_at_the_start: float | None  # of data that come along
 
     @property
     def epochs(self) -> float:
@@ -104,7 +105,12 @@ def prepare(
     pictures: Tensor | Streamed
     queries: Tensor | Streamed
     if data is None:
-        name, (pictures, labels), (queries, wanted) = digits.NAME, *digits.load(side)
+        known = {"digits": digits, "shapes": shapes}
+        if recipe.own_data not in known:
+            raise InputError(
+                "This recipe has no data of its own; give it a data set, or take the preset digits or shapes."
+            )
+        name, (pictures, labels), (queries, wanted) = known[recipe.own_data].NAME, *known[recipe.own_data].load(side)
     else:
         dataset = data if isinstance(data, DataSet) else open_data(data, split)
         name = dataset.name
@@ -144,8 +150,8 @@ def run(
 
     Args:
         recipe: a preset, or what was made of one.
-        data: a data set, or what :func:`vitmsn.data.open_data` opens; labels are only measured with. None: the
-            handwritten digits of scikit-learn.
+        data: a data set, or what :func:`vitmsn.data.open_data` opens; labels are only measured with. None: those
+            of the recipe, digits or shapes.
         init: a checkpoint to start from; a path or hub id also gives the recipe its architecture and head.
         held_out: share of the pictures that is not trained on, for kNN.
         stream: leave pictures on disk; None: where they do not fit.
@@ -153,7 +159,7 @@ def run(
         compiled: let ``torch.compile`` write the kernels.
         limit_minutes: stop after so long.
         log_every, save_every, monitor_every: steps between rows of the log, checkpoints, and kNN (None: 1000, or an
-            eighth of the run for the digits).
+            eighth of the run for data that come along).
         progress: called with (what, done, total) while pictures are read.
 
     Returns:

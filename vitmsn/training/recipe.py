@@ -35,6 +35,7 @@ class Recipe:
     model: ViTMSNConfig = field(default_factory=lambda: replace(VARIANTS["tiny-8-64"], num_hidden_layers=6))
     stages: tuple[Stage, ...] = (Stage(0.8, 32, 16), Stage(0.15, 48, 24), Stage(0.05, 64, 32))
     picture_size: int = 64  # side at which pictures are kept for cropping, pixels
+    own_data: str = ""  # "digits" or "shapes", which come along; "": data must be given
 
     # views (section 4: one random and ten focal at 224 px; fewer focal ones pay at 64 px)
     random_views: int = 1
@@ -234,6 +235,7 @@ _DIGITS = Recipe(
     ),
     stages=(Stage(1.0, 16, 8),),
     picture_size=16,
+    own_data="digits",
     target_scale=(0.5, 1.0),
     focal_scale=(0.2, 0.5),
     flip=0.0,
@@ -250,10 +252,28 @@ _DIGITS = Recipe(
     ema=(0.96, 0.99),
 )
 
+# Things in front of something else: crops may be smaller, a thing may be mirrored, and two masked views without focal
+# ones see more pictures in a minute.
+_SHAPES = replace(
+    _DIGITS,
+    model=replace(_DIGITS.model, image_size=32, patch_size=8),
+    stages=(Stage(1.0, 32, 16),),
+    picture_size=32,
+    own_data="shapes",
+    random_views=2,
+    focal_views=0,
+    target_scale=(0.3, 1.0),
+    flip=0.5,
+    epochs=27,
+    start_rate=3e-4,
+    peak_rate=3e-3,
+)
+
 # The paper gives ratio and epochs of S/16, B/16, B/4 and L/7; L/16 takes those of B/16.
 PRESETS: dict[str, Recipe] = {
     "tiny-8-64": Recipe(),
     "digits": _DIGITS,
+    "shapes": _SHAPES,
     "small-16": _paper("small-16", 0.15, 800),
     "base-16": _paper("base-16", 0.3, 600),
     "base-4": _paper("base-4", 0.7, 300),

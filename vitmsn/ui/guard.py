@@ -65,6 +65,7 @@ ROUTES = {
             "/config",
             "/theme.css",
             "/gallery-pictures.webp",
+            "/training-pictures.webp",
             "/favicon.ico",
             "/manifest.json",
             "/robots.txt",

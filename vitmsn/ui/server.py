@@ -26,6 +26,7 @@ from vitmsn.errors import InputError, ViTMSNError
 from vitmsn.ui import guard, uploads, zero_gpu
 from vitmsn.ui.app import App
 from vitmsn.ui.blocks import Seldom
+from vitmsn.ui.learn import training_film
 from vitmsn.ui.models import Models
 from vitmsn.ui.page import build, precision, theme
 from vitmsn.ui.shared import picture_gallery
@@ -211,12 +212,19 @@ def launch(
         css_paths=STYLES,
         app_kwargs={
             "middleware": guard.middleware(leave, ended, agents),
-            "routes": [Route(picture_gallery.SHEET, gallery_pictures)],
+            "routes": [
+                Route(picture_gallery.SHEET, sheet(picture_gallery.sheet)),
+                Route(training_film.SHEET, sheet(training_film.sheet)),
+            ],
         },
     )
     return address
 
 
-def gallery_pictures(request: Request) -> Response:
-    """The sheet with the gallery's pictures, which the browser keeps for an hour."""
-    return Response(picture_gallery.sheet(), media_type="image/webp", headers={"cache-control": "max-age=3600"})
+def sheet(drawn: Callable[[], bytes]) -> Callable[[Request], Response]:
+    """A route's function for one of the page's own pictures, which the browser keeps for an hour."""
+
+    def answer(request: Request) -> Response:
+        return Response(drawn(), media_type="image/webp", headers={"cache-control": "max-age=3600"})
+
+    return answer

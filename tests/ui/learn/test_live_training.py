@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import json
 import math
 import re
 from typing import Any
@@ -15,7 +13,7 @@ from vitmsn.ui.learn import live_training
 from vitmsn.ui.learn.training_process import Run, Switches
 from vitmsn.ui.visits import Visit
 
-ABOUT = {"pictures": 1437, "held_out": 360, "steps": 100, "prototypes": 64, "raw": 0.986, "labels": [3, 7]}
+ABOUT = {"pictures": 1440, "held_out": 360, "steps": 100, "prototypes": 64, "raw": 0.986, "labels": [3, 7]}
 
 
 def frame(step: int, knn: float, in_use: int, mean_entropy: float = 4.1) -> dict[str, Any]:
@@ -32,10 +30,9 @@ START, LEARNED, COLLAPSED = frame(0, 0.65, 0), frame(100, 0.91, 52), frame(100, 
 
 
 def test_the_sentence_of_a_run_has_numbers() -> None:
-    assert "opening Python" in live_training.sentence(Run(Switches(), Visit("a", "model")))
-    assert live_training.sentence(run(START)).startswith("With random weights kNN names 65 % of the test digits")
+    assert live_training.sentence(run(START)).startswith("With random weights kNN names 65 % of the test pictures")
     said = live_training.sentence(run(START, frame(50, 0.8, 47)))
-    assert "After 50 of 100 steps in 5 s, kNN names 80 % of the test digits correctly (random weights: 65 %)" in said
+    assert "After 50 of 100 steps in 5 s, kNN names 80 % of the test pictures correctly (random weights: 65 %)" in said
     assert "47 of 64 prototypes are in use." in said and said.endswith("use.")
 
 
@@ -64,7 +61,14 @@ def test_a_collapse_is_named() -> None:
 def test_the_charts_show_reference_values() -> None:
     page = live_training.charts(run(START, frame(50, 0.8, 47), LEARNED))
     assert page.count("<svg") == 3 and page.count("aria-label=") == 3
-    for words in ("raw 99 %", "trained 91 %", "random 65 %", "in use 52", "mean entropy 4.1", "cross-entropy 3.2"):
+    for words in (
+        "raw pixels 99 %",
+        "trained 91 %",
+        "random 65 %",
+        "in use 52",
+        "mean entropy 4.1",
+        "cross-entropy 3.2",
+    ):
         assert words in page
     assert "65 % after 0, 80 % after 50, 91 % after 100" in page and f"log 64 = {math.log(64):.1f}" in page
     assert (
@@ -73,13 +77,23 @@ def test_the_charts_show_reference_values() -> None:
     )
 
 
-def test_the_map_has_its_points_and_a_text() -> None:
-    page = live_training.field(run(START, LEARNED))
-    found = re.search('data-frame="([^"]*)"', page)
-    assert found is not None
-    assert json.loads(html.unescape(found[1])) == {"xy": LEARNED["xy"], "labels": [3, 7], "step": 100}
-    assert "Map of 2 handwritten digits held out, after 100 steps: spread 0.30, 91 % of them" in page
-    assert live_training.field(Run(Switches(), Visit("a", "m"))) == ""
+def test_other_runs_are_lines_in_the_chart_of_accuracy() -> None:
+    mine, other = run(START, LEARNED), run(START, frame(50, 0.7, 40))
+    mine.letter, other.letter = "B", "A"
+    page = live_training.charts(mine, [other, mine])
+    assert "B 91 %" in page and "A 70 %" in page and "trained" not in page
+    assert page.count("<polyline") == live_training.charts(mine).count("<polyline") + 1
+
+
+def test_runs_side_by_side_are_buttons_with_what_was_off() -> None:
+    one, other = run(START, LEARNED), run(START, COLLAPSED)
+    one.letter, other.letter = "A", "B"
+    other.switches = Switches(sinkhorn=False, me_max=False)
+    page = live_training.cards([one, other], other)
+    assert page.count("<button") == page.count("<svg") == 2 and page.count("<circle") == 4
+    assert "everything on" in page and "no Sinkhorn, no me-max" in page and "kNN 62 %, 1 of 64 prototypes" in page
+    assert re.findall('data-letter="(.)" aria-pressed="(.*?)"', page) == [("A", "false"), ("B", "true")]
+    assert live_training.cards([one], one) == ""
 
 
 def test_a_waiting_visitor_sees_the_queue_and_the_time() -> None:

@@ -65,7 +65,7 @@ def gone(run: Run) -> bool:
 
 def test_the_process_runs_the_package_command_line_and_writes_nothing() -> None:
     words = training_process.command(Switches(masking=False, me_max=False))
-    assert words[:5] == [sys.executable, "-m", "vitmsn", "pretrain", "digits"] and "--watch" in words
+    assert words[:5] == [sys.executable, "-m", "vitmsn", "pretrain", "shapes"] and "--watch" in words
     assert "--out" not in words and float(words[words.index("--limit-minutes") + 1]) * 60 == limits.LIVE_SECONDS
     assert words[-3:] == ["--set", "mask_ratio=0", "me_max_weight=0"]
     assert "--set" not in training_process.command(Switches())
@@ -161,13 +161,42 @@ def test_a_run_has_a_time_limit(desk: Callable[[str], Desk], monkeypatch: pytest
 def test_a_failed_run_is_logged_and_the_next_one_starts(
     desk: Callable[[str], Desk], caplog: pytest.LogCaptureFixture
 ) -> None:
-    one, first = desk("raise SystemExit('no digits here')"), visitor("a")
+    one, first = desk("raise SystemExit('no shapes here')"), visitor("a")
     with caplog.at_level(logging.ERROR, "vitmsn.ui"):
         one.ask(first, Switches())
         until(lambda: not one.busy())
-    assert run_of(first).ended == "failed" and "no digits here" in caplog.text
+    assert run_of(first).ended == "failed" and "no shapes here" in caplog.text
     one.ask(first, Switches())
     until(lambda: first.state(TrainingState).run is not None and run_of(first).ended == "failed")
+
+
+def test_four_runs_are_kept_and_the_oldest_gives_its_letter(desk: Callable[[str], Desk]) -> None:
+    one, visit = desk(FRAMES), visitor("a")
+    kept = visit.state(TrainingState)
+    for _ in range(5):
+        one.ask(visit, Switches())
+        until(lambda: not one.busy())
+    assert [run.letter for run in kept.kept] == ["B", "C", "D", "A"] and kept.run is kept.kept[-1]
+    assert kept.nbytes == sum(run.nbytes for run in kept.kept) > 0
+    assert kept.shown is kept.run
+    kept.opened = "C"
+    assert kept.shown is kept.kept[1]
+    one.ask(visit, Switches())
+    until(lambda: not one.busy())
+    assert kept.opened == "" and [run.letter for run in kept.kept] == ["C", "D", "A", "B"]
+
+
+def test_a_run_without_a_frame_gives_its_letter_up(desk: Callable[[str], Desk]) -> None:
+    one, visit = desk("raise SystemExit(1)"), visitor("a")
+    for _ in range(2):
+        one.ask(visit, Switches())
+        until(lambda: not one.busy())
+    assert [run.letter for run in visit.state(TrainingState).kept] == ["A"]
+
+
+def test_what_is_off_is_said_in_words() -> None:
+    assert Switches().words() == "everything on"
+    assert Switches(masking=False, me_max=False).words() == "no masking, no me-max"
 
 
 def test_the_queue_is_bounded(desk: Callable[[str], Desk], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,10 @@
-"""Watch it learn: a small network trains on handwritten digits, live on the page."""
+"""Watch it learn: a small network trains on drawn shapes, live on the page; up to four runs stay to compare."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,19 +14,22 @@ from markupsafe import Markup
 
 from vitmsn import limits
 from vitmsn.ui.app import SKIP, App
-from vitmsn.ui.learn.training_process import Desk, Run, Switches, TrainingState
+from vitmsn.ui.learn import training_film
+from vitmsn.ui.learn.training_process import LETTERS, Desk, Run, Switches, TrainingState
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.charts import Axis, Line, chart
+from vitmsn.ui.shared.checks import choice
 from vitmsn.ui.shared.scripts import script
 from vitmsn.ui.visits import Call, Visit
 
-RECORDED = Path(__file__).with_name("recorded.json")  # output of `pretrain digits --watch --log-every 18`
+RECORDED = Path(__file__).with_name("recorded.json")  # output of `pretrain shapes --watch --log-every 18`
 SECONDS_BETWEEN_LOOKS = 1.0
-MAP = script(__file__, "live_training.js")
+CARDS = script(__file__, "training_cards.js")
 
 MASKING = "Hide 30 % of the patches of each random view. Off: the network sees them all."
 SINKHORN = "Spread the targets of a batch evenly over the prototypes."
 ME_MAX = "Reward using many prototypes. With Sinkhorn off too, everything collapses."
+STARTING = "Getting ready: opening Python and drawing the pictures takes some seconds. Meanwhile, a recording."
 
 
 # ------------------------------------------------------------------------------------------------------------ sentences
@@ -36,15 +40,14 @@ def sentence(run: Run) -> str:
     if run.ended == "failed":
         return "The training failed; start it again."
     if not run.about or not run.frames:
-        return {
-            "": "Starting: opening Python and the digits takes some seconds.",
-            "stopped": "Stopped before the first step.",
-        }.get(run.ended, "The training ended before its first step; start it again.")
+        return {"stopped": "Stopped before the first step."}.get(
+            run.ended, "The training ended before its first step; start it again."
+        )
     first, last, about = run.frames[0], run.frames[-1], run.about
     if last["step"] == 0:
-        return f"With random weights kNN names {share(first['knn'])} of the test digits correctly. Training starts."
+        return f"With random weights kNN names {share(first['knn'])} of the test pictures correctly. Training starts."
     begun = f"After {last['step']} of {about['steps']} steps in {last['seconds']:.0f} s"
-    learned = f"kNN names {share(last['knn'])} of the test digits correctly (random weights: {share(first['knn'])})"
+    learned = f"kNN names {share(last['knn'])} of the test pictures correctly (random weights: {share(first['knn'])})"
     used = f"{last['prototypes_in_use']:.0f} of {about['prototypes']} prototypes are in use"
     over = {
         "stopped": " Stopped.",
@@ -63,10 +66,15 @@ def invitation(run: Run) -> str:
     """The text beside the recorded run."""
     first, last = run.frames[0], run.frames[-1]
     return (
-        f"A recording: in {last['step']} steps a small network learned handwritten digits without a single label; "
-        f"kNN names {share(last['knn'])} of the test digits correctly (random weights: {share(first['knn'])}). Train "
-        "your own, live, in about a minute."
+        f"A recording: in {last['step']} steps a small network learned to tell drawn shapes apart without a single "
+        f"label; kNN names {share(last['knn'])} of the test pictures correctly (random weights: "
+        f"{share(first['knn'])}). Train your own, live, in about a minute."
     )
+
+
+def ready(message: str) -> Markup:
+    """The strip over the recording until a run has its first frame."""
+    return Markup('<p class="msn-ready" role="status"><i aria-hidden="true"></i>{}</p>').format(html.text(message))
 
 
 def verdict(run: Run) -> str:
@@ -103,25 +111,34 @@ def line_of(ahead: int, seconds: float) -> str:
 # -------------------------------------------------------------------------------------------------------------- drawing
 
 
-def charts(run: Run) -> str:
-    """Charts of accuracy, prototypes in use and the parts of the loss over the steps."""
+def charts(run: Run, others: Sequence[Run] = ()) -> str:
+    """Charts over the steps: accuracy, with those of the other runs; prototypes in use; the parts of the loss."""
     about, frames = run.about, run.frames
     if not about or not frames:
         return ""
     last_step, most = about["steps"], about["prototypes"]
     steps = Axis(0, last_step, [(0, "0"), (last_step, f"{last_step:g} steps")])
     first, last, learned = frames[0], frames[-1], [frame for frame in frames if frame["step"]]
+    beside = [other for other in others if other is not run and other.frames]
+    named = f"{run.letter} " if beside else "trained "
     accuracy = chart(
         [
-            Line([(0, about["raw"])], f"raw {share(about['raw'])}"),
-            Line([(f["step"], f["knn"]) for f in frames], f"trained {share(last['knn'])}", now=True),
+            Line([(0, about["raw"])], f"raw pixels {share(about['raw'])}"),
             Line([(0, first["knn"])], f"random {share(first['knn'])}"),
+            *(
+                Line(
+                    [(f["step"], f["knn"]) for f in other.frames],
+                    f"{other.letter} {share(other.frames[-1]['knn'])}",
+                    kind="quiet",
+                )
+                for other in beside
+            ),
+            Line([(f["step"], f["knn"]) for f in frames], f"{named}{share(last['knn'])}", now=True),
         ],
         steps,
-        Axis(0, 1, [(value, f"{value:g}") for value in (0, 0.5, 1)]),
-        caption=f"kNN accuracy on {about['held_out']} unseen test digits, by the vote of 20 neighbors among "
-        f"{about['pictures']:,}. Dashed: with random weights, and on raw pixels, which suit these small, "
-        "centered digits well.",
+        Axis(0, 1, [(value, share(value)) for value in (0, 0.5, 1)]),
+        caption=f"Share of {about['held_out']} test pictures that kNN names correctly, by the vote of 20 neighbors "
+        f"among {about['pictures']:,}. Dashed: raw pixels, and the network with random weights.",
         alt=f"kNN accuracy over the steps: {said(frames, 'knn', share)}; random weights {share(first['knn'])}, raw "
         f"pixels {share(about['raw'])}",
     )
@@ -163,21 +180,28 @@ def said(frames: list[dict[str, Any]], name: str, words: Any) -> str:
     return ", ".join(f"{words(frame[name])} after {frame['step']}" for frame in picked[-len(frames) :])
 
 
-def field(run: Run) -> Markup:
-    """The map: each held-out digit at its embedding; live_training.js moves them."""
-    if not run.about or not run.frames:
+def cards(kept: Sequence[Run], opened: Run | None) -> Markup:
+    """The kept runs side by side, as buttons that open their films; empty for fewer than two."""
+    shown = [run for run in kept if run.about and run.frames]
+    if len(shown) < 2:
         return Markup()
-    last, labels = run.frames[-1], run.about["labels"]
-    alt = (
-        f"Map of {len(labels)} handwritten digits held out, after {last['step']} steps: spread {last['spread']:.2f}, "
-        f"{share(last['knn'])} of them named correctly"
+    made = Markup().join(
+        Markup(
+            '<li><button type="button" data-letter="{}" aria-pressed="{}">{}<b>{}</b><span>{}</span>'
+            "<small>kNN {}, {:.0f} of {} prototypes</small></button></li>"
+        ).format(
+            run.letter,
+            "true" if run is opened else "false",
+            training_film.miniature(run),
+            run.letter,
+            run.switches.words(),
+            share(run.frames[-1]["knn"]),
+            run.frames[-1].get("prototypes_in_use", 0),
+            run.about["prototypes"] if run.about else 0,
+        )
+        for run in shown
     )
-    data = json.dumps({"xy": last["xy"], "labels": labels, "step": last["step"]})
-    return Markup(
-        '<figure class="msn-field" data-frame="{}"><canvas role="img" aria-label="{}">'
-        "</canvas><figcaption>Each numeral is an unseen test digit, placed where the network puts it. Same digits "
-        "together = it has learned. Spread: {:.2f} (0 = all in one place).</figcaption></figure>"
-    ).format(data, html.text(alt, 300), last["spread"])
+    return Markup('<h3>Your runs, side by side</h3><ol class="msn-runs">{}</ol>').format(made)
 
 
 # -------------------------------------------------------------------------------------------------------------- the tab
@@ -185,7 +209,13 @@ def field(run: Run) -> Markup:
 
 def build(app: App) -> None:
     desk, before = Desk(), recorded()
-    opening = [html.sentence(invitation(before)), field(before), charts(before)]
+    opening = {
+        "strip": "",
+        "words": html.sentence(invitation(before)),
+        "reel": training_film.reel(before),
+        "charts": charts(before),
+        "cards": "",
+    }
 
     def look(call: Call) -> Any:
         """Called once a second: update what changed."""
@@ -193,26 +223,53 @@ def build(app: App) -> None:
         seen = None if run is None else (run.began, len(run.told), run.ended)
         if seen is not None and seen == call.visit.state(TrainingState).seen:
             return SKIP
-        call.visit.state(TrainingState).seen = seen
         return shown(call)
 
-    def shown(call: Call) -> list[Any]:
-        run = desk.look(call.visit)
+    def shown(call: Call) -> dict[str, Any]:
+        """What the page shows of this visitor's runs: all of it, or only the new frames of a run that goes on."""
+        run, kept = desk.look(call.visit), call.visit.state(TrainingState)
         waiting = desk.waiting(call.visit)
         active = waiting is not None or (run is not None and not run.ended)
-        buttons = [gr.Timer(active=active), gr.update(interactive=not active), gr.update(visible=active)]
+        page = {
+            "clock": gr.Timer(active=active),
+            "begin": gr.update(interactive=not active),
+            "end": gr.update(visible=active),
+        }
+        known = kept.seen
+        kept.seen = None if run is None else (run.began, len(run.told), run.ended)
         if waiting is not None:
-            return [html.sentence(line_of(*waiting)), "", "", *buttons]
+            return {**opening, **page, "strip": ready(line_of(*waiting))}
         if run is None:
-            return [*opening, *buttons]
-        return [html.sentence(sentence(run)), field(run), charts(run), *buttons]
+            return {**opening, **page}
+        if not run.ended and not run.frames:
+            return {**opening, **page, "strip": ready(STARTING)}
+        one = kept.shown
+        if one is None or not one.frames:
+            return {**opening, **page, "strip": html.notice(sentence(run))}
+        goes_on = one is run and not run.ended and known is not None and known[0] == run.began
+        start = max(0, known[1] - 1) if goes_on and known is not None else 0
+        return {
+            **page,
+            "strip": "",
+            "words": html.sentence(sentence(one)),
+            "reel": training_film.reel(one, min(start, len(one.frames) - 1)),
+            "charts": charts(one, kept.kept),
+            "cards": cards(kept.kept, one),
+        }
 
-    def start(call: Call, masking: bool, sinkhorn: bool, me_max: bool) -> list[Any]:
+    def start(call: Call, masking: bool, sinkhorn: bool, me_max: bool) -> dict[str, Any]:
         desk.ask(call.visit, Switches(bool(masking), bool(sinkhorn), bool(me_max)))
         return shown(call)
 
-    def stop(call: Call) -> list[Any]:
+    def stop(call: Call) -> dict[str, Any]:
         desk.stop(call.visit)
+        return shown(call)
+
+    def open_run(call: Call) -> dict[str, Any]:
+        """A card was clicked: show that run."""
+        kept = call.visit.state(TrainingState)
+        kept.opened = choice(call.chosen("letter"), "run", LETTERS)
+        kept.seen = None
         return shown(call)
 
     with gr.Column(elem_id="watch", elem_classes="msn-watch"):
@@ -225,15 +282,28 @@ def build(app: App) -> None:
         with gr.Row():
             begin = gr.Button("Train it now", variant="primary", elem_classes="msn-train")
             end = gr.Button("Stop", visible=False, elem_classes="msn-quiet-button")
-        words = gr.HTML(opening[0], elem_id="watch-said")
+        strip = gr.HTML(elem_id="watch-ready")
+        words = gr.HTML(opening["words"], elem_id="watch-said")
         with gr.Row(elem_classes="msn-watched"):
-            plotted = gr.HTML(opening[1], js_on_load=MAP, elem_id="watch-map")
-            drawn = gr.HTML(opening[2], elem_id="watch-charts")
+            gr.HTML(training_film.SKELETON, js_on_load=training_film.SCRIPT, elem_id="watch-map")
+            drawn = gr.HTML(opening["charts"], elem_id="watch-charts")
+        reel = gr.HTML(opening["reel"], js_on_load=training_film.REEL, elem_classes="msn-brush")
+        compared = gr.HTML(js_on_load=CARDS, elem_id="watch-runs")
         clock = gr.Timer(SECONDS_BETWEEN_LOOKS, active=False)
-    outputs = [words, plotted, drawn, clock, begin, end]
+    outputs = {
+        "strip": strip,
+        "words": words,
+        "reel": reel,
+        "charts": drawn,
+        "cards": compared,
+        "clock": clock,
+        "begin": begin,
+        "end": end,
+    }
     quiet: dict[str, Any] = {"notice": notice, "show_progress": "hidden", "queue": False}
     app.on(begin.click, start, [masking, sinkhorn, me_max], outputs, **quiet)
     app.on(end.click, stop, [], outputs, **quiet)
     app.on(clock.tick, look, [], outputs, **quiet)
+    app.on(compared.click, open_run, [], outputs, **quiet)
     # with Sinkhorn nothing collapses even without me-max, so there would be nothing to see
     me_max.input(lambda on: gr.skip() if on else False, [me_max], [sinkhorn], queue=False, api_visibility="private")

@@ -9,9 +9,8 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image, ImageDraw
 
-from vitmsn import draw, masking
+from vitmsn import draw, masking, robustness
 from vitmsn.encoder import Encoder
-from vitmsn.image import Picture
 from vitmsn.ui.learn import picture_steps
 from vitmsn.ui.learn.figures import enlarged, figure, percent, said
 from vitmsn.ui.learn.walkthrough import View, Walk
@@ -81,14 +80,15 @@ def views(encoder: Encoder, lesson: Walk) -> Markup:
 
 def patches(encoder: Encoder, lesson: Walk) -> Markup:
     view, kept, total = lesson.views[1], len(lesson.kept), lesson.patches
-    full, masked = _times(encoder, view.picture, lesson.kept)
+    taken = robustness.steady_times(encoder, view.picture, lesson.kept)
+    time = "" if taken is None else f", in {milliseconds(taken[1])} instead of {milliseconds(taken[0])}"
     grid = masking.to_grid(masking.painted_mask(_hidden(lesson)), lesson.grid)[0].numpy()
     seen = encoder.processor.view(view.picture, encoder.input_size)
     return said(
-        f"Of the masked view's {total} patches {total - kept} are dropped and {kept} stay. The "
-        f"network skips the dropped ones: {milliseconds(masked)} instead of {milliseconds(full)} with all of them."
+        f"Of the masked view's {total} patches {total - kept} are dropped and {kept} stay. The network skips the "
+        f"dropped ones: it works on {1 + kept} tokens, CLS among them, instead of {1 + total}{time}."
         if kept < total
-        else f"Nothing is dropped: all {total} patches enter the network, in {milliseconds(full)}."
+        else f"Nothing is dropped: all {total} patches enter the network."
     ) + figure(
         [
             (enlarged(seen, SIDE), f"The masked view before masking, all {total} patches", f"all {total}"),
@@ -176,13 +176,6 @@ def answer(step: int, encoder: Encoder, lesson: Walk, name: str) -> Markup:
 
 
 # -------------------------------------------------------------------------------------------------------------- pieces
-
-
-def _times(encoder: Encoder, picture: Picture, kept: np.ndarray) -> tuple[float, float]:
-    """Median milliseconds of the full and the masked view, measured in turns so that other work affects both."""
-    rounds = [[encoder.time(picture, keep_indices=keep, repeats=1) for keep in (None, kept)] for _ in range(3)]
-    full, masked = np.median(rounds, axis=0)
-    return float(full), float(masked)
 
 
 def _boxes(lesson: Walk) -> Image.Image:

@@ -29,14 +29,15 @@ from vitmsn.ui.visits import Visit
 log = logging.getLogger("vitmsn.ui")
 
 PATIENCE = 30  # seconds without a poll from its page until a run ends, or its place in the queue is lost
-EVERY = 12  # training steps between frames: one or two seconds
+EVERY = 18  # training steps between frames: about two seconds
 STARTING = 60  # seconds on top of the training time, for starting Python on a busy machine
+LETTERS = "ABCD"  # of the runs that a visitor keeps, to compare
 LAST_WORDS = 2000  # bytes of a failed process's output that go to the log
 
 
 def command(switches: Switches) -> list[str]:
     """The command line of a run; without --out it writes nothing to disk."""
-    training = [sys.executable, "-m", "vitmsn", "pretrain", "digits", "--watch", "--log-every", str(EVERY)]
+    training = [sys.executable, "-m", "vitmsn", "pretrain", "shapes", "--watch", "--log-every", str(EVERY)]
     bounds = ["--threads", "1", "--limit-minutes", f"{limits.LIVE_SECONDS / 60:g}"]  # leave the other core to the page
     return [*training, *bounds, "--device", "cpu", *switches.arguments()]
 
@@ -48,6 +49,11 @@ class Switches:
     masking: bool = True
     sinkhorn: bool = True
     me_max: bool = True
+
+    def words(self) -> str:
+        """What is off, in words: "no Sinkhorn, no me-max"."""
+        off = {"no masking": self.masking, "no Sinkhorn": self.sinkhorn, "no me-max": self.me_max}
+        return ", ".join(name for name, wanted in off.items() if not wanted) or "everything on"
 
     def arguments(self) -> list[str]:
         on = {"mask_ratio": self.masking, "sinkhorn_iterations": self.sinkhorn, "me_max_weight": self.me_max}
@@ -67,6 +73,7 @@ class Run:
     seen: float = field(default_factory=time.monotonic)  # when its page last asked for news
     began: float = field(default_factory=time.monotonic)
     process: subprocess.Popen[bytes] | None = None
+    letter: str = ""  # its name among the visitor's runs
 
     @property
     def nbytes(self) -> int:
@@ -97,14 +104,36 @@ class Run:
 
 @dataclass
 class TrainingState:
-    """What is kept for a visitor: their run, and how much of it their page shows."""
+    """What is kept for a visitor: their runs, and how much of them their page shows.
+
+    Attributes:
+        run: the last one that began.
+        kept: the runs to compare, oldest first, at most one for each of LETTERS.
+        opened: the letter of the run that the page shows; "" is the last one.
+        seen: what the page shows of it.
+    """
 
     run: Run | None = None
+    kept: list[Run] = field(default_factory=list)
+    opened: str = ""
     seen: tuple[float, int, str] | None = None
 
     @property
     def nbytes(self) -> int:
-        return 0 if self.run is None else self.run.nbytes
+        return sum(run.nbytes for run in self.kept)
+
+    @property
+    def shown(self) -> Run | None:
+        """The run that the page shows: the one that was opened, or the last."""
+        return next((run for run in self.kept if run.letter == self.opened), self.run)
+
+    def keep(self, run: Run) -> None:
+        """A run begins: it gets a free letter, or that of the oldest; runs without a frame give theirs up."""
+        self.kept = [known for known in self.kept if known.frames][-(len(LETTERS) - 1) :]
+        taken = {known.letter for known in self.kept}
+        run.letter = next(letter for letter in LETTERS if letter not in taken)
+        self.kept.append(run)
+        self.run, self.opened = run, ""
 
 
 class Desk:
@@ -182,7 +211,8 @@ class Desk:
                 del self._line[key]
         if self._now is None and self._line:
             _, (visit, switches, _) = self._line.popitem(last=False)
-            self._now = visit.state(TrainingState).run = Run(switches, visit)
+            self._now = Run(switches, visit)
+            visit.state(TrainingState).keep(self._now)
             threading.Thread(target=self._follow, args=(self._now,), name="live training", daemon=True).start()
 
     def _follow(self, run: Run) -> None:

@@ -133,7 +133,7 @@ def axis(least: float) -> tuple[float, float]:
 
 def panels(points: list[robustness.CurvePoint]) -> Markup:
     """Four small charts over the mask ratio, from the measurements so far, as HTML: similarity, answers kept,
-    cross-entropy, milliseconds. Dots are single draws; the line is their mean."""
+    cross-entropy, and milliseconds where they are medians. Dots are single draws; the line is their mean."""
     if not points:
         return Markup()
     shares = [100 * point.ratio for point in points]
@@ -153,10 +153,12 @@ def panels(points: list[robustness.CurvePoint]) -> Markup:
     if surprise:
         top = max(float(values.max()) for values in surprise)
         made.append(_panel("Prototype cross-entropy, nats", shares, surprise, (0.0, top * 1.05), "{:.2f} nats"))
-    taken, ideal = [point.milliseconds for point in points], [point.ideal for point in points]
-    top = max(*taken, *ideal) * 1.05
-    times = [np.array([value]) for value in taken]
-    made.append(_panel("Milliseconds (dashed: in proportion)", shares, times, (0.0, top), "{:.2g} ms", ideal))
+    if all(point.steady for point in points):
+        taken, ideal = [point.milliseconds for point in points], [point.ideal for point in points]
+        top = max(*taken, *ideal) * 1.05
+        times = [np.array([value]) for value in taken]
+        title = "Milliseconds (dashed: in proportion to tokens)"
+        made.append(_panel(title, shares, times, (0.0, top), "{:.2g} ms", ideal))
     return Markup('<section class="msn-depth"><div>{}</div></section>').format(Markup().join(made))
 
 
@@ -169,9 +171,10 @@ def told(points: list[robustness.CurvePoint]) -> str:
         said += f", and {int(half.views.same.sum())} of {len(half.views.same)} masks keep the answer"
     tokens = (1 + last.kept) / (1 + points[0].kept)
     share = last.milliseconds / last.ideal * tokens
+    time = f"in {100 * share:.0f} % of the time, " if all(point.steady for point in points) else ""
     return (
-        f"{said}. With {100 * last.ratio:.0f} % hidden: {alike(*mean(last.views))}, in {100 * share:.0f} % of the time "
-        f"({100 * tokens:.0f} % of the tokens)."
+        f"{said}. With {100 * last.ratio:.0f} % hidden: {alike(*mean(last.views))}, {time}with {100 * tokens:.0f} % of "
+        "the tokens."
     )
 
 
