@@ -264,7 +264,6 @@ _SHAPES = replace(
     focal_views=0,
     target_scale=(0.3, 1.0),
     flip=0.5,
-    epochs=27,
     start_rate=3e-4,
     peak_rate=3e-3,
 )

@@ -22,14 +22,14 @@ from vitmsn.ui.shared.checks import choice
 from vitmsn.ui.shared.scripts import script
 from vitmsn.ui.visits import Call, Visit
 
-RECORDED = Path(__file__).with_name("recorded.json")  # output of `pretrain shapes --watch --log-every 18`
+RECORDED = Path(__file__).with_name("recorded.json")  # lines of `pretrain shapes --watch --log-every 36`, as one list
 SECONDS_BETWEEN_LOOKS = 1.0
 CARDS = script(__file__, "training_cards.js")
 
 MASKING = "Hide 30 % of the patches of each random view. Off: the network sees them all."
 SINKHORN = "Spread the targets of a batch evenly over the prototypes."
 ME_MAX = "Reward using many prototypes. With Sinkhorn off too, everything collapses."
-STARTING = "Getting ready: opening Python and drawing the pictures takes some seconds. Meanwhile, a recording."
+STARTING = "Getting ready: opening Python and drawing the pictures takes some seconds. What you see stays until then."
 
 
 # ------------------------------------------------------------------------------------------------------------ sentences
@@ -73,7 +73,7 @@ def invitation(run: Run) -> str:
 
 
 def ready(message: str) -> Markup:
-    """The strip over the recording until a run has its first frame."""
+    """The strip over the recording, or an earlier run, until the new one has its first frame."""
     return Markup('<p class="msn-ready" role="status"><i aria-hidden="true"></i>{}</p>').format(html.text(message))
 
 
@@ -210,11 +210,9 @@ def cards(kept: Sequence[Run], opened: Run | None) -> Markup:
 def build(app: App) -> None:
     desk, before = Desk(), recorded()
     opening = {
-        "strip": "",
         "words": html.sentence(invitation(before)),
         "reel": training_film.reel(before),
         "charts": charts(before),
-        "cards": "",
     }
 
     def look(call: Call) -> Any:
@@ -226,7 +224,8 @@ def build(app: App) -> None:
         return shown(call)
 
     def shown(call: Call) -> dict[str, Any]:
-        """What the page shows of this visitor's runs: all of it, or only the new frames of a run that goes on."""
+        """What the page shows of this visitor's runs: all of it, or only the new frames of a run that goes on. What it
+        showed before, the recording at first, stays until a run has a frame."""
         run, kept = desk.look(call.visit), call.visit.state(TrainingState)
         waiting = desk.waiting(call.visit)
         active = waiting is not None or (run is not None and not run.ended)
@@ -238,14 +237,14 @@ def build(app: App) -> None:
         known = kept.seen
         kept.seen = None if run is None else (run.began, len(run.told), run.ended)
         if waiting is not None:
-            return {**opening, **page, "strip": ready(line_of(*waiting))}
+            return {**page, "strip": ready(line_of(*waiting))}
         if run is None:
-            return {**opening, **page}
+            return {**page, "strip": ""}
         if not run.ended and not run.frames:
-            return {**opening, **page, "strip": ready(STARTING)}
+            return {**page, "strip": ready(STARTING)}
         one = kept.shown
         if one is None or not one.frames:
-            return {**opening, **page, "strip": html.notice(sentence(run))}
+            return {**page, "strip": html.notice(sentence(run))}
         goes_on = one is run and not run.ended and known is not None and known[0] == run.began
         start = max(0, known[1] - 1) if goes_on and known is not None else 0
         return {
