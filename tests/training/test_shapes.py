@@ -26,7 +26,7 @@ def test_the_shapes_are_always_the_same_and_every_kind_is_as_frequent() -> None:
 def test_raw_pixels_leave_room_to_learn() -> None:
     (pictures, labels), (queries, wanted) = shapes.load()
     raw = knn_accuracy(pictures.flatten(1).numpy(), labels, queries.flatten(1).numpy(), wanted)
-    assert 2 / len(shapes.KINDS) < raw < 0.75
+    assert 2 / len(shapes.KINDS) < raw < 0.55
 
 
 def test_too_small_a_side_is_refused() -> None:

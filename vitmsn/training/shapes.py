@@ -52,8 +52,9 @@ TEXTURES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "ringed": lambda u, v: np.sin(np.hypot(u, v)) > 0,
 }
 SIZES = (0.65, 0.9)  # of a thing, from its middle, where 1 is half the picture
-BEHIND = (0.25, 0.75)  # range of the colors behind it
+BEHIND = (0.0, 1.0)  # range of the colors behind it
 PARTS = 5  # colors behind a thing, in each direction
+PLACE = 0.6  # how far from the middle of the picture a thing may be, in each direction
 
 
 def load(side: int = 32) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -81,7 +82,7 @@ def _draw(kinds: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
 
     steps = (np.arange(side, dtype=np.float32) + 0.5) * 2 / side - 1
     down, across = np.meshgrid(steps, steps, indexing="ij")
-    x, y = (axis - random(-0.45, 0.45, 1, 1) for axis in (across, down))
+    x, y = (axis - random(-PLACE, PLACE, 1, 1) for axis in (across, down))
     angle, size = random(-0.5, 0.5, 1, 1), random(*SIZES, 1, 1)
     x, y = ((x * np.cos(angle) + y * np.sin(angle)) / size, (y * np.cos(angle) - x * np.sin(angle)) / size)
     phase, pitch = random(0, 2 * math.pi, 2, 1, 1), random(7.5, 9.5, 1, 1)
