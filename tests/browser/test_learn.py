@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 from playwright.sync_api import Page, expect
 
 from tests.browser.hands import hold
 
 Visit = Callable[..., Page]
+GONE = r"AbortError|Connection errored out|Failed to fetch|network error"  # Gradio, of requests that a reload ends
 TRAINING = 240_000  # milliseconds for a few steps of the training process on a busy machine
 
 
@@ -109,7 +111,8 @@ def film(page: Page) -> None:
     page.locator("#watch-map").get_by_role("button", name="Pause").click()
 
 
-def test_two_visitors_and_one_network_at_a_time(visit: Visit) -> None:
+def test_two_visitors_and_one_network_at_a_time(visit: Visit, watch: Any) -> None:
+    watch.allow(GONE)
     first, second = visit(address="?tab=learn"), visit(address="?tab=learn")
     said = first.locator("#watch-said")
     expect(said).to_contain_text("A recording")
@@ -146,3 +149,8 @@ def test_two_visitors_and_one_network_at_a_time(visit: Visit) -> None:
     runs.nth(0).click()
     expect(runs.nth(0)).to_have_attribute("aria-pressed", "true")
     expect(first.locator("#watch-charts")).to_contain_text("A ")
+    # both are there when the page is loaded again
+    first.reload()
+    expect(runs).to_have_count(2)
+    expect(runs.nth(0)).to_have_attribute("aria-pressed", "true")
+    expect(said).to_contain_text("Stopped.")

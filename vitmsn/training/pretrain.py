@@ -28,6 +28,7 @@ from vitmsn.training.picture_store import Pictures, Streamed, on_device, open_pi
 from vitmsn.training.recipe import Recipe
 from vitmsn.training.trainer import Trainer, embed, export
 
+OWN_DATA = {"digits": digits, "shapes": shapes}  # by `Recipe.own_data`
 QUERIES, REFERENCE = 2000, 10_000  # pictures of the kNN that monitors a run: held out, and compared with
 
 Progress = Callable[[str, int, int], object]  # (what, done, total)
@@ -105,12 +106,10 @@ def prepare(
     pictures: Tensor | Streamed
     queries: Tensor | Streamed
     if data is None:
-        known = {"digits": digits, "shapes": shapes}
-        if recipe.own_data not in known:
-            raise InputError(
-                "This recipe has no data of its own; give it a data set, or take the preset digits or shapes."
-            )
-        name, (pictures, labels), (queries, wanted) = known[recipe.own_data].NAME, *known[recipe.own_data].load(side)
+        if recipe.own_data not in OWN_DATA:
+            raise InputError("This recipe has no data of its own; give it a data set, or take a preset that has some.")
+        own = OWN_DATA[recipe.own_data]
+        name, (pictures, labels), (queries, wanted) = own.NAME, *own.load(side)
     else:
         dataset = data if isinstance(data, DataSet) else open_data(data, split)
         name = dataset.name

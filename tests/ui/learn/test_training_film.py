@@ -33,16 +33,19 @@ def data(page: str) -> Any:
     return json.loads(html.unescape(found[1]))
 
 
-def test_the_film_comes_in_pieces() -> None:
+def test_the_film_has_every_frame() -> None:
     one = run(0, 10, 20)
     whole = data(training_film.reel(one))
-    assert (
-        whole["from"] == 0 and whole["labels"] == [3, 7] and [part["step"] for part in whole["frames"]] == [0, 10, 20]
-    )
-    assert whole["frames"][2]["xy"] == frame(20)["xy"]
-    rest = data(training_film.reel(one, 2))
-    assert rest["from"] == 2 and [part["step"] for part in rest["frames"]] == [20] and rest["run"] == whole["run"]
+    assert whole["labels"] == [3, 7] and [part["step"] for part in whole["frames"]] == [0, 10, 20]
+    assert whole["frames"][2] == {"step": 20, "knn": 0.5, "xy": frame(20)["xy"]}
+    assert whole["run"] != data(training_film.reel(Run(Switches(), Visit("b", "m"), told=one.told, letter="B")))["run"]
     assert training_film.reel(Run(Switches(), Visit("a", "m"))) == ""
+
+
+def test_the_player_knows_the_sheet() -> None:
+    about = json.loads(html.unescape(re.findall('data-about="([^"]*)"', training_film.PLAYER)[0]))
+    assert "/" + about["sheet"] == training_film.SHEET and (about["side"], about["columns"]) == (32, 16)
+    assert len(about["inks"]) == len(set(about["inks"])) == len(shapes.KINDS)
 
 
 def test_the_sheet_has_the_held_out_pictures_in_their_order() -> None:
@@ -59,4 +62,4 @@ def test_the_sheet_has_the_held_out_pictures_in_their_order() -> None:
 def test_a_miniature_has_a_dot_for_each_picture() -> None:
     page = training_film.miniature(run(0, 20))
     assert page.count("<circle") == 2 and training_film.INKS[3] in page and training_film.INKS[7] in page
-    assert 'cx="50"' in page and "spread 0.30" in page  # -0.6 of 1.2 to the left
+    assert 'cx="50"' in page and 'aria-hidden="true"' in page  # -0.6 of 1.2 to the left

@@ -82,7 +82,9 @@ def test_a_run_reports_its_settings_and_then_frames(desk: Callable[[str], Desk])
     assert run.nbytes > 0 and not one.busy() and gone(run)
 
 
-def test_one_run_at_a_time_and_the_next_starts_by_itself(desk: Callable[[str], Desk]) -> None:
+def test_one_run_at_a_time_and_the_next_starts_by_itself(
+    desk: Callable[[str], Desk], monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, first, second, third = desk(FOREVER), visitor("a"), visitor("b"), visitor("c")
     for visit in (first, second, third):
         one.ask(visit, Switches())
@@ -98,6 +100,7 @@ def test_one_run_at_a_time_and_the_next_starts_by_itself(desk: Callable[[str], D
     until(lambda: second.state(TrainingState).run is not None)
     assert run_of(first).ended == "stopped" and gone(run_of(first)) and one.waiting(second) is None
     third.left = True  # a visitor who left the page loses their place
+    monkeypatch.setattr(training_process, "LEFT", -1)
     one.stop(second)
     until(lambda: not one.busy())
     assert third.state(TrainingState).run is None and one.waiting(third) is None
@@ -113,6 +116,7 @@ def test_stopping_before_the_process_starts_frees_the_desk_at_once(
             one.ask(visit, Switches())
         assert run_of(first).process is None
         second.left = True
+        patch.setattr(training_process, "LEFT", -1)
         one.stop(first)
         assert run_of(first).ended == "stopped" and second.state(TrainingState).run is None
         assert run_of(third).ended == "" and one.waiting(second) is None
@@ -130,7 +134,8 @@ def test_a_second_press_starts_over(desk: Callable[[str], Desk]) -> None:
     assert first.ended == "stopped" and run_of(visit).switches == Switches(sinkhorn=False)
 
 
-def test_a_run_ends_when_its_visitor_leaves(desk: Callable[[str], Desk]) -> None:
+def test_a_run_ends_soon_after_its_visitor_left(desk: Callable[[str], Desk], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_process, "LEFT", 0.5)
     one, visit = desk(FOREVER), visitor("a")
     one.ask(visit, Switches())
     until(lambda: run_of(visit).frames)
@@ -138,6 +143,21 @@ def test_a_run_ends_when_its_visitor_leaves(desk: Callable[[str], Desk]) -> None
     visit.left = True
     until(lambda: gone(run) and not one.busy())
     assert run.ended == "left"
+
+
+def test_a_page_that_is_loaded_again_keeps_its_run_and_its_place(desk: Callable[[str], Desk]) -> None:
+    one, first, second = desk(FOREVER), visitor("a"), visitor("b")
+    for visit in (first, second):
+        one.ask(visit, Switches())
+    until(lambda: run_of(first).frames)
+    for visit in (first, second):
+        visit.left, visit.key = True, visit.key + " again"
+    one.look(second)
+    frames = len(run_of(first).frames)
+    until(lambda: len(run_of(first).frames) > frames + 3)
+    for visit in (first, second):
+        visit.left = False
+    assert one.look(first) is run_of(first) and not run_of(first).ended and one.waiting(second) is not None
 
 
 def test_a_run_ends_when_its_page_stops_polling(desk: Callable[[str], Desk], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,3 +121,9 @@ def test_a_notice_lists_the_first_details_and_folds_the_others() -> None:
     assert many.startswith('<div class="msn-notice" role="alert"><ul><li>0.txt')
     assert "</ul><details><summary>2 more</summary><ul><li>3.txt" in many
     assert "<details>" not in html.notice("Fine.") and html.notice("") == ""
+
+
+def test_the_time_left_is_rough() -> None:
+    words = {0.2: "1 s", 7.4: "7 s", 21.7: "20 s", 58: "60 s", 101: "2 min", 190: "3 min"}
+    for seconds, rough in words.items():
+        assert html.time_left(seconds) == f"about {rough} left"

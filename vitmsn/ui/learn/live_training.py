@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,19 @@ CARDS = script(__file__, "training_cards.js")
 MASKING = "Hide 30 % of the patches of each random view. Off: the network sees them all."
 SINKHORN = "Spread the targets of a batch evenly over the prototypes."
 ME_MAX = "Reward using many prototypes. With Sinkhorn off too, everything collapses."
-STARTING = "Getting ready: opening Python and drawing the pictures takes some seconds. What you see stays until then."
+STARTING = "Getting ready: this takes some seconds. What you see stays until the first step."
+DASHED = (
+    "Dashed: kNN of raw pixels, which needs no network at all, and of the same network with random weights, before it "
+    "has learned anything."
+)
+
+
+@dataclass
+class OnPage:
+    """What the open page shows of the visitor's runs: the last news, and the film (its run, and how many frames)."""
+
+    news: tuple[Any, ...] = ()
+    film: tuple[float, int] | None = None
 
 
 # ------------------------------------------------------------------------------------------------------------ sentences
@@ -46,7 +59,8 @@ def sentence(run: Run) -> str:
     first, last, about = run.frames[0], run.frames[-1], run.about
     if last["step"] == 0:
         return f"With random weights kNN names {share(first['knn'])} of the test pictures correctly. Training starts."
-    begun = f"After {last['step']} of {about['steps']} steps in {last['seconds']:.0f} s"
+    left = "" if run.ended else f" ({html.time_left(run.seconds_left)})"
+    begun = f"After {last['step']} of {about['steps']} steps in {last['seconds']:.0f} s{left}"
     learned = f"kNN names {share(last['knn'])} of the test pictures correctly (random weights: {share(first['knn'])})"
     used = f"{last['prototypes_in_use']:.0f} of {about['prototypes']} prototypes are in use"
     over = {
@@ -104,7 +118,7 @@ def line_of(ahead: int, seconds: float) -> str:
     others = "Another visitor's network is" if ahead == 1 else f"{ahead} other visitors' networks are"
     return (
         f"{others} first: one trains at a time on this machine. Yours starts by itself, in {seconds:.0f} s at the "
-        "latest; the rest of the page works meanwhile."
+        "latest; everything else on the page works meanwhile."
     )
 
 
@@ -138,7 +152,7 @@ def charts(run: Run, others: Sequence[Run] = ()) -> str:
         steps,
         Axis(0, 1, [(value, share(value)) for value in (0, 0.5, 1)]),
         caption=f"Share of {about['held_out']} test pictures that kNN names correctly, by the vote of 20 neighbors "
-        f"among {about['pictures']:,}. Dashed: raw pixels, and the network with random weights.",
+        f"among {about['pictures']:,}. {DASHED}",
         alt=f"kNN accuracy over the steps: {said(frames, 'knn', share)}; random weights {share(first['knn'])}, raw "
         f"pixels {share(about['raw'])}",
     )
@@ -207,54 +221,50 @@ def cards(kept: Sequence[Run], opened: Run | None) -> Markup:
 # -------------------------------------------------------------------------------------------------------------- the tab
 
 
-def build(app: App) -> None:
+def build(app: App) -> tuple[gr.Timer, Callable[[Call], bool]]:
+    """Build and wire the section; returns its clock, and whether the clock must start on a page that was loaded
+    again: then the page shows the visitor's runs instead of the recording."""
     desk, before = Desk(), recorded()
-    opening = {
-        "words": html.sentence(invitation(before)),
-        "reel": training_film.reel(before),
-        "charts": charts(before),
-    }
+
+    def news(visit: Visit) -> tuple[Any, ...]:
+        """What differs when the page has something new to show."""
+        run, kept = desk.look(visit), visit.state(TrainingState)
+        return kept.opened, desk.waiting(visit), run and (run.began, len(run.told), run.ended)
 
     def look(call: Call) -> Any:
         """Called once a second: update what changed."""
-        run = desk.look(call.visit)
-        seen = None if run is None else (run.began, len(run.told), run.ended)
-        if seen is not None and seen == call.visit.state(TrainingState).seen:
-            return SKIP
-        return shown(call)
+        return SKIP if call.visit.on_page(OnPage).news == news(call.visit) else shown(call)
 
     def shown(call: Call) -> dict[str, Any]:
-        """What the page shows of this visitor's runs: all of it, or only the new frames of a run that goes on. What it
-        showed before, the recording at first, stays until a run has a frame."""
-        run, kept = desk.look(call.visit), call.visit.state(TrainingState)
-        waiting = desk.waiting(call.visit)
+        """What the page shows of this visitor's runs. What it showed before, the recording at first, stays until a
+        run has a frame."""
+        visit, page = call.visit, call.visit.on_page(OnPage)
+        page.news = news(visit)
+        run, waiting, kept = desk.look(visit), desk.waiting(visit), visit.state(TrainingState)
         active = waiting is not None or (run is not None and not run.ended)
-        page = {
+        one = kept.shown
+        if waiting is not None:
+            strip = ready(line_of(*waiting))
+        elif run is not None and not run.ended and not run.frames:
+            strip = ready(STARTING)
+        elif one is not None and not one.frames:
+            strip = html.notice(sentence(one))
+        else:
+            strip = Markup()
+        answer = {
+            "strip": strip,
+            "cards": cards(kept.kept, one),
             "clock": gr.Timer(active=active),
             "begin": gr.update(interactive=not active),
             "end": gr.update(visible=active),
         }
-        known = kept.seen
-        kept.seen = None if run is None else (run.began, len(run.told), run.ended)
-        if waiting is not None:
-            return {**page, "strip": ready(line_of(*waiting))}
-        if run is None:
-            return {**page, "strip": ""}
-        if not run.ended and not run.frames:
-            return {**page, "strip": ready(STARTING)}
-        one = kept.shown
         if one is None or not one.frames:
-            return {**page, "strip": html.notice(sentence(run))}
-        goes_on = one is run and not run.ended and known is not None and known[0] == run.began
-        start = max(0, known[1] - 1) if goes_on and known is not None else 0
-        return {
-            **page,
-            "strip": "",
-            "words": html.sentence(sentence(one)),
-            "reel": training_film.reel(one, min(start, len(one.frames) - 1)),
-            "charts": charts(one, kept.kept),
-            "cards": cards(kept.kept, one),
-        }
+            return answer
+        film = one.began, len(one.frames)
+        if page.film != film:
+            page.film = film
+            answer["reel"] = training_film.reel(one)
+        return {**answer, "words": html.sentence(sentence(one)), "charts": charts(one, kept.kept)}
 
     def start(call: Call, masking: bool, sinkhorn: bool, me_max: bool) -> dict[str, Any]:
         desk.ask(call.visit, Switches(bool(masking), bool(sinkhorn), bool(me_max)))
@@ -266,10 +276,12 @@ def build(app: App) -> None:
 
     def open_run(call: Call) -> dict[str, Any]:
         """A card was clicked: show that run."""
-        kept = call.visit.state(TrainingState)
-        kept.opened = choice(call.chosen("letter"), "run", LETTERS)
-        kept.seen = None
+        call.visit.state(TrainingState).opened = choice(call.chosen("letter"), "run", LETTERS)
         return shown(call)
+
+    def comes_back(call: Call) -> bool:
+        fresh = not call.visit.on_page(OnPage).news
+        return fresh and (bool(call.visit.state(TrainingState).kept) or desk.waiting(call.visit) is not None)
 
     with gr.Column(elem_id="watch", elem_classes="msn-watch"):
         gr.HTML(Markup('<h2 class="msn-watch-title">Watch it learn</h2>'))
@@ -282,11 +294,11 @@ def build(app: App) -> None:
             begin = gr.Button("Train it now", variant="primary", elem_classes="msn-train")
             end = gr.Button("Stop", visible=False, elem_classes="msn-quiet-button")
         strip = gr.HTML(elem_id="watch-ready")
-        words = gr.HTML(opening["words"], elem_id="watch-said")
+        words = gr.HTML(html.sentence(invitation(before)), elem_id="watch-said")
         with gr.Row(elem_classes="msn-watched"):
-            gr.HTML(training_film.SKELETON, js_on_load=training_film.SCRIPT, elem_id="watch-map")
-            drawn = gr.HTML(opening["charts"], elem_id="watch-charts")
-        reel = gr.HTML(opening["reel"], js_on_load=training_film.REEL, elem_classes="msn-brush")
+            gr.HTML(training_film.PLAYER, js_on_load=training_film.SCRIPT, elem_id="watch-map")
+            drawn = gr.HTML(charts(before), elem_id="watch-charts")
+        reel = gr.HTML(training_film.reel(before), js_on_load=training_film.REEL, elem_classes="msn-brush")
         compared = gr.HTML(js_on_load=CARDS, elem_id="watch-runs")
         clock = gr.Timer(SECONDS_BETWEEN_LOOKS, active=False)
     outputs = {
@@ -306,3 +318,4 @@ def build(app: App) -> None:
     app.on(compared.click, open_run, [], outputs, **quiet)
     # with Sinkhorn nothing collapses even without me-max, so there would be nothing to see
     me_max.input(lambda on: gr.skip() if on else False, [me_max], [sinkhorn], queue=False, api_visibility="private")
+    return clock, comes_back

@@ -89,14 +89,19 @@ def build(app: App) -> None:
                 shown, controls = _steps()
         code = gr.HTML(elem_classes="msn-python")
     again = [getattr(control, "input") for control in controls.values()]  # noqa: B009 (every control has it)
-    app.answer("learn", answer, [controls], {**shown, **controls, "code": code}, again=again)
+    clock, comes_back = live_training.build(app)
+
+    def fill(call: Call, asked: LearnControls) -> dict[str, Any]:
+        runs = {"clock": gr.Timer(active=True)} if comes_back(call) else {}
+        return answer(call, asked) | runs
+
+    app.answer("learn", fill, [controls], {**shown, **controls, "code": code, "clock": clock}, again=again)
     for button, by in ((back, -1), (forward, 1)):
         button.click(None, [step], [step], js=GO.format(last=LAST, by=by), api_visibility="private")
     step.change(None, [step], js=SHOW, api_visibility="private")
     page.click(None, js="() => window.print()", api_visibility="private")
     app.link("step", step, lambda text: linked_whole(text, 1, LAST))
     app.link("draw", controls["draw"], lambda text: linked_whole(text, 1, MOST_DRAW))
-    live_training.build(app)
 
 
 def _steps() -> tuple[dict[str, gr.HTML], Controls[LearnControls]]:

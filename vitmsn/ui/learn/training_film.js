@@ -1,13 +1,11 @@
 // The film of a training: pictures move from frame to frame; a slider goes to any of them, and Play shows them in turn.
-// New frames come from training_reel.js. Whoever looks at an earlier frame stays there.
+// The frames come from training_reel.js. Whoever looks at an earlier frame stays there.
 
 const MOVES = 700; // milliseconds from one frame to the next
-const HALF = 1.2; // half the width of the map: unit vectors around their mean rarely leave it
-const SIDE = 32, COLUMNS = 16; // of a picture on the sheet
-const INKS = ["#d18f00", "#56b4e9", "#009e73", "#a89c00", "#0072b2", "#d55e00", "#cc79a7", "#888888"];
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const canvas = element.querySelector("canvas"), slider = element.querySelector("input"), said = element.querySelector("output");
 const play = element.querySelector("[data-play]");
+const about = JSON.parse(canvas.dataset.about); // the sheet of pictures, and how the map is drawn
 const sheet = new Image();
 let run = "", labels = [], frames = [], from = null, began = 0, timer = 0;
 
@@ -16,16 +14,11 @@ sheet.onload = draw;
 function take() {
   const came = window.msnReel;
   if (!came) return;
-  if (!sheet.src) sheet.src = "training-pictures.webp";
-  const following = came.run !== run || Number(slider.value) >= frames.length - 1;
-  const known = came.run === run ? frames : [];
-  const all = joined(known, came.from, came.frames);
-  if (!all) return; // frames are missing; the end of the run brings them all
-  if (came.run !== run) stop();
-  const before = came.run === run ? shown() : null;
-  run = came.run;
-  labels = came.labels;
-  frames = all;
+  if (!sheet.src) sheet.src = about.sheet;
+  const same = came.run === run, before = same ? shown() : null;
+  const following = !same || Number(slider.value) >= frames.length - 1;
+  if (!same) stop();
+  ({ run, labels, frames } = came);
   slider.max = frames.length - 1;
   if (following && !timer) go(frames.length - 1, before);
   else draw();
@@ -76,13 +69,13 @@ function draw() {
   pen.clearRect(0, 0, width, height);
   const share = from ? Math.min(1, (performance.now() - began) / MOVES) : 1;
   const points = from ? between(from, shown().xy, share) : shown().xy;
-  const scale = Math.min(width, height) / 2 / HALF, size = Math.max(16, width / 22);
+  const scale = Math.min(width, height) / 2 / about.half, size = Math.max(16, width / 22);
   points.forEach(([x, y], i) => {
     const left = width / 2 + x * scale - size / 2, top = height / 2 - y * scale - size / 2;
-    pen.fillStyle = INKS[labels[i] % INKS.length];
+    pen.fillStyle = about.inks[labels[i] % about.inks.length];
     pen.fillRect(left - 2, top - 2, size + 4, size + 4);
     if (sheet.complete && sheet.naturalWidth) {
-      pen.drawImage(sheet, (i % COLUMNS) * SIDE, Math.floor(i / COLUMNS) * SIDE, SIDE, SIDE, left, top, size, size);
+      pen.drawImage(sheet, (i % about.columns) * about.side, Math.floor(i / about.columns) * about.side, about.side, about.side, left, top, size, size);
     }
   });
   if (share < 1) requestAnimationFrame(draw);

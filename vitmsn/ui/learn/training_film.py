@@ -1,6 +1,7 @@
 """The film of a live training: pictures it was not trained on, each where the network puts it, frame by frame.
 
-The film on the page never changes (training_film.js); what it shows comes as data beside it, only the new frames.
+The player stays on the page as it is (training_film.js); the frames come as data in an element beside it, so that
+somebody who looks at an earlier frame is not disturbed.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -16,7 +16,6 @@ from PIL import Image
 
 from vitmsn.training import shapes
 from vitmsn.ui.learn.training_process import Run
-from vitmsn.ui.shared import html
 from vitmsn.ui.shared.scripts import script
 
 SCRIPT = script(__file__, "frames.js", "training_film.js")
@@ -27,14 +26,14 @@ SHEET = "/training-pictures.webp"
 INKS = ("#d18f00", "#56b4e9", "#009e73", "#a89c00", "#0072b2", "#d55e00", "#cc79a7", "#888888")
 HALF = 1.2  # half the width of the map: unit vectors around their mean rarely leave it
 
-SKELETON = Markup(
-    '<figure class="msn-field"><canvas role="img" aria-label="The film of a training"></canvas>'
+PLAYER = Markup(
+    '<figure class="msn-field"><canvas role="img" aria-label="The film of a training" data-about="{}"></canvas>'
     '<div class="msn-scrub"><button type="button" data-play>Play</button>'
     '<input type="range" min="0" max="0" value="0" step="1" aria-label="Frame of the film">'
-    "<output></output></div><figcaption>Each picture is one that the network was not trained on, placed where the "
-    "network puts it. Same things together = it has learned. The color of the frame tells the kind.</figcaption>"
-    "</figure>"
-)
+    '<output aria-live="off"></output></div><figcaption>Each picture is one that the network was not trained on, '
+    "placed where the network puts it. Same things together = it has learned. The color around a picture tells its "
+    "kind.</figcaption></figure>"
+).format(json.dumps({"sheet": SHEET.lstrip("/"), "side": SIDE, "columns": COLUMNS, "half": HALF, "inks": INKS}))
 
 
 @lru_cache(maxsize=1)
@@ -51,21 +50,20 @@ def sheet() -> bytes:
     return buffer.getvalue()
 
 
-def reel(run: Run, start: int = 0) -> Markup:
-    """The frames of a run from `start` on, as data for the film; empty without frames."""
+def reel(run: Run) -> Markup:
+    """The frames of a run so far, as data for the player; empty without frames."""
     if not run.about or not run.frames:
         return Markup()
-    data: dict[str, Any] = {
+    data = {
         "run": f"{run.letter}{run.began:.3f}",
-        "from": start,
         "labels": run.about["labels"],
-        "frames": [{"step": frame["step"], "knn": frame["knn"], "xy": frame["xy"]} for frame in run.frames[start:]],
+        "frames": [{name: frame[name] for name in ("step", "knn", "xy")} for frame in run.frames],
     }
     return Markup('<span class="msn-reel" data-reel="{}"></span>').format(json.dumps(data, separators=(",", ":")))
 
 
 def miniature(run: Run) -> Markup:
-    """The last frame of a run as a small map of dots."""
+    """The last frame of a run as a small map of dots, for the eye; the words beside it say the rest."""
     assert run.about is not None
     dots = Markup().join(
         Markup('<circle cx="{:.0f}" cy="{:.0f}" r="3" fill="{}"/>').format(
@@ -74,6 +72,4 @@ def miniature(run: Run) -> Markup:
         )
         for point, label in zip(run.frames[-1]["xy"], run.about["labels"], strict=True)
     )
-    return Markup('<svg viewBox="0 0 200 200" role="img" aria-label="{}">{}</svg>').format(
-        html.text(f"Map of its last frame, spread {run.frames[-1]['spread']:.2f}"), dots
-    )
+    return Markup('<svg viewBox="0 0 200 200" aria-hidden="true">{}</svg>').format(dots)

@@ -29,6 +29,7 @@ from vitmsn.ui.visits import Visit
 log = logging.getLogger("vitmsn.ui")
 
 PATIENCE = 30  # seconds without a poll from its page until a run ends, or its place in the queue is lost
+LEFT = 10  # the same for a page that was closed: it may only be loaded again
 EVERY = 18  # training steps between frames: about two seconds
 STARTING = 60  # seconds on top of the training time, for starting Python on a busy machine
 LETTERS = "ABCD"  # of the runs that a visitor keeps, to compare
@@ -77,7 +78,7 @@ class Run:
 
     @property
     def nbytes(self) -> int:
-        return 24_000 * len(self.told)  # a frame has a few hundred points
+        return 24_000 * len(self.told)  # a frame has 160 points, each a list of two numbers
 
     @property
     def about(self) -> dict[str, Any] | None:
@@ -104,19 +105,17 @@ class Run:
 
 @dataclass
 class TrainingState:
-    """What is kept for a visitor: their runs, and how much of them their page shows.
+    """What is kept for a visitor: their runs, and which of them they look at.
 
     Attributes:
-        run: the last one that began.
+        run: the last one that began, or None while the next one waits.
         kept: the runs to compare, oldest first, at most one for each of LETTERS.
         opened: the letter of the run that the page shows; "" is the last one.
-        seen: what the page shows of it.
     """
 
     run: Run | None = None
     kept: list[Run] = field(default_factory=list)
     opened: str = ""
-    seen: tuple[float, int, str] | None = None
 
     @property
     def nbytes(self) -> int:
@@ -124,8 +123,8 @@ class TrainingState:
 
     @property
     def shown(self) -> Run | None:
-        """The run that the page shows: the one that was opened, or the last."""
-        return next((run for run in self.kept if run.letter == self.opened), self.run)
+        """The run that the page shows: the one that was opened, or the last; None before any."""
+        return next((run for run in self.kept[::-1] if self.opened in ("", run.letter)), None)
 
     def keep(self, run: Run) -> None:
         """A run begins: it gets a free letter, or that of the oldest; runs without a frame give theirs up."""
@@ -143,7 +142,7 @@ class Desk:
         self._command = command
         self._lock = threading.RLock()
         self._now: Run | None = None
-        self._line: OrderedDict[str, tuple[Visit, Switches, float]] = OrderedDict()
+        self._line: OrderedDict[str, tuple[Visit, Switches, float]] = OrderedDict()  # by the ticket of the visit
         atexit.register(self.close)
 
     def ask(self, visit: Visit, switches: Switches) -> None:
@@ -152,20 +151,20 @@ class Desk:
             mine = visit.state(TrainingState).run
             if isinstance(mine, Run) and not mine.ended:
                 self._end(mine, "stopped")
-            if len(self._line) >= limits.LIVE_WAITING and visit.key not in self._line:
+            if len(self._line) >= limits.LIVE_WAITING and visit.ticket not in self._line:
                 raise InputError(
                     f"{len(self._line)} visitors already wait for the one place to train; try again in some minutes."
                 )
             visit.state(TrainingState).run = None
-            self._line[visit.key] = visit, switches, time.monotonic()
+            self._line[visit.ticket] = visit, switches, time.monotonic()
             self._advance()
 
     def look(self, visit: Visit) -> Run | None:
         """This visitor's run, if there is one. Each call keeps it alive."""
         with self._lock:
-            if visit.key in self._line:
-                _, switches, _ = self._line[visit.key]
-                self._line[visit.key] = visit, switches, time.monotonic()
+            if visit.ticket in self._line:
+                _, switches, _ = self._line[visit.ticket]
+                self._line[visit.ticket] = visit, switches, time.monotonic()
             self._advance()
             mine = visit.state(TrainingState).run
             if isinstance(mine, Run):
@@ -176,9 +175,9 @@ class Desk:
     def waiting(self, visit: Visit) -> tuple[int, float] | None:
         """(how many come first, the running one included; seconds until then at most), or None if not waiting."""
         with self._lock:
-            if visit.key not in self._line:
+            if visit.ticket not in self._line:
                 return None
-            ahead = list(self._line).index(visit.key)
+            ahead = list(self._line).index(visit.ticket)
             left = self._now.seconds_left if self._now else 0.0
             return ahead + (self._now is not None), left + ahead * limits.LIVE_SECONDS
 
@@ -190,7 +189,7 @@ class Desk:
     def stop(self, visit: Visit) -> None:
         """End this visitor's run, or take them out of the queue."""
         with self._lock:
-            self._line.pop(visit.key, None)
+            self._line.pop(visit.ticket, None)
             if self._now is not None and self._now.visit is visit:
                 self._end(self._now, "stopped")
 
@@ -206,9 +205,9 @@ class Desk:
     def _advance(self) -> None:
         """If nothing runs, start the first in the queue whose page is still open."""
         now = time.monotonic()
-        for key, (visit, _, seen) in list(self._line.items()):
-            if visit.left or now - seen > PATIENCE:
-                del self._line[key]
+        for ticket, (visit, _, seen) in list(self._line.items()):
+            if now - seen > (LEFT if visit.left else PATIENCE):
+                del self._line[ticket]
         if self._now is None and self._line:
             _, (visit, switches, _) = self._line.popitem(last=False)
             self._now = Run(switches, visit)
@@ -234,7 +233,7 @@ class Desk:
                 while hearing.is_alive():
                     hearing.join(0.2)
                     now = time.monotonic()
-                    if run.visit.left or now - run.seen > PATIENCE:
+                    if now - run.seen > (LEFT if run.visit.left else PATIENCE):
                         self._end(run, "left")
                     elif now - run.began > limits.LIVE_SECONDS + STARTING:
                         self._end(run, "time")

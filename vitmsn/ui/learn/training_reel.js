@@ -1,4 +1,4 @@
-// Hands each new piece of film to the film (training_film.js), which may not be there yet.
+// Hands the frames to the player (training_film.js), which may not be there yet.
 function hand() {
   const reel = element.querySelector(".msn-reel");
   if (!reel) return;

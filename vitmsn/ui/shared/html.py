@@ -1,8 +1,8 @@
 """Small pieces of HTML that every tab shares, as `Markup`: strings marked as safe HTML.
 
 `Markup(...).format(...)` and `.join` escape everything else that is put in; `text` also removes control characters and
-cuts long text. CSS classes are in the .css files of vitmsn/ui. `percent`, `milliseconds`, `similar` and `many` write
-numbers for people.
+cuts long text. CSS classes are in the .css files of vitmsn/ui. `percent`, `milliseconds`, `time_left`, `similar` and
+`many` write numbers for people.
 """
 
 from __future__ import annotations
@@ -152,6 +152,15 @@ def csv_link(name: str, head: Sequence[str], lines: Iterable[Sequence[object]]) 
 def milliseconds(value: float) -> str:
     """A duration with two significant digits and its unit."""
     return f"{value / 1000:.2g} s" if value >= 9950 else f"{float(f'{value:.2g}'):g} ms"
+
+
+def time_left(seconds: float) -> str:
+    """How much longer something takes, roughly: "about 20 s left", "about 3 min left"."""
+    if seconds < 10:
+        return f"about {max(1, round(seconds))} s left"
+    if seconds < 100:
+        return f"about {5 * round(seconds / 5)} s left"
+    return f"about {round(seconds / 60)} min left"
 
 
 def similar(value: float) -> str:
