@@ -162,7 +162,7 @@ ALLOWED: dict[str, set[str]] = {
     "ui": set(),
     "ui.zero_gpu": {"config", "encoder", "model", "outputs"},
     "ui.models": {"checkpoint", "encoder", "ui.zero_gpu"},
-    "ui.visits": {"image", "encoder", "ui.models"},
+    "ui.visits": {"image", "encoder", "ui.models", "ui.shared.html"},
     "ui.shared": set(),
     "ui.fair_queue": set(),
     "ui.blocks": {"ui.fair_queue", "ui.shared.checks", "ui.shared.endpoints"},

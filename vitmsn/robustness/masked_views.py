@@ -17,9 +17,9 @@ from vitmsn.image import ImageSource
 from vitmsn.robustness.prediction import Assignment, Predictions, assignment, cross_entropies, predict
 
 RATIOS = tuple(round(0.05 * step, 2) for step in range(20))  # 0 to 0.95
-QUICK = 50  # milliseconds of a full view that is measured again and again
-ROUNDS, FEWEST_ROUNDS = 9, 5  # of a steady measurement, and below which there is none
-STEADY_SECONDS = 2.0  # for one
+QUICK = 50  # milliseconds of a full view that is measured again and again along a curve
+ROUNDS, FEWEST_ROUNDS = 9, 5  # of a measurement, and below which it is not steady
+STEADY_SECONDS = 2.0  # for all of its rounds
 
 Sampler = Callable[[float, int], np.ndarray]  # mask ratio, seed -> patches kept (K,)
 
@@ -161,35 +161,30 @@ def compare(
 def times(encoder: Encoder, picture: ImageSource, kept: np.ndarray) -> tuple[float, float]:
     """Milliseconds of the full view and of the one that keeps ``kept`` (rows, columns) bool, measured now.
 
-    Medians of three rounds, in turns, so that other work on the machine affects both; a slow model is measured once.
+    Medians of nine rounds, in turns, so that other work on the machine affects both; of fewer rounds, at least one,
+    where nine take longer than two seconds.
     """
-    picture = image.decode(picture)
-    full = encoder.time(picture, repeats=1)
-    if kept.all():
-        return full, full
-    quick = full < QUICK
-    rounds = [
-        [encoder.time(picture, keep_indices=keep, repeats=2 if quick else 1) for keep in (None, np.flatnonzero(kept))]
-        for _ in range(3 if quick else 1)
-    ]
-    full, masked = np.median(rounds, axis=0)
+    full, masked = np.median(_rounds(encoder, picture, np.flatnonzero(kept)), axis=0)
     return float(full), float(masked)
 
 
 def steady_times(encoder: Encoder, picture: ImageSource, keep_indices: np.ndarray) -> tuple[float, float] | None:
-    """Milliseconds of the full view and of the one that keeps ``keep_indices`` (K,): medians of nine rounds, in turns.
-
-    None where even five do not fit into two seconds: a model that slow is measured by itself, not beside an answer.
-    """
-    picture = image.decode(picture)
-    rounds: list[list[float]] = []
-    end = time.monotonic() + STEADY_SECONDS
-    while len(rounds) < ROUNDS and time.monotonic() < end:
-        rounds.append([encoder.time(picture, keep_indices=keep, repeats=1) for keep in (None, keep_indices)])
+    """The same for the patches ``keep_indices`` (K,), or None where not even five rounds fit into two seconds: a model
+    that slow is measured by itself, not beside an answer."""
+    rounds = _rounds(encoder, picture, keep_indices)
     if len(rounds) < FEWEST_ROUNDS:
         return None
     full, masked = np.median(rounds, axis=0)
     return float(full), float(masked)
+
+
+def _rounds(encoder: Encoder, picture: ImageSource, keep_indices: np.ndarray) -> list[list[float]]:
+    picture = image.decode(picture)
+    rounds: list[list[float]] = []
+    end = time.monotonic() + STEADY_SECONDS
+    while not rounds or (len(rounds) < ROUNDS and time.monotonic() < end):
+        rounds.append([encoder.time(picture, keep_indices=keep, repeats=1) for keep in (None, keep_indices)])
+    return rounds
 
 
 # --- several views ---------------------------------------------------------------------------------------------------

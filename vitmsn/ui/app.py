@@ -219,13 +219,14 @@ class App:
 
         self.at_once(button.click, stop, [])
 
-    def link(self, name: str, component: Component, check: Callable[[str], Any]) -> None:
-        """Keep a control in the address as `?name=value`.
+    def link(self, name: str, component: Component, check: Callable[[str], Any], event: str = "change") -> None:
+        """Keep a control in the address as `?name=value`, and so over a reload.
 
         `check` turns the text into the control's value. It raises ValueError for other text; such a link is ignored.
+        `event`: "input" leaves out what answers set by themselves.
         """
         self.links[name] = Link(component, check)
-        changed: Any = getattr(component, "change")  # noqa: B009 (every control has it, the base class does not say so)
+        changed: Any = getattr(component, event)
         changed(None, [component], None, js=run(KEEP_IN_ADDRESS, name), api_visibility="private")
 
     # -- the wiring ---------------------------------------------------------------------------------------------------

@@ -5,7 +5,10 @@ from __future__ import annotations
 from vitmsn.ui.shared.scripts import run, script
 from vitmsn.ui.visits import OWN
 
-HEADER, ABOUT = script(__file__, "address.js", "skip_link.js"), script(__file__, "about.js")
+HEADER, ABOUT = (
+    script(__file__, "address.js", "skip_link.js", "unheard.js", "announce.js"),
+    script(__file__, "about.js"),
+)
 KEEP_IN_ADDRESS = script(__file__, "keep_in_address.js")
 OWN_PICTURE = run(KEEP_IN_ADDRESS, "example", OWN)
 OPEN_TAB = script(__file__, "open_tab.js")

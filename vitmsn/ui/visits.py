@@ -23,6 +23,7 @@ from vitmsn.encoder import Encoder, Timing, timings
 from vitmsn.errors import InputError, ViTMSNError
 from vitmsn.image import Picture
 from vitmsn.ui.models import EMBEDDED, RANDOM, Models
+from vitmsn.ui.shared.html import time_left
 
 State = TypeVar("State")
 DELETED, MOVED = "deleted", "moved"  # what happened to a visit that is no longer here
@@ -295,7 +296,7 @@ class Call:
             raise Stopped(f"This took longer than {limits.JOB_SECONDS} s and was ended; try with fewer pictures.")
         if self.bar is not None:
             elapsed = now - self.began
-            left = f", about {elapsed / done * (total - done):.0f} s left" if 0 < done < total and elapsed > 1 else ""
+            left = f", {time_left(elapsed / done * (total - done))}" if 0 < done < total and elapsed > 1 else ""
             self.bar((done, total), desc=f"{done} of {total} {what}{left}", unit=what)
 
 

@@ -98,10 +98,11 @@ def test_runs_side_by_side_are_buttons_with_what_was_off() -> None:
 
 
 def test_a_waiting_visitor_sees_the_queue_and_the_time() -> None:
-    assert "Another visitor's network is first" in live_training.line_of(
-        1, 34.2
-    ) and "in 34 s" in live_training.line_of(1, 34.2)
-    assert "2 other visitors' networks are first" in live_training.line_of(2, 150)
+    first, changing = live_training.line_of(1, 34.2)
+    assert first.startswith("Another visitor's network is first") and "in 34 s" in changing
+    assert "2 other visitors' networks are first" in live_training.line_of(2, 150)[0]
+    strip = live_training.ready(first, changing)
+    assert "<span data-say>Another visitor" in strip and "</span> Yours starts by itself" in strip
 
 
 def test_a_recording_is_shown_before_anyone_trains() -> None:

@@ -24,7 +24,7 @@ def studied(headed: Encoder, picture: Picture) -> Walk:
 
 
 def sentence(page: str) -> str:
-    found = re.search('<p class="msn-sentence">(.*?)</p>', page)
+    found = re.search('<p class="msn-sentence" data-say>(.*?)</p>', page)
     assert found is not None
     return html.unescape(found[1]).replace("\N{NO-BREAK SPACE}", " ")
 

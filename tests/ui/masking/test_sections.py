@@ -33,7 +33,7 @@ def test_the_curves_come_point_by_point(call: Callable[..., Call]) -> None:
 
 def test_a_model_with_a_mean_has_a_centered_curve(call: Callable[..., Call], mean: np.ndarray, file: str) -> None:
     *_, last = sections.curves(call(), PLAIN)
-    assert last.count("<svg") == 3 and "dashed: unrelated pictures" in last and "point.views.centered.mean()" in last
+    assert last.count("<svg") == 3 and "Dashes: unrelated pictures." in last and "point.views.centered.mean()" in last
     assert "0 = unrelated" in last
     found = sections.mask_curve(call(), file, seeds=2)
     assert np.shape(found["similarity_centered"]) == (20, 2)

@@ -25,8 +25,8 @@ class Level:
 
 
 def said(message: str) -> Markup:
-    """The sentence of a step. All eight are on the page, so none is a live region that screen readers announce."""
-    return Markup('<p class="msn-sentence">{}</p>').format(html.text(message, 600))
+    """The sentence of a step."""
+    return html.sentence(message)
 
 
 def figure(pictures: Sequence[tuple[Image.Image, str, str]], css: str) -> Markup:

@@ -86,9 +86,11 @@ def invitation(run: Run) -> str:
     )
 
 
-def ready(message: str) -> Markup:
-    """The strip over the recording, or an earlier run, until the new one has its first frame."""
-    return Markup('<p class="msn-ready" role="status"><i aria-hidden="true"></i>{}</p>').format(html.text(message))
+def ready(message: str, changing: str = "") -> Markup:
+    """The strip over the recording, or an earlier run, until the new one has its first frame. Screen readers hear the
+    message, but not what changes every second."""
+    strip = '<p class="msn-ready"><i aria-hidden="true"></i><span><span data-say>{}</span> {}</span></p>'
+    return Markup(strip).format(html.text(message), html.text(changing))
 
 
 def verdict(run: Run) -> str:
@@ -113,12 +115,12 @@ def collapsed(run: Run) -> bool:
 share = partial(html.percent, whole=True)  # measured on a few hundred pictures, so accurate to about one percent
 
 
-def line_of(ahead: int, seconds: float) -> str:
-    """The sentence for a visitor in the queue."""
+def line_of(ahead: int, seconds: float) -> tuple[str, str]:
+    """The sentences for a visitor in the queue: who comes first, and for how long."""
     others = "Another visitor's network is" if ahead == 1 else f"{ahead} other visitors' networks are"
     return (
-        f"{others} first: one trains at a time on this machine. Yours starts by itself, in {seconds:.0f} s at the "
-        "latest; everything else on the page works meanwhile."
+        f"{others} first: one trains at a time on this machine.",
+        f"Yours starts by itself, in {seconds:.0f} s at the latest; everything else on the page works meanwhile.",
     )
 
 
@@ -264,7 +266,8 @@ def build(app: App) -> tuple[gr.Timer, Callable[[Call], bool]]:
         if page.film != film:
             page.film = film
             answer["reel"] = training_film.reel(one)
-        return {**answer, "words": html.sentence(sentence(one)), "charts": charts(one, kept.kept)}
+        words = html.sentence(sentence(one), said=bool(one.ended))  # while it runs, it changes every two seconds
+        return {**answer, "words": words, "charts": charts(one, kept.kept)}
 
     def start(call: Call, masking: bool, sinkhorn: bool, me_max: bool) -> dict[str, Any]:
         desk.ask(call.visit, Switches(bool(masking), bool(sinkhorn), bool(me_max)))

@@ -170,7 +170,7 @@ def answer(step: int, encoder: Encoder, lesson: Walk, name: str) -> Markup:
         )
     else:
         body = told.show(encoder, lesson)
-    return Markup('<h3 class="msn-step-title"><span>{} of {}</span> {}</h3>{}').format(
+    return Markup('<h3 class="msn-step-title" data-say="Step"><span>{} of {}</span> {}</h3>{}').format(
         step + 1, len(STEPS), told.title, body
     )
 

@@ -17,9 +17,9 @@ from markupsafe import Markup
 
 from vitmsn.ui.app import App
 from vitmsn.ui.learn import live_training, steps
-from vitmsn.ui.learn.walkthrough import MOST_DRAW, MOST_RATIO, LearnControls, study
+from vitmsn.ui.learn.walkthrough import MOST_DRAW, MOST_RATIO, SIZES, LearnControls, study
 from vitmsn.ui.shared import examples, html
-from vitmsn.ui.shared.checks import linked_whole
+from vitmsn.ui.shared.checks import linked_choice, linked_real, linked_whole
 from vitmsn.ui.shared.controls import Controls, bind
 from vitmsn.ui.shared.scripts import script
 from vitmsn.ui.visits import Call
@@ -39,6 +39,18 @@ OTHER = "An unrelated picture to compare with."
 TEMPERATURE = "τ. MSN trained this model with 0.1."
 SHARPENING = "T: the teacher's shares to the power of 1 / T, rescaled to sum to 1. MSN trained this model with 0.25."
 WEIGHT = "How much me-max counts. MSN trained this model with 1."
+
+
+# of the controls' values in a link; what fits the model is checked with the model
+CHECKS: dict[str, Callable[[str], Any]] = {
+    "size": lambda text: linked_choice(text, SIZES),
+    "ratio": lambda text: linked_whole(text, 0, MOST_RATIO),
+    "layer": lambda text: linked_whole(text, 1, 100),
+    "other": lambda text: linked_choice(text, [known.name for known in examples.photographs()]),
+    "temperature": lambda text: linked_real(text, 0.02, 1),
+    "sharpening": lambda text: linked_real(text, 0.05, 1),
+    "weight": lambda text: linked_real(text, 0, 5),
+}
 
 
 def answer(call: Call, asked: LearnControls) -> dict[str, Any]:
@@ -102,13 +114,15 @@ def build(app: App) -> None:
     page.click(None, js="() => window.print()", api_visibility="private")
     app.link("step", step, lambda text: linked_whole(text, 1, LAST))
     app.link("draw", controls["draw"], lambda text: linked_whole(text, 1, MOST_DRAW))
+    for name, check in CHECKS.items():
+        app.link(f"learn_{name}", controls[name], check, "input")
 
 
 def _steps() -> tuple[dict[str, gr.HTML], Controls[LearnControls]]:
     """The eight steps: their answers and their controls."""
     start, shown, controls = LearnControls(), {}, {}
     makers: dict[str, Callable[[], Component]] = {
-        "size": lambda: gr.Radio(["half", "own", "double"], value=start.size, label="Size", info=SIZE),
+        "size": lambda: gr.Radio(list(SIZES), value=start.size, label="Size", info=SIZE),
         "draw": lambda: gr.Slider(1, MOST_DRAW, start.draw, step=1, label="Seed", info=DRAW),
         "ratio": lambda: gr.Slider(0, MOST_RATIO, start.ratio, step=5, label="Mask ratio, %", info=RATIO),
         "layer": lambda: gr.Slider(1, 9, start.layer, step=1, label="Layer", info=LAYER),

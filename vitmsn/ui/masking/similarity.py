@@ -142,9 +142,10 @@ def panels(points: list[robustness.CurvePoint]) -> Markup:
     other = 0.0 if centered else points[0].views.others
     similarity = centered or [point.views.similarity for point in points]
     least = min(1.0 if other is None else other, *(float(values.min()) for values in similarity))
-    title = "Similarity to the full picture" if other is None else "Similarity (dashed: unrelated pictures)"
     beside = None if other is None else [other] * len(points)
-    made = [_panel(title, shares, similarity, (axis(least)[0], 1.0), "{:.2f}", beside)]
+    dashes = "" if other is None else "Dashes: unrelated pictures."
+    ends = axis(least)[0], 1.0
+    made = [_panel("Similarity to the full picture", shares, similarity, ends, "{:.2f}", beside, dashes)]
     kept = [point.views.same for point in points if point.views.same is not None]
     if kept:
         means = [np.array([100 * values.mean()]) for values in kept]
@@ -157,8 +158,8 @@ def panels(points: list[robustness.CurvePoint]) -> Markup:
         taken, ideal = [point.milliseconds for point in points], [point.ideal for point in points]
         top = max(*taken, *ideal) * 1.05
         times = [np.array([value]) for value in taken]
-        title = "Milliseconds (dashed: in proportion to tokens)"
-        made.append(_panel(title, shares, times, (0.0, top), "{:.2g} ms", ideal))
+        dashes = "Medians of several rounds. Dashes: in proportion to the tokens left."
+        made.append(_panel("Milliseconds", shares, times, (0.0, top), "{:.2g} ms", ideal, dashes))
     return Markup('<section class="msn-depth"><div>{}</div></section>').format(Markup().join(made))
 
 
@@ -185,6 +186,7 @@ def _panel(
     ends: tuple[float, float],
     form: str,
     other: list[float] | None = None,
+    caption: str = "",
 ) -> Markup:
     (low, high), means = ends, [float(values.mean()) for values in runs]
     lines = [] if other is None else [Line(list(zip(shares, other, strict=True)), kind="other")]
@@ -198,5 +200,6 @@ def _panel(
         Axis(low, high, [(value, f"{float(f'{value:.3g}'):g}") for value in marks]),
         alt=f"{title}, by mask ratio: {rows}",
         title=title,
+        caption=caption,
         narrow=True,
     )

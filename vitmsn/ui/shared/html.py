@@ -48,9 +48,11 @@ def _lines(lines: Sequence[str]) -> Markup:
     return Markup("<ul>{}</ul>").format(Markup().join(Markup("<li>{}</li>").format(text(line, 300)) for line in lines))
 
 
-def sentence(message: str) -> Markup:
-    """The one plain sentence of a result (polite for screen readers)."""
-    return Markup('<p class="msn-sentence" role="status">{}</p>').format(text(message, 600)) if message else Markup()
+def sentence(message: str, *, said: bool = True) -> Markup:
+    """The one plain sentence of a result. Screen readers hear it when it is new (announce.js); `said=False` keeps one
+    that changes all the time from them."""
+    spoken = Markup(" data-say") if said else Markup()
+    return Markup('<p class="msn-sentence"{}>{}</p>').format(spoken, text(message, 600)) if message else Markup()
 
 
 def hint(message: str) -> Markup:
@@ -63,6 +65,7 @@ def header() -> Markup:
     return Markup(
         '<a class="msn-skip" href="#work">Skip to the work</a><h1 class="msn-name">ViT-MSN</h1>'
         '<p class="msn-tagline">Look inside an AI that learned to see from half-hidden pictures</p>'
+        '<p class="msn-aside" id="msn-announcer" role="status"></p>'
     )
 
 
