@@ -168,6 +168,7 @@ ALLOWED: dict[str, set[str]] = {
     "ui.blocks": {"ui.fair_queue", "ui.shared.checks", "ui.shared.endpoints"},
     "ui.memory": set(),
     **dict.fromkeys(SHARED, LIBRARY | SHARED | {"ui.models", "ui.visits"}),
+    "ui.shared.examples": LIBRARY | SHARED | {"ui.models", "ui.visits", "training.shapes"},
     "ui.status": {"ui.models", "ui.visits", "ui.shared.html"},
     "ui.page_scripts": {"ui.shared.scripts", "ui.visits"},
     "ui.app": {

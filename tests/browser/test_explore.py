@@ -17,9 +17,17 @@ COMPILING = 240_000  # milliseconds: the first UMAP of a machine is compiled
 @pytest.fixture
 def page(visit: Visit) -> Page:
     """The tab with its starter set, on a desktop."""
-    opened = visit(address="?tab=explore")
+    opened = visit(address="?tab=explore&set=textures")
     expect(opened.locator(".msn-gallery li")).to_have_count(48)
     return opened
+
+
+def test_it_opens_with_drawn_shapes(visit: Visit) -> None:
+    page = visit(address="?tab=explore")
+    expect(page.locator(".msn-gallery li")).to_have_count(80)
+    expect(page.locator(".msn-legend")).to_contain_text("striped disk")
+    page.get_by_role("tab", name="Few-shot", exact=True).click()  # the same set
+    expect(page.locator("#fewshot-examples .msn-card")).to_have_count(8)
 
 
 def drawn(page: Page) -> None:
@@ -121,7 +129,7 @@ def test_it_shows_the_examples_of_few_shot(page: Page) -> None:
 
 
 def test_on_a_phone_in_dark_mode(visit: Visit) -> None:
-    phone = visit(width=390, height=844, touch=True, dark=True, address="?tab=explore")
+    phone = visit(width=390, height=844, touch=True, dark=True, address="?tab=explore&set=textures")
     expect(phone.locator(".msn-gallery li")).to_have_count(48)
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
     expect(phone.get_by_role("button", name="Draw with a finger")).to_be_visible()

@@ -65,16 +65,33 @@ def load(side: int = 32) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """
     if side < 16:
         raise InputError(f"The shapes would be {side} pixels wide, too few for their textures; give at least 16.")
-    rng = np.random.default_rng(0)
     labels = np.arange(PICTURES + HELD_OUT) % len(KINDS)
-    pictures = torch.from_numpy(_draw(labels, 2 * side, rng))
-    pictures = F.avg_pool2d(pictures, 2).mul(255).round().byte()
+    pictures = draw(labels, side, np.random.default_rng(0))
     known = torch.from_numpy(labels)
     return (pictures[:PICTURES], known[:PICTURES]), (pictures[PICTURES:], known[PICTURES:])
 
 
-def _draw(kinds: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
-    """Pictures (N, 3, side, side) float32, 0 to 1, of these kinds (N,)."""
+def draw(
+    kinds: np.ndarray,
+    side: int,
+    rng: np.random.Generator,
+    behind: tuple[float, float] = BEHIND,
+    place: float = PLACE,
+) -> Tensor:
+    """Pictures (N, 3, side, side) uint8 of these kinds (N,), numbers of KINDS.
+
+    Args:
+        behind: range of the colors behind a thing, 0 to 1; a narrow one is calm.
+        place: how far from the middle a thing may be, in each direction.
+    """
+    twice = torch.from_numpy(_draw(kinds, 2 * side, rng, behind, place))  # smooth edges
+    return F.avg_pool2d(twice, 2).mul(255).round().byte()
+
+
+def _draw(
+    kinds: np.ndarray, side: int, rng: np.random.Generator, ground: tuple[float, float], place: float
+) -> np.ndarray:
+    """Pictures (N, 3, side, side) float32, 0 to 1."""
     many = len(kinds)
 
     def random(low: float, high: float, *shape: int) -> np.ndarray:
@@ -82,7 +99,7 @@ def _draw(kinds: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
 
     steps = (np.arange(side, dtype=np.float32) + 0.5) * 2 / side - 1
     down, across = np.meshgrid(steps, steps, indexing="ij")
-    x, y = (axis - random(-PLACE, PLACE, 1, 1) for axis in (across, down))
+    x, y = (axis - random(-place, place, 1, 1) for axis in (across, down))
     angle, size = random(-0.5, 0.5, 1, 1), random(*SIZES, 1, 1)
     x, y = ((x * np.cos(angle) + y * np.sin(angle)) / size, (y * np.cos(angle) - x * np.sin(angle)) / size)
     phase, pitch = random(0, 2 * math.pi, 2, 1, 1), random(7.5, 9.5, 1, 1)
@@ -94,7 +111,7 @@ def _draw(kinds: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
         first[of] = TEXTURES[texture](pitch[of] * x[of] + phase[of, 0], pitch[of] * y[of] + phase[of, 1])
     colors = np.array(COLORS, np.float32)[kinds // 2 % len(COLORS)][..., None, None]  # (N, 2, 3, 1, 1)
     thing = np.where(first[:, None], colors[:, 0], colors[:, 1])
-    behind = torch.from_numpy(rng.uniform(*BEHIND, (many, 3, PARTS, PARTS)).astype(np.float32))
+    behind = torch.from_numpy(rng.uniform(*ground, (many, 3, PARTS, PARTS)).astype(np.float32))
     behind = F.interpolate(behind, size=(side, side), mode="bicubic", align_corners=False).numpy()
     picture = np.where(inside[:, None], thing, behind)
     turn = random(0, 2 * math.pi, 1, 1)

@@ -6,6 +6,7 @@ import html
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.support.app import Served
 from tests.support.ui import event, pictures, png, zipped
 from vitmsn import limits, projection
 from vitmsn.errors import ArchiveError, GalleryError, InputError, ViTMSNError
+from vitmsn.training import shapes
 from vitmsn.ui.explore import map as map_
 from vitmsn.ui.explore import tab
 from vitmsn.ui.explore.tab import ExploreControls
@@ -26,6 +28,12 @@ from vitmsn.ui.visits import Call, Stopped
 
 Calls = Callable[..., Call]
 UMAP = ExploreControls("umap")
+
+
+@pytest.fixture
+def call(call: Calls) -> Calls:
+    """A visitor with a link to the textures, which are few."""
+    return lambda: replace(call(), query={"set": "textures"})
 
 
 def attribute(page: str, name: str) -> Any:
@@ -72,6 +80,15 @@ def test_it_opens_with_a_pca_map_of_examples_and_queries(call: Calls) -> None:
     assert not wanted(page)
     buttons = re.findall(r'<button type="button" data-id="(\w+)"', page)
     assert buttons == [point["id"] for point in points]
+
+
+def test_without_a_wish_it_opens_with_the_drawn_shapes(call: Calls) -> None:
+    one = replace(call(), query={})
+    _, page = tab.answer(one)
+    points = attribute(page, "points")
+    assert len(points) == 80 and {point["n"].rpartition(", ")[2] for point in points} == {*shapes.KINDS, "query"}
+    with opened(one) as (shown, _):
+        assert shown.starter == "shapes"
 
 
 def test_the_map_projects_the_embeddings_of_the_classifiers(call: Calls) -> None:

@@ -51,12 +51,12 @@ def test_without_the_packages_there_is_a_generated_example(fresh: None, monkeypa
     monkeypatch.setattr(examples, "installed", lambda package, name: None)
     [only] = examples.photographs()
     assert only.name == "stripes" and np.asarray(only.picture.rgb).std() > 10
-    assert [made.name for made in examples.starter_sets()] == ["digits"]
+    assert [made.name for made in examples.starter_sets()] == ["digits", "shapes"]
 
 
 @pytest.mark.parametrize(
     ("name", "classes", "shots", "held_out"),
-    [("textures", 3, 8, 24), ("photographs", 4, 6, 12), ("digits", 10, 6, 20)],
+    [("textures", 3, 8, 24), ("photographs", 4, 6, 12), ("digits", 10, 6, 20), ("shapes", 8, 6, 32)],
 )
 def test_starter_sets_teach_and_test_with_different_pictures(
     name: str, classes: int, shots: int, held_out: int

@@ -28,6 +28,7 @@ from vitmsn.ui.visits import Call
 SCRIPT = script(__file__, "lasso.js", "zoom.js", "explore.js")
 METHODS = {"pca": "PCA", "umap": "UMAP"}
 MIN_DIST = 0.1
+FIRST = "shapes"  # the starter set whose map shows most: groups by color, and in them by texture
 TOGETHER = 16  # pictures of a zip decoded and embedded together
 SLOW = "steps (the first UMAP takes up to half a minute longer)"
 
@@ -71,7 +72,7 @@ class ExplorePage(NamedTuple):
 def answer(call: Call, asked: ExploreControls = DEFAULTS) -> ExplorePage:
     """The sentence, the map and the list. UMAP if it is ready, PCA until then."""
     choice(asked.colour, "colour", map_.COLORS)
-    with opened(call) as (workspace, encoder):
+    with opened(call, FIRST) as (workspace, encoder):
         settings = asked.checked()
         shown = _shown(workspace, settings)
         if len(shown) < 2:

@@ -25,11 +25,12 @@ async function send(name, files) {
 
 // The control that has the focus. An answer replaces it, and the one in its place gets the focus: the same one, the
 // class under its new name, another one for the same picture, Undo, or the whole list.
-let held = null, renamed = null;
+let held = null, renamed = null, key = ""; // key: the last one pressed there
 const KEYS = ["act", "id", "text", "pick", "rename", "merge", "correct", "camera"];
 const keyOf = (node) => KEYS.map((name) => node?.dataset?.[name] ?? "").join("\u0000");
 element.addEventListener("focusin", (event) => {
   held = event.target;
+  key = "";
 });
 element.addEventListener("focusout", (event) => {
   if (held?.isConnected && event.relatedTarget && !element.contains(event.relatedTarget)) held = null;
@@ -85,15 +86,31 @@ element.addEventListener("change", (event) => {
     send(around(input).dataset.drop, files);
   } else if (input.matches("[data-rename]")) {
     rename(input);
-  } else if (input.matches("select") && input.value) {
-    if (input.dataset.move !== undefined) withPicked({ act: "move", text: input.value });
-    if (input.dataset.merge) ask({ act: "merge", id: input.dataset.merge, text: input.value });
-    if (input.dataset.correct) ask({ act: "correct", id: input.dataset.correct, text: input.value });
-    input.value = "";
+  } else if (input.matches("select") && input.value && !walks(input)) {
+    commit(input);
   }
+});
+// A menu acts on a click, or on Enter: with the arrow keys one walks through its entries first.
+const walks = (menu) => menu === document.activeElement && key !== "" && key !== "Enter" && key !== " ";
+function commit(menu) {
+  if (menu.dataset.move !== undefined) withPicked({ act: "move", text: menu.value });
+  if (menu.dataset.merge) ask({ act: "merge", id: menu.dataset.merge, text: menu.value });
+  if (menu.dataset.correct) ask({ act: "correct", id: menu.dataset.correct, text: menu.value });
+  menu.value = "";
+}
+element.addEventListener("pointerdown", () => {
+  key = "";
+}, true);
+element.addEventListener("focusout", (event) => {
+  if (event.target.matches("select")) event.target.value = "";
 });
 element.addEventListener("keydown", (event) => {
   const at = event.target;
+  key = event.key;
+  if (at.matches("select") && event.key === "Enter" && at.value) {
+    event.preventDefault();
+    commit(at);
+  }
   if (at.matches("input[type=file]") && event.key === "Enter") {
     event.preventDefault(); // browsers open the chooser on the space bar only
     at.click();

@@ -89,8 +89,8 @@ def invitation(run: Run) -> str:
 def ready(message: str, changing: str = "") -> Markup:
     """The strip over the recording, or an earlier run, until the new one has its first frame. Screen readers hear the
     message, but not what changes every second."""
-    strip = '<p class="msn-ready"><i aria-hidden="true"></i><span><span data-say>{}</span> {}</span></p>'
-    return Markup(strip).format(html.text(message), html.text(changing))
+    strip = Markup('<p class="msn-ready"><i aria-hidden="true"></i><span><span data-say>{}</span> {}</span></p>')
+    return strip.format(html.text(message), html.text(changing))
 
 
 def verdict(run: Run) -> str:

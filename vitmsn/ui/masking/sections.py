@@ -19,7 +19,7 @@ from vitmsn.ui.fair_queue import COSTLY
 from vitmsn.ui.masking import batch_table, deciding_patches, filmstrip, similarity
 from vitmsn.ui.masking.controls import KINDS, MOST_SEED, MaskingControls, kept_grid, series
 from vitmsn.ui.masking.controls import draw as draw_mask
-from vitmsn.ui.masking.state import MaskingState
+from vitmsn.ui.masking.state import MaskingOnPage, MaskingState
 from vitmsn.ui.shared import examples, html, patch_grid
 from vitmsn.ui.shared.checks import choice, linked_choice, whole
 from vitmsn.ui.shared.controls import Controls
@@ -43,11 +43,15 @@ def _stamps(call: Call, ask: MaskingControls) -> dict[str, tuple[object, ...]]:
     }
 
 
-def stale(call: Call, ask: MaskingControls) -> dict[str, str]:
-    """Updates that empty the results that are out of date."""
-    kept = call.visit.state(MaskingState)
+def results(call: Call, ask: MaskingControls) -> dict[str, str]:
+    """Updates of the sections' results: those out of date are emptied, and a page that was loaded again gets the
+    others back."""
+    kept, page = call.visit.state(MaskingState), call.visit.on_page(MaskingOnPage)
     kept.wanted = _stamps(call, ask)
-    return {name: "" for name, stamp in kept.wanted.items() if kept.made.get(name) not in (None, stamp)}
+    again = {} if page.filled else dict(kept.results)
+    page.filled = True
+    old = [name for name, stamp in kept.wanted.items() if kept.made.get(name) not in (None, stamp)]
+    return again | dict.fromkeys(old, "")
 
 
 def _progress(call: Call, ask: MaskingControls, name: str) -> Callable[[int, int, str], None]:
@@ -67,8 +71,11 @@ class Outdated(Stopped):
     """The page no longer shows what was being measured."""
 
 
-def _remember(call: Call, ask: MaskingControls, name: str) -> None:
-    call.visit.state(MaskingState).made[name] = _stamps(call, ask)[name]
+def _remember(call: Call, ask: MaskingControls, name: str, result: str) -> str:
+    """`result`, which the page shows for these settings; a page that is loaded again gets it back."""
+    kept = call.visit.state(MaskingState)
+    kept.made[name], kept.results[name] = _stamps(call, ask)[name], result
+    return result
 
 
 # ------------------------------------------------------------------------------------------------------------ sections
@@ -85,8 +92,7 @@ def film(call: Call, asked: MaskingControls) -> str:
         lambda seed: kept_grid(MaskingControls(series(asked.kind), asked.ratio, seed), grid),
         first,
     )
-    _remember(call, asked, "film")
-    return made
+    return _remember(call, asked, "film", made)
 
 
 def curves(call: Call, asked: MaskingControls) -> Iterator[str]:
@@ -96,7 +102,7 @@ def curves(call: Call, asked: MaskingControls) -> Iterator[str]:
     choice(kind, "kind", KINDS)
     seeds = _seeds(encoder, picture)
     points: list[robustness.CurvePoint] = []
-    _remember(call, asked, "curves")
+    _remember(call, asked, "curves", "")
     total = len(robustness.RATIOS)
     progress = _progress(call, asked, "curves")
     running = robustness.curve(encoder, picture, lambda r, seed: draw_mask(encoder, kind, 100 * r, seed), seeds=seeds)
@@ -116,7 +122,8 @@ def curves(call: Call, asked: MaskingControls) -> Iterator[str]:
         call.message = so_far if call.visit.stopped > call.began else str(stopped)
     views = points[-1].views
     compared = html.hint(similarity.worth(call.name, views.others, views.centered is not None))
-    yield html.sentence(similarity.told(points)) + compared + similarity.panels(points) + code
+    made = html.sentence(similarity.told(points)) + compared + similarity.panels(points) + code
+    yield _remember(call, asked, "curves", made)
 
 
 def _seeds(encoder: Encoder, picture: Picture) -> range:
@@ -129,32 +136,28 @@ def find(call: Call, by: str, asked: MaskingControls) -> str:
     encoder, picture = call.encoder, call.picture
     progress = _progress(call, asked, "search")
     found = deciding_patches.run(encoder, picture, by, lambda done, total: progress(done, total, "masks"))
-    _remember(call, asked, "search")
     name = patch_grid.file_name(call)
     lines = [f"found = robustness.search(encoder, {name!r})", "print(found.answer, found.flip, found.keep)"]
     if by == "relevance":
         scores = f"scores = look(encoder, {name!r}, 'relevance').values.ravel()"
         lines = ["from vitmsn.look import look", scores, lines[0].replace(")", ", scores)"), lines[1]]
     code = html.in_python("from vitmsn import Encoder, robustness", call.python, *lines)
-    return (
-        html.sentence(deciding_patches.sentence(encoder, picture, found))
-        + deciding_patches.shown(encoder, picture, found)
-        + code
-    )
+    said = html.sentence(deciding_patches.sentence(encoder, picture, found))
+    return _remember(call, asked, "search", said + deciding_patches.shown(encoder, picture, found) + code)
 
 
-def batch(call: Call, paths: list[str] | None, asked: MaskingControls) -> Markup:
+def batch(call: Call, paths: list[str] | None, asked: MaskingControls) -> str:
     """Several pictures, each under the same masks."""
-    return _table(call, paths, asked) if paths else Markup()
+    return _table(call, paths, asked) if paths else ""
 
 
-def batch_of_examples(call: Call, asked: MaskingControls) -> Markup:
+def batch_of_examples(call: Call, asked: MaskingControls) -> str:
     """The example pictures, for visitors without their own."""
     pictures = [replace(example.picture, name=example.title) for example in examples.photographs()]
     return _table(call, pictures, asked)
 
 
-def _table(call: Call, sources: Sequence[Picture | str], ask: MaskingControls) -> Markup:
+def _table(call: Call, sources: Sequence[Picture | str], ask: MaskingControls) -> str:
     encoder = call.encoder
     progress = _progress(call, ask, "batch")
     rows = batch_table.judge(
@@ -163,8 +166,7 @@ def _table(call: Call, sources: Sequence[Picture | str], ask: MaskingControls) -
         lambda seed: draw_mask(encoder, ask.kind, ask.ratio, seed),
         lambda done, total: progress(done, total, "pictures"),
     )
-    _remember(call, ask, "batch")
-    return batch_table.table(rows, call.name)
+    return _remember(call, ask, "batch", batch_table.table(rows, call.name))
 
 
 def _code(call: Call, kind: str) -> Markup:

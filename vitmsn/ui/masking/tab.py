@@ -20,7 +20,7 @@ from vitmsn.ui.masking import before_after, gallery_sections, similarity
 from vitmsn.ui.masking.controls import KINDS, MOST_RATIO, MOST_SEED, MaskingControls, kept_grid, series
 from vitmsn.ui.masking.controls import draw as draw_mask
 from vitmsn.ui.masking.gallery_sections import GallerySections
-from vitmsn.ui.masking.sections import Sections, stale
+from vitmsn.ui.masking.sections import Sections, results
 from vitmsn.ui.masking.state import MaskingState
 from vitmsn.ui.shared import html, patch_grid
 from vitmsn.ui.shared.checks import linked_choice, linked_whole, real, whole
@@ -221,7 +221,7 @@ def _answer(call: Call, asked: MaskingControls, ask: MaskingControls) -> dict[st
             found.kept.shape[0], found.kept.shape[1]
         ),
         **gallery_sections.shown(call, ask, found, shown),
-        **stale(call, ask),
+        **results(call, ask),
         **_controls(asked, ask),
     }
 

@@ -1,4 +1,5 @@
-"""Example pictures and few-shot starter sets, read at run time from the installed scikit-image and scikit-learn.
+"""Example pictures and few-shot starter sets, read at run time from the installed scikit-image and scikit-learn, or
+drawn here.
 
 Nothing is downloaded and nothing is copied into this project. Only files inside the wheels are listed; a file that a
 future wheel leaves out is not offered.
@@ -19,6 +20,7 @@ from PIL import Image
 from vitmsn import image
 from vitmsn.errors import ImageError, InputError
 from vitmsn.image import Picture
+from vitmsn.training import shapes
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.scripts import script
 
@@ -141,8 +143,8 @@ def _square(picture: Image.Image) -> Image.Image:
 
 @lru_cache(maxsize=1)
 def starter_sets() -> tuple[StarterSet, ...]:
-    """The few-shot starter sets that can be made here: textures, photographs, handwritten digits."""
-    return tuple(made for made in (_textures(), _crops(), _digits()) if made is not None)
+    """The few-shot starter sets that can be made here: textures, photographs, handwritten digits, drawn shapes."""
+    return tuple(made for made in (_textures(), _crops(), _digits(), _shapes()) if made is not None)
 
 
 def starter_set(name: str) -> StarterSet:
@@ -207,6 +209,22 @@ def _digits(shots: int = 6, held_out: int = 2) -> StarterSet | None:
         queries += [(str(digit), picture) for picture in pictures[shots:]]
     credit = "E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, CC BY 4.0, from scikit-learn"
     return StarterSet("digits", "Handwritten digits", credit, support, queries)
+
+
+def _shapes(shots: int = 6, held_out: int = 4) -> StarterSet:
+    """The shapes that Learn trains on, larger and on a calm light ground."""
+    kinds = np.repeat(np.arange(len(shapes.KINDS)), shots + held_out)
+    drawn = shapes.draw(kinds, 64, np.random.default_rng(0), behind=(0.75, 1.0), place=0.3).permute(0, 2, 3, 1).numpy()
+    support: dict[str, list[Picture]] = {name: [] for name in shapes.KINDS}
+    queries: list[tuple[str, Picture]] = []
+    for number, (kind, pixels) in enumerate(zip(kinds, drawn, strict=True)):
+        name, place = shapes.KINDS[kind], number % (shots + held_out)
+        picture = image.decode(Image.fromarray(pixels), name=f"{name} no. {place + 1}")
+        if place < shots:
+            support[name].append(picture)
+        else:
+            queries.append((name, picture))
+    return StarterSet("shapes", "Drawn shapes", "drawn by this program", support, queries)
 
 
 def _digit_table() -> tuple[np.ndarray, np.ndarray]:

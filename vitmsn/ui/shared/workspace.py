@@ -29,7 +29,7 @@ from vitmsn.ui.visits import Call, Visit
 if TYPE_CHECKING:
     from vitmsn.fewshot import Lesson
 
-FIRST = "textures"  # the starter set that the tabs open with
+FIRST = "textures"  # the starter set that a new workspace opens with, unless the tab has another
 BLANK = ("Class 1", "Class 2")  # the empty classes of a visitor's own set
 QUERIES = "queries"  # the one class of the gallery of queries
 SIDE = 64  # pixels of the thumbnails on the page
@@ -339,8 +339,9 @@ class WorkspaceState:
 
 
 @contextmanager
-def opened(call: Call) -> Iterator[tuple[Workspace, Encoder]]:
-    """The visitor's workspace, locked and embedded by `call.encoder`; a new one gets a starter set."""
+def opened(call: Call, first: str = FIRST) -> Iterator[tuple[Workspace, Encoder]]:
+    """The visitor's workspace, locked and embedded by `call.encoder`; a new one gets the starter set `first`, or that
+    of the address."""
     encoder = call.encoder
     with call.visit.lock:
         kept = call.visit.state(WorkspaceState)
@@ -348,9 +349,9 @@ def opened(call: Call) -> Iterator[tuple[Workspace, Encoder]]:
     with workspace.lock:
         if not workspace.begun:
             offered = [known.name for known in examples.starter_sets()]
-            wished = call.query.get("set", FIRST)
-            first = next((name for name in (wished, FIRST) if name in ["", *offered]), "")
-            workspace.start(encoder, first, call.progress)
+            wished = call.query.get("set", first)
+            name = next((name for name in (wished, first) if name in ["", *offered]), "")
+            workspace.start(encoder, name, call.progress)
             workspace.begun = True
         workspace.follow(encoder, call.progress)
         yield workspace, encoder
