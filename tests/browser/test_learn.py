@@ -127,7 +127,7 @@ def test_two_visitors_and_one_network_at_a_time(visit: Visit) -> None:
     second.get_by_role("button", name="Next →").click()
     sentence(second, 2)
     expect(said).to_contain_text("With random weights kNN names", timeout=TRAINING)
-    expect(first.locator("#watch-ready")).to_be_empty()
+    expect(first.locator(".msn-ready")).to_have_count(0)
     first.get_by_role("button", name="Stop").click()
     expect(first.get_by_role("button", name="Train it now")).to_be_enabled()
     expect(waiting).not_to_contain_text("is first")

@@ -64,8 +64,8 @@ def test_a_reload_brings_back_the_picture_and_the_settings(page: Page) -> None:
     opened(page).reload()
     expect(page.locator("#picture-classify img")).to_have_attribute("alt", "Your picture, red-0.png")
     expect(page.locator("#tab-classify .msn-sentence").first).to_have_text(answer)
-    page.get_by_text("Several pictures at once").click()
     expect(page.locator("#classify-several tbody tr")).to_have_count(2)
+    expect(page.locator("#classify-several tbody tr").first).to_be_visible()  # the section is open again
     page.get_by_role("tab", name="Masking", exact=True).click()
     page.get_by_label("number input for Mask ratio, %").fill("40")
     page.get_by_label("number input for Mask ratio, %").press("Enter")
@@ -74,6 +74,28 @@ def test_a_reload_brings_back_the_picture_and_the_settings(page: Page) -> None:
     expect(page.locator("#picture-masking img")).to_have_attribute("alt", "Your picture, red-0.png")
     expect(page.locator("#tab-masking .msn-sentence").first).to_contain_text("of 64 patches left")
     expect(page.get_by_label("number input for Mask ratio, %")).to_have_value("40")
+
+
+def test_a_reload_brings_back_the_sections_of_masking_and_the_settings_of_learn(page: Page) -> None:
+    page.get_by_role("tab", name="Masking", exact=True).click()
+    expect(page.locator("#tab-masking .msn-sentence").first).to_be_visible()
+    page.get_by_role("button", name="Many masks at once").click()
+    page.get_by_role("button", name="Draw 16 masks").click()
+    expect(page.get_by_role("button", name=re.compile("^Take seed"))).to_have_count(16)
+    page.get_by_role("button", name="Hide patches until the answer changes").click()
+    page.locator("#tab-masking").get_by_label("Relevance").check()
+    page.get_by_role("tab", name="Learn", exact=True).click()
+    page.get_by_role("radio", name="3 Patches").check()
+    page.get_by_label("number input for Mask ratio, %").filter(visible=True).fill("75")
+    page.keyboard.press("Enter")
+    expect(page.locator("#step-3 .msn-sentence")).to_contain_text("48 are dropped")
+    expect(page).to_have_url(re.compile("learn_ratio=75"))
+    page.reload()
+    expect(page.locator("#step-3 .msn-sentence")).to_contain_text("48 are dropped")
+    page.get_by_role("tab", name="Masking", exact=True).click()
+    expect(page.get_by_role("button", name=re.compile("^Take seed")).filter(visible=True)).to_have_count(16)
+    expect(page.locator("#tab-masking").get_by_label("Relevance")).to_be_checked()
+    expect(page.get_by_role("button", name="Find the patches that decide")).to_be_visible()
 
 
 def test_a_reload_at_every_point_of_the_makers_path(page: Page) -> None:

@@ -226,8 +226,7 @@ class App:
         `event`: "input" leaves out what answers set by themselves.
         """
         self.links[name] = Link(component, check)
-        changed: Any = getattr(component, event)
-        changed(None, [component], None, js=run(KEEP_IN_ADDRESS, name), api_visibility="private")
+        getattr(component, event)(None, [component], None, js=run(KEEP_IN_ADDRESS, name), api_visibility="private")
 
     # -- the wiring ---------------------------------------------------------------------------------------------------
 

@@ -297,7 +297,7 @@ def build(app: App) -> tuple[gr.Timer, Callable[[Call], bool]]:
             begin = gr.Button("Train it now", variant="primary", elem_classes="msn-train")
             end = gr.Button("Stop", visible=False, elem_classes="msn-quiet-button")
         strip = gr.HTML(elem_id="watch-ready")
-        words = gr.HTML(html.sentence(invitation(before)), elem_id="watch-said")
+        words = gr.HTML(html.sentence(invitation(before), said=False), elem_id="watch-said")
         with gr.Row(elem_classes="msn-watched"):
             gr.HTML(training_film.PLAYER, js_on_load=training_film.SCRIPT, elem_id="watch-map")
             drawn = gr.HTML(charts(before), elem_id="watch-charts")
