@@ -71,7 +71,7 @@ def test_the_focus_stays_where_the_work_is(visit: Visit) -> None:
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")
     expect(menu).to_have_value("grass")
-    expect(page.locator("#fewshot-try")).to_contain_text("of 24 new pictures")  # nothing was taught yet
+    expect(page.locator("#fewshot-trust")).to_contain_text("of 24 right")  # nothing was taught yet
     page.keyboard.press("Enter")
-    expect(page.locator("#fewshot-try")).to_contain_text("of 23 new pictures")
+    expect(page.locator("#fewshot-trust")).to_contain_text("of 25 right")
     expect(page.locator("#fewshot-try :focus")).to_have_count(1)
