@@ -27,12 +27,13 @@ def arguments(given: list[str]) -> argparse.Namespace:
     parser.add_argument("--host", help="address to listen on (default: GRADIO_SERVER_NAME or 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port (default: GRADIO_SERVER_PORT or the first free from 7860)")
     parser.add_argument("--mcp", action="store_true", help="also answer agents, over MCP (or VITMSN_MCP=1)")
+    parser.add_argument("--share-local", action="store_true", help="class mode: let phones of the local network join")
     return parser.parse_args(given)
 
 
 options = arguments(sys.argv[1:] if __name__ == "__main__" else [])
-server = prepare(options.model, options.host, options.port, options.mcp)
+server = prepare(options.model, options.host, options.port, options.mcp, options.share_local)
 demo = server.app.page  # Gradio looks for the page by this name when it reloads this file
 
 if __name__ == "__main__":
-    sys.exit(server.run(options.host, options.port))
+    sys.exit(server.run(options.port))

@@ -5,10 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import random
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,7 +29,7 @@ import numpy as np  # noqa: E402 (the environment comes first)
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-from tests.support.app import PATIENCE, ROOT, Served, answers, free_port  # noqa: E402
+from tests.support.app import ROOT, Served, serving  # noqa: E402
 
 # One thread: the same sums on every machine, and the browser's app has the other core
 torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))
@@ -70,24 +67,5 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """`python app.py` as a user starts it, on a free port, ready; shared by the whole session."""
-    app = Served(f"http://127.0.0.1:{free_port()}/", tmp_path_factory.mktemp("app") / "app.log")
-    environment = {**os.environ, "GRADIO_SERVER_PORT": app.url.split(":")[2].strip("/"), "PYTHONUNBUFFERED": "1"}
-    with app.log.open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT
-        )
-    try:
-        deadline = time.monotonic() + PATIENCE
-        while not answers(app.url):
-            assert process.poll() is None, f"app.py ended with {process.returncode}:\n{app.said()}"
-            assert time.monotonic() < deadline, f"app.py does not answer at {app.url}:\n{app.said()}"
-            time.sleep(0.1)
+    with serving(tmp_path_factory.mktemp("app") / "app.log") as app:
         yield app
-        assert process.poll() is None, f"app.py ended with {process.returncode}:\n{app.said()}"
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()

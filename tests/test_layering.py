@@ -189,7 +189,21 @@ ALLOWED: dict[str, set[str]] = {
         *("ui.shared.photo", "ui.shared.scripts"),
     },
     **of_tabs(),
+    "ui.classroom": set(),
+    "ui.classroom.address": set(),
+    "ui.classroom.challenge": {"encoder", "image", "robustness"},
+    "ui.classroom.room": {"names", "ui.classroom.challenge"},
+    "ui.classroom.view": {
+        *("ui.classroom.address", "ui.classroom.challenge", "ui.classroom.room"),
+        *("ui.shared.examples", "ui.shared.html"),
+    },
+    "ui.classroom.dialog": {
+        *("image", "ui.app", "ui.visits"),
+        *("ui.classroom.address", "ui.classroom.challenge", "ui.classroom.room", "ui.classroom.view"),
+        *("ui.shared.examples", "ui.shared.html", "ui.shared.patch_grid", "ui.shared.photo", "ui.shared.scripts"),
+    },
     "ui.page": {
+        *("ui.classroom.dialog", "ui.classroom.room"),
         *("encoder", "ui.blocks", "ui.fair_queue", "ui.models", "ui.page_scripts", "ui.visits", "ui.app"),
         *("ui.shared.examples", "ui.shared.html", "ui.shared.scripts"),
         *(f"ui.{tab}.tab" for tab in TABS),
@@ -201,6 +215,7 @@ ALLOWED: dict[str, set[str]] = {
     "ui.server": {
         *("ui.agents",),  # inside `launch`: it needs an extra
         *("ui.app", "ui.blocks", "ui.guard", "ui.models", "ui.page", "ui.learn.training_film"),
+        *("ui.classroom.address", "ui.classroom.dialog", "ui.classroom.room"),
         *("ui.shared.picture_gallery", "ui.uploads", "ui.zero_gpu"),
     },
     "cli": {"cli.output", "cli.parser"},
@@ -237,6 +252,8 @@ RULES = {*SHARED, *(module for module in of_tabs() if module not in {f"ui.{tab}"
 ONLY_IN: dict[str, str] = {
     "spaces": r"ui\.zero_gpu",
     "gradio": r"ui(\..+)?|app",
+    "psutil": r"ui\.classroom\.address",
+    "segno": r"ui\.classroom\.address",
     "markupsafe": r"ui(\..+)?",
     "gradio_client": r"",
     "huggingface_hub": r"checkpoint\.(hub|download)",

@@ -20,6 +20,8 @@ EXTRAS = {
     "gradio": "app",
     "markupsafe": "app",
     "matplotlib": "app",
+    "psutil": "app",
+    "segno": "app",
     "skimage": "app",
     "umap": "app",
     "transformers": "distil",

@@ -112,6 +112,14 @@ JOB_SECONDS = _bound("JOB_SECONDS", 120)  # for one long job (a zip, a batch, a 
 LIVE_SECONDS = _bound("LIVE_SECONDS", 120)  # for one visitor's live training
 LIVE_WAITING = _bound("LIVE_WAITING", 8)  # visitors in line for it
 
+# Class mode
+CLASS_PHONES = _bound("CLASS_PHONES", 60)  # that play at once
+CLASS_TEACHERS = _bound("CLASS_TEACHERS", 4)  # pages that show the class to everyone
+CLASS_NAME_LENGTH = _bound("CLASS_NAME_LENGTH", 20)  # letters of a nickname
+CLASS_MOVES = _bound("CLASS_MOVES", 240)  # of one phone in a minute; each is one forward
+CLASS_CONNECTED_SECONDS = _bound("CLASS_CONNECTED_SECONDS", 6)  # a phone counts as connected after it last asked
+CLASS_AWAY_SECONDS = _bound("CLASS_AWAY_SECONDS", 300)  # then a phone that sleeps gives its place to a new one
+
 for _name in _bad:
     del globals()[_name]
 

@@ -26,8 +26,9 @@ FLAG, TAGS, END_OF_TAGS = "\U0001f3f4", range(0xE0020, 0xE007F), "\U000e007f"
 VIRAMA = 9  # the combining class of the sign that joins two consonants, in every script of India
 
 
-def clean_name(text: str) -> str:
-    """A class or file name cleaned for display: NFC, one line, visible, at most ``limits.MAX_NAME_LENGTH`` letters.
+def clean_name(text: str, most: int | None = None) -> str:
+    """A class or file name cleaned for display: NFC, one line, visible, at most ``most`` letters (without it,
+    ``limits.MAX_NAME_LENGTH``).
 
     Control, bidi and zero-width characters go, runs of spaces become one, accents do not count as letters. Joiners,
     variation selectors and tags stay where they are part of the spelling: in Persian, in Sinhala, in emoji. It is plain
@@ -51,7 +52,7 @@ def clean_name(text: str) -> str:
         else:
             continue
         size += 1
-        if len(letters) > limits.MAX_NAME_LENGTH or size > limits.MAX_NAME_CODE_POINTS:
+        if len(letters) > (most or limits.MAX_NAME_LENGTH) or size > limits.MAX_NAME_CODE_POINTS:
             letters.pop()
             break
     name = " ".join("".join(letters).split())

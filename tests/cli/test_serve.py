@@ -23,4 +23,9 @@ def test_serve_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vitmsn.ui.server", page)
     assert cli.main(["serve", "--model", "folder", "--host", "0.0.0.0", "--port", "7861"]) == 0
     assert cli.main(["serve", "--mcp"]) == 0
-    assert asked == [("folder", "0.0.0.0", 7861, False), (None, None, None, True)]
+    assert cli.main(["serve", "--share-local"]) == 0
+    assert asked == [
+        ("folder", "0.0.0.0", 7861, False, False),
+        (None, None, None, True, False),
+        (None, None, None, False, True),
+    ]

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
+import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,3 +40,29 @@ def answers(url: str) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
+
+
+@contextmanager
+def serving(log: Path, *options: str) -> Iterator[Served]:
+    """`python app.py` as a user starts it, with these options, on a free port, ready."""
+    app = Served(f"http://127.0.0.1:{free_port()}/", log)
+    environment = {**os.environ, "GRADIO_SERVER_PORT": app.url.split(":")[2].strip("/"), "PYTHONUNBUFFERED": "1"}
+    with app.log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "app.py", *options], cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT
+        )
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not answers(app.url):
+            assert process.poll() is None, f"app.py ended with {process.returncode}:\n{app.said()}"
+            assert time.monotonic() < deadline, f"app.py does not answer at {app.url}:\n{app.said()}"
+            time.sleep(0.1)
+        yield app
+        assert process.poll() is None, f"app.py ended with {process.returncode}:\n{app.said()}"
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

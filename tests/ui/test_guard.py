@@ -213,6 +213,23 @@ def test_what_the_page_needs_passes(request_: Any, path: str) -> None:
     assert request_("GET", path).status_code == 200
 
 
+@pytest.mark.parametrize(("path", "status"), [("/class", 200), ("/class/now?board=1", 200), ("/class/other", 404)])
+def test_a_server_may_offer_more_addresses(path: str, status: int) -> None:
+    """A phone asks for them by this machine's address in its network; nothing may be sent there."""
+
+    async def ask() -> tuple[int, ...]:
+        transport = httpx.ASGITransport(guard.Guard(echo, more=("/class", "/class/now")))
+        async with httpx.AsyncClient(transport=transport, base_url="http://192.168.1.5:7860") as client:
+            return (await client.get(path)).status_code, (await client.post(path)).status_code
+
+    assert asyncio.run(ask()) == (status, 404)
+
+
+@pytest.mark.parametrize("path", ["/class", "/class/now"])
+def test_a_class_has_no_address_unless_asked_for(request_: Any, path: str) -> None:
+    assert request_("GET", path).status_code == 404
+
+
 def test_the_health_route_answers_without_gradio(request_: Any) -> None:
     assert request_("GET", "/healthz").json() == {"status": "ready"}
 

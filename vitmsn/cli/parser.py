@@ -336,6 +336,7 @@ def make_parser(prog: str = "python -m vitmsn") -> argparse.ArgumentParser:
     add("--host", help="address to listen on (default: GRADIO_SERVER_NAME or 127.0.0.1)")
     add("--port", type=int, help="port (default: GRADIO_SERVER_PORT or the first free from 7860)")
     add("--mcp", action="store_true", help="also answer agents, over MCP (or VITMSN_MCP=1)")
+    add("--share-local", action="store_true", help="class mode: let phones of the local network join")
 
     add = command("completion", completion.completion, "print what makes a shell complete these commands and options")
     add("shell", choices=("bash", "zsh", "tcsh"), help="the shell that reads it")

@@ -16,4 +16,4 @@ def serve(options: Options) -> int:
         import vitmsn.ui.zero_gpu  # noqa: F401 (before Gradio, see there)
         from vitmsn.ui.server import serve as serve_page
 
-    return serve_page(options.model, options.host, options.port, options.mcp)
+    return serve_page(options.model, options.host, options.port, options.mcp, options.share_local)

@@ -98,6 +98,7 @@ class Guard:
         leave: called with the session of a page that was closed.
         ended: set when the server ends; connections of open pages are then closed.
         agents: whether agents are answered, see `ui/agents`.
+        more: addresses to GET beside those of `ROUTES`.
     """
 
     def __init__(
@@ -106,8 +107,10 @@ class Guard:
         leave: Callable[[str], None] | None = None,
         ended: threading.Event | None = None,
         agents: bool = False,
+        more: Sequence[str] = (),
     ) -> None:
         self.app, self._leave, self._ended, self._agents = app, leave, ended or threading.Event(), agents
+        self._more = more
         self._hosts, self._proxies = hosts(), proxies()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -139,7 +142,8 @@ class Guard:
         if agent and scope["method"] != "POST":
             await refuse(send, 405, "Agents (MCP clients) ask here by POST; a person finds the page at /.")
             return
-        if not agent and not _offered(scope["method"], path):
+        more = scope["method"] in ("GET", "HEAD") and path in self._more
+        if not (agent or more or _offered(scope["method"], path)):
             await refuse(send, 404, "There is nothing at this address.")
             return
         if path == HEALTH:  # the port opens only after the model is read, so an answer means ready
@@ -391,10 +395,13 @@ async def respond(send: _Answer, status: int, value: dict[str, Any], more: Heade
 
 
 def middleware(
-    leave: Callable[[str], None] | None = None, ended: threading.Event | None = None, agents: bool = False
+    leave: Callable[[str], None] | None = None,
+    ended: threading.Event | None = None,
+    agents: bool = False,
+    more: Sequence[str] = (),
 ) -> list[Middleware]:
     """The middleware list for `launch(app_kwargs={"middleware": ...})`."""
-    return [Middleware(Guard, leave=leave, ended=ended, agents=agents)]
+    return [Middleware(Guard, leave=leave, ended=ended, agents=agents, more=more)]
 
 
 @contextmanager

@@ -16,6 +16,8 @@ from vitmsn.ui.app import App
 from vitmsn.ui.attention import tab as attention
 from vitmsn.ui.blocks import Page
 from vitmsn.ui.classify import tab as classify
+from vitmsn.ui.classroom import dialog as classroom
+from vitmsn.ui.classroom.room import Room
 from vitmsn.ui.explore import tab as explore
 from vitmsn.ui.fair_queue import OPEN
 from vitmsn.ui.fewshot import tab as fewshot
@@ -88,8 +90,12 @@ def theme() -> Base:
     )
 
 
-def build(models: Models | None = None) -> App:
-    """The whole page, not yet served: `.page` is Gradio's."""
+def build(models: Models | None = None, room: Room | None = None, host: str = "") -> App:
+    """The whole page, not yet served: `.page` is Gradio's.
+
+    Args:
+        room: the class, where there is one; `host` is then the address that the server listens on.
+    """
     models = models or Models()
     visitors = Visitors(models.default)
     with Page(title=TITLE, analytics_enabled=False, delete_cache=(600, limits.VISIT_SECONDS)) as page:
@@ -98,6 +104,7 @@ def build(models: Models | None = None) -> App:
             model = gr.Dropdown(
                 models.choices, value=models.default, label="Model", filterable=False, elem_id="model", min_width=240
             )
+            door = classroom.door() if room is not None else None
             about = gr.HTML(_about(models, models.default), js_on_load=ABOUT, elem_id="about", min_width=0)
         top = gr.HTML(html.notice(models.warning), elem_classes="msn-notice-line")
         status = gr.HTML(elem_classes="msn-foot", render=False)
@@ -112,6 +119,8 @@ def build(models: Models | None = None) -> App:
         _wire_model(app, top, about)
         _wire_forget(app, about)
         _wire_load(page, app, top)
+        if room is not None and door is not None:
+            classroom.connect(app, room, host, door)
     return app
 
 

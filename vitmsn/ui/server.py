@@ -26,6 +26,9 @@ from vitmsn.errors import InputError, ViTMSNError
 from vitmsn.ui import guard, uploads, zero_gpu
 from vitmsn.ui.app import App
 from vitmsn.ui.blocks import Seldom
+from vitmsn.ui.classroom import address as lan
+from vitmsn.ui.classroom import dialog as classroom
+from vitmsn.ui.classroom.room import Room
 from vitmsn.ui.learn import training_film
 from vitmsn.ui.models import Models
 from vitmsn.ui.page import build, precision, theme
@@ -38,13 +41,16 @@ ENDING_SECONDS = 3.0  # a job has to notice that the server ends; closing takes 
 T = TypeVar("T")
 # in this order: what a tab needs comes after what the whole page has
 STYLES = [Path(__file__).with_name(f"{name}.css") for name in ("theme", "picture_tabs", "set_tabs", "picture_gallery")]
+CLASS_STYLE = Path(__file__).parent / "classroom" / "classroom.css"
 
 
 class Server:
-    """The page with its models, ready to be served: ``Server(model).run(host, port)``.
+    """The page with its models, ready to be served: ``Server(model).run(port)``.
 
     Args:
+        host: where it listens; GRADIO_SERVER_NAME by default.
         agents: also answer agents, over MCP.
+        share_local: serve a class: the page has the button "Class", and phones of the local network may come.
 
     Attributes:
         app: the page and its visitors.
@@ -53,8 +59,11 @@ class Server:
         ViTMSNError, OSError: the model cannot be read, or no folder for uploads can be made.
     """
 
-    def __init__(self, model: str | None = None, agents: bool = False) -> None:
-        self._ended, self._agents = threading.Event(), agents
+    def __init__(
+        self, model: str | None = None, host: str | None = None, agents: bool = False, share_local: bool = False
+    ) -> None:
+        self._ended, self._agents, self._host = threading.Event(), agents, host
+        self._room = Room() if share_local else None
         logging.getLogger("vitmsn.ui").addFilter(Seldom())
         if threading.current_thread() is threading.main_thread():  # Gradio's reload runs in another
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -66,23 +75,29 @@ class Server:
             self._encoder = self._models.start()
             if zero_gpu.ACTIVE:
                 zero_gpu.keep_resident(self._encoder)
-            self.app: App = _inside_a_loop(lambda: build(self._models))
+            self.app: App = _inside_a_loop(lambda: build(self._models, self._room, host or ""))
             self._closing = failed.pop_all()
 
-    def run(self, host: str | None = None, port: int | None = None) -> int:
-        """Serve until SIGINT or SIGTERM, and return the exit code. Host and port default to Gradio's variables."""
+    def run(self, port: int | None = None) -> int:
+        """Serve until SIGINT or SIGTERM, and return the exit code. The port defaults to Gradio's variable."""
         with self._closing:
             leave = self.app.visitors.leave
-            address = _inside_a_loop(lambda: launch(self.app.page, host, port, leave, self._ended, self._agents))
+            address = _inside_a_loop(
+                lambda: launch(self.app.page, self._host, port, leave, self._ended, self._agents, self._room)
+            )
             name = self._models.name(self._models.default)
             print(f"{address}  {name} on {self._encoder.device}, {precision(self._encoder)}", flush=True)
             if self._models.warning:
                 print(f"vitmsn: {self._models.warning}", file=sys.stderr)
+            if self._room is not None:
+                print(_invitation(self._room, self._host or "", self.app.page.server_port), flush=True)
             picture_gallery.sheet()  # before the first visitor of Learn or Masking needs it
             if not zero_gpu.ACTIVE:  # no GPU is borrowed but for a visitor
                 picture_gallery.index(self._encoder)
             while not self._ended.wait(timeout=SWEEP_SECONDS):
                 self.app.sweep()
+                if self._room is not None:
+                    self._room.sweep()
                 self.app.visitors.sweep_uploads(self._folder)
                 uploads.forget(self.app.page)
             self.app.visitors.close()
@@ -94,28 +109,43 @@ class Server:
         return 0
 
 
-def prepare(model: str | None = None, host: str | None = None, port: int | None = None, agents: bool = False) -> Server:
+def prepare(
+    model: str | None = None,
+    host: str | None = None,
+    port: int | None = None,
+    agents: bool = False,
+    share_local: bool = False,
+) -> Server:
     """A server for that address; SystemExit(2), after one line on stderr, when something is wrong with either.
 
-    `agents` is also on where VITMSN_MCP is 1.
+    `agents` is also on where VITMSN_MCP is 1, `share_local` where VITMSN_SHARE_LOCAL is 1.
     """
     try:
+        share_local = lan.asked(share_local)
+        if share_local:
+            host = lan.listening(host)
         check_address(host, port)
         guard.proxies()
         agents = agents or agents_asked()
         if agents:
             with extras.named():
                 import mcp  # noqa: F401
-        return Server(model, agents)
+        return Server(model, host, agents, share_local)
     except (ViTMSNError, OSError) as error:
         print(f"vitmsn: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
-def serve(model: str | None = None, host: str | None = None, port: int | None = None, agents: bool = False) -> int:
+def serve(
+    model: str | None = None,
+    host: str | None = None,
+    port: int | None = None,
+    agents: bool = False,
+    share_local: bool = False,
+) -> int:
     """Serve the page until SIGINT or SIGTERM, and return the exit code."""
     try:
-        return prepare(model, host, port, agents).run(host, port)
+        return prepare(model, host, port, agents, share_local).run(port)
     except SystemExit as end:
         return int(end.code or 0)
     except OSError as error:
@@ -129,6 +159,16 @@ def agents_asked() -> bool:
     if named not in ("0", "1"):
         raise InputError(f"VITMSN_MCP is {named[:40]!r}; it must be 1 (answer agents) or 0: correct or unset it.")
     return named == "1"
+
+
+def _invitation(room: Room, host: str, port: int) -> str:
+    """What the terminal shows of a class: where phones find it, as a QR code too, and the teacher's code."""
+    places = lan.places(host, port)
+    lines = [f"Class: {place.words}" for place in places] or [f"Class: {lan.NONE_FOUND}"]
+    if places:
+        lines.append(lan.printed(places[0], sys.stdout.encoding or "ascii").rstrip("\n"))
+    lines.append(f"The teacher's code, for Class on a page of another machine: {room.code}")
+    return "\n".join(filter(None, lines))
 
 
 def _inside_a_loop(make: Callable[[], T]) -> T:
@@ -182,11 +222,13 @@ def launch(
     leave: Callable[[str], None] | None = None,
     ended: threading.Event | None = None,
     agents: bool = False,
+    room: Room | None = None,
 ) -> str:
     """Start serving in the background, with Gradio's unneeded features off, and return the local address.
 
     Args:
         leave, ended, agents: see :class:`vitmsn.ui.guard.Guard`.
+        room: the class that the page was built with, if any.
     """
     if agents:
         from vitmsn.ui.agents import install  # it needs the extra `mcp`
@@ -209,12 +251,13 @@ def launch(
         footer_links=["api", "settings"],
         theme=theme(),
         i18n=gr.I18n(en=SPOKEN),
-        css_paths=STYLES,
+        css_paths=[*STYLES, *([CLASS_STYLE] if room is not None else [])],
         app_kwargs={
-            "middleware": guard.middleware(leave, ended, agents),
+            "middleware": guard.middleware(leave, ended, agents, classroom.PATHS if room is not None else ()),
             "routes": [
                 Route(picture_gallery.SHEET, sheet(picture_gallery.sheet)),
                 Route(training_film.SHEET, sheet(training_film.sheet)),
+                *(classroom.routes(room) if room is not None else []),
             ],
         },
     )

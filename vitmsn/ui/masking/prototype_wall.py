@@ -10,11 +10,11 @@ from PIL import Image
 
 from vitmsn.encoder import Encoder
 from vitmsn.nearest import PictureIndex
-from vitmsn.ui.shared import html, picture_gallery
+from vitmsn.ui.shared import html, picture_gallery, scripts
 from vitmsn.ui.shared.checks import whole
 from vitmsn.ui.shared.scripts import script
 
-SCRIPT = script(__file__, "grid_keys.js", "prototype_wall.js")
+SCRIPT = script(scripts.__file__, "grid_keys.js") + script(__file__, "prototype_wall.js")
 SHOW = script(__file__, "prototype_opened.js")
 LEADING = 6  # prototypes of a view that count as its own
 MOST = 96  # prototypes on the wall

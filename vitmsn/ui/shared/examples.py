@@ -117,7 +117,7 @@ def strip() -> Markup:
     """The row of thumbnails under a picture, as buttons that contain their pixels."""
     buttons = Markup().join(
         Markup('<button type="button" data-name="{}" title="{}">{}</button>').format(
-            html.text(e.name), html.text(e.title), html.img(_square(e.picture.rgb), "Example: " + e.title)
+            html.text(e.name), html.text(e.title), html.img(square(e.picture.rgb), "Example: " + e.title)
         )
         for e in photographs()
     )
@@ -132,7 +132,8 @@ def credit() -> str:
     return "; ".join(f"{e.title}: {e.credit}" for e in photographs()) + "."
 
 
-def _square(picture: Image.Image) -> Image.Image:
+def square(picture: Image.Image) -> Image.Image:
+    """The middle of a picture, small, for a strip."""
     side = min(picture.size)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
     return picture.resize((STRIP_SIDE, STRIP_SIDE), Image.Resampling.LANCZOS, (left, top, left + side, top + side))

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { functions } from "../../support/functions.mjs";
 
-const { moved } = functions("masking/grid_keys.js", "moved");
+const { moved } = functions("shared/grid_keys.js", "moved");
 
 test("arrow keys move by one and by a row", () => {
   assert.equal(moved("ArrowRight", 4, 12, 5), 5);
