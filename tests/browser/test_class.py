@@ -50,10 +50,6 @@ def begin(teacher: Page, phone: Page) -> None:
     expect(teacher.get_by_role("heading", name="Keep espresso with the fewest patches")).to_be_visible()
 
 
-def cell(phone: Page, row: int, column: int) -> object:
-    return phone.get_by_role("button", name=f"Row {row}, column {column}", exact=True)
-
-
 def test_a_lesson_from_the_code_to_the_board(visit: Callable[..., Page], served: Served) -> None:
     assert "/class" in served.said() and "The teacher's code" in served.said()
     teacher = lead(visit)

@@ -103,7 +103,7 @@ def phone(seat: Seat) -> Markup:
         '<div class="msn-class-play"><div data-game>{}</div>'
         '<form data-name><label for="class-name">You are <b data-title>{}</b>. Another nickname?</label>'
         '<div class="msn-class-bar"><input id="class-name" type="text" maxlength="{}" autocomplete="off" value="{}">'
-        '<button type="submit" class="msn-button">Save</button></div></form><div data-board></div>'
+        '<button type="submit" class="msn-button">Save</button></div>{}</form><div data-board></div>'
         '<details><summary>I am the teacher</summary><form data-teacher><label for="class-code">The code that the '
         'terminal shows</label><div class="msn-class-bar"><input id="class-code" type="text" maxlength="20" '
         'autocomplete="off" autocapitalize="characters"><button type="submit" class="msn-button">Lead the class'
@@ -113,6 +113,7 @@ def phone(seat: Seat) -> Markup:
         html.text(seat.title),
         limits.CLASS_NAME_LENGTH,
         html.text(seat.name),
+        html.hint("Name and result are on the projector, and gone when the teacher closes the class."),
     )
 
 
