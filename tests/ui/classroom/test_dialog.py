@@ -37,7 +37,9 @@ def room() -> Room:
 def app(models: Models, room: Room, monkeypatch: pytest.MonkeyPatch) -> App:
     monkeypatch.setattr(address, "places", lambda host, port: [Place("http://192.168.1.5:7860/class", "wlan0")])
     models.start()
-    return page.build(models, room, "0.0.0.0")
+    built = page.build(models, room, "0.0.0.0")
+    built.page.server_port = 7860  # Gradio sets it when it starts to serve
+    return built
 
 
 @pytest.fixture
