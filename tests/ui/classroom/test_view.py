@@ -10,9 +10,9 @@ import pytest
 from tests.support.classroom import CHALLENGE, look
 from vitmsn.ui.classroom import view
 from vitmsn.ui.classroom.address import NONE_FOUND, Place
-from vitmsn.ui.classroom.room import Entry, Judged, Row, Seat
+from vitmsn.ui.classroom.room import Best, BoardRow, Judged, Seat
 
-ROWS = [Row(2, "<script>x</script>", 2, frozenset({1, 2, 4, 5})), Row(1, "Phone 1", 4, frozenset({0, 3}))]
+ROWS = [BoardRow(2, "<script>x</script>", 2, frozenset({1, 2, 4, 5})), BoardRow(1, "Phone 1", 4, frozenset({0, 3}))]
 
 
 def test_names_and_answers_are_escaped() -> None:
@@ -60,7 +60,7 @@ def test_the_answer_is_a_sentence(kept: list[int], said: str) -> None:
 
 def test_ones_own_best_is_said() -> None:
     assert view.best(Seat(1, False)) == ""
-    assert view.best(Seat(1, False, best=Entry(1, frozenset(), 0.0))) == "Your best: 1 patch."
+    assert view.best(Seat(1, False, best=Best(1, frozenset(), 0.0))) == "Your best: 1 patch."
 
 
 def test_the_projector_shows_every_address_and_the_first_one_large() -> None:

@@ -25,7 +25,7 @@ NOT_HERE = "This page is not in the class any more; open Class again."
 
 
 @dataclass(frozen=True)
-class Entry:
+class Best:
     """A phone's best: squares kept with the same answer still first, those that it dropped, and when."""
 
     kept: int
@@ -41,7 +41,7 @@ class Seat:
     teacher: bool
     secret: str = field(default_factory=lambda: secrets.token_urlsafe(18), repr=False)
     name: str = ""
-    best: Entry | None = None
+    best: Best | None = None
     seen: float = 0.0
     moves: deque[float] = field(default_factory=deque, repr=False)
     present: Callable[[], bool] = field(default=lambda: True, repr=False)
@@ -53,7 +53,7 @@ class Seat:
 
 
 @dataclass(frozen=True)
-class Row:
+class BoardRow:
     """A line of the board."""
 
     number: int
@@ -224,7 +224,7 @@ class Room:
             self._playing(seat, number)
             better = same and bool(places) and (seat.best is None or kept < seat.best.kept)
             if better:
-                seat.best = Entry(kept, places, self._clock())
+                seat.best = Best(kept, places, self._clock())
                 self._version += 1
         return Judged(challenge, said, kept, same, better)
 
@@ -246,9 +246,9 @@ class Room:
             raise InputError(f"{len(seat.moves)} changes in a minute are the most; wait a few seconds.")
         seat.moves.append(now)
 
-    def board(self) -> list[Row]:
+    def board(self) -> list[BoardRow]:
         """The best of each phone: fewest squares first, then who had it first."""
         with self._lock:
             played = [(seat, seat.best) for seat in self._seats.values() if seat.best is not None]
             played.sort(key=lambda one: (one[1].kept, one[1].at))
-            return [Row(seat.number, seat.title, best.kept, best.dropped) for seat, best in played]
+            return [BoardRow(seat.number, seat.title, best.kept, best.dropped) for seat, best in played]

@@ -10,7 +10,7 @@ from vitmsn import limits
 from vitmsn.ui.classroom import address
 from vitmsn.ui.classroom.address import Place
 from vitmsn.ui.classroom.challenge import Challenge
-from vitmsn.ui.classroom.room import Judged, Row, Seat
+from vitmsn.ui.classroom.room import BoardRow, Judged, Seat
 from vitmsn.ui.shared import examples, html
 
 DROPPED_AT_ONCE = 10  # by the button that drops some at random
@@ -166,7 +166,7 @@ def best(seat: Seat) -> str:
 # --- both ------------------------------------------------------------------------------------------------------------
 
 
-def board(rows: Sequence[Row], challenge: Challenge | None, for_teacher: bool) -> Markup:
+def board(rows: Sequence[BoardRow], challenge: Challenge | None, for_teacher: bool) -> Markup:
     """The results, fewest patches first, with the random choice in its place among them."""
     if challenge is None:
         return Markup()
@@ -180,7 +180,7 @@ def board(rows: Sequence[Row], challenge: Challenge | None, for_teacher: bool) -
     return Markup("<h3>Board</h3>{}<ol{}>{}</ol>").format(lesson, many, Markup().join(lines))
 
 
-def _line(place: int, row: Row, challenge: Challenge, for_teacher: bool) -> Markup:
+def _line(place: int, row: BoardRow, challenge: Challenge, for_teacher: bool) -> Markup:
     title = html.text(row.title)
     take = Markup(
         '<button type="button" class="msn-x" data-take="{}" aria-label="Take the nickname {} away">×</button>'
@@ -190,7 +190,7 @@ def _line(place: int, row: Row, challenge: Challenge, for_teacher: bool) -> Mark
     )
 
 
-def _mask(row: Row, challenge: Challenge) -> Markup:
+def _mask(row: BoardRow, challenge: Challenge) -> Markup:
     """A small picture of what a phone kept: the shared picture, with the dropped squares drawn over it."""
     rows, columns = challenge.squares
     holes = " ".join(f"M{place % columns} {place // columns}h1v1h-1z" for place in sorted(row.dropped))
@@ -199,7 +199,7 @@ def _mask(row: Row, challenge: Challenge) -> Markup:
     )
 
 
-def _lesson(first: Row, challenge: Challenge) -> str:
+def _lesson(first: BoardRow, challenge: Challenge) -> str:
     if first.kept >= challenge.chance:
         return f"A random choice needs {_left(challenge.chance)}: who finds the patches that matter?"
     return (
