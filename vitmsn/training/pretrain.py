@@ -109,7 +109,8 @@ def prepare(
         if recipe.own_data not in OWN_DATA:
             raise InputError("This recipe has no data of its own; give it a data set, or take a preset that has some.")
         own = OWN_DATA[recipe.own_data]
-        name, (pictures, labels), (queries, wanted) = own.NAME, *own.load(side)
+        (pictures, labels), (queries, wanted) = own.load(side)
+        name = own.NAME
     else:
         dataset = data if isinstance(data, DataSet) else open_data(data, split)
         name = dataset.name

@@ -1,6 +1,6 @@
 // Screen readers hear one polite live region: every sentence (data-say) that is new in what the page shows, after an
 // answer, on another step of Learn, on another tab. A value of data-say is said before the sentence ("Step 3 of 8").
-// Gradio's own region, which says "common.complete" after every request, is hidden (theme.css).
+// Gradio's own region, which speaks after every request, is hidden (theme.css).
 const QUIET = 400; // milliseconds without a change before something is said
 const LONG = 10_000; // milliseconds between two words on how far a long job is
 const region = element.querySelector("#msn-announcer");

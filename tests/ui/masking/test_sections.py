@@ -15,6 +15,7 @@ from vitmsn.errors import InputError
 from vitmsn.ui.masking import sections, tab
 from vitmsn.ui.masking.controls import MaskingControls
 from vitmsn.ui.masking.controls import draw as draw_mask
+from vitmsn.ui.masking.state import MaskingState
 from vitmsn.ui.models import EMBEDDED, RANDOM
 from vitmsn.ui.visits import Call, Stopped
 
@@ -88,6 +89,21 @@ def test_a_search_ends_when_the_page_shows_something_else(
     assert "<" in sections.find(visit, "attention", PLAIN), "another mask is nothing to a search"
     with pytest.raises(Stopped, match="something else"):
         sections.batch_of_examples(visit, PLAIN)
+
+
+def test_a_page_that_is_loaded_again_gets_the_results_back(call: Callable[..., Call]) -> None:
+    visit = call()
+    tab.answer(visit, PLAIN)
+    film, found = sections.film(visit, PLAIN), sections.find(visit, "attention", PLAIN)
+    assert "film" not in tab.answer(visit, PLAIN)  # the page has them
+    visit.visit.page.clear()
+    out = tab.answer(visit, PLAIN)
+    assert out["film"] == film and out["search"] == found and "batch" not in out
+    assert visit.visit.state(MaskingState).nbytes > len(film)
+    assert "film" not in tab.answer(visit, PLAIN)
+    visit.visit.page.clear()
+    other = tab.answer(visit, MaskingControls(ratio=60))  # not those of another mask
+    assert other["film"] == "" and other["search"] == found
 
 
 def test_outdated_results_are_emptied(call: Callable[..., Call]) -> None:

@@ -246,7 +246,7 @@ def build(app: App) -> tuple[gr.Timer, Callable[[Call], bool]]:
         active = waiting is not None or (run is not None and not run.ended)
         one = kept.shown
         if waiting is not None:
-            strip = ready(line_of(*waiting))
+            strip = ready(*line_of(*waiting))
         elif run is not None and not run.ended and not run.frames:
             strip = ready(STARTING)
         elif one is not None and not one.frames:
