@@ -291,6 +291,22 @@ def test_when_nothing_fits_it_falls_back_to_the_cpu_with_a_warning(
     assert encoder.device.type == "cpu"
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: ...")])
+def test_a_machine_without_memory_is_a_sentence(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(Encoder, "_timed", fail)
+    for pictures in ([picture()], [picture(1), picture(2)]):
+        with pytest.raises(InputError, match=r"not enough memory for random weights with an input of 16 x 16 pixels"):
+            encoder.embed(pictures)
+    monkeypatch.setattr(Encoder, "_timed", lambda *_: torch.zeros(2) + torch.zeros(3))
+    with pytest.raises(RuntimeError, match="size of tensor"):  # other errors are not about memory
+        encoder.embed(picture())
+
+
 # Heads
 
 

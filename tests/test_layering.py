@@ -165,7 +165,10 @@ ALLOWED: dict[str, set[str]] = {
     "ui.visits": {"image", "encoder", "ui.models", "ui.shared.html"},
     "ui.shared": set(),
     "ui.fair_queue": set(),
-    "ui.blocks": {"ui.fair_queue", "ui.shared.checks", "ui.shared.endpoints"},
+    "ui.uploads": set(),
+    "ui.faults": {"encoder", "ui.uploads"},
+    "ui.sessions": set(),
+    "ui.blocks": {"ui.fair_queue", "ui.faults", "ui.sessions", "ui.shared.checks", "ui.shared.endpoints"},
     "ui.memory": set(),
     **dict.fromkeys(SHARED, LIBRARY | SHARED | {"ui.models", "ui.visits"}),
     "ui.shared.examples": LIBRARY | SHARED | {"ui.models", "ui.visits", "training.shapes"},
@@ -174,8 +177,8 @@ ALLOWED: dict[str, set[str]] = {
     "ui.app": {
         *(
             "image",
-            "ui.blocks",
             "ui.fair_queue",
+            "ui.faults",
             "ui.memory",
             "ui.models",
             "ui.page_scripts",
@@ -209,8 +212,8 @@ ALLOWED: dict[str, set[str]] = {
         *(f"ui.{tab}.tab" for tab in TABS),
     },
     "ui.request_body": set(),
-    "ui.uploads": set(),
-    "ui.guard": {"ui.request_body", "ui.uploads"},
+    "ui.rates": set(),
+    "ui.guard": {"ui.rates", "ui.request_body", "ui.uploads"},
     "ui.agents": {"__init__", "ui.blocks", "ui.request_body", "ui.shared.checks", "ui.shared.endpoints", "ui.uploads"},
     "ui.server": {
         *("ui.agents",),  # inside `launch`: it needs an extra

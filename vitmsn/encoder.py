@@ -519,11 +519,15 @@ class Encoder(PictureTransformer):
             self._cache[key] = value
 
     def _forward(self, pixels: Tensor, rows: list[np.ndarray] | None, hidden: bool) -> ViTMSNOutput:
-        """One forward; in halves where the device's memory is short, then on the CPU with a warning."""
+        """One forward; in halves where memory is short, then on the CPU with a warning; InputError if that fails."""
         keep = None if rows is None else torch.from_numpy(np.stack(rows))
         try:
             return self._timed(pixels, keep, hidden)
-        except torch.cuda.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as error:
+            if not short_of_memory(error):
+                raise
+            on_device = isinstance(error, torch.cuda.OutOfMemoryError)
+        if on_device:
             torch.cuda.empty_cache()
         if len(pixels) > 1:
             half = len(pixels) // 2
@@ -537,13 +541,27 @@ class Encoder(PictureTransformer):
                 parts[0].grid,
                 hidden_states=tuple(torch.cat(state) for state in states) or None,
             )
+        if not on_device:
+            raise self._too_large(pixels)
         warnings.warn(f"{self.device} has not enough memory for {self.name}; it continues on the CPU.", stacklevel=2)
         self.dtype = choose_dtype("auto", torch.device("cpu"))
         self.model.to("cpu", self.dtype)
         for head in (self._classifier, self._msn_head):
             if head is not None:
                 head.to("cpu")
-        return self._timed(pixels, keep, hidden)
+        try:
+            return self._timed(pixels, keep, hidden)
+        except (RuntimeError, MemoryError) as error:
+            if not short_of_memory(error):
+                raise
+        raise self._too_large(pixels)
+
+    def _too_large(self, pixels: Tensor) -> InputError:
+        height, width = pixels.shape[-2:]
+        return InputError(
+            f"There is not enough memory for {self.name} with an input of {height} x {width} pixels; choose a smaller "
+            "input or another model, or try again later."
+        )
 
     def _packed_model(self) -> PackedModel | NotPacked:
         """Packed when first needed, and anew where someone has changed the weights."""
@@ -673,6 +691,12 @@ def _row(entry: np.ndarray | ViTMSNOutput | None, layernorm: bool) -> np.ndarray
     """A cached result of one picture -> its CLS token (D,)."""
     assert entry is not None
     return entry if isinstance(entry, np.ndarray) else _cls(entry, layernorm)[0]
+
+
+def short_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device, or this machine, has no memory left."""
+    said = isinstance(error, RuntimeError) and "allocate memory" in str(error)  # torch on the CPU
+    return said or isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError))
 
 
 def choose_device(device: str = "auto") -> torch.device:

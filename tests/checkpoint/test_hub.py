@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
+import threading
+import time
 from pathlib import Path
 
+import huggingface_hub
 import huggingface_hub.constants
 import numpy as np
 import pytest
 
 from tests.support import hub as loopback
 from tests.support import models
+from tests.support.app import PATIENCE
 from tests.support.checkpoints import assert_equal, foreign, torch_bytes, write_shards
 from tests.support.hub import LoopbackHub
 from vitmsn import checkpoint, limits, pickled
@@ -18,6 +23,7 @@ from vitmsn.checkpoint.hub import send
 from vitmsn.checkpoint.layouts import HUGGING_FACE_4
 from vitmsn.encoder import Encoder
 from vitmsn.errors import CheckpointError, ExportError
+from vitmsn.ui.models import GIVEN, Models
 
 CONFIG = models.small(hidden_size=128, intermediate_size=512, num_hidden_layers=3)  # over 1 MiB of weights
 PICTURE = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
@@ -43,6 +49,32 @@ def test_a_redirect_is_followed_without_the_token(hub: LoopbackHub, folder: Path
     assert hub.asked == [("model.safetensors", None, False)] and hub.sent == weights(hub)
     assert_loads(folder)
     assert len(hub.asked) == 1  # the second time from the cache
+
+
+def test_a_hub_that_sends_a_byte_now_and_then_holds_no_visitor(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "OPEN_SECONDS", 1)
+    hub.trickle = threading.Event()
+    menu = Models("owner/name")
+    began = time.monotonic()
+    with pytest.raises(CheckpointError, match=r"^name is still being opened; choose another model, or try again"):
+        menu.get(GIVEN)
+    assert time.monotonic() - began < 0.05 * len(hub.files["config.json"])  # it did not wait for the first file
+    hub.trickle.set()
+    while GIVEN not in menu.in_memory():  # the download went on
+        assert time.monotonic() < began + PATIENCE
+        time.sleep(0.01)
+
+
+def test_a_download_that_fails_names_no_path(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full(*_: object, **more: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path))
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", full)
+    with pytest.raises(CheckpointError, match=r"could not be downloaded \(No space left on device\)") as refused:
+        checkpoint.load("owner/name")
+    assert str(tmp_path) not in str(refused.value)
 
 
 def test_a_cut_download_goes_on_where_it_stopped(hub: LoopbackHub, folder: Path, tmp_path: Path) -> None:

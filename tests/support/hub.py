@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -26,6 +26,7 @@ class LoopbackHub:
     commit: str = COMMIT
     cut_after: int | None = None  # bytes of a large file after which a connection is cut
     cuts: int = 0  # how many were, or are closed with nothing; after the first the server is gone
+    trickle: Event | None = None  # until it is set, a byte comes now and then
     ranges: bool = True  # whether a range is answered with one
     private: bool = True
     url: str = ""
@@ -146,7 +147,11 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             return
         part = data if cut_after is None else data[:cut_after]
-        self.wfile.write(part)
+        came = 0
+        while (trickle := self.hub.trickle) and came < len(part) and not trickle.wait(0.05):
+            self.wfile.write(part[came : came + 1])
+            came += 1
+        self.wfile.write(part[came:])
         if self.path.startswith("/bytes/"):
             self.hub.sent += len(part)
         if len(part) < len(data):

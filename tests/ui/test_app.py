@@ -12,8 +12,11 @@ import gradio as gr
 import pytest
 from PIL import Image
 
+from tests.support.visitor import png
+from vitmsn import image
 from vitmsn.errors import InputError
-from vitmsn.ui.app import BROKEN, SKIP, App
+from vitmsn.ui.app import SKIP, App
+from vitmsn.ui.faults import BROKEN
 from vitmsn.ui.models import EMBEDDED, RANDOM, Models
 from vitmsn.ui.shared import examples
 from vitmsn.ui.visits import Call, Visitors
@@ -196,8 +199,24 @@ def test_uploads_that_were_read_are_noted(app: App, tmp_path: Path, monkeypatch:
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     seen: list[Path] = []
     monkeypatch.setattr(app.visitors, "read_upload", seen.append)
-    app._done([str(tmp_path / "a" / "1.png"), [str(tmp_path / "b" / "2.png"), "/etc/passwd"], 3, None, "text"])
+    given = [str(tmp_path / "a" / "1.png"), [str(tmp_path / "b" / "2.png"), "/etc/passwd"], 3, None, "text"]
+    app._done(Call(app.models, app.visitors.of("a")), given)
     assert seen == [tmp_path / "a" / "1.png", tmp_path / "b" / "2.png"]
+
+
+def test_memory_of_large_pictures_is_returned_at_once(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    returned: list[bool] = []
+    monkeypatch.setattr("vitmsn.ui.app.give_back", lambda: returned.append(True))
+
+    def read(call: Call, side: int) -> str:
+        image.decode(png(0, side))
+        return ""
+
+    made = app._published(read)
+    made(request(), 96, gr.Progress())
+    assert returned == []
+    made(request(), 1500, gr.Progress())
+    assert returned == [True]
 
 
 # Filling a tab

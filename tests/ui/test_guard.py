@@ -100,6 +100,27 @@ def test_bodies_are_capped(request_: Any, path: str, cap: int, announced: bool) 
     assert refused.status_code == 413 and "larger than" in refused.json()["detail"]
 
 
+@pytest.mark.parametrize(("path", "bounded"), [("/gradio_api/run/x", True), ("/gradio_api/call/x", False)])
+def test_functions_outside_the_queue_are_bounded_for_each_visitor(
+    path: str, bounded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "VISITOR_EVENTS", 3)
+
+    async def flood() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(guard.Guard(echo))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            ones = [await client.post(path, json={"session_hash": "one"}) for _ in range(5)]
+            return [*ones, await client.post(path, json={"session_hash": "two"})]
+
+    with start_blocking_portal() as portal:
+        *answers, other = portal.call(flood)
+    assert [answer.status_code for answer in answers] == [200] * 3 + [429 if bounded else 200] * 2
+    assert other.status_code == 200
+    if bounded:
+        assert answers[-1].headers["retry-after"] == str(limits.RETRY_SECONDS)
+        assert "too many requests within a minute" in answers[-1].json()["detail"]
+
+
 @pytest.fixture
 def uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))

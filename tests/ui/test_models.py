@@ -76,6 +76,67 @@ def test_concurrent_visitors_read_a_model_once(tiny: Encoder) -> None:
     assert opened == [RANDOM]
 
 
+def test_a_model_that_takes_too_long_is_said_and_used_when_it_is_there(
+    tiny: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, opened = threading.Event(), list[str]()
+
+    def opener(key: str, source: str | None) -> Encoder:
+        opened.append(key)
+        go.wait(60)
+        return tiny
+
+    monkeypatch.setattr(limits, "OPEN_SECONDS", 0.2)
+    models, base = Models(opener=opener), "facebook/vit-msn-base"
+    for _ in range(3):  # the second and the third do not even wait
+        with pytest.raises(CheckpointError, match=f"^{base} is still being opened; choose another model, or try"):
+            models.get(base)
+    assert opened == [base]
+    with pytest.raises(CheckpointError, match="random weights is still"):  # another one is opened beside it
+        models.get(RANDOM)
+    go.set()
+    while set(models.in_memory()) != {base, RANDOM}:
+        time.sleep(0.01)
+    assert models.get(base) is tiny and opened == [base, RANDOM]
+
+
+def test_only_some_visitors_wait_for_a_model(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    go = threading.Event()
+
+    def opener(key: str, source: str | None) -> Encoder:
+        go.wait(60)
+        return tiny
+
+    monkeypatch.setattr(limits, "OPEN_WAITING", 2)
+    models = Models(opener=opener)
+    waiting = [threading.Thread(target=models.get, args=(RANDOM,)) for _ in range(2)]
+    for thread in waiting:
+        thread.start()
+    while RANDOM not in models._openings or models._openings[RANDOM].waiting < 2:
+        time.sleep(0.01)
+    with pytest.raises(CheckpointError, match="random weights is still being opened"):
+        models.get(RANDOM)
+    go.set()
+    for thread in waiting:
+        thread.join()
+    assert models.get(RANDOM) is tiny and not models._openings
+
+
+def test_a_model_that_failed_can_be_tried_again(tiny: Encoder) -> None:
+    tries: list[str] = []
+
+    def opener(key: str, source: str | None) -> Encoder:
+        tries.append(key)
+        if len(tries) == 1:
+            raise CheckpointError("The hub is away.")
+        return tiny
+
+    models = Models(opener=opener)
+    with pytest.raises(CheckpointError, match="away"):
+        models.get(RANDOM)
+    assert models.get(RANDOM) is tiny
+
+
 def test_a_given_model_comes_first_and_its_folder_stays_private(models: Models) -> None:
     given = Models("/secret/folder/mine", opener=models.get)  # type: ignore[arg-type]
     assert given.default == GIVEN and given.choices[0][1] == GIVEN

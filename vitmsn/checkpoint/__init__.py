@@ -17,6 +17,7 @@ import math
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,6 +66,9 @@ class Checkpoint:
     reference: str = ""
 
 
+_READING = threading.Lock()  # one checkpoint is read at a time, to limit peak memory; downloads do not wait for it
+
+
 # --- Loading ---------------------------------------------------------------------------------------------------------
 
 
@@ -79,6 +83,11 @@ def load(name_or_path: str | Path) -> Checkpoint:
             duplicate or of a wrong shape, NaN. Only heads may be absent.
     """
     source, path, reference = _locate(name_or_path)
+    with _READING:
+        return _read(source, path, reference)
+
+
+def _read(source: str, path: Path, reference: str) -> Checkpoint:
     weights = gather(path)
     described = (path.parent / CONFIG).is_file() and not weights.self_contained
     beside = {name: path.parent / name for name in (CONFIG, *EXTRAS) if described and (path.parent / name).is_file()}

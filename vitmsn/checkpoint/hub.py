@@ -75,8 +75,14 @@ def fetch(name: str, choose: Callable[[Iterable[str]], list[str]]) -> tuple[Path
         raise
     except Exception as error:  # as above
         raise CheckpointError(
-            f"{name} could not be downloaded ({error}); try again, which goes on where it stopped, or give a folder."
+            f"{name} could not be downloaded ({_reason(error)}); try again, which goes on where it stopped, or give a "
+            "folder."
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without a path of this machine."""
+    return error.strerror or type(error).__name__ if isinstance(error, OSError) and error.filename else str(error)
 
 
 def send(files: Mapping[str, Path | bytes], name: str, *, private: bool, message: str) -> str:
@@ -102,6 +108,7 @@ def send(files: Mapping[str, Path | bytes], name: str, *, private: bool, message
         raise
     except Exception as error:  # as above
         raise ExportError(
-            f"{name} could not be sent ({error}); log in with `hf auth login`, check the owner's name, or try again."
+            f"{name} could not be sent ({_reason(error)}); log in with `hf auth login`, check the owner's name, or try "
+            "again."
         ) from error
     return address

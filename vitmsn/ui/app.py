@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 import time
 import typing
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -24,10 +23,10 @@ from gradio.components import Component
 from gradio.context import LocalContext
 from gradio.utils import get_upload_folder
 
-from vitmsn import image
+from vitmsn import image, limits
 from vitmsn.errors import ViTMSNError
-from vitmsn.ui.blocks import BROKEN
 from vitmsn.ui.fair_queue import LONG, SHORT, FairQueue, judged
+from vitmsn.ui.faults import sentence
 from vitmsn.ui.memory import give_back
 from vitmsn.ui.models import Models
 from vitmsn.ui.page_scripts import KEEP_IN_ADDRESS, OPEN_TAB, OWN_PICTURE, REFILL, REVEAL
@@ -39,9 +38,8 @@ from vitmsn.ui.shared.scripts import run
 from vitmsn.ui.status import status_line
 from vitmsn.ui.visits import ELSEWHERE, INACTIVE, Call, Visit, Visitors, keep_picture
 
-log = logging.getLogger("vitmsn.ui")
-
 Function = Callable[..., Any]
+LARGE = 2_000_000  # pixels decoded in one event, above which memory is returned to the system at once
 
 
 @dataclass
@@ -348,9 +346,7 @@ class App:
             return [html.notice(call.message, call.details), *_listed(result, count), status_line(self.models, call)]
 
         def failed(error: Exception) -> list[Any]:
-            if not isinstance(error, ViTMSNError):
-                log.error("%s failed", getattr(fn, "__qualname__", fn), exc_info=error)
-            message = str(error) if isinstance(error, ViTMSNError) else BROKEN
+            message = sentence(error, getattr(fn, "__qualname__", str(fn)))
             return [html.notice(message), *[gr.skip()] * count, gr.skip()]
 
         def handler(request: gr.Request, event: gr.EventData, bar: gr.Progress = gr.Progress(), *values: Any) -> Any:  # noqa: B008
@@ -360,7 +356,7 @@ class App:
             except Exception as error:
                 return failed(error)
             finally:
-                self._done(values)
+                self._done(call, values)
 
         def streaming(request: gr.Request, event: gr.EventData, bar: gr.Progress = gr.Progress(), *values: Any) -> Any:  # noqa: B008
             call = begun(request, event, bar)
@@ -370,7 +366,7 @@ class App:
             except Exception as error:
                 yield failed(error)
             finally:
-                self._done(values)
+                self._done(call, values)
 
         return streaming if inspect.isgeneratorfunction(fn) else handler
 
@@ -387,15 +383,12 @@ class App:
             try:
                 with image.counted(call.budget):
                     return fn(call, *values)
-            except ViTMSNError as error:
-                sentence = str(error)
-            except Exception:
-                log.exception("/%s failed", fn.__name__)
-                sentence = BROKEN
+            except Exception as error:
+                said = sentence(error, f"/{fn.__name__}")
             finally:
-                self._done(values)
+                self._done(call, values)
             # raised out here, because an error inside an error keeps its frames alive, and the pictures in them
-            raise gr.Error(sentence, print_exception=False)
+            raise gr.Error(said, print_exception=False)
 
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         handler.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
@@ -411,8 +404,9 @@ class App:
         return handler
 
     def sweep(self) -> None:
-        """Delete what has grown old of visits and of answers. Called by a timer."""
+        """Delete what has grown old of visits and of answers, and return their memory. Called by a timer."""
         self.visitors.sweep()
+        give_back()
         if isinstance(self.page._queue, FairQueue):
             self.page._queue.sweep()
 
@@ -421,17 +415,15 @@ class App:
         queue, event = self.page._queue, LocalContext.event_id.get(None)
         return lambda: isinstance(queue, FairQueue) and queue.abandoned(event)
 
-    def _done(self, values: Sequence[Any]) -> None:
-        """After an event: note that its uploads were read, and apply the bounds on visits."""
+    def _done(self, call: Call, values: Sequence[Any]) -> None:
+        """After an event: note that its uploads were read, apply the bounds on visits, and return memory."""
         folder = Path(get_upload_folder()).resolve()
-        files = 0
         for value in values:
             for name in value if isinstance(value, (list, tuple)) else [value]:
                 if isinstance(name, str) and name.startswith(str(folder)):
                     self.visitors.read_upload(Path(name))
-                    files += 1
         self.visitors.sweep()
-        if files:
+        if limits.REQUEST_PIXELS - call.budget.left > LARGE:
             give_back()
 
 

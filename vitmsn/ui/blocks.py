@@ -13,13 +13,13 @@ from typing import Any
 import gradio as gr
 
 from vitmsn import limits
+from vitmsn.ui import sessions  # noqa: F401 (takes the place of Gradio's own)
 from vitmsn.ui.fair_queue import FairQueue
+from vitmsn.ui.faults import BROKEN
 from vitmsn.ui.shared.checks import cut
 from vitmsn.ui.shared.endpoints import informed
 
 log = logging.getLogger("vitmsn.ui")
-
-BROKEN = "Something went wrong on this side, and it was written to the log; try again, or try another picture."
 
 
 class Page(gr.Blocks):

@@ -27,6 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from vitmsn import limits
 from vitmsn.errors import InputError
 from vitmsn.ui import uploads
+from vitmsn.ui.rates import Rates
 from vitmsn.ui.request_body import API, FILE, is_here, is_uploaded, objects, parse, shape
 
 log = logging.getLogger("vitmsn.ui")
@@ -80,6 +81,7 @@ ROUTES = {
     "POST": tuple(f"{API}{name}" for name in ("upload", "queue/join", "run/", "api/", "call/", "cancel", "reset")),
 }
 AGENTS = f"{API}mcp"  # POST only: nothing here speaks before it was asked
+QUEUED = (f"{API}queue/join", f"{API}call/")  # bounded by the queue; every other POST by `Rates`
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 FORWARDED = (b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-gradio-server")
 HEARTBEAT_SECONDS = 15.0  # between two messages that keep an open page connected
@@ -112,6 +114,7 @@ class Guard:
         self.app, self._leave, self._ended, self._agents = app, leave, ended or threading.Event(), agents
         self._more = more
         self._hosts, self._proxies = hosts(), proxies()
+        self._rates = Rates()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -163,7 +166,7 @@ class Guard:
         elif upload:
             await self._stream(scope, receive, send, cap)
         else:
-            await self._judge(scope, receive, send, cap, agent)
+            await self._judge(scope, path, receive, send, cap, agent)
 
     def _without_proxy(self, scope: Scope) -> Scope:
         """The request with the host, protocol and client address that a trusted proxy reports; other X-Forwarded
@@ -237,10 +240,13 @@ class Guard:
         except uploads.NoRoom:
             if not send.begun:
                 await refuse(send, 507, "There is no room for more uploads now; try again in some minutes.", RETRY)
+        except uploads.NotWritable:
+            if not send.begun:
+                await refuse(send, 503, "This server cannot store uploads now; try again in some minutes.", RETRY)
 
-    async def _judge(self, scope: Scope, receive: Receive, send: _Answer, cap: int, agent: bool) -> None:
+    async def _judge(self, scope: Scope, path: str, receive: Receive, send: _Answer, cap: int, agent: bool) -> None:
         """Read a small body; refuse pictures inside it and files from elsewhere, before Gradio fetches them."""
-        body, more = b"", True
+        body, more, session = b"", True, ""
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
@@ -267,10 +273,15 @@ class Guard:
             if not local:
                 await refuse(send, 422, "Send files as uploads; data: and web addresses are not fetched.")
                 return
+            session = value.get("session_hash") or ""
             body = json.dumps(value).encode()  # Gradio gets what was checked, not bytes that it might read differently
             length = (b"content-length", str(len(body)).encode())
             kept = [pair for pair in scope["headers"] if pair[0].lower() not in (b"content-length", b"content-type")]
             scope = {**scope, "headers": [*kept, length, (b"content-type", b"application/json")]}
+        if not path.startswith(QUEUED) and not self._rates.take(session, (scope.get("client") or ("",))[0]):
+            said = "These are too many requests within a minute; wait some seconds, then go on."
+            await refuse(send, 429, said, ((b"retry-after", b"%d" % limits.RETRY_SECONDS),))
+            return
         delivered = False
 
         async def replay() -> Message:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYet
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vitmsn import checkpoint, limits
 from vitmsn.encoder import Encoder
-from vitmsn.errors import InputError, ViTMSNError
+from vitmsn.errors import CheckpointError, InputError, ViTMSNError
 from vitmsn.ui import zero_gpu
 
 EMBEDDED = checkpoint.EMBEDDED
 MSN_ONLY = checkpoint.MSN_ONLY
 RANDOM = "random"
 GIVEN = "given"
+OPENING = "opening a model"  # the name of a thread that does
 # Backbones. Their first place of publication says CC BY-NC 4.0, their cards on the Hub say Apache-2.0 (see the README).
 OFFICIAL = (
     ("facebook/vit-msn-small", "ViT-S/16 · 224 px · 88 MB from the Hub · no classifier · license unclear"),
@@ -35,6 +40,15 @@ def open_model(key: str, source: str | None) -> Encoder:
     return Encoder.random() if key == RANDOM else Encoder.from_pretrained(source)
 
 
+@dataclass
+class _Opening:
+    """A model that is being downloaded or read, for all who wait for it."""
+
+    encoder: Future[Encoder] = field(default_factory=Future)
+    began: float = field(default_factory=time.monotonic)
+    waiting: int = 0
+
+
 class Models:
     """The menu of models, and at most `limits.MAX_MODELS` of them in memory; the least recently used leaves first.
 
@@ -45,8 +59,8 @@ class Models:
     def __init__(self, given: str | None = None, *, opener: Callable[[str, str | None], Encoder] = open_model) -> None:
         self._open = opener
         self._loaded: OrderedDict[str, Encoder] = OrderedDict()
-        self._lock = threading.Lock()  # guards the table of models
-        self._opening = threading.Lock()  # one model is read at a time, to limit peak memory
+        self._openings: dict[str, _Opening] = {}
+        self._lock = threading.Lock()  # guards both tables
         self._sources: dict[str, str | None] = {}
         self._labels: dict[str, str] = {}
         self.missing = ""  # why the embedded model is not there; "" when it is
@@ -98,23 +112,55 @@ class Models:
         return key in self._sources
 
     def get(self, key: str) -> Encoder:
-        """The encoder of a menu entry, read when it is not in memory. InputError for a key that is not offered."""
+        """The encoder of a menu entry, read when it is not in memory.
+
+        Raises:
+            InputError: a key that is not offered.
+            CheckpointError: it cannot be opened, or not within ``limits.OPEN_SECONDS``; a download goes on meanwhile.
+        """
         if key not in self._sources:
             raise InputError("That model is not in the menu; choose one of its entries.")
         with self._lock:
             if key in self._loaded:
                 self._loaded.move_to_end(key)
                 return self._loaded[key]
-        with self._opening:
-            with self._lock:  # another visitor may have read it while we waited
-                if key in self._loaded:
-                    return self._loaded[key]
-                while len(self._loaded) >= limits.MAX_MODELS:
-                    self._loaded.popitem(last=False)
-            encoder = self._open(key, self._sources[key])
+            opening = self._openings.get(key)
+            if opening is None:
+                opening = self._openings[key] = _Opening()
+                threading.Thread(target=self._read, args=(key, opening), name=OPENING, daemon=True).start()
+            left = opening.began + limits.OPEN_SECONDS - time.monotonic()
+            if left <= 0 or opening.waiting >= limits.OPEN_WAITING:
+                raise self._still_opening(key)
+            opening.waiting += 1
+        try:
+            return opening.encoder.result(left)
+        except NotYet:
+            raise self._still_opening(key) from None
+        finally:
             with self._lock:
-                self._loaded[key] = encoder
-            return encoder
+                opening.waiting -= 1
+
+    def _read(self, key: str, opening: _Opening) -> None:
+        """In a thread of its own, as a server that sends a byte now and then can hold a download up for days."""
+        with self._lock:
+            while len(self._loaded) >= limits.MAX_MODELS:
+                self._loaded.popitem(last=False)
+        try:
+            encoder = self._open(key, self._sources[key])
+        except BaseException as error:
+            with self._lock:
+                del self._openings[key]
+            opening.encoder.set_exception(error)
+            return
+        with self._lock:
+            del self._openings[key]
+            while len(self._loaded) >= limits.MAX_MODELS:
+                self._loaded.popitem(last=False)
+            self._loaded[key] = encoder
+        opening.encoder.set_result(encoder)
+
+    def _still_opening(self, key: str) -> CheckpointError:
+        return CheckpointError(f"{self.name(key)} is still being opened; choose another model, or try again later.")
 
     def loaded(self, key: str) -> Encoder | None:
         """The encoder of `key` if it is in memory now; never reads one."""

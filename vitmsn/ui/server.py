@@ -30,7 +30,7 @@ from vitmsn.ui.classroom import address as lan
 from vitmsn.ui.classroom import dialog as classroom
 from vitmsn.ui.classroom.room import Room
 from vitmsn.ui.learn import training_film
-from vitmsn.ui.models import Models
+from vitmsn.ui.models import OPENING, Models
 from vitmsn.ui.page import build, precision, theme
 from vitmsn.ui.shared import picture_gallery
 
@@ -102,7 +102,7 @@ class Server:
                 uploads.forget(self.app.page)
             self.app.visitors.close()
             self.app.page.close(verbose=False)
-            idle = _wait_for_jobs(ENDING_SECONDS)
+            idle = _wait_for_jobs(ENDING_SECONDS) and not self.app.page.server.thread.is_alive()
         if not idle:  # a normal Python exit would abort while a thread is inside torch
             sys.stdout.flush()
             os._exit(0)
@@ -185,9 +185,10 @@ def _inside_a_loop(make: Callable[[], T]) -> T:
 
 
 def _wait_for_jobs(seconds: float) -> bool:
-    """Whether all threads that answer visitors have ended; each ends after the event loop and its own job."""
+    """Whether all threads that answer visitors or open models have ended; a worker ends after the event loop and its
+    own job."""
     end = time.monotonic() + seconds
-    workers = [thread for thread in threading.enumerate() if thread.name.startswith("AnyIO worker")]
+    workers = [thread for thread in threading.enumerate() if thread.name.startswith(("AnyIO worker", OPENING))]
     for thread in workers:
         thread.join(max(0.0, end - time.monotonic()))
     return not any(thread.is_alive() for thread in workers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 import threading
@@ -19,11 +20,18 @@ from gradio.utils import get_upload_folder
 
 from vitmsn import limits
 
+log = logging.getLogger("vitmsn.ui")
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 class NoRoom(Exception):
     """The bound on uploads is reached, or the disk is full."""
+
+
+class NotWritable(Exception):
+    """Nothing can be written into the folder of uploads."""
 
 
 _lock = threading.Lock()
@@ -60,6 +68,7 @@ def arriving(size: int) -> Iterator[None]:
 
     Raises:
         NoRoom: the disk is full.
+        NotWritable: the folder cannot be written.
     """
     files: list[Any] = []
     token = _files.set(files)
@@ -68,6 +77,9 @@ def arriving(size: int) -> Iterator[None]:
     except OSError as error:
         if error.errno in FULL:
             raise NoRoom from error
+        if error.errno in READ_ONLY:
+            log.error("no upload can be stored: %s", error)
+            raise NotWritable from error
         raise
     finally:
         _files.reset(token)
