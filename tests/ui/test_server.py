@@ -13,6 +13,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -140,6 +141,30 @@ def test_a_taken_port_is_refused_not_replaced(
     monkeypatch.setenv("GRADIO_SERVER_PORT", "many")
     assert server.serve() == 2
     assert "'many' is no port" in capsys.readouterr().err
+
+
+def test_the_local_network_is_served_only_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    monkeypatch.setattr(server, "Server", lambda *given: made.append(given))
+    monkeypatch.delenv("GRADIO_SERVER_NAME", raising=False)
+    server.prepare()
+    server.prepare(share_local=True)
+    monkeypatch.setenv("VITMSN_SHARE_LOCAL", "1")
+    server.prepare(host="0.0.0.0")
+    monkeypatch.setenv("GRADIO_SERVER_NAME", "127.0.0.1")  # from `make run`
+    server.prepare()
+    alone, *shared = [(None, None, False, False), *[(None, "0.0.0.0", False, True)] * 3]
+    assert made == [alone, *shared]
+
+
+def test_bad_options_of_class_mode_are_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert server.serve(host="127.0.0.1", share_local=True) == 2
+    assert "127.0.0.1 can be reached from this machine alone" in capsys.readouterr().err
+    monkeypatch.setenv("VITMSN_SHARE_LOCAL", "yes")
+    assert server.serve() == 2
+    assert "VITMSN_SHARE_LOCAL is 'yes'; it must be 1 (class mode) or 0" in capsys.readouterr().err
 
 
 def test_the_gallery_pictures_are_one_file_that_browsers_keep(served: Served) -> None:
