@@ -18,7 +18,7 @@ from vitmsn.errors import GalleryError, InputError
 from vitmsn.ui.classroom.challenge import Challenge, Said
 
 LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # none that look alike
-CODE_LENGTH = 8  # 32 to the 8th: more than any class can try
+LETTERS_IN_CODE = 8  # 32 to the 8th: more than any class can try
 NOT_RUNNING = "No round is running; wait until the teacher starts one."
 ANOTHER_ROUND = "Another round has begun; this was about the one before."
 NOT_HERE = "This page is not in the class any more; open Class again."
@@ -81,7 +81,7 @@ class Room:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        drawn = "".join(secrets.choice(LETTERS) for _ in range(CODE_LENGTH))
+        drawn = "".join(secrets.choice(LETTERS) for _ in range(LETTERS_IN_CODE))
         self.code = f"{drawn[:4]}-{drawn[4:]}"
         self._clock = clock
         self._lock = threading.RLock()
