@@ -7,6 +7,9 @@ import sys
 # Gradio reads these when it is imported.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+# torch's threads read it when they begin: one that waits for another sleeps, because on a busy machine it would spin
+# through the time that the other one needs
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from vitmsn import limits
 from vitmsn.errors import InputError

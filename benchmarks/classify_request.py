@@ -69,7 +69,7 @@ def rows(quick: bool = False) -> Iterator[Row]:
 
         request()
         library()
-        times = in_turn({"request": request, "library": library}, rounds)
+        times = in_turn({"request": request, "library": library}, rounds, wall=True)
     beyond = times["request"] - times["library"]
     said = (milliseconds(times, name) for name in ("request", "library"))
     claim = "a request to /classify beyond decoding and forward, over 40 ms"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from itertools import count
 from types import ModuleType
 
 import numpy as np
@@ -16,10 +17,20 @@ from tests.support.app import ROOT
 
 def test_things_are_timed_in_turn_and_the_first_round_does_not_count() -> None:
     called: list[str] = []
-    times = benchmarks.in_turn({"a": lambda: called.append("a"), "b": lambda: called.append("b")}, 3)
+    calls = {"a": lambda: called.append("a"), "b": lambda: called.append("b")}
+    times = benchmarks.in_turn(calls, 3, wall=True)
     assert called == ["a", "b", "b", "a", "a", "b", "b", "a"]
     assert {name: len(found) for name, found in times.items()} == {"a": 3, "b": 3}
     assert all((found > 0).all() for found in times.values())
+
+
+def test_on_one_thread_processor_time_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks = {"process_time": count(0, 5), "perf_counter": count(0, 7)}
+    for name, ticks in clocks.items():
+        monkeypatch.setattr(benchmarks.time, name, ticks.__next__)
+    for threads, wall, seconds in ((1, False, 5), (1, True, 7), (2, False, 7)):
+        monkeypatch.setattr(benchmarks.torch, "get_num_threads", lambda threads=threads: threads)
+        assert benchmarks.in_turn({"a": int}, 2, wall)["a"].tolist() == [seconds, seconds]
 
 
 def test_a_figure_is_the_median_of_ratios_round_by_round() -> None:
