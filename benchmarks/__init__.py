@@ -110,10 +110,14 @@ def milliseconds(times: Times, name: str) -> str:
     return f"{1000 * float(np.median(times[name])):.3g} ms"
 
 
-def alone(code: str, *arguments: object) -> str:
-    """What a Python process of its own prints that runs ``code``; for memory, and for what must start cold."""
+def alone(code: str, *arguments: object, **variables: str) -> str:
+    """What a Python process of its own prints that runs ``code``; for memory, and for what must start cold.
+
+    Args:
+        variables: of its environment, beside those of this process.
+    """
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    environment = {**os.environ, "BENCH_THREADS": str(torch.get_num_threads())}
+    environment = {**os.environ, **variables, "BENCH_THREADS": str(torch.get_num_threads())}
     return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
 
 
