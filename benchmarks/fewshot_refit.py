@@ -2,8 +2,9 @@
 
     python -m benchmarks fewshot_refit         half a minute on two cores
 
-Rows of the embedded model's width in 20 classes that overlap. The first claim is beside scikit-learn's logistic
-regression on the same rows; the others beside a time: 300 ms, within which an answer seems to come at once.
+Rows of the embedded model's width in 20 classes that overlap. The first claim is beside scikit-learn's way to the same,
+a logistic regression with probabilities calibrated on held-out rows; the others are beside a time: 300 ms, within which
+an answer seems to come at once.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks import Figure, Row, in_turn, milliseconds, speedup
@@ -36,14 +38,14 @@ def rows(quick: bool = False) -> Iterator[Row]:
     calls = {
         "ridge": lambda: fewshot.RidgeClassifier().fit(X, y),
         "centered": lambda: fewshot.RidgeClassifier(center=mean).fit(X, y),
-        "logistic": lambda: LogisticRegression(max_iter=1000).fit(X, y),
+        "logistic": lambda: CalibratedClassifierCV(LogisticRegression(max_iter=1000), cv=5).fit(X, y),
     }
     times = in_turn(calls, rounds)
     claim = f"few-shot refit, 10,000 examples in {CLASSES} classes"
     said = (milliseconds(times, name) for name in ("ridge", "logistic"))
-    yield Row(f"{claim}: over scikit-learn's logistic", *said, speedup(times, "ridge", "logistic"), 1.0)
+    yield Row(f"{claim}: over scikit-learn's calibrated logistic", *said, speedup(times, "ridge", "logistic"), 1.0)
     for name in ("ridge", "centered"):
-        yield _within(f"{claim}: {name}, over 300 ms", times[name])
+        yield _within(f"{claim}: {name}, over 300 ms", times[name], 1.0)
     some = slice(None, 2000)
     times = in_turn({"lesson": lambda: fewshot.learn(X[some], y[some], feature_mean=mean)}, rounds)
     yield _within(
