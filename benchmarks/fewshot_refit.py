@@ -48,11 +48,10 @@ def rows(quick: bool = False) -> Iterator[Row]:
         yield _within(f"{claim}: {name}, over 300 ms", times[name], 1.0)
     some = slice(None, 2000)
     times = in_turn({"lesson": lambda: fewshot.learn(X[some], y[some], feature_mean=mean)}, rounds)
-    yield _within(
-        f"the whole lesson (judged, near-copies, limit), 2,000 examples in {CLASSES} classes", times["lesson"]
-    )
+    claim = f"the whole lesson, judged and with its limit, 2,000 examples in {CLASSES} classes, over 300 ms"
+    yield _within(claim, times["lesson"], None)
 
 
-def _within(claim: str, seconds: NDArray[np.float64]) -> Row:
+def _within(claim: str, seconds: NDArray[np.float64], least: float | None) -> Row:
     ours = f"{1000 * float(np.median(seconds)):.3g} ms"
-    return Row(claim, ours, f"{1000 * AT_ONCE:.0f} ms", Figure.of(AT_ONCE / seconds), 1.0)
+    return Row(claim, ours, f"{1000 * AT_ONCE:.0f} ms", Figure.of(AT_ONCE / seconds), least)
