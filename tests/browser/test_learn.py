@@ -143,6 +143,8 @@ def test_runs_stand_side_by_side_also_after_a_reload(visit: Visit, watch: Any) -
         page.get_by_role("checkbox", name=off).uncheck()
         expect(page.get_by_role("checkbox", name="Sinkhorn")).not_to_be_checked()  # it would prevent collapse
         page.get_by_role("button", name="Train it now").click()
+        expect(page.locator(".msn-ready")).to_contain_text("Getting ready")
+        expect(page.locator(".msn-ready")).to_have_count(0, timeout=TRAINING)
         expect(said).to_contain_text("prototypes are in use", timeout=TRAINING)
         expect(page.locator("#watch-charts svg")).to_have_count(3)
         expect(runs).to_have_count(count)

@@ -83,7 +83,7 @@ def test_a_reload_brings_back_the_sections_of_masking_and_the_settings_of_learn(
     page.get_by_role("button", name="Draw 16 masks").click()
     expect(page.get_by_role("button", name=re.compile("^Take seed"))).to_have_count(16)
     page.get_by_role("button", name="Hide patches until the answer changes").click()
-    page.locator("#tab-masking").get_by_label("Relevance").check()
+    page.get_by_label("What speaks most for the answer").check()
     page.get_by_role("tab", name="Learn", exact=True).click()
     page.get_by_role("radio", name="3 Patches").check()
     page.get_by_label("number input for Mask ratio, %").filter(visible=True).fill("75")
@@ -94,7 +94,7 @@ def test_a_reload_brings_back_the_sections_of_masking_and_the_settings_of_learn(
     expect(page.locator("#step-3 .msn-sentence")).to_contain_text("48 are dropped")
     page.get_by_role("tab", name="Masking", exact=True).click()
     expect(page.get_by_role("button", name=re.compile("^Take seed")).filter(visible=True)).to_have_count(16)
-    expect(page.locator("#tab-masking").get_by_label("Relevance")).to_be_checked()
+    expect(page.get_by_label("What speaks most for the answer")).to_be_checked()
     expect(page.get_by_role("button", name="Find the patches that decide")).to_be_visible()
 
 

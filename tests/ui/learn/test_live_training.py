@@ -51,6 +51,11 @@ def test_every_way_to_end_has_a_sentence(ended: str, words: str) -> None:
     assert words in live_training.sentence(run(START, LEARNED, ended=ended))
 
 
+def test_a_run_that_is_stopped_at_its_first_frame_says_so() -> None:
+    said = live_training.sentence(run(START, ended="stopped"))
+    assert said == "With random weights kNN names 65 % of the test pictures correctly. Stopped."
+
+
 def test_a_collapse_is_named() -> None:
     assert live_training.collapsed(run(START, COLLAPSED)) and not live_training.collapsed(run(START, LEARNED))
     assert not live_training.collapsed(run(START)) and not live_training.collapsed(run(START, frame(9, 0.6, 1, 3.9)))

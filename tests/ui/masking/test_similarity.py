@@ -95,6 +95,11 @@ def test_the_centered_curve_is_drawn_on_an_axis_down_to_zero() -> None:
     assert "1.00 at 0 %; 0.80 at 50 %; 0.40 at 90 %; this mask 0.60 at 70 %" in html
 
 
+@pytest.mark.parametrize(("most", "end"), [(7.0, 8), (0.31, 0.4), (10, 10), (1.01, 2), (0, 1e-9), (98, 100)])
+def test_an_axis_from_zero_ends_at_a_round_number_above_all_values(most: float, end: float) -> None:
+    assert similarity.ceiling(most) == pytest.approx(end) and similarity.ceiling(most) >= most
+
+
 @pytest.mark.parametrize("least", [1.0, 0.9999, 0.998, 0.97, 0.75, 0.3, 0.0, -0.4, -1.0])
 def test_the_axis_holds_the_least_value(least: float) -> None:
     low, step = similarity.axis(least)

@@ -49,7 +49,7 @@ class ExploreControls:
     neighbors: float = 15
     seed: float = 0
     colour: str = "class"
-    faces: bool = False  # show pictures as points
+    faces: bool = True  # show pictures as points
 
     def checked(self) -> MapSettings:
         """The checked settings of the map; InputError names a bad one."""
@@ -268,7 +268,7 @@ def build(app: App) -> None:
     with gr.Row(elem_classes="msn-explore"):
         method = gr.Radio([(label, key) for key, label in METHODS.items()], value="pca", label="Map")
         color = gr.Radio([(label, key) for key, label in map_.COLORS.items()], value="class", label="Color")
-        faces = gr.Checkbox(False, label="Pictures as points")
+        faces = gr.Checkbox(True, label="Pictures as points")
         queries = gr.Checkbox(True, label="Show the queries too")
         teach = gr.Button("Change the examples →", elem_classes="msn-quiet-button")
     with gr.Column():

@@ -57,17 +57,18 @@ def sentence(run: Run) -> str:
             run.ended, "The training ended before its first step; start it again."
         )
     first, last, about = run.frames[0], run.frames[-1], run.about
-    if last["step"] == 0:
-        return f"With random weights kNN names {share(first['knn'])} of the test pictures correctly. Training starts."
-    left = "" if run.ended else f" ({html.time_left(run.seconds_left)})"
-    begun = f"After {last['step']} of {about['steps']} steps in {last['seconds']:.0f} s{left}"
-    learned = f"kNN names {share(last['knn'])} of the test pictures correctly (random weights: {share(first['knn'])})"
-    used = f"{last['prototypes_in_use']:.0f} of {about['prototypes']} prototypes are in use"
     over = {
         "stopped": " Stopped.",
         "time": f" Its {limits.LIVE_SECONDS} s were over before its last step: this machine is busy.",
         "left": " It ended because the page was left.",
     }.get(run.ended, "")
+    if last["step"] == 0:
+        begun = f"With random weights kNN names {share(first['knn'])} of the test pictures correctly."
+        return begun + (over if run.ended else " Training starts.")
+    left = "" if run.ended else f" ({html.time_left(run.seconds_left)})"
+    begun = f"After {last['step']} of {about['steps']} steps in {last['seconds']:.0f} s{left}"
+    learned = f"kNN names {share(last['knn'])} of the test pictures correctly (random weights: {share(first['knn'])})"
+    used = f"{last['prototypes_in_use']:.0f} of {about['prototypes']} prototypes are in use"
     return f"{begun}, {learned}; {used}.{over}{' ' + verdict(run) if run.ended or collapsed(run) else ''}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -128,6 +129,12 @@ def axis(least: float) -> tuple[float, float]:
     return round(1 - max(1, int(np.ceil((1 - least) / step - 1e-9))) * step, 4), step
 
 
+def ceiling(most: float) -> float:
+    """The end of an axis from 0 that holds `most`: a round number, whose half is one too."""
+    power = 10.0 ** math.floor(math.log10(max(most, 1e-9)))
+    return next(share * power for share in (1, 2, 3, 4, 5, 6, 8, 10) if share * power >= most)
+
+
 # --------------------------------------------------------------------------------------------------------- all curves
 
 
@@ -152,11 +159,11 @@ def panels(points: list[robustness.CurvePoint]) -> Markup:
         made.append(_panel(f"Masks that keep the answer, % of {draws}", shares, means, (0.0, 100.0), "{:.0f} %"))
     surprise = [point.views.cross_entropy for point in points if point.views.cross_entropy is not None]
     if surprise:
-        top = max(float(values.max()) for values in surprise)
-        made.append(_panel("Prototype cross-entropy, nats", shares, surprise, (0.0, top * 1.05), "{:.2f} nats"))
+        top = ceiling(max(float(values.max()) for values in surprise))
+        made.append(_panel("Prototype cross-entropy, nats", shares, surprise, (0.0, top), "{:.2f} nats"))
     if all(point.steady for point in points):
         taken, ideal = [point.milliseconds for point in points], [point.ideal for point in points]
-        top = max(*taken, *ideal) * 1.05
+        top = ceiling(max(*taken, *ideal))
         times = [np.array([value]) for value in taken]
         dashes = "Medians of several rounds. Dashes: in proportion to the tokens left."
         made.append(_panel("Milliseconds", shares, times, (0.0, top), "{:.2g} ms", ideal, dashes))
