@@ -97,8 +97,8 @@ def test_a_lasso_selects_points_and_gives_them_a_class(page: Page) -> None:
     expect(page.locator(".msn-legend")).not_to_contain_text("wall")
     page.get_by_label("Mislabelled?").check()
     expect(page.get_by_text("named differently when hidden")).to_be_visible()
-    page.get_by_label("Pictures as points").check()
-    expect(page.locator(".msn-map")).to_have_attribute("data-faces", "yes")
+    page.get_by_label("Pictures as points").uncheck()
+    expect(page.locator(".msn-map")).to_have_attribute("data-faces", "")
 
 
 def test_umap_comes_when_it_is_ready(page: Page) -> None:
@@ -146,8 +146,8 @@ def test_a_search_zoom_and_an_order_find_the_picture(page: Page) -> None:
     page.get_by_label("Search by class or file name").fill("Grass")
     expect(shown).to_have_count(16)  # eight examples by their class, eight queries by their file names
     expect(page.locator("[data-found]")).to_have_text("16 of 48")
-    page.get_by_label("Pictures as points").check()  # a new map keeps the search
-    expect(page.locator(".msn-map")).to_have_attribute("data-faces", "yes")
+    page.get_by_label("Pictures as points").uncheck()  # a new map keeps the search
+    expect(page.locator(".msn-map")).to_have_attribute("data-faces", "")
     expect(page.get_by_label("Search by class or file name")).to_have_value("Grass")
     expect(shown).to_have_count(16)
     page.get_by_label("Search by class or file name").fill("")
