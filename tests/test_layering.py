@@ -214,7 +214,7 @@ ALLOWED: dict[str, set[str]] = {
     "ui.request_body": set(),
     "ui.rates": set(),
     "ui.guard": {"ui.rates", "ui.request_body", "ui.uploads"},
-    "ui.agents": {"__init__", "ui.blocks", "ui.request_body", "ui.shared.checks", "ui.shared.endpoints", "ui.uploads"},
+    "ui.agents": {"__init__", "ui.faults", "ui.request_body", "ui.shared.checks", "ui.shared.endpoints", "ui.uploads"},
     "ui.server": {
         *("ui.agents",),  # inside `launch`: it needs an extra
         *("ui.app", "ui.blocks", "ui.guard", "ui.models", "ui.page", "ui.learn.training_film"),

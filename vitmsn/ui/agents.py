@@ -33,7 +33,7 @@ from starlette.requests import Request
 import vitmsn
 from vitmsn.errors import InputError
 from vitmsn.ui import uploads
-from vitmsn.ui.blocks import BROKEN
+from vitmsn.ui.faults import BROKEN
 from vitmsn.ui.request_body import API, FILE, is_upload
 from vitmsn.ui.shared.checks import cut
 from vitmsn.ui.shared.endpoints import REQUIRED, Endpoint, Taken

@@ -400,7 +400,7 @@ class App:
         )
         handler.__annotations__ = {**{p.name: hints.get(p.name, Any) for p in described}, "request": gr.Request}
         handler.__name__, handler.__doc__ = fn.__name__, endpoint.docstring
-        handler.endpoint = endpoint  # type: ignore[attr-defined] (for `Page.get_api_info`)
+        handler.endpoint = endpoint  # type: ignore[attr-defined]
         return handler
 
     def sweep(self) -> None:

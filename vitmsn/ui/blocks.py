@@ -56,7 +56,7 @@ class Page(gr.Blocks):
         return self
 
     def get_api_info(self, all_endpoints: bool = False, page: str | None = None) -> Any:
-        handlers = [fn.fn for fn in self.fns.values() if hasattr(fn.fn, "endpoint")]
+        handlers: list[Any] = [fn.fn for fn in self.fns.values() if hasattr(fn.fn, "endpoint")]
         return informed(super().get_api_info(all_endpoints, page), {fn.endpoint.name: fn.endpoint for fn in handlers})
 
     async def preprocess_data(self, block_fn: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
