@@ -38,6 +38,7 @@ def interfaces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_all_addresses_that_others_can_reach_the_way_out_first(interfaces: None) -> None:
+    assert address.places("::", 7861) == address.places("0.0.0.0", 7861)
     assert [place.words for place in address.places("0.0.0.0", 7861)] == [
         "http://192.168.1.5:7861/class (wlan0)",
         "http://10.0.0.2:7861/class (eth0)",

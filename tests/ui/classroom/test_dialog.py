@@ -95,6 +95,7 @@ def test_without_class_mode_the_page_has_no_button_for_it(models: Models) -> Non
         ("127.0.0.1", "127.0.0.1:7860", True),
         ("::1", "[::1]:7860", True),
         ("127.0.0.1", "localhost", True),
+        ("::ffff:127.0.0.1", "127.0.0.1:7860", True),
         ("127.0.0.1", "msn.example.org", False),  # through a proxy on this machine
         ("10.0.0.9", "localhost:7860", False),
         ("10.0.0.9", "192.168.1.5:7860", False),

@@ -55,18 +55,18 @@ def listening(host: str | None) -> str:
     Raises:
         InputError: `host` can be reached from this machine alone.
     """
-    if host is not None and _loopback(host):
+    if host is not None and loopback(host):
         raise InputError(
             f"--share-local serves the local network, and {host} can be reached from this machine alone; leave out "
             "--host, or give this machine's address in the network."
         )
     named = host or os.environ.get("GRADIO_SERVER_NAME", "")
-    return named if named and not _loopback(named) else EVERYWHERE
+    return named if named and not loopback(named) else EVERYWHERE
 
 
 def places(host: str, port: int) -> list[Place]:
     """Where phones find a server that listens on `host`: the way out of this machine first, virtual networks last."""
-    if host != EVERYWHERE:
+    if host not in (EVERYWHERE, "::"):
         return [Place(_url(f"[{host}]" if ":" in host else host, port))]
     up = {name for name, state in psutil.net_if_stats().items() if state.isup}
     found = [
@@ -102,7 +102,8 @@ def _url(host: str, port: int) -> str:
     return f"http://{host}:{port}{PAGE}"
 
 
-def _loopback(host: str) -> bool:
+def loopback(host: str) -> bool:
+    """Whether a name or an address can be reached from this machine alone."""
     if host.lower() == "localhost":
         return True
     try:

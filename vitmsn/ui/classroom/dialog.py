@@ -127,8 +127,8 @@ def connect(app: App, room: Room, host: str, door: gr.HTML) -> None:
     wired = [app.at_once(_event(door, fn.__name__), fn, [told]) for fn in (enter, name, manage)]
     wired.append(app.on(_event(door, "start"), start, [], [told], costly=lambda: True, **quiet))
     wired.append(app.on(_event(door, "move"), move, [], [told], trigger_mode="multiple", **quiet))
-    for one in wired:
-        one.then(None, [told], js=ANSWERED, api_visibility="private", show_progress="hidden")
+    for one in wired:  # after a refusal (429) the field still has the answer before
+        one.success(None, [told], js=ANSWERED, api_visibility="private", show_progress="hidden")
 
 
 def take_seat(room: Room, visit: Visit, teacher: bool) -> Seat:
@@ -203,7 +203,7 @@ def _on_this_machine(request: gr.Request) -> bool:
     """
     client, named = getattr(request.client, "host", ""), str(request.headers.get("host", "")).lower()
     name = named[: named.find("]") + 1] if named.startswith("[") else named.partition(":")[0]
-    return client in ("127.0.0.1", "::1") and name in LOCAL
+    return address.loopback(client.removeprefix("::ffff:")) and name in LOCAL
 
 
 def _picture(app: App, call: Call) -> tuple[image.Picture, str]:
