@@ -17,7 +17,7 @@ DATA ?= zh-plus/tiny-imagenet
 OUT ?= runs/embedded
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test lint bench compat fuzz docs api model requirements clean
+.PHONY: help run install test lint bench compat fuzz load soak docs api model requirements clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,12 @@ compat: $(VENV)/.test  ## round trips with the newest transformers 5.x and the l
 fuzz: $(VENV)/.test  ## search for inputs that break a reader; ARGS="picture --seconds 600" for one of them, longer
 	$(PIP) -r requirements/fuzz.txt -c constraints.txt
 	$(BIN)/python -m tests.fuzz $(ARGS)
+
+load: $(VENV)/.test  ## 50 visitors for a minute, 30 % of whom leave abruptly: statuses, times, memory; ARGS="--clients 10"
+	$(BIN)/python -m tests.load $(ARGS)
+
+soak: $(VENV)/.test  ## the same for ten minutes, memory has to stay flat; a table and a plot in runs/load
+	$(BIN)/python -m tests.load --seconds 600 --flat $(ARGS)
 
 docs: $(VENV)/.test  ## build the site of the docs, strictly, into site/
 	$(PIP) -r requirements/docs.txt -c constraints.txt

@@ -502,6 +502,7 @@ def test_tests_mirror_the_package() -> None:
         "test_hostile_input",
         "test_javascript",
         "test_layering",
+        "test_leaving",
         "test_parity",
         "test_project",
     }

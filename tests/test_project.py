@@ -215,6 +215,8 @@ def test_make_help_lists_every_command() -> None:
         "bench",
         "compat",
         "fuzz",
+        "load",
+        "soak",
         "docs",
         "api",
         "model",

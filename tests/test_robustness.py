@@ -181,6 +181,15 @@ def test_a_slow_model_has_a_curve_without_steady_times(
     assert not point.steady and point.milliseconds == 7 and point.ideal == robustness.QUICK + 1
 
 
+def test_on_a_busy_machine_a_curve_is_measured_steadily_for_some_seconds_only(
+    encoder: Encoder, picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoder, "time", timed(10, 7))
+    monkeypatch.setattr(masked_views, "CURVE_SECONDS", 0)
+    points = list(robustness.curve(encoder, picture, sample))
+    assert not any(point.steady for point in points) and all(point.milliseconds == 7 for point in points)
+
+
 def test_the_curve_yields_a_point_for_every_ratio(
     encoder: Encoder, picture: Picture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

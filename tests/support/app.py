@@ -66,3 +66,33 @@ def serving(log: Path, *options: str) -> Iterator[Served]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def server_in(
+    folder: Path, port: int | None = None, **environment: str
+) -> Iterator[tuple[Served, subprocess.Popen[bytes]]]:
+    """The app in a process of its own, ready, with all its files and its log in `folder`; ended with the block."""
+    app = Served(f"http://127.0.0.1:{port or free_port()}/", folder / "app.log")
+    temporary = folder / "temporary"
+    temporary.mkdir()
+    own = {
+        "GRADIO_SERVER_PORT": app.url.split(":")[2].strip("/"),
+        "GRADIO_TEMP_DIR": str(temporary),
+        "TMPDIR": str(temporary),
+        "PYTHONUNBUFFERED": "1",
+    }
+    with app.log.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "app.py"], cwd=ROOT, env={**os.environ, **own, **environment}, stdout=log, stderr=log
+        )
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not answers(f"{app.url}healthz"):
+            assert process.poll() is None, f"app.py ended with {process.returncode}:\n{app.said()}"
+            assert time.monotonic() < deadline, f"app.py does not answer at {app.url}:\n{app.said()}"
+            time.sleep(0.1)
+        yield app, process
+    finally:
+        process.kill()
+        process.wait()

@@ -150,7 +150,7 @@ class Visitor:
         return config
 
     def handler(self, label: str, event: str = "click") -> dict[str, Any]:
-        """The function behind an event (`click`, `submit`) of the component with this label or these words."""
+        """The function behind an event (`click`, `submit`) of the component with this label, these words or this id."""
         ids = [one["id"] for one in self.page["components"] if label in _words(one["props"])]
         found = [fn for fn in self.page["dependencies"] if any([id, event] in fn["targets"] for id in ids)]
         return next(fn for fn in found if fn["backend_fn"])
@@ -163,11 +163,21 @@ class Visitor:
         props = {one["id"]: one["props"] for one in self.page["components"]}
         return [given.get(str(props[id].get("label")), props[id].get("value")) for id in fn["inputs"]]
 
+    def open(self, tab: str) -> None:
+        """Load the page and open one of its tabs, so that the visit has a picture and its examples."""
+        load = next(fn for fn in self.page["dependencies"] if fn["backend_fn"] and fn["targets"][0][1] == "load")
+        self._post("gradio_api/run/predict", json=self._body(load, ["", ""]))
+        fill = self.handler(f"fill-{tab}")
+        for _ in self.messages(fill, self.values(fill)):
+            pass
+
+    def _body(self, fn: dict[str, Any], data: list[Any]) -> dict[str, Any]:
+        return {"data": data, "fn_index": fn["id"], "session_hash": self.session, "trigger_id": fn["targets"][0][0]}
+
     def messages(self, fn: dict[str, Any], data: list[Any]) -> Iterator[dict[str, Any]]:
         """Ask for a function as the page does; yields what comes of it until its end."""
-        body = {"data": data, "fn_index": fn["id"], "session_hash": self.session, "trigger_id": fn["targets"][0][0]}
         deadline = time.monotonic() + self.patience
-        event = self._post("gradio_api/queue/join", json=body)["event_id"]
+        event = self._post("gradio_api/queue/join", json=self._body(fn, data))["event_id"]
         with self.http.stream("GET", "gradio_api/queue/data", params={"session_hash": self.session}) as stream:
             for line in stream.iter_lines():
                 self._check(deadline, fn["id"])
@@ -179,4 +189,4 @@ class Visitor:
 
 
 def _words(props: dict[str, Any]) -> tuple[Any, ...]:
-    return props.get("label"), props.get("value")
+    return props.get("label"), props.get("value"), props.get("elem_id")

@@ -20,6 +20,7 @@ RATIOS = tuple(round(0.05 * step, 2) for step in range(20))  # 0 to 0.95
 QUICK = 50  # milliseconds of a full view that is measured again and again along a curve
 ROUNDS, FEWEST_ROUNDS = 9, 5  # of a measurement, and below which it is not steady
 STEADY_SECONDS = 2.0  # for all of its rounds
+CURVE_SECONDS = 10.0  # after which a curve is no longer measured steadily: others wait for the machine
 
 Sampler = Callable[[float, int], np.ndarray]  # mask ratio, seed -> patches kept (K,)
 
@@ -278,9 +279,10 @@ def curve(
     full = encoder.time(seen, repeats=2)
     quick = full < QUICK
     patches = math.prod(encoder.grid())
+    until = time.monotonic() + CURVE_SECONDS
     for ratio in ratios:
         kept = np.stack([sample(ratio, seed) for seed in seeds])
-        steady = steady_times(encoder, seen, kept[0]) if quick else None
+        steady = steady_times(encoder, seen, kept[0]) if quick and time.monotonic() < until else None
         full, taken = steady or (full, encoder.time(seen, keep_indices=kept[0], repeats=1))
         ideal = full * (1 + kept.shape[1]) / (1 + patches)
         yield CurvePoint(ratio, kept.shape[1], views(encoder, seen, kept), taken, ideal, steady is not None)
