@@ -157,6 +157,12 @@ def test_beyond_the_calibration_rows_a_seeded_sample_chooses_the_temperature(est
     assert result.probabilities.shape == (1000, 3) and result.accuracy > 0.7
 
 
+@pytest.mark.parametrize(("rows", "held_out"), [(1000, 1000), (2000, 1000), (4000, 500), (10_000, 200), (50_000, 200)])
+def test_the_cost_of_the_temperature_is_bounded(rows, held_out):
+    chosen = RidgeClassifier()._calibration_rows(np.zeros(rows, int))
+    assert len(chosen) == len(set(chosen.tolist())) == held_out and chosen.max() < rows
+
+
 @pytest.mark.parametrize("estimator", ALL)
 def test_examples_at_the_center_and_repeated_examples_stay_finite(estimator):
     X = np.array([[0.0, 0.0], [1.0, 1.0], [1.0, 1.0], [-1.0, 0.0], [0.0, 0.0]])
