@@ -18,12 +18,13 @@ import pytest
 from mcp import ClientSession, types
 from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
+from starlette.requests import Request
 
 from tests.support.app import PATIENCE, free_port
 from vitmsn import checkpoint, limits
 from vitmsn.encoder import Encoder
 from vitmsn.errors import InputError
-from vitmsn.ui import agents, guard
+from vitmsn.ui import agents, faults, guard, uploads
 from vitmsn.ui.fair_queue import FairQueue
 from vitmsn.ui.models import EMBEDDED, Models
 from vitmsn.ui.page import build
@@ -198,6 +199,30 @@ def test_mistakes_are_answered_in_sentences(place: Place, picture: str) -> None:
     ):
         result = ask(place, tool, **arguments)
         assert result.isError and sentence in said(result), said(result)
+
+
+def test_a_fault_of_the_server_is_told_without_its_details(
+    place: Place, picture: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(size: int) -> None:
+        raise uploads.NoRoom
+
+    def broken(size: int) -> None:
+        raise RuntimeError("/secret/folder")
+
+    monkeypatch.setattr(uploads, "take_room", full)
+    assert said(ask(place, "classify", image=picture)) == faults.NO_ROOM
+    monkeypatch.setattr(uploads, "take_room", broken)
+    assert said(ask(place, "classify", image=picture)) == faults.BROKEN
+    assert "/secret/folder" in caplog.text
+
+
+@pytest.mark.parametrize(("outside", "root"), [("", ""), ("/msn", "/msn")])
+def test_a_call_knows_where_the_app_is_behind_a_prefix(outside: str, root: str) -> None:
+    scope = {"type": "http", "method": "POST", "path": f"{outside}/gradio_api/mcp/", "app_root_path": root}
+    headers = [(b"host", b"example.org")]
+    request = agents._as_of_a_page(Request({**scope, "headers": headers, "query_string": b"", "server": ("x", 1)}))
+    assert request.url.path == f"{outside}/gradio_api/queue/join" and request.scope["root_path"] == root
 
 
 def test_calls_wait_in_the_queue_under_their_own_address(

@@ -33,7 +33,7 @@ from starlette.requests import Request
 import vitmsn
 from vitmsn.errors import InputError
 from vitmsn.ui import uploads
-from vitmsn.ui.faults import BROKEN
+from vitmsn.ui.faults import BROKEN, NO_ROOM, sentence
 from vitmsn.ui.request_body import API, FILE, is_upload
 from vitmsn.ui.shared.checks import cut
 from vitmsn.ui.shared.endpoints import REQUIRED, Endpoint, Taken
@@ -82,12 +82,12 @@ class Tools(gradio.mcp.GradioMCPServer):
         try:
             values = await run_sync(_values, _endpoint(block_fn), arguments)
             answers = await self._ask(block_fn, values)
-        except InputError as error:
-            return _failed(str(error))
-        except uploads.NoRoom:
-            return _failed("There is no room for more pictures now; try again in some minutes.")
         except HTTPException as error:  # from the queue: too many jobs
             return _failed(str(error.detail))
+        except uploads.NoRoom:
+            return _failed(NO_ROOM)
+        except Exception as error:
+            return _failed(sentence(error, f"the tool {name}"))
         return types.CallToolResult(content=[await run_sync(_content, value) for value in answers])
 
     async def _ask(self, block_fn: BlockFunction, values: list[Any]) -> list[Any]:
