@@ -470,10 +470,10 @@ class Encoder(PictureTransformer):
         """All that a batch needs before its forward; runs beside the forward of another one."""
         part = slice(batch.keys[0], batch.done)
         before = "" if layernorm else "before the final LayerNorm "
-        masks = [None] * len(batch.pictures) if rows is None else rows[part]
+        masks: Sequence[np.ndarray | None] = [None] * len(batch.pictures) if rows is None else rows[part]
         keys = [self._key(size, picture, row, before) for picture, row in zip(batch.pictures, masks, strict=True)]
         # A guess without the lock, which a forward may hold: what is gone by then is resized there
-        seen = [
+        seen: list[Image.Image | Picture] = [
             picture if key in self._cache else self.processor.view(picture, size)
             for key, picture in zip(keys, batch.pictures, strict=True)
         ]

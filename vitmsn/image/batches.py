@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from vitmsn import limits
 from vitmsn.errors import ImageError
@@ -77,8 +77,12 @@ def ahead(items: Iterable[Item]) -> Iterator[Item]:
     their place. Closing the iterator, or leaving its loop, waits for the item that is being made.
     """
     coming, context, end = iter(items), copy_context(), object()
+
+    def make() -> Item | object:
+        return next(coming, end)
+
     with ThreadPoolExecutor(1, thread_name_prefix="ahead") as thread:
-        following = thread.submit(context.run, next, coming, end)
+        following = thread.submit(context.run, make)
         while (item := following.result()) is not end:
-            following = thread.submit(context.run, next, coming, end)
-            yield item  # type: ignore[misc]
+            following = thread.submit(context.run, make)
+            yield cast(Item, item)
