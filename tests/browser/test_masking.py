@@ -212,7 +212,7 @@ def test_curves_and_batches_while_another_visitor_works(visit: Callable[..., Pag
     expect(shown(other)).to_have_attribute("alt", re.compile("Focal mask: "))
     expect(shown(page)).to_have_attribute("alt", "Random mask: 19 of 64 patches are left")
     expect(page.locator("#masking-curves .msn-sentence")).to_contain_text("% hidden: similarity")
-    expect(page.locator("#masking-curves svg")).to_have_count(4)
+    expect(page.locator("#masking-curves svg").nth(2)).to_be_visible()  # and the times, unless the machine is busy
     page.get_by_role("button", name="Which pictures survive masking?").click()
     page.get_by_role("button", name="Use the example pictures").click()
     rows = page.locator("#masking-batch tbody tr")

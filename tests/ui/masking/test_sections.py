@@ -12,6 +12,7 @@ from PIL import Image
 
 from vitmsn import image, robustness
 from vitmsn.errors import InputError
+from vitmsn.robustness import masked_views
 from vitmsn.ui.masking import sections, tab
 from vitmsn.ui.masking.controls import MaskingControls
 from vitmsn.ui.masking.controls import draw as draw_mask
@@ -20,6 +21,13 @@ from vitmsn.ui.models import EMBEDDED, RANDOM
 from vitmsn.ui.visits import Call, Stopped
 
 PLAIN = MaskingControls(ratio=50)
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine has times along its curves, too."""
+    monkeypatch.setattr(masked_views, "QUICK", np.inf)
+    monkeypatch.setattr(masked_views, "STEADY_SECONDS", 600)
 
 
 def test_the_curves_come_point_by_point(call: Callable[..., Call]) -> None:

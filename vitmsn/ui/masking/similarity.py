@@ -140,7 +140,7 @@ def ceiling(most: float) -> float:
 
 def panels(points: list[robustness.CurvePoint]) -> Markup:
     """Four small charts over the mask ratio, from the measurements so far, as HTML: similarity, answers kept,
-    cross-entropy, and milliseconds where they are medians. Dots are single draws; the line is their mean."""
+    cross-entropy, and the time where it is a median. Dots are single draws; the line is their mean."""
     if not points:
         return Markup()
     shares = [100 * point.ratio for point in points]
@@ -162,12 +162,23 @@ def panels(points: list[robustness.CurvePoint]) -> Markup:
         top = ceiling(max(float(values.max()) for values in surprise))
         made.append(_panel("Prototype cross-entropy, nats", shares, surprise, (0.0, top), "{:.2f} nats"))
     if all(point.steady for point in points):
-        taken, ideal = [point.milliseconds for point in points], [point.ideal for point in points]
-        top = ceiling(max(*taken, *ideal))
-        times = [np.array([value]) for value in taken]
-        dashes = "Medians of several rounds. Dashes: in proportion to the tokens left."
-        made.append(_panel("Milliseconds", shares, times, (0.0, top), "{:.2g} ms", ideal, dashes))
+        taken = [np.array([100 * took(point, points[0].kept)]) for point in points]
+        left = [100 * tokens(point, points[0].kept) for point in points]
+        ends = 0.0, ceiling(max(100.0, *(float(value[0]) for value in taken)))
+        dashes = "Medians of several rounds, each beside the full view. Dashes: the share of tokens left."
+        made.append(_panel("Time, % of the full view", shares, taken, ends, "{:.0f} %", left, dashes))
     return Markup('<section class="msn-depth"><div>{}</div></section>').format(Markup().join(made))
+
+
+def tokens(point: robustness.CurvePoint, patches: int) -> float:
+    """The share of the tokens of a full view with so many patches, CLS among them."""
+    return (1 + point.kept) / (1 + patches)
+
+
+def took(point: robustness.CurvePoint, patches: int) -> float:
+    """The time of a masked view as a share of that of the full one, both measured in turns: what else the machine does
+    affects both."""
+    return point.milliseconds / point.ideal * tokens(point, patches)
 
 
 def told(points: list[robustness.CurvePoint]) -> str:
@@ -177,11 +188,10 @@ def told(points: list[robustness.CurvePoint]) -> str:
     said = f"With {100 * half.ratio:.0f} % hidden: {alike(*mean(half.views))}"
     if half.views.same is not None:
         said += f", and {int(half.views.same.sum())} of {len(half.views.same)} masks keep the answer"
-    tokens = (1 + last.kept) / (1 + points[0].kept)
-    share = last.milliseconds / last.ideal * tokens
+    left, share = tokens(last, points[0].kept), took(last, points[0].kept)
     time = f"in {100 * share:.0f} % of the time, " if all(point.steady for point in points) else ""
     return (
-        f"{said}. With {100 * last.ratio:.0f} % hidden: {alike(*mean(last.views))}, {time}with {100 * tokens:.0f} % of "
+        f"{said}. With {100 * last.ratio:.0f} % hidden: {alike(*mean(last.views))}, {time}with {100 * left:.0f} % of "
         "the tokens."
     )
 
