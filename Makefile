@@ -17,7 +17,7 @@ DATA ?= zh-plus/tiny-imagenet
 OUT ?= runs/embedded
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test lint bench compat fuzz load soak docs api model requirements clean
+.PHONY: help run install test lint bench compat lowest fuzz load soak docs api model requirements clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ bench: $(VENV)/.test  ## one table, one row per claim; ARGS="--quick" in short, 
 
 compat: $(VENV)/.test  ## round trips with the newest transformers 5.x and the last 4.x; ARGS="--fresh" asks for newer ones
 	$(BIN)/python -m tests.compat $(ARGS)
+
+lowest: $(VENV)/.test  ## the quick suite with the lowest versions allowed, on Python 3.10; ARGS="--torch 2.13.0" holds torch
+	$(BIN)/python -m tests.lowest $(ARGS)
 
 fuzz: $(VENV)/.test  ## search for inputs that break a reader; ARGS="picture --seconds 600" for one of them, longer
 	$(PIP) -r requirements/fuzz.txt -c constraints.txt

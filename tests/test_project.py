@@ -214,6 +214,7 @@ def test_make_help_lists_every_command() -> None:
         "lint",
         "bench",
         "compat",
+        "lowest",
         "fuzz",
         "load",
         "soak",
