@@ -198,6 +198,17 @@ def test_readme_python_examples_run(
     assert re.search(r"\['(cat|dog)'\]", said) and "'probability'" in said
 
 
+def test_each_threat_names_tests_that_are_there() -> None:
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    files = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py")]
+    there = {name for file in files for name in re.findall(r"def (test_\w+)", file)}
+    named = re.findall(r"`(test_\w+)`", text)
+    assert len(named) > 20 and set(named) <= there
+    assert all((ROOT / path).exists() for path in re.findall(r"`(tests/[\w/.]+)`", text))
+    rows = [line for line in text.partition("## Threats")[2].splitlines() if line.startswith("| ")][1:]
+    assert all("`test" in row.rpartition("|")[0].rpartition("|")[2] for row in rows)
+
+
 def test_the_license_is_complete() -> None:
     text = (ROOT / "LICENSE").read_text(encoding="utf-8")
     assert "Apache License" in text and "END OF TERMS AND CONDITIONS" in text and len(text) > 11_000
