@@ -67,7 +67,7 @@ def test_the_projector_shows_every_address_and_the_first_one_large() -> None:
     places = [Place("http://192.168.1.5:7860/class", "wlan0"), Place("http://10.0.0.2:7860/class", "eth0")]
     page = view.projector(places, own_picture=False)
     assert page.count("<svg") == 2 and page.count('<div data-place="1" hidden>') == 1
-    assert ">192.168.1.5:7860/class</a>" in page and "10.0.0.2:7860/class (eth0)" in page
+    assert ">192.168.1.5:7860<wbr>/class</a>" in page and "10.0.0.2:7860/class (eth0)" in page
     assert "data-own" not in page and "data-own" in view.projector(places, own_picture=True)
     assert "<details>" not in view.projector(places[:1], False)
     assert NONE_FOUND.replace("'", "&#39;") in view.projector([], False)

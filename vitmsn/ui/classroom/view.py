@@ -49,7 +49,7 @@ def _how_to_join(places: Sequence[Place]) -> Markup:
         Markup(
             '<div data-place="{}"{}><div class="msn-class-qr">{}</div>'
             '<p class="msn-class-address"><a href="{}" target="_blank" rel="noreferrer">{}</a></p></div>'
-        ).format(number, Markup(" hidden") if number else "", address.picture(place), place.url, place.short)
+        ).format(number, Markup(" hidden") if number else "", address.picture(place), place.url, _typed(place))
         for number, place in enumerate(places)
     ]
     if len(places) > 1:
@@ -65,6 +65,12 @@ def _how_to_join(places: Sequence[Place]) -> Markup:
             ).format(len(places), buttons)
         )
     return Markup().join(parts)
+
+
+def _typed(place: Place) -> Markup:
+    """The address in large letters: where it is too long for a line, it breaks before the page's name."""
+    host = place.short.removesuffix(address.PAGE)
+    return Markup("{}<wbr>{}").format(host, address.PAGE)
 
 
 def _chooser(own_picture: bool) -> Markup:
