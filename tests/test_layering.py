@@ -498,6 +498,7 @@ def test_tests_mirror_the_package() -> None:
         "test_docs",
         "test_doctests",
         "test_embedded",
+        "test_ending",
         "test_endpoints",
         "test_hostile_input",
         "test_javascript",
