@@ -79,6 +79,7 @@ JOBS: dict[str, tuple[Job, Callable[[Message], bool]]] = {
     "few-shot fit": (endpoint("few_shot", partial(classes, [f"c{n}" for n in range(20)], 10), [], "logistic", 5), read),
     "map": (endpoint("map", partial(classes, ["a", "b"], 60), "umap"), read),
     "saved set": (saved_set, steps),
+    "live training": (click("Train it now", "learn"), lambda message: message["msg"] == "process_completed"),
 }
 
 
@@ -92,7 +93,12 @@ def test_sigterm_during_a_job_ends_the_server_and_leaves_nothing(kind: str, tmp_
                 break
         else:
             pytest.fail(f"the job ended before SIGTERM: {message}")
-        children = psutil.Process(process.pid).children(recursive=True)
+        own = psutil.Process(process.pid)
+        deadline = time.monotonic() + PATIENCE
+        while kind == "live training" and not own.children():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        children = own.children(recursive=True)
         process.send_signal(signal.SIGTERM)
         began = time.monotonic()
         assert process.wait(timeout=PATIENCE) == 0, app.said()
