@@ -52,7 +52,7 @@ class FairQueue(queueing.Queue):
         self._check_room(name in SLOW, body.session_hash, _host(request))
         pushed = await super().push(body, request, username)
         if pushed[0] and name != fn.concurrency_id:
-            self._move(self.event_ids_to_events[pushed[1]], name)
+            self._move(self.event_ids_to_events[str(pushed[1])], name)
         return pushed
 
     def _check_room(self, slow: bool, session: str | None, address: str) -> None:

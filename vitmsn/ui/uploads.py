@@ -59,7 +59,7 @@ def _remembered(*args: Any, **more: Any) -> Any:
 
 
 # Gradio's reader of uploads makes temporary files, and leaves them when the client goes away or the disk is full.
-route_utils.NamedTemporaryFile = _remembered
+route_utils.NamedTemporaryFile = _remembered  # type: ignore[attr-defined]  # it imports it
 
 
 @contextmanager
