@@ -73,7 +73,10 @@ model: $(VENV)/.test  ## train the embedded model anew, hours on two cores; DATA
 		--held-out 0.03 --model vit-msn-tiny-8-64-msn-only --layers 9 --epochs 23.5 --out $(OUT)/distilled-1
 	$(BIN)/python -m vitmsn distil --teacher benchmarks/efficientnet_lite.py:teacher --data $(DATA) --split train \
 		--held-out 0.03 --model $(OUT)/distilled-1/model --epochs 9.3 --batch-size 256 --views 64:0.82:0.7 64:0.14:0.5 64:0.04 \
-		--set muon=true linear=true --kinds assets/tiny-imagenet-kinds.json --out $(OUT)/distilled
+		--set muon=true linear=true similarity=0 --out $(OUT)/distilled-2
+	$(BIN)/python -m vitmsn distil --teacher benchmarks/efficientnet_lite.py:teacher --data $(DATA) --split train \
+		--held-out 0.03 --model $(OUT)/distilled-2/model --epochs 13.9 --batch-size 256 --views 64:0.69:0.7 64:0.23:0.5 64:0.08 \
+		--set muon=true linear=true similarity=0.7 layer_decay=0.95 --kinds assets/tiny-imagenet-kinds.json --out $(OUT)/distilled
 	$(BIN)/python -m vitmsn calibrate $(OUT)/distilled/model --data $(DATA) --split validation --share 0.5 --out $(OUT)/calibrated
 	$(BIN)/python -m vitmsn pretrain tiny-8-64 --init $(OUT)/calibrated --freeze-backbone --data $(DATA) --split train \
 		--held-out 0.03 --epochs 0.6 --rate 2e-3 --views 64:32:1 --set warmup_epochs=0.05 ema=0.97,0.99 --out $(OUT)/prototypes

@@ -15,7 +15,7 @@ from vitmsn.errors import ConfigError, DataError
 from vitmsn.model import ViTMSNForImageClassification
 from vitmsn.training import augment
 from vitmsn.training.answers import Answers, TeacherViews, ask
-from vitmsn.training.distil import Distiller, DistilRecipe, grow
+from vitmsn.training.distil import Distiller, DistilRecipe, Student, _features, center, grow
 from vitmsn.training.finetune import Stretch, logits_of
 from vitmsn.training.loop import run
 
@@ -128,6 +128,21 @@ def test_a_head_for_another_teacher_is_refused(tmp_path: Path) -> None:
     said = ask(teacher, data, tmp_path, TeacherViews(1, side=16, scale=(0.1, 1.0)), "t")
     with pytest.raises(ConfigError, match="give both the same scale"):
         Distiller(RECIPE, model(), data, labels, said)
+
+
+def test_centering_moves_the_mean_and_no_answer(tmp_path: Path) -> None:
+    data, _ = striped(32)
+    student = Student(model(), nn.Linear(32, 4)).eval()
+    nn.init.normal_(student.vit.layernorm.bias)
+    before = [_features(student, data), logits_of(student, data)]
+    mean = before[0].mean(0)
+    center(student, mean)
+    after = [_features(student, data), logits_of(student, data)]
+    assert mean.norm() > 1 and after[0].mean(0).norm() < 1e-5
+    assert torch.allclose(after[0], before[0] - mean, atol=1e-5) and torch.allclose(after[1], before[1], atol=1e-5)
+    said = student.teacher_head(after[0])
+    student.teacher_head.bias.data -= student.teacher_head.weight @ mean
+    assert torch.allclose(said, student.teacher_head(before[0]), atol=1e-5)
 
 
 @pytest.mark.parametrize("layers", [2, 3, 5])

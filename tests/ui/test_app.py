@@ -19,6 +19,7 @@ from vitmsn.ui.app import SKIP, App
 from vitmsn.ui.faults import BROKEN
 from vitmsn.ui.models import EMBEDDED, RANDOM, Models
 from vitmsn.ui.shared import examples
+from vitmsn.ui.shared.endpoints import Endpoint
 from vitmsn.ui.visits import Call, Visitors
 
 Handler = Callable[..., list[Any]]
@@ -161,7 +162,7 @@ def test_an_unexpected_error_is_logged_and_hidden_from_the_visitor(app: App, cap
     assert BROKEN in notice and "secret" not in notice
     assert "secret /path" in caplog.text
     with pytest.raises(gr.Error, match="Something went wrong"):
-        app._published(fn)(request(), gr.Progress())
+        app._published(fn, Endpoint("fn", "Fail.", (), ()))(request(), gr.Progress())
 
 
 def test_a_generator_shows_each_result_until_an_error(app: App) -> None:
@@ -187,8 +188,8 @@ def test_an_endpoint_has_the_functions_parameters_docstring_and_errors(app: App)
             raise InputError("The ratio is too large.")
         return f"{image} {ratio}"
 
-    made = app._published(mask)
-    assert made.__doc__ == "Hide patches." and made.__name__ == "mask"
+    made = app._published(mask, Endpoint("mask", "Hide patches.", (), ()))
+    assert made.__doc__ is not None and made.__doc__.startswith("Hide patches.\n") and made.__name__ == "mask"
     assert list(inspect.signature(made).parameters) == ["request", "image", "ratio", "progress"]
     assert made(request(), "a.png", 0.5, gr.Progress()) == "a.png 0.5"
     with pytest.raises(gr.Error, match=r"The ratio is too large\."):
@@ -212,7 +213,7 @@ def test_memory_of_large_pictures_is_returned_at_once(app: App, monkeypatch: pyt
         image.decode(png(0, side))
         return ""
 
-    made = app._published(read)
+    made = app._published(read, Endpoint("read", "Read a picture.", (), ()))
     made(request(), 96, gr.Progress())
     assert returned == []
     made(request(), 1500, gr.Progress())

@@ -166,7 +166,7 @@ def times(encoder: Encoder, picture: ImageSource, kept: np.ndarray) -> tuple[flo
     where nine take longer than two seconds.
     """
     full, masked = np.median(_rounds(encoder, picture, np.flatnonzero(kept)), axis=0)
-    return float(full), float(masked)
+    return float(full), float(full if kept.all() else masked)
 
 
 def steady_times(encoder: Encoder, picture: ImageSource, keep_indices: np.ndarray) -> tuple[float, float] | None:

@@ -169,6 +169,21 @@ def grow(model: ViTMSNForImageClassification, layers: int) -> ViTMSNForImageClas
     return grown.train(model.training)
 
 
+@torch.no_grad()
+def center(student: Student, mean: Tensor) -> None:
+    """Move the mean of the embeddings to zero, in place; every answer stays as it is.
+
+    What all embeddings have in common makes any two of them similar, a masked picture and an unlike one too. The final
+    shift gives it up and the biases of both heads take it in.
+
+    Args:
+        mean: (D,) of the embeddings.
+    """
+    for head in (student.classifier, student.teacher_head):
+        head.bias += head.weight @ mean
+    student.vit.layernorm.bias -= mean
+
+
 # --- what the command does -------------------------------------------------------------------------------------------
 
 TEACHER_HEAD = "teacher_head.safetensors"  # beside a model: another run can continue from it
@@ -403,7 +418,8 @@ def _save(
     about: dict[str, Any],
     dtype: torch.dtype,
 ) -> None:
-    """Write the student; where there were no labels, with the teacher's classes, if those have names."""
+    """Write the student, centered; where there were no labels, with the teacher's classes, if those have names."""
+    center(model, _features(model, pictures[:10_000]).double().mean(0).float())
     head = model.teacher_head
     classifier: dict[str, Tensor] | None = head.state_dict() if named else None
     if measured is not None:

@@ -399,7 +399,8 @@ def test_a_hostile_zip_gets_one_clear_sentence_and_the_app_goes_on(client: Clien
 
 def test_the_docstring_is_the_tool_description(client: Client) -> None:
     described = client.view_api(return_format="dict", print_info=False)["named_endpoints"]["/few_shot"]  # type: ignore[index,call-overload]
-    assert "one folder" in described["description"]
+    assert "Learn classes from a few examples" in described["description"]
+    assert "one folder of pictures for each class" in described["parameters"][0]["type"]["description"]
     assert [p["parameter_name"] for p in described["parameters"]] == ["support_zip", "queries", "method", "k"]
     defaults = {p["parameter_name"]: p["parameter_default"] for p in described["parameters"]}
     assert defaults["method"] == "auto" and defaults["k"] == 5

@@ -264,7 +264,7 @@ def few_shot(
     call: Call,
     support_zip: Annotated[str, Parameter("Examples", file="examples.zip")],
     queries: Annotated[list[str] | None, Parameter("Pictures to name", file="who.jpg")] = None,
-    method: Annotated[str, Parameter("Method", choices=fewshot.METHODS)] = "auto",
+    method: Annotated[str, Parameter("Method", choices=METHODS)] = "auto",
     k: Annotated[int, Parameter("Nearest examples", 1, limits.MAX_K)] = 5,
 ) -> dict[str, Any]:
     """Learn classes from a few examples each, and name other pictures with them.

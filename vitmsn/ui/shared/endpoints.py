@@ -242,7 +242,7 @@ def page(info: Mapping[str, Any]) -> str:
         ]
         for one in entry["parameters"]:
             default = f"`{json.dumps(one['parameter_default'])}`" if one["parameter_has_default"] else "required"
-            cells = [f"`{one['parameter_name']}`<br>{one['label']}", _kind(one), default, one["type"]["description"]]
+            cells = [f"`{one['parameter_name']}` {one['label']}", _kind(one), default, one["type"]["description"]]
             parts.append(f"| {' | '.join(cells)} |")
         parts += ["", "Gives:\n"]
         parts += [f"- **{one['label']}**: {one['type']['description']}" for one in entry["returns"]]
