@@ -141,8 +141,8 @@ def test_programs_are_told_what_gradio_does_not_know() -> None:
     assert again == {"named_endpoints": {}, "version": VERSION}
 
     text = page({**told, "named_endpoints": {"/darken": shown}})
-    assert "| `by`<br>Share | number, 0 to 1 | `0.5` | the share of its light that goes. |" in text
-    assert "| `image`<br>Picture | a file | required | the picture. |" in text
-    assert '| `how`<br>Curve | `even`, `soft` | `"even"` | the curve. |' in text
+    assert "| `by` Share | number, 0 to 1 | `0.5` | the share of its light that goes. |" in text
+    assert "| `image` Picture | a file | required | the picture. |" in text
+    assert '| `how` Curve | `even`, `soft` | `"even"` | the curve. |' in text
     assert 'client.predict(image=handle_file("cat.jpg"), api_name="/darken")' in text
     assert "- **Answer**: `mean`, the brightness that is left." in text

@@ -13,7 +13,7 @@ import numpy as np
 from gradio.utils import get_upload_folder
 from markupsafe import Markup
 
-from vitmsn import archive, bundle, fewshot, gallery, limits
+from vitmsn import archive, bundle, gallery, limits
 from vitmsn.errors import FewShotError, ImageError, InputError
 from vitmsn.gallery import Added, raw_pixels
 from vitmsn.image import Picture
