@@ -20,6 +20,7 @@ from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 from starlette.requests import Request
 
+from tests.support import async_calls
 from tests.support.app import PATIENCE, free_port
 from vitmsn import checkpoint, limits
 from vitmsn.encoder import Encoder
@@ -80,7 +81,7 @@ def with_agent(place: Place, work: Callable[[ClientSession], Awaitable[T]]) -> T
             await session.initialize()
             return await work(session)
 
-    return asyncio.run(connected())
+    return async_calls.call(connected)
 
 
 def ask(place: Place, tool: str, **arguments: Any) -> types.CallToolResult:
@@ -265,7 +266,7 @@ def test_an_agent_that_goes_ends_its_job(place: Place, picture: str, monkeypatch
         await asyncio.wait([call])
 
     with_agent(place, leave)
-    deadline = asyncio.run(_until(lambda: bool(ends) or not any(place.page._queue.active_jobs)))
+    deadline = async_calls.call(_until, lambda: bool(ends) or not any(place.page._queue.active_jobs))
     assert deadline and ends
 
 

@@ -15,6 +15,7 @@ import httpx
 import pytest
 from anyio.from_thread import start_blocking_portal
 
+from tests.support import async_calls
 from vitmsn import limits
 from vitmsn.ui import guard
 
@@ -243,7 +244,7 @@ def test_a_server_may_offer_more_addresses(path: str, status: int) -> None:
         async with httpx.AsyncClient(transport=transport, base_url="http://192.168.1.5:7860") as client:
             return (await client.get(path)).status_code, (await client.post(path)).status_code
 
-    assert asyncio.run(ask()) == (status, 404)
+    assert async_calls.call(ask) == (status, 404)
 
 
 @pytest.mark.parametrize("path", ["/class", "/class/now"])
@@ -277,8 +278,7 @@ def test_a_closed_page_is_noticed_without_gradio() -> None:
     async def never(scope: Any, receive: Any, send: Any) -> None:
         raise AssertionError("Gradio was asked")
 
-    with start_blocking_portal() as portal:
-        portal.call(closing)
+    async_calls.call(closing)
     assert left == ["abc"] and sent[0]["status"] == 200 and b"ALIVE" in sent[1]["body"]
 
 
@@ -297,8 +297,7 @@ def test_the_connection_of_an_open_page_closes_when_the_server_ends(monkeypatch:
         scope = {"type": "http", "method": "GET", "path": "/gradio_api/heartbeat/abc", "headers": []}
         await asyncio.wait_for(guard.Guard(echo, ended=ended)(scope, receive, send), 10)
 
-    with start_blocking_portal() as portal:
-        portal.call(waiting)
+    async_calls.call(waiting)
     assert sent[-1] == {"type": "http.response.body", "body": b""}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -19,6 +20,7 @@ import httpx
 import pytest
 from gradio import networking
 
+from tests.support import async_calls
 from tests.support.app import PATIENCE, ROOT, Served, answers, free_port
 from vitmsn.errors import InputError
 from vitmsn.ui import server
@@ -58,6 +60,14 @@ def test_a_machine_too_busy_to_answer_at_once_starts_all_the_same(monkeypatch: p
         assert server.launch(page, port=port) == f"http://127.0.0.1:{port}/"
     finally:
         page.close(verbose=False)
+
+
+def test_the_page_is_built_inside_an_event_loop_the_one_of_a_notebook_too() -> None:
+    async def notebook() -> bool:
+        return server._inside_a_loop(asyncio.get_running_loop) is asyncio.get_running_loop()
+
+    assert async_calls.call(notebook)
+    assert not async_calls.call(asyncio.to_thread, lambda: server._inside_a_loop(asyncio.get_running_loop).is_running())
 
 
 def test_agents_are_asked_for_by_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,7 +172,7 @@ def _invitation(room: Room, host: str, port: int) -> str:
 
 
 def _inside_a_loop(make: Callable[[], T]) -> T:
-    """Call `make` while an event loop runs in this thread.
+    """Call `make` while an event loop runs in this thread, as one already does in a notebook.
 
     Where none runs, Gradio makes one for each lock it needs and never closes it; when Python collects those, some
     versions print "Invalid file descriptor: -1".
@@ -181,7 +181,11 @@ def _inside_a_loop(make: Callable[[], T]) -> T:
     async def inside() -> T:
         return make()
 
-    return asyncio.run(inside())
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:  # none is running
+        return asyncio.run(inside())
+    return make()
 
 
 def _wait_for_jobs(seconds: float) -> bool:

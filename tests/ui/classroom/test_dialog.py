@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from PIL import Image
 from starlette.applications import Starlette
 
+from tests.support import async_calls
 from tests.support.classroom import CHALLENGE
 from vitmsn import image
 from vitmsn.ui import page
@@ -80,7 +80,7 @@ def get(room: Room, path: str, secret: str = "") -> httpx.Response:
         async with httpx.AsyncClient(transport=transport, base_url="http://192.168.1.5:7860") as client:
             return await client.get(path, headers={"x-class-seat": secret})
 
-    return asyncio.run(asking())
+    return async_calls.call(asking)
 
 
 def test_without_class_mode_the_page_has_no_button_for_it(models: Models) -> None:
