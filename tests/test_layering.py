@@ -171,6 +171,7 @@ ALLOWED: dict[str, set[str]] = {
     "ui.blocks": {"ui.fair_queue", "ui.faults", "ui.sessions", "ui.shared.checks", "ui.shared.endpoints"},
     "ui.memory": set(),
     **dict.fromkeys(SHARED, LIBRARY | SHARED | {"ui.models", "ui.visits"}),
+    "ui.shared.live_camera": LIBRARY | SHARED | {"ui.app", "ui.visits"},
     "ui.shared.examples": LIBRARY | SHARED | {"ui.models", "ui.visits", "training.shapes"},
     "ui.status": {"ui.models", "ui.visits", "ui.shared.html"},
     "ui.page_scripts": {"ui.shared.scripts", "ui.visits"},
@@ -217,7 +218,7 @@ ALLOWED: dict[str, set[str]] = {
     "ui.agents": {"__init__", "ui.faults", "ui.request_body", "ui.shared.checks", "ui.shared.endpoints", "ui.uploads"},
     "ui.server": {
         *("ui.agents",),  # inside `launch`: it needs an extra
-        *("ui.app", "ui.blocks", "ui.guard", "ui.models", "ui.page", "ui.learn.training_film"),
+        *("ui.app", "ui.blocks", "ui.guard", "ui.memory", "ui.models", "ui.page", "ui.learn.training_film"),
         *("ui.classroom.address", "ui.classroom.dialog", "ui.classroom.room"),
         *("ui.shared.picture_gallery", "ui.uploads", "ui.zero_gpu"),
     },

@@ -227,3 +227,35 @@ def test_compare_and_download(attention: Page) -> None:
     assert waiting.value.suggested_filename.endswith("-cls.npz")
     attention.get_by_role("button", name="All heads, layer by layer").click()
     expect(attention.get_by_role("img", name="Mean distance, patches of every head")).to_be_visible()
+
+
+def test_the_film_of_layers_plays_and_goes_on_with_new_maps(attention: Page) -> None:
+    attention.get_by_role("button", name="Film of layers").click()
+    film = attention.locator("#attention-film")
+    slider, last = film.get_by_role("slider"), film.locator("output").inner_text()
+    assert last.endswith(slider.get_attribute("max") or "?")
+    slider.focus()
+    attention.keyboard.press("Home")
+    expect(film.locator("figcaption")).to_contain_text("Layer 1, mean of heads: CLS looks most at row")
+    first = film.locator("canvas").evaluate("one => one.toDataURL()")
+    film.get_by_role("button", name="Play").click()
+    expect(film.locator("output")).to_contain_text("layer 3 of")
+    assert film.locator("canvas").evaluate("one => one.toDataURL()") != first
+    attention.get_by_label("Head", exact=True).click()
+    attention.get_by_role("option", name="head 2", exact=True).click()
+    expect(film.locator("figcaption")).to_contain_text("head 2: CLS")
+    expect(film.locator("output")).to_have_text(last)
+    expect(film.get_by_role("button", name="Play")).to_be_visible()
+
+
+def test_the_live_camera_shows_where_the_model_looks(visit: Callable[..., Page]) -> None:
+    page = visit(address=ADDRESS, height=1200, camera=True)
+    expect(said(page)).to_contain_text("looks most at row")
+    page.get_by_role("button", name="Live camera").first.click()
+    live = page.locator("#attention-live")
+    live.get_by_role("button", name="Live camera").click()
+    answer = page.locator("#attention-live-said")
+    expect(answer.locator("img")).to_have_attribute("alt", re.compile(r"^Attention of layer \d+, mean of heads"))
+    expect(live.get_by_role("status")).to_contain_text("answers a second")
+    live.get_by_role("button", name="Stop the camera").click()
+    expect(live.locator("video")).to_be_hidden()

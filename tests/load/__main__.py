@@ -52,7 +52,8 @@ def table(tally: Tally) -> str:
         times = sorted(tally.seconds.get(action, []))
         spread = [statistics.median(times), times[math.ceil(0.95 * len(times)) - 1]] if times else []
         lines.append(" | ".join([action, ", ".join(counts), *(f"{value:.2f}" for value in spread)]))
-    return "\n".join(lines)
+    said = [f"{action} ended {n} times with {message!r}" for (action, message), n in sorted(tally.failed.items())]
+    return "\n".join(lines + said)
 
 
 def problems(app: Served, watch: Watch, first: int, flat: bool, before: tuple[int, int]) -> list[str]:

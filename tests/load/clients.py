@@ -30,11 +30,12 @@ class Tally:
 
     statuses: Counter[tuple[str, int]] = field(default_factory=Counter)  # (action, status) -> how often
     seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # of jobs, from asking to answer
+    failed: Counter[tuple[str, str]] = field(default_factory=Counter)  # (action, message) -> jobs that ended with it
     left: int = 0  # jobs and uploads whose visitor went away
     problems: Counter[str] = field(default_factory=Counter)
 
     def judge(self, number: int, text: str, own: str) -> None:
-        """Look for canaries in what visitor `number` got; `own` has to be among them."""
+        """Look for canaries in what visitor `number` got; `own` has to be among them, if it is given."""
         others = {int(found) for found in CANARY.findall(text)} - {number}
         if others:
             self.problems["a visitor got what belongs to another"] += 1
@@ -94,7 +95,7 @@ class Client:
 
     def broken(self) -> None:
         name = self._name()
-        self._ask("classify", self.visitor.upload(b"no picture", f"{name}.png"), own=name)
+        self._ask("classify", self.visitor.upload(b"no picture", f"{name}.png"), own=name, wrong=True)
 
     def embed(self) -> None:
         names = [self._name() for _ in range(4)]
@@ -160,8 +161,11 @@ class Client:
         names = [f"{name}-left", f"{name}-right"]
         return self.visitor.upload(classes(names, 4, self.random.getrandbits(32)), f"{name}.zip")
 
-    def _ask(self, endpoint: str, *first: Any, own: str = "") -> None:
-        """Ask for a job with these first values, the others as they are by default; wait for its end, or leave."""
+    def _ask(self, endpoint: str, *first: Any, own: str = "", wrong: bool = False) -> None:
+        """Ask for a job with these first values, the others as they are by default; wait for its end, or leave.
+
+        wrong: the answer has to be an error that names `own`.
+        """
         fn = self.visitor.endpoint(endpoint)
         data = [*first, *self.visitor.values(fn)[len(first) :]]
         began = time.monotonic()
@@ -174,6 +178,9 @@ class Client:
         answer = self.visitor.answer(endpoint, event)
         self.tally.seconds[endpoint].append(time.monotonic() - began)
         self.tally.count(endpoint, 200)
+        if not answer.done and not wrong:
+            self.tally.failed[endpoint, answer.text.rpartition("data: ")[2].strip()[:120]] += 1
+            own = ""  # for lack of time, say
         self.tally.judge(self.number, answer.text, own)
 
     def _click(self, tab: str, label: str, event: str = "click", own: str = "", **values: Any) -> None:
@@ -182,12 +189,16 @@ class Client:
             self.tabs.add(tab)
         fn = self.visitor.handler(label, event)
         leaves = self.random.random() < self.leaving
-        began, text = time.monotonic(), ""
+        began, text, error = time.monotonic(), "", ""
         for message in self.visitor.messages(fn, self.visitor.values(fn, **values)):
             if leaves:
                 self.tally.left += 1
                 return
             text += str(message)
+            if message.get("success") is False:
+                error = str(message["output"].get("error"))[:120]
         self.tally.seconds[label].append(time.monotonic() - began)
         self.tally.count(label, 200)
+        if error:
+            self.tally.failed[label, error], own = self.tally.failed[label, error] + 1, ""
         self.tally.judge(self.number, text, own)

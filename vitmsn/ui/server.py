@@ -30,6 +30,7 @@ from vitmsn.ui.classroom import address as lan
 from vitmsn.ui.classroom import dialog as classroom
 from vitmsn.ui.classroom.room import Room
 from vitmsn.ui.learn import training_film
+from vitmsn.ui.memory import bound_arenas
 from vitmsn.ui.models import OPENING, Models
 from vitmsn.ui.page import build, precision, theme
 from vitmsn.ui.shared import picture_gallery
@@ -62,6 +63,7 @@ class Server:
     def __init__(
         self, model: str | None = None, host: str | None = None, agents: bool = False, share_local: bool = False
     ) -> None:
+        bound_arenas()
         self._ended, self._agents, self._host = threading.Event(), agents, host
         self._room = Room() if share_local else None
         logging.getLogger("vitmsn.ui").addFilter(Seldom())

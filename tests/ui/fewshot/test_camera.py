@@ -13,13 +13,14 @@ from vitmsn import limits
 from vitmsn.errors import ImageError, InputError
 from vitmsn.image import Picture
 from vitmsn.ui.fewshot import camera
+from vitmsn.ui.shared import live_camera
 from vitmsn.ui.visits import Call
 
 
 def jpeg(picture: Picture) -> str:
     out = io.BytesIO()
     picture.rgb.save(out, "JPEG")
-    return camera.START + base64.b64encode(out.getvalue()).decode()
+    return live_camera.START + base64.b64encode(out.getvalue()).decode()
 
 
 def test_a_frame_is_named_with_its_number(own: Call) -> None:
@@ -38,12 +39,12 @@ def test_a_frame_is_named_with_its_number(own: Call) -> None:
     "values",
     [
         {},
-        {"n": "1", "frame": camera.START},
+        {"n": "1", "frame": live_camera.START},
         {"n": 1, "frame": 5},
         {"n": 1, "frame": "data:image/svg+xml;base64,AAAA"},
         {"n": 1, "frame": "http://127.0.0.1/x.jpg"},
-        {"n": 1, "frame": camera.START + "A" * limits.FRAME_LENGTH},
-        {"n": 1, "frame": camera.START + "%%%"},
+        {"n": 1, "frame": live_camera.START + "A" * limits.FRAME_LENGTH},
+        {"n": 1, "frame": live_camera.START + "%%%"},
     ],
     ids=str,
 )
@@ -54,4 +55,4 @@ def test_an_invalid_frame_is_refused(own: Call, values: dict[str, Any]) -> None:
 
 def test_a_frame_that_is_no_picture_is_refused(own: Call) -> None:
     with pytest.raises(ImageError):
-        camera.frame(event(own, n=1, frame=camera.START + base64.b64encode(b"<svg>").decode()), "auto", 5, 0.05)
+        camera.frame(event(own, n=1, frame=live_camera.START + base64.b64encode(b"<svg>").decode()), "auto", 5, 0.05)

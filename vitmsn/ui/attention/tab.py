@@ -11,9 +11,10 @@ from PIL import Image
 
 from vitmsn import draw
 from vitmsn.encoder import Encoder
+from vitmsn.image import Picture
 from vitmsn.look import HEADLESS, OF_A_PATCH, THROUGH
 from vitmsn.ui.app import App
-from vitmsn.ui.attention import compare, downloads, endpoint, head_grid, head_statistics
+from vitmsn.ui.attention import camera, compare, downloads, endpoint, head_grid, head_statistics, layer_film
 from vitmsn.ui.attention.map_view import (
     KINDS,
     SHAPES,
@@ -116,7 +117,8 @@ def _answer(call: Call, asked: AttentionControls, wanted: AttentionControls) -> 
     found = see(encoder, picture, ask)
     mass = whole(ask.keep, "keep", 5, 100) / 100
     choice(ask.order, "order", head_grid.ORDERS)
-    shown = drawn(found, patch_grid.seen(encoder, picture, ask.input_size(encoder, picture)))
+    photo = patch_grid.seen(encoder, picture, ask.input_size(encoder, picture))
+    shown = drawn(found, photo)
     measured = head_statistics.measure(call, encoder, picture, found.tokens)
     if measured is None and ask.order == "distance":
         call.message = "How far heads look is not measured yet at this input size. Press Measure all heads below."
@@ -127,6 +129,7 @@ def _answer(call: Call, asked: AttentionControls, wanted: AttentionControls) -> 
         "legend": legend(found) + doubt(encoder, found),
         "sentence": html.sentence(sentence(found, mass)),
         "heads": head_grid.heads(found.maps, chosen, ask.layer, found.whom, ask.order, far, ask.palette),
+        "film": layer_film.film(found, photo),
         "depth": head_statistics.plot(measured, chosen),
         "measure": gr.update(visible=measured is None),
         "compare": compare.compare(call, ask, found),
@@ -178,9 +181,9 @@ def doubt(encoder: Encoder, found: Sight) -> Markup:
     return html.hint(f"{first}: {result.labels[0]} ({share}). To explain another class, choose it under More.")
 
 
-def _fitted(call: Call, ask: AttentionControls) -> AttentionControls:
+def _fitted(call: Call, ask: AttentionControls, picture: Picture | None = None) -> AttentionControls:
     """The controls, limited to what this model and grid have. The last layer stays the last one with another model."""
-    encoder = call.encoder
+    encoder, picture = call.encoder, picture or call.picture
     layers, many = encoder.config.num_hidden_layers, encoder.config.num_attention_heads
     layer, head = whole(ask.layer, "layer", 0, MOST_LAYERS), whole(ask.head, "head", -1, MOST_HEADS)
     before = call.visit.state(AttentionState).layers
@@ -195,7 +198,7 @@ def _fitted(call: Call, ask: AttentionControls) -> AttentionControls:
         some=sorted({number for number in some if number <= many}),
         label=ask.label if ask.label in encoder.labels else "",
     )
-    rows, columns = patch_grid.grid(encoder, ask.input_size(encoder, call.picture))
+    rows, columns = patch_grid.grid(encoder, ask.input_size(encoder, picture))
     return replace(
         ask,
         row=min(whole(ask.row or 1, "Row", 1, 9999), rows),
@@ -296,6 +299,12 @@ def build(app: App) -> None:
                     elem_classes="msn-pills",
                 )
                 maps = gr.HTML(js_on_load=head_grid.SCRIPT)
+    with gr.Accordion("Film of layers", open=False):
+        gr.HTML(html.hint(layer_film.WHAT))
+        frames = gr.HTML(js_on_load=layer_film.SCRIPT, elem_id="attention-film")
+    with gr.Accordion("Live camera", open=False):
+        gr.HTML(html.hint(camera.WHAT))
+        live = gr.Column()
     with gr.Accordion("All heads, layer by layer", open=False):
         plotted = gr.HTML()
         ask = gr.Button("Measure all heads", visible=False, elem_classes="msn-quiet-button")
@@ -328,6 +337,7 @@ def build(app: App) -> None:
         "legend": scale,
         "sentence": said,
         "heads": maps,
+        "film": frames,
         "depth": plotted,
         "measure": ask,
         "compare": both,
@@ -347,6 +357,8 @@ def build(app: App) -> None:
     app.on(ask.click, measure, [controls], outputs, notice=notice, long=True, show_progress="full")
     app.reveal(app.on(upload.upload, receive, [upload, controls], outputs, notice=notice), "attention-compare")
     app.reveal(app.on(taken.click, files, [controls], [links], notice=notice, **COSTLY), "attention-files")
+    with live:
+        camera.build(app, controls, _fitted)
     _links(app, controls, encoder)
     endpoint.build(app)
 

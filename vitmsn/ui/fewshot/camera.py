@@ -1,49 +1,23 @@
-"""The live camera: one frame is sent and named, then the next; as many per second as the machine manages."""
+"""The live camera of Few-shot: each frame is named by the classifier that learned from the examples."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-
-import gradio as gr
 from markupsafe import Markup
 
-from vitmsn import draw, fewshot, image, limits
-from vitmsn.errors import FewShotError, InputError
+from vitmsn import draw, fewshot
+from vitmsn.errors import FewShotError
 from vitmsn.gallery import raw_pixels
 from vitmsn.ui.app import App
 from vitmsn.ui.fewshot.controls import FewShotControls
-from vitmsn.ui.shared import html
+from vitmsn.ui.shared import html, live_camera
 from vitmsn.ui.shared.controls import Controls
-from vitmsn.ui.shared.scripts import script
 from vitmsn.ui.shared.workspace import opened
 from vitmsn.ui.visits import Call
 
-SCRIPT = script(__file__, "camera.js")
-START = "data:image/jpeg;base64,"
-PANEL = Markup(
-    '<section class="msn-live"><button type="button" class="msn-button" data-live aria-pressed="false">Live camera'
-    '</button><video autoplay playsinline muted hidden aria-label="What the camera sees"></video>'
-    '<p role="status"></p></section>'
-)
-
 
 def frame(call: Call, method: str, k: int, caution: float, temperature: float = 0.07) -> Markup:
-    """The answer to one frame. `data-n` repeats the frame's number, so that the page can match them."""
-    number, data = call.chosen("n"), call.chosen("frame")
-    if (
-        not isinstance(number, int)
-        or not isinstance(data, str)
-        or not data.startswith(START)
-        or len(data) > limits.FRAME_LENGTH
-    ):
-        raise InputError("The camera sent something else than a small picture; load the page again.")
-    try:
-        picture = image.decode(
-            base64.b64decode(data[len(START) :], validate=True), name="camera.jpg", most=limits.PICTURE_SIDE
-        )
-    except binascii.Error:
-        raise InputError("The camera sent something else than a small picture; load the page again.") from None
+    """The answer to one frame."""
+    number, picture = live_camera.frame(call)
     with opened(call) as (workspace, encoder):
         try:
             lesson = workspace.lesson(encoder, method, k, caution, temperature)
@@ -67,18 +41,8 @@ def frame(call: Call, method: str, k: int, caution: float, temperature: float = 
 
 def build(app: App, controls: Controls[FewShotControls]) -> None:
     """The button, the picture and the answer, in the place where this is called."""
-    live = gr.HTML(PANEL, js_on_load=SCRIPT, elem_id="fewshot-live")
-    failed = app.notice()
-    said = gr.HTML(elem_id="fewshot-live-said")
 
     def answer(call: Call, asked: FewShotControls) -> str:
         return frame(call, *asked.checked())
 
-    app.on(
-        getattr(live, "frame"),  # noqa: B009 (an event of our own)
-        answer,
-        [controls],
-        [said],
-        notice=failed,
-        show_progress="hidden",
-    )
+    live_camera.build(app, "fewshot", answer, [controls])

@@ -1,5 +1,5 @@
 // The live camera sends one small frame at a time, the next one after the answer to the last. The answer appears in a
-// separate part of the page; its `data-n` is the number of the frame.
+// separate part of the page, which `data-said` names; its `data-n` is the number of the frame.
 
 const SIDE = 160; // pixels of a frame's longer side
 const PATIENCE = 3000; // milliseconds until a frame counts as lost
@@ -7,7 +7,8 @@ const video = element.querySelector("video"), button = element.querySelector("[d
 const line = element.querySelector("[role=status]");
 let stream = null, number = 0, sent = 0, times = [];
 
-const answered = () => Number(document.querySelector("#fewshot-live-said [data-n]")?.dataset.n ?? 0);
+const place = document.getElementById(element.querySelector("[data-said]").dataset.said);
+const answered = () => Number(place.querySelector("[data-n]")?.dataset.n ?? 0);
 
 function send() {
   if (!stream || !video.videoWidth || document.hidden || !element.isConnected) return;
@@ -65,10 +66,7 @@ button.addEventListener("click", async () => {
 });
 
 // Answers come as new contents; a frame without an answer is given up after PATIENCE.
-new MutationObserver(said).observe(document.getElementById("fewshot-live-said") ?? document.body, {
-  childList: true,
-  subtree: true,
-});
+new MutationObserver(said).observe(place, { childList: true, subtree: true });
 const clock = setInterval(() => {
   if (!element.isConnected) {
     clearInterval(clock);
