@@ -304,7 +304,7 @@ def build(app: App) -> None:
         frames = gr.HTML(js_on_load=layer_film.SCRIPT, elem_id="attention-film")
     with gr.Accordion("Live camera", open=False):
         gr.HTML(html.hint(camera.WHAT))
-        live = gr.Column()
+        live = gr.Row(elem_classes="msn-live-row")
     with gr.Accordion("All heads, layer by layer", open=False):
         plotted = gr.HTML()
         ask = gr.Button("Measure all heads", visible=False, elem_classes="msn-quiet-button")

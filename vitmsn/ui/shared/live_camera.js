@@ -7,8 +7,9 @@ const video = element.querySelector("video"), button = element.querySelector("[d
 const line = element.querySelector("[role=status]");
 let stream = null, number = 0, sent = 0, times = [];
 
-const place = document.getElementById(element.querySelector("[data-said]").dataset.said);
-const answered = () => Number(place.querySelector("[data-n]")?.dataset.n ?? 0);
+const place = () => document.getElementById(element.querySelector("[data-said]").dataset.said);
+const answered = () => Number(place().querySelector("[data-n]")?.dataset.n ?? 0);
+const answers = new MutationObserver(said); // they come as new contents, or as new values of the same
 
 function send() {
   if (!stream || !video.videoWidth || document.hidden || !element.isConnected) return;
@@ -36,6 +37,7 @@ function said() {
 function stop(words = "") {
   stream?.getTracks().forEach((track) => track.stop());
   stream = null;
+  answers.disconnect();
   video.srcObject = null;
   video.hidden = true;
   button.textContent = "Live camera";
@@ -61,12 +63,12 @@ button.addEventListener("click", async () => {
   video.hidden = false;
   video.srcObject = stream;
   times = [];
+  answers.observe(place(), { attributes: true, childList: true, subtree: true });
   await video.play();
   send();
 });
 
-// Answers come as new contents; a frame without an answer is given up after PATIENCE.
-new MutationObserver(said).observe(place, { childList: true, subtree: true });
+// A frame without an answer is given up after PATIENCE.
 const clock = setInterval(() => {
   if (!element.isConnected) {
     clearInterval(clock);
