@@ -62,5 +62,6 @@ def build(app: App, name: str, answer: Callable[..., str], inputs: Sequence[Any]
         [said],
         notice=failed,
         show_progress="hidden",
+        trigger_mode="multiple",  # the next frame is sent when an answer appears, just before its event has ended
         **judged,
     )
