@@ -230,7 +230,8 @@ def test_progress_shows_the_time_left(call: Callable[..., Call]) -> None:
     job.bar = Bar()
     job.began = time.monotonic() - 10
     job.progress(5, 15)
-    assert said == ["5 of 15 pictures, about 20 s left"]
+    job.progress(0, 0, "Starting.")  # how much there is to do is not known yet
+    assert said == ["5 of 15 pictures, about 20 s left", "Starting."]
 
 
 def test_event_values_are_read_safely(call: Callable[..., Call]) -> None:

@@ -288,7 +288,10 @@ class Call:
             yield result
 
     def progress(self, done: int, total: int, what: str = "pictures") -> None:
-        """Show the progress of a long job; raise Stopped when the visitor pressed Stop or left, or the time is up."""
+        """Show the progress of a long job; raise Stopped when the visitor pressed Stop or left, or the time is up.
+
+        A total of 0: not known yet; ``what`` is then the whole sentence.
+        """
         now = time.monotonic()
         if self.visit.left or self.visit.stopped > self.began or self.abandoned():
             raise Stopped("Stopped. Nothing was changed.")
@@ -297,7 +300,10 @@ class Call:
         if self.bar is not None:
             elapsed = now - self.began
             left = f", {time_left(elapsed / done * (total - done))}" if 0 < done < total and elapsed > 1 else ""
-            self.bar((done, total), desc=f"{done} of {total} {what}{left}", unit=what)
+            if total:
+                self.bar((done, total), desc=f"{done} of {total} {what}{left}", unit=what)
+            else:
+                self.bar(0.0, desc=what)
 
 
 def keep_picture(visit: Visit, picture: Picture, example: str = "") -> None:

@@ -30,7 +30,7 @@ METHODS = {"pca": "PCA", "umap": "UMAP"}
 MIN_DIST = 0.1
 FIRST = "shapes"  # the starter set whose map shows most: groups by color, and in them by texture
 TOGETHER = 16  # pictures of a zip decoded and embedded together
-SLOW = "steps (the first UMAP takes up to half a minute longer)"
+STARTING = "Starting. The first UMAP takes up to half a minute longer."
 
 
 class MapSettings(NamedTuple):
@@ -98,9 +98,9 @@ def lay_out(call: Call, asked: ExploreControls = DEFAULTS) -> Markup:
         settings = asked.checked()
         shown, made_for = _shown(workspace, settings), workspace.version
         X = _rows(shown, center(workspace.gallery, encoder.feature_mean))
-    call.progress(0, 1, SLOW)
+    call.progress(0, 0, STARTING)
     points = projection.umap(
-        X, settings.seed, settings.neighbors, MIN_DIST, progress=lambda done, total: call.progress(done, total, SLOW)
+        X, settings.seed, settings.neighbors, MIN_DIST, progress=lambda done, total: call.progress(done, total, "steps")
     )
     with opened(call) as (workspace, _):
         if workspace.version == made_for:
@@ -248,7 +248,7 @@ def map(
         raise InputError(f"{html.many(len(names), 'picture')} came out of the zip; a map needs at least two.{left_out}")
     X = _unit(np.concatenate(rows), None)
     if method == "umap":
-        points = projection.umap(X, progress=lambda done, total: call.progress(done, total, SLOW))
+        points = projection.umap(X, progress=lambda done, total: call.progress(done, total, "steps"))
     else:
         points = projection.pca(X)
     labels = [label or "no class" for _, label in names]
