@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from PIL import Image
@@ -26,13 +27,14 @@ REST = 20.0  # seconds in which memory has to be back
 
 
 def flood(copies: int) -> bytes:
-    """A zip of two classes whose pictures are all the same enormous one."""
-    return zipped({f"{'left' if n % 2 else 'right'}/{n}.webp": enormous() for n in range(copies)})
+    """A zip of two classes, each with one enormous picture many times."""
+    return zipped({f"{n % 2}/{n}.webp": enormous(n % 2) for n in range(copies)})
 
 
-def enormous() -> bytes:
+@cache
+def enormous(shade: int = 0) -> bytes:
     out = io.BytesIO()
-    Image.new("RGB", (SIDE, SIDE), (200, 120, 40)).save(out, "WEBP", lossless=True)
+    Image.new("RGB", (SIDE, SIDE), (200, 120, 40 + shade)).save(out, "WEBP", lossless=True)
     return out.getvalue()
 
 
