@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from tests.support.galleries import Fake, gallery, pictures, png, zipped
+from tests.support.galleries import Fake, gallery, pictures, png
+from tests.support.zips import zipped
 from vitmsn import bundle
 from vitmsn.archive import read_zip
 from vitmsn.encoder import Encoder

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.galleries import Fake, gallery, pictures, png, zipped
+from tests.support.galleries import Fake, gallery, pictures, png
+from tests.support.zips import zipped
 from vitmsn import limits
 from vitmsn.archive import Entry, read_zip
 from vitmsn.errors import GalleryError

@@ -12,7 +12,8 @@ import pytest
 from playwright.sync_api import FilePayload, Locator, Page, expect
 
 from tests.browser.hands import hold
-from tests.support.ui import pictures, png, zipped
+from tests.support.ui import pictures, png
+from tests.support.zips import zipped
 
 Visit = Callable[..., Page]
 NASTY = "<b>rings</b> $x^2$ ${1+1} {{value}}"

@@ -19,7 +19,8 @@ from PIL import Image
 
 from tests.load.watch import Watch
 from tests.support.app import server_in
-from tests.support.visitor import Refused, Visitor, classes, png, zipped
+from tests.support.visitor import Refused, Visitor, classes, png
+from tests.support.zips import zipped
 
 SIDE = 7070  # pixels: just below what one picture may have
 BACK = 1.10

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 
 import numpy as np
 from PIL import Image
@@ -35,14 +34,6 @@ def png(color: tuple[int, int, int] = (200, 30, 30), size: tuple[int, int] = (40
 
 def pictures(*grays: int) -> list[Picture]:
     return [decode(png((gray, gray, gray)), name=f"{gray}.png") for gray in grays]
-
-
-def zipped(files: dict[str, bytes]) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return out.getvalue()
 
 
 def gallery(*grays: int) -> Gallery:

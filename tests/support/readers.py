@@ -15,7 +15,8 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from tests.support.galleries import Fake, pictures, png, zipped
+from tests.support.galleries import Fake, pictures, png
+from tests.support.zips import zipped
 from vitmsn import archive, bundle, image, masking
 from vitmsn.checkpoint.safe import open_weights, read_tensor
 from vitmsn.errors import ArchiveError, CheckpointError, ImageError, InputError, ViTMSNError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from typing import Any
 
 import gradio as gr
@@ -36,14 +35,6 @@ def pictures(color: str, count: int, seed: int = 0) -> list[Picture]:
     noise = rng.normal(0, 25, (count, 24, 24, 3)) + middle
     made = [Image.fromarray(rows.clip(0, 255).astype(np.uint8)) for rows in noise]
     return [image.decode(picture, name=f"{color}-{i}.png") for i, picture in enumerate(made)]
-
-
-def zipped(files: dict[str, bytes]) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return out.getvalue()
 
 
 def png(picture: Picture) -> bytes:

@@ -6,8 +6,7 @@ import io
 import json
 import secrets
 import time
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from tests.support.app import PATIENCE
+from tests.support.zips import zipped
 
 
 def png(seed: int, side: int = 96) -> bytes:
@@ -26,14 +26,6 @@ def png(seed: int, side: int = 96) -> bytes:
     small = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
     out = io.BytesIO()
     small.resize((side, side), Image.Resampling.BICUBIC).save(out, "PNG")
-    return out.getvalue()
-
-
-def zipped(files: Mapping[str, bytes]) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
     return out.getvalue()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,7 @@ import httpx
 import pytest
 from gradio.context import LocalContext
 
-from tests.support.app import PATIENCE, free_port
+from tests.support.app import PATIENCE, free_port, until
 from vitmsn import limits
 from vitmsn.ui.blocks import Page
 from vitmsn.ui.fair_queue import LONG, SHORT, FairQueue, in_turn, judged
@@ -39,13 +39,6 @@ class Place:
     def answer(self, name: str, posted: httpx.Response) -> str:
         event = posted.json()["event_id"]
         return httpx.get(f"{self.url}gradio_api/call/{name}/{event}", timeout=PATIENCE).text
-
-
-def until(true: Callable[[], Any]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 @pytest.fixture

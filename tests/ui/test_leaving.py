@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.app import PATIENCE, free_port
-from tests.support.visitor import Visitor, classes, zipped
+from tests.support.app import PATIENCE, free_port, until
+from tests.support.visitor import Visitor, classes
+from tests.support.zips import zipped
 from vitmsn import bundle, gallery, image, limits
 from vitmsn.archive import read_zip
 from vitmsn.encoder import Encoder
@@ -24,13 +24,6 @@ from vitmsn.ui.page import build
 from vitmsn.ui.server import launch
 
 ENTRIES = 24
-
-
-def until(true: Callable[[], Any]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 @dataclass

@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import httpx
 import pytest
 from gradio import routes
 
-from tests.support.app import PATIENCE, free_port
+from tests.support.app import PATIENCE, free_port, until
 from vitmsn import limits
 from vitmsn.ui import guard, uploads
 from vitmsn.ui.blocks import Page
@@ -38,13 +37,6 @@ class Place:
 
     def left(self) -> list[Path]:
         return [path for path in self.folder.rglob("*") if path.is_file()]
-
-
-def until(true: Callable[[], Any]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from gradio_client import Client, handle_file
 from PIL import Image
 
 from tests.support.app import Served
-from tests.support.ui import event, pictures, png, zipped
+from tests.support.ui import event, pictures, png
+from tests.support.zips import zipped
 from vitmsn import limits, projection
 from vitmsn.errors import ArchiveError, GalleryError, InputError, ViTMSNError
 from vitmsn.training import shapes

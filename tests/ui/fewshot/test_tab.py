@@ -15,7 +15,8 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from tests.support.app import Served
-from tests.support.ui import event, pictures, png, workspace_of, zipped
+from tests.support.ui import event, pictures, png, workspace_of
+from tests.support.zips import zipped
 from vitmsn import bundle, limits
 from vitmsn.errors import ArchiveError, FewShotError, GalleryError, InputError, ViTMSNError
 from vitmsn.ui.fewshot import tab

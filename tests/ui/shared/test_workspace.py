@@ -8,7 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tests.support.ui import pictures, png, zipped
+from tests.support.ui import pictures, png
+from tests.support.zips import zipped
 from vitmsn import archive, limits
 from vitmsn.encoder import Encoder
 from vitmsn.errors import FewShotError, GalleryError, InputError, ViTMSNError
