@@ -35,6 +35,7 @@ from vitmsn.training.answers import Answers, TeacherViews, ask
 from vitmsn.training.calibration import Calibration
 from vitmsn.training.distributed import Processes
 from vitmsn.training.finetune import Finetuner, FinetuneRecipe, Stretch, logits_of, standardize
+from vitmsn.training.result import TrainingResult
 from vitmsn.training.similarity import SimilarityQueue
 
 
@@ -190,7 +191,7 @@ TEACHER_HEAD = "teacher_head.safetensors"  # beside a model: another run can con
 
 
 @dataclass(frozen=True)
-class DistilResult:
+class DistilResult(TrainingResult):
     """A student, finished or as far as it got. ``card`` is that of the model folder, ``model``.
 
     Attributes:
@@ -198,23 +199,9 @@ class DistilResult:
         agreement: share of held-out pictures where it agrees with the teacher.
     """
 
-    out: Path
-    model: Path
-    finished: bool
-    steps: int
-    total_steps: int
-    card: dict[str, Any]
     calibration: Calibration | None
     accuracy: float | None
     agreement: float
-
-    @property
-    def epochs(self) -> float:
-        return float(self.card["epochs"])
-
-    def to_dict(self) -> dict[str, Any]:
-        data = {"out": str(self.out), "model": str(self.model), "finished": self.finished, "steps": self.steps}
-        return data | self.card
 
 
 def run(

@@ -32,6 +32,7 @@ from vitmsn.model import ViTMSNForImageClassification, ViTMSNModel
 from vitmsn.training import augment, calibration, card, loop, optimizer, schedule
 from vitmsn.training.calibration import Calibration
 from vitmsn.training.distributed import Processes
+from vitmsn.training.result import TrainingResult
 from vitmsn.training.trainer import feature_mean
 
 
@@ -282,24 +283,10 @@ def logits_of(model: ViTMSNForImageClassification, pictures: Tensor, batch_size:
 
 
 @dataclass(frozen=True)
-class FinetuneResult:
+class FinetuneResult(TrainingResult):
     """A fine-tuned model, finished or as far as it got. ``card`` is that of the model folder, ``model``."""
 
-    out: Path
-    model: Path
-    finished: bool
-    steps: int
-    total_steps: int
-    card: dict[str, Any]
     calibration: Calibration
-
-    @property
-    def epochs(self) -> float:
-        return float(self.card["epochs"])
-
-    def to_dict(self) -> dict[str, Any]:
-        data = {"out": str(self.out), "model": str(self.model), "finished": self.finished, "steps": self.steps}
-        return data | self.card
 
 
 def run(

@@ -26,6 +26,7 @@ from vitmsn.training import digits, log_figure, loop, shapes
 from vitmsn.training.distributed import Processes
 from vitmsn.training.picture_store import Pictures, Streamed, on_device, open_pictures
 from vitmsn.training.recipe import Recipe
+from vitmsn.training.result import TrainingResult
 from vitmsn.training.trainer import Trainer, embed, export
 
 OWN_DATA = {"digits": digits, "shapes": shapes}  # by `Recipe.own_data`
@@ -58,25 +59,11 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class PretrainResult:
+class PretrainResult(TrainingResult):
     """A pre-trained model, or how far it got. ``card`` is that of the model folder, ``model``."""
 
-    out: Path
-    model: Path
-    finished: bool
-    steps: int
-    total_steps: int
-    card: dict[str, Any]
     knn: float | None  # of held-out pictures; None where nothing is labelled
     knn_at_the_start: float | None  # of data that come along
-
-    @property
-    def epochs(self) -> float:
-        return float(self.card["epochs"])
-
-    def to_dict(self) -> dict[str, Any]:
-        data = {"out": str(self.out), "model": str(self.model), "finished": self.finished, "steps": self.steps}
-        return data | self.card
 
 
 def initial(source: str | Path | Checkpoint) -> Checkpoint:
