@@ -245,7 +245,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli.publish": {"publish", "cli.inputs", "cli.output"},
     "cli.serve": {"ui.server", "ui.zero_gpu", "cli.inputs"},  # ui only inside `serve`, see below
     "cli.completion": {"cli.inputs"},
-    "cli.parser": CLI - {"cli.parser", "cli.parquet"},
+    "cli.parser": {"__init__"} | CLI - {"cli.parser", "cli.parquet"},
     "__main__": {"cli"},
     "__init__": {"config", "model", "image", "encoder"},
     "app": {"ui.server", "ui.zero_gpu"},

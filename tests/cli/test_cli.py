@@ -23,7 +23,8 @@ Capture = pytest.CaptureFixture[str]
 
 def test_the_module_runs() -> None:
     done = subprocess.run([sys.executable, "-m", "vitmsn"], capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and "the following arguments are required: COMMAND" in done.stderr
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("usage: python -m vitmsn") and "name what is in pictures" in done.stderr
 
 
 def test_errors_are_one_line_and_exit_2(capsys: Capture) -> None:

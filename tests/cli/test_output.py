@@ -41,6 +41,7 @@ def test_tables_line_up() -> None:
 
 
 def test_progress_is_a_line_on_a_terminal(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output.Bar, "open", False)  # and so again after the test
     output.Bar("quiet")(1, 2)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
@@ -57,6 +58,20 @@ def test_progress_is_a_line_on_a_terminal(capsys: Capture, monkeypatch: pytest.M
         "50 min left\033[K",
         "2 h 45 min left\033[K",
     ]
+
+
+def test_a_line_and_its_end_are_written_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C between the two would put "interrupted" at the end of the line."""
+    written: list[str] = []
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys.stderr, "write", written.append)
+    monkeypatch.setattr(output.Bar, "open", False)
+    output.say("one")
+    output.Bar("bar")(1, 2)
+    output.say("under it")
+    output.Bar("bar")(2, 2)
+    assert [line.count("\n") for line in written] == [1, 0, 2, 1]
+    assert written[0] == "vitmsn: one\n" and written[2] == "\nvitmsn: under it\n" and written[3].endswith("\n")
 
 
 def test_names_of_any_bytes_and_letters_in_every_output(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import vitmsn
 from vitmsn import cli
 from vitmsn.cli.parser import make_parser
 
@@ -56,6 +57,28 @@ def test_every_option_has_help_text(command: str, capsys: Capture) -> None:
     make_parser().parse_args([word for word in words[3:] if word != ">>" and "bashrc" not in word])
     if command not in ("fewshot", "serve", "completion"):
         assert "--json" in shown
+
+
+def test_help_shows_the_command_as_it_was_called(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    for called, shown in (("/usr/bin/vitmsn", "vitmsn"), ("/usr/lib/vitmsn/__main__.py", "python -m vitmsn")):
+        monkeypatch.setattr(sys, "argv", [called, "classify", "--help"])
+        with pytest.raises(SystemExit):
+            cli.main()
+        said = capsys.readouterr().out
+        assert said.startswith(f"usage: {shown} classify") and f"example:\n  {shown} classify" in said
+
+
+def test_nothing_at_all_lists_the_commands(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setattr(sys, "argv", ["vitmsn"])
+    assert cli.main() == cli.main([]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and "name what is in pictures" in said.err
+
+
+def test_the_version(capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0 and capsys.readouterr().out == f"vitmsn {vitmsn.__version__}\n"
 
 
 def test_help_tells_the_exit_codes(capsys: Capture) -> None:

@@ -13,6 +13,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 from vitmsn import limits
 from vitmsn.cli.output import as_json, plain, say, table
@@ -22,9 +23,14 @@ from vitmsn.errors import ViTMSNError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    # as it was called: the script that pip installs, or `python -m vitmsn`
+    parser = make_parser("vitmsn" if Path(sys.argv[0]).stem == "vitmsn" else "python -m vitmsn")
+    if not (sys.argv[1:] if argv is None else argv):
+        print(parser.format_help(), file=sys.stderr)
+        return 2
     try:
         limits.check()
-        options = make_parser().parse_args(argv)
+        options = parser.parse_args(argv)
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: say(str(message))
             answer = options.run(options)

@@ -47,9 +47,7 @@ class Bar:
             elapsed = time.monotonic() - self.began
             more = f", {_duration(elapsed / done * (total - done))} left" if 0 < done < total and elapsed > 2 else ""
             Bar.open = not end
-            print(
-                f"\r{self.what} [{line:{self.width}}] {done}/{total}{more}\033[K", end=end, file=sys.stderr, flush=True
-            )
+            _write(f"\r{self.what} [{line:{self.width}}] {done}/{total}{more}\033[K{end}")
 
     def named(self, what: str, done: int, total: int) -> None:
         """The same, with the name of what is counted; the estimate of the time left restarts with each new name."""
@@ -84,10 +82,15 @@ def as_json(data: object) -> str:
 
 def say(line: str) -> None:
     """One line on stderr, under a bar that is being drawn."""
-    if Bar.open:
-        print(file=sys.stderr)
-        Bar.open = False
-    print(f"vitmsn: {plain(line)}", file=sys.stderr, flush=True)
+    under = "\n" if Bar.open else ""
+    Bar.open = False
+    _write(f"{under}vitmsn: {plain(line)}\n")
+
+
+def _write(text: str) -> None:
+    """In one piece: Ctrl-C between a line and its end would put the next line beside it."""
+    sys.stderr.write(text)
+    sys.stderr.flush()
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

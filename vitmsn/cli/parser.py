@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from vitmsn import __version__
 from vitmsn.cli import attention, classify, completion, convert, evaluate, fewshot, mask, publish, serve, train
 from vitmsn.cli.inputs import Options
 from vitmsn.cli.output import Result
@@ -115,6 +116,7 @@ def make_parser(prog: str = "python -m vitmsn") -> argparse.ArgumentParser:
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    top.add_argument("--version", action="version", version=f"vitmsn {__version__}", help="print the version")
     commands: Any = top.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[[Options], Result | int], about: str, among: Any = commands) -> Any:
