@@ -59,7 +59,7 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoint.layouts": {"config", "checkpoint.safe"},
     "checkpoint.download": set(),
     "checkpoint.hub": {"checkpoint.download"},
-    "checkpoint": {"config", "checkpoint.safe", "checkpoint.layouts", "checkpoint.hub"},
+    "checkpoint": {"config", "checkpoint.safe", "checkpoint.layouts", "checkpoint.download", "checkpoint.hub"},
     "model": {"config", "checkpoint", "outputs"},
     "packed": {"config", "model", "outputs"},
     "image.formats": set(),
@@ -162,7 +162,7 @@ ALLOWED: dict[str, set[str]] = {
     "training.live": {"lowshot", "training.trainer"},  # kNN while it learns
     "ui": set(),
     "ui.zero_gpu": {"config", "encoder", "model", "outputs"},
-    "ui.models": {"checkpoint", "encoder", "ui.zero_gpu"},
+    "ui.models": {"checkpoint", "encoder", "ui.shared.html", "ui.zero_gpu"},
     "ui.visits": {"image", "encoder", "ui.models", "ui.shared.html"},
     "ui.shared": set(),
     "ui.fair_queue": set(),
@@ -210,7 +210,7 @@ ALLOWED: dict[str, set[str]] = {
     "ui.page": {
         *("ui.classroom.dialog", "ui.classroom.room"),
         *("encoder", "ui.blocks", "ui.fair_queue", "ui.models", "ui.page_scripts", "ui.visits", "ui.app"),
-        *("ui.shared.examples", "ui.shared.html", "ui.shared.scripts"),
+        *("ui.shared.examples", "ui.shared.html", "ui.shared.scripts", "ui.status", "ui.zero_gpu"),
         *(f"ui.{tab}.tab" for tab in TABS),
     },
     "ui.request_body": set(),
@@ -221,7 +221,7 @@ ALLOWED: dict[str, set[str]] = {
         *("ui.agents",),  # inside `launch`: it needs an extra
         *("ui.app", "ui.blocks", "ui.guard", "ui.memory", "ui.models", "ui.page", "ui.learn.training_film"),
         *("ui.classroom.address", "ui.classroom.dialog", "ui.classroom.room"),
-        *("ui.shared.picture_gallery", "ui.uploads", "ui.zero_gpu"),
+        *("ui.shared.examples", "ui.shared.picture_gallery", "ui.uploads", "ui.zero_gpu"),
     },
     "cli": {"cli.output", "cli.parser"},
     "cli.output": {"export", "names"},

@@ -91,6 +91,66 @@ def test_a_cut_download_goes_on_where_it_stopped(hub: LoopbackHub, folder: Path,
     assert not list((tmp_path / "cache").rglob("*.part*"))
 
 
+def test_a_download_that_is_watched_says_how_far_it_is(hub: LoopbackHub, folder: Path) -> None:
+    heard: list[tuple[int, int]] = []
+
+    def load() -> None:
+        heard.clear()
+        with checkpoint.watched(lambda here, total: heard.append((here, total))):
+            checkpoint.load("owner/name")
+
+    total = sum(map(len, hub.files.values()))
+    small = total - weights(hub)
+    hub.cut_after = 100_000
+    with pytest.raises(CheckpointError):
+        load()
+    assert heard[0] == (small, total) and heard == sorted(heard) and small < heard[-1][0] < total
+    there, hub.cut_after = heard[-1][0], None
+    load()
+    assert heard[0] == (there, total) and heard == sorted(heard) and heard[-1] == (total, total)
+    assert len(heard) > 10
+    load()
+    assert heard == []  # from the cache
+    assert_loads(folder)
+
+
+def test_a_download_ends_when_who_watches_it_raises(hub: LoopbackHub, folder: Path, tmp_path: Path) -> None:
+    def enough(here: int, total: int) -> None:
+        if here > total // 2:
+            raise CheckpointError("Enough.")
+
+    with pytest.raises(CheckpointError, match=r"^Enough"), checkpoint.watched(enough):
+        checkpoint.load("owner/name")
+    [part] = (tmp_path / "cache").rglob("*.part")
+    there = part.stat().st_size
+    assert weights(hub) // 2 - (1 << 14) < there < weights(hub)
+    hub.asked = []
+    assert_loads(folder)
+    assert hub.asked == [("model.safetensors", f"bytes={there}-", False)]
+
+
+def test_a_visitor_sees_how_far_it_is_and_may_choose_another(hub: LoopbackHub, folder: Path, tmp_path: Path) -> None:
+    hub.stalls, wanted = 500_000, [True]
+    menu = Models("owner/name")
+    follow = menu.follow(GIVEN, lambda: wanted[0])
+    far = next(one for one in follow if one is not None and one.here > 400_000)
+    assert far.here < 520_000 < weights(hub) < far.total and far.before < 10_000
+    wanted[0] = False
+    assert list(follow) == [] and menu.in_memory() == []
+    hub.goes_on.set()  # the next bytes tell the download that nobody waits for it
+    until = time.monotonic() + PATIENCE
+    while menu._openings:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    [part] = (tmp_path / "cache").rglob("*.part")
+    there = part.stat().st_size
+    assert 400_000 < there < weights(hub)
+    hub.asked, wanted[0] = [], True
+    steps = [one for one in menu.follow(GIVEN, lambda: True) if one is not None]
+    assert all(one.before >= there for one in steps)
+    assert menu.in_memory() == [GIVEN] and hub.asked == [("model.safetensors", f"bytes={there}-", False)]
+
+
 def test_a_server_without_ranges_sends_it_whole(hub: LoopbackHub, folder: Path) -> None:
     hub.cut_after = 100_000
     with pytest.raises(CheckpointError):

@@ -20,13 +20,16 @@ LARGE = 1 << 20  # bytes from which a file is served from elsewhere, as the Hub 
 
 @dataclass
 class LoopbackHub:
-    """``files`` of the one repository ``owner/name``, and what came of the requests."""
+    """``files`` of the one repository ``name``, and what came of the requests."""
 
+    name: str = "owner/name"
     files: dict[str, bytes] = field(default_factory=dict)
     commit: str = COMMIT
     cut_after: int | None = None  # bytes of a large file after which a connection is cut
     cuts: int = 0  # how many were, or are closed with nothing; after the first the server is gone
     trickle: Event | None = None  # until it is set, a byte comes now and then
+    stalls: int | None = None  # bytes of a large file after which it waits for `goes_on`
+    goes_on: Event = field(default_factory=Event)
     ranges: bool = True  # whether a range is answered with one
     private: bool = True
     url: str = ""
@@ -48,6 +51,7 @@ def serve() -> Iterator[LoopbackHub]:
     try:
         yield hub
     finally:
+        hub.goes_on.set()
         server.shutdown()
         server.server_close()
 
@@ -64,8 +68,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.split("?")[0]
-        resolved = re.fullmatch(r"/owner/name/resolve/([^/]+)/(.+)", path)
-        if path.startswith("/api/models/owner/name"):
+        resolved = re.fullmatch(rf"/{self.hub.name}/resolve/([^/]+)/(.+)", path)
+        if path.startswith(f"/api/models/{self.hub.name}"):
             self._json(self._tree() if "/tree/" in path else self._info())
         elif path.startswith("/bytes/"):
             self._bytes(path.removeprefix("/bytes/"))
@@ -80,7 +84,7 @@ class _Handler(BaseHTTPRequestHandler):
             asked = json.loads(body)
             private = asked.get("private", asked.get("visibility") == "private")  # as older and newer clients say it
             self.hub.made.append(private)
-            self._json({"url": f"{self.hub.url}/owner/name"})
+            self._json({"url": f"{self.hub.url}/{self.hub.name}"})
         elif path == "/api/validate-yaml":
             self._json({"errors": [], "warnings": []})
         elif path.endswith("/preupload/main"):
@@ -95,14 +99,14 @@ class _Handler(BaseHTTPRequestHandler):
                 else:
                     self.hub.committed[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
             self._json(
-                {"commitUrl": f"{self.hub.url}/owner/name/commit/{COMMIT}", "commitOid": COMMIT, "success": True}
+                {"commitUrl": f"{self.hub.url}/{self.hub.name}/commit/{COMMIT}", "commitOid": COMMIT, "success": True}
             )
         else:
             self._answer(404, b"", {"X-Error-Code": "RepoNotFound"})
 
     def _info(self) -> dict[str, Any]:
         siblings = [{"rfilename": name, "size": len(data), "blobId": name} for name, data in self.hub.files.items()]
-        return {"id": "owner/name", "sha": self.hub.commit, "private": self.hub.private, "siblings": siblings}
+        return {"id": self.hub.name, "sha": self.hub.commit, "private": self.hub.private, "siblings": siblings}
 
     def _tree(self) -> list[dict[str, Any]]:
         return [
@@ -151,6 +155,11 @@ class _Handler(BaseHTTPRequestHandler):
         while (trickle := self.hub.trickle) and came < len(part) and not trickle.wait(0.05):
             self.wfile.write(part[came : came + 1])
             came += 1
+        if self.hub.stalls is not None and self.path.startswith("/bytes/") and came < self.hub.stalls < len(part):
+            self.wfile.write(part[came : self.hub.stalls])
+            came = self.hub.stalls
+            self.wfile.flush()
+            self.hub.goes_on.wait()
         self.wfile.write(part[came:])
         if self.path.startswith("/bytes/"):
             self.hub.sent += len(part)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import shutil
 import threading
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from vitmsn import checkpoint, limits
+from vitmsn.checkpoint import download
 from vitmsn.encoder import Encoder
 from vitmsn.errors import CheckpointError, InputError
-from vitmsn.ui.models import EMBEDDED, GIVEN, MSN_ONLY, RANDOM, Models, open_model
+from vitmsn.ui import models as menu
+from vitmsn.ui.models import EMBEDDED, GIVEN, MSN_ONLY, OFFICIAL, RANDOM, Models, open_model
 from vitmsn.ui.visits import Call, Visit
 
 
@@ -120,6 +123,83 @@ def test_only_some_visitors_wait_for_a_model(tiny: Encoder, monkeypatch: pytest.
     for thread in waiting:
         thread.join()
     assert models.get(RANDOM) is tiny and not models._openings
+
+
+@dataclass
+class Downloads:
+    """An opener whose downloads stand at 30 of 88 MB until `go` is set, as the Hub's would."""
+
+    encoder: Encoder
+    go: threading.Event = field(default_factory=threading.Event)
+    ended: list[str] = field(default_factory=list)  # "ready", or why not
+
+    def __call__(self, key: str, source: str | None) -> Encoder:
+        report = download._report.get()
+        assert report is not None
+        try:
+            report(10_000_000, 88_000_000)
+            while not self.go.wait(0.01):
+                report(30_000_000, 88_000_000)
+            report(88_000_000, 88_000_000)
+        except CheckpointError as error:
+            self.ended.append(str(error))
+            raise
+        self.ended.append("ready")
+        return self.encoder
+
+
+def test_who_waits_hears_how_far_a_download_is(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(menu, "STEP_SECONDS", 0.02)
+    opener = Downloads(tiny)
+    models = Models(opener=opener)
+    follow = models.follow(OFFICIAL[0][0], lambda: True)
+    far = next(far for far in follow if far and far.rate)
+    assert (far.here, far.total, far.before) == (30_000_000, 88_000_000, 10_000_000)
+    assert far.left == pytest.approx(58e6 / far.rate, rel=0.2, abs=1)
+    opener.go.set()
+    for _ in follow:
+        pass
+    assert models.in_memory() == [OFFICIAL[0][0]] and list(models.follow(OFFICIAL[0][0], lambda: False)) == []
+
+
+def test_a_download_ends_when_nobody_waits_for_it_any_more(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(menu, "STEP_SECONDS", 0.02)
+    opener, small = Downloads(tiny), OFFICIAL[0][0]
+    models = Models(opener=opener)
+    wanted = {"a": True, "b": True}
+    a, b = (models.follow(small, lambda who=who: wanted[who]) for who in wanted)  # type: ignore[misc]
+    next(a), next(b)
+    wanted["a"] = False
+    assert list(a) == []
+    assert next(b) is not None and opener.ended == []  # one still waits
+    wanted["b"] = False
+    assert list(b) == []
+    again = models.follow(small, lambda: True)  # at once: a download of its own
+    assert next(again) is not None or opener.ended
+    while not opener.ended:
+        time.sleep(0.01)
+    assert opener.ended == ["Nobody waits for this download any more."]
+    opener.go.set()
+    for _ in again:
+        pass
+    assert opener.ended[1:] == ["ready"] and models.in_memory() == [small] and not models._openings
+
+
+def test_a_download_that_takes_too_long_goes_on_and_says_how_far_it_is(
+    tiny: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(menu, "STEP_SECONDS", 0.02)
+    monkeypatch.setattr(limits, "OPEN_SECONDS", 0.3)
+    opener, small = Downloads(tiny), OFFICIAL[0][0]
+    models = Models(opener=opener)
+    said = r"^facebook/vit-msn-small is still being downloaded \(30 of 88 MB are here\); choose another model, or try"
+    with pytest.raises(CheckpointError, match=said):
+        list(models.follow(small, lambda: True))
+    assert opener.ended == []
+    opener.go.set()
+    while models.is_far(small):
+        time.sleep(0.01)
+    assert models.get(small) is tiny
 
 
 def test_a_model_that_failed_can_be_tried_again(tiny: Encoder) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,13 @@ import pytest
 
 from tests.support.ui import CONFIG
 from vitmsn import checkpoint, limits
-from vitmsn.encoder import Encoder
+from vitmsn.encoder import Encoder, timings
 from vitmsn.errors import CheckpointError
 from vitmsn.image import Picture
 from vitmsn.ui import page, server
 from vitmsn.ui.app import App
 from vitmsn.ui.models import EMBEDDED, RANDOM, Models
+from vitmsn.ui.shared import examples, html
 from vitmsn.ui.visits import keep_picture
 
 PUBLIC = {"classify", "attention", "mask", "mask_curve", "mask_search", "few_shot", "embed", "map"}
@@ -38,7 +42,7 @@ def text_of(app: App) -> str:
 
 @pytest.fixture
 def opened(app: App) -> Callable[..., list[Any]]:
-    """`opened(tab=..., example=...)`: what loading the page at that address gives, [notice, tab, ticket, tabs...]."""
+    """`opened(tab=..., example=...)`: what loading the page there gives, [notice, tab, ticket, far model, tabs...]."""
     [load] = [fn for fn in app.page.fns.values() if any(event == "load" for _, event in fn.targets)]
 
     def open_page(session: str = "a", ticket: str = "", **query: str) -> list[Any]:
@@ -83,14 +87,50 @@ def test_the_page_loads_nothing_from_elsewhere(app: App) -> None:
 
 
 def test_opening_the_page_shows_the_first_example(app: App, opened: Callable[..., list[Any]]) -> None:
-    notice, tab, _, tabs, model, *_ = opened()
+    notice, tab, _, _, tabs, model, *_ = opened()
     visit = app.visitors.of("a")
     assert notice == "" and tab == tabs.selected == "classify" and model == EMBEDDED
     assert visit.example == "coffee" and visit.begun
 
 
+def filling(app: App, tab: str) -> Callable[..., Any]:
+    """The function that fills a tab when it is opened, as a visitor's page calls it."""
+    doors = {block._id for block in app.page.blocks.values() if getattr(block, "elem_id", "") == f"fill-{tab}"}
+    [fill] = [fn.fn for fn in app.page.fns.values() if fn.fn and any(target in doors for target, _ in fn.targets)]
+
+    def call(session: str = "a") -> list[Any]:
+        return fill(gr.Request(session_hash=session), gr.EventData(None, None), gr.Progress())  # type: ignore[no-any-return]
+
+    return call
+
+
+def test_the_page_has_the_first_answer_in_it(app: App, opened: Callable[..., list[Any]], tiny: Encoder) -> None:
+    example = examples.photographs()[0]
+    said = html.sentence(tiny.classify([example.picture], top_k=5)[0].sentence())
+    assert said in text_of(app) and "msn-bars" in text_of(app) and "answer from cache" in text_of(app)
+    fill = filling(app, "classify")
+    with timings() as forwards:
+        opened()
+        assert not any(
+            isinstance(value, str) for value in fill()[:-1]
+        )  # nothing but the line at the foot is sent again
+    assert not forwards
+    for number, query in enumerate(({"example": "cat"}, {"model": RANDOM})):
+        opened(f"b{number}", **query)
+        assert fill(f"b{number}")[2] != said  # never the first example's, or the first model's
+    opened("c", tab="attention")
+    assert said in fill("c")  # opened later: the page that was loaded there has a history of its own
+
+
+def test_a_reloaded_page_shows_its_own_answer(app: App, opened: Callable[..., list[Any]], picture: Picture) -> None:
+    _, _, ticket, *_ = opened()
+    keep_picture(app.visitors.of("a"), picture)
+    opened("b", ticket, example="own")
+    assert isinstance(filling(app, "classify")("b")[2], str)
+
+
 def test_a_link_sets_tab_example_and_settings(app: App, opened: Callable[..., list[Any]]) -> None:
-    notice, tab, _, tabs, model, *_ = opened(tab="attention", example="coffee", model=RANDOM)
+    notice, tab, _, _, tabs, model, *_ = opened(tab="attention", example="coffee", model=RANDOM)
     visit = app.visitors.of("a")
     assert notice == "" and tab == tabs.selected == "attention" and model == RANDOM
     assert (visit.tab, visit.example, visit.model) == ("attention", "coffee", RANDOM)
@@ -107,7 +147,7 @@ def test_a_link_sets_tab_example_and_settings(app: App, opened: Callable[..., li
 def test_an_unknown_value_in_a_link_gives_a_message_and_is_ignored(
     app: App, opened: Callable[..., list[Any]], query: dict[str, str], words: str
 ) -> None:
-    notice, tab, _, tabs, model, *_ = opened(tab="nowhere", **query)
+    notice, tab, _, _, tabs, model, *_ = opened(tab="nowhere", **query)
     assert words in notice and "<script>" not in notice
     assert tab == tabs.selected == "classify" and model == EMBEDDED and app.visitors.of("a").example == "coffee"
 
@@ -172,6 +212,46 @@ def test_an_unreadable_model_keeps_the_last_one(app: App, monkeypatch: pytest.Mo
     notice, model, *_ = handler("facebook/vit-msn-small")
     assert "facebook/vit-msn-small cannot be fetched. The model stays random weights." in notice
     assert model == RANDOM and app.visitors.of("a").model == RANDOM
+
+
+def test_another_choice_ends_the_wait_for_a_model(
+    app: App, opened: Callable[..., list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a link names the model: the page opens at once, and waits for it afterwards."""
+    go, bars = threading.Event(), list[str]()
+
+    class Bar(gr.Progress):
+        def __call__(self, progress: object, desc: str | None = None, **_: object) -> None:  # type: ignore[override]
+            bars.append(str(desc))
+
+    def opener(key: str, source: str | None) -> Encoder:
+        go.wait(60)
+        return Encoder.random(CONFIG, device="cpu")
+
+    monkeypatch.setattr(app.models, "_open", opener)
+    small, base = "facebook/vit-msn-small", "facebook/vit-msn-base"
+    handlers = {
+        (fn.concurrency_id, bool(fn.inputs)): fn.fn
+        for fn in app.page.fns.values()
+        if fn.concurrency_id == "open" or (app.model._id, "input") in fn.targets
+    }
+    linked, choose = handlers["open", False], handlers["open", True]
+    [want] = [fn for (line, _), fn in handlers.items() if line != "open"]
+    assert linked and choose and want
+    _, tab, _, far, _, model, *_ = opened(model=small)
+    assert (tab, far, model) == ("classify", small, EMBEDDED)
+    request, event = gr.Request(session_hash="a"), gr.EventData(None, None)
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.submit(linked, request, event, Bar())
+        while not bars:
+            time.sleep(0.01)
+        want(base, request)
+        notice, model, about, _ = waiting.result(60)
+        assert not any(isinstance(value, str) for value in (notice, model, about))  # nothing changes
+        second = threads.submit(choose, request, event, Bar(), base)
+        go.set()
+        assert second.result(60)[1] == base == app.visitors.of("a").model
+    assert bars[0] == f"{small} is being opened"
 
 
 def test_without_the_embedded_model_the_page_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,30 @@ def test_a_machine_too_busy_to_answer_at_once_starts_all_the_same(monkeypatch: p
         page.close(verbose=False)
 
 
+@pytest.mark.parametrize("value", ["true", "false"])
+def test_the_guard_answers_for_the_page_whatever_gradio_is_told_about_node(
+    value: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A Space sets GRADIO_SSR_MODE, with which Gradio puts a Node.js that it finds in front of everything."""
+    node, started = tmp_path / "node", tmp_path / "started"
+    node.write_text(f"#!/bin/sh\ntouch {started}\nexec sleep 60\n")
+    node.chmod(0o755)
+    monkeypatch.setenv("GRADIO_SSR_MODE", value)
+    monkeypatch.setenv("GRADIO_NODE_PATH", str(node))
+    monkeypatch.delenv("GRADIO_SERVER_PORT", raising=False)
+    with Page(analytics_enabled=False) as page:
+        pass
+    port = free_port()
+    try:
+        address = server.launch(page, port=port)
+        assert address == f"http://127.0.0.1:{port}/" and page.server_port == port
+        answer = httpx.get(address, timeout=PATIENCE)
+        assert answer.status_code == 200 and answer.headers["content-security-policy"].startswith("default-src 'self'")
+        assert not started.exists()
+    finally:
+        page.close(verbose=False)
+
+
 def test_the_page_is_built_inside_an_event_loop_the_one_of_a_notebook_too() -> None:
     async def notebook() -> bool:
         return server._inside_a_loop(asyncio.get_running_loop) is asyncio.get_running_loop()

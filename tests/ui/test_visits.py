@@ -15,7 +15,7 @@ from PIL import Image
 from vitmsn import image, limits
 from vitmsn.errors import InputError
 from vitmsn.image import Picture
-from vitmsn.ui.models import EMBEDDED
+from vitmsn.ui.models import EMBEDDED, Download
 from vitmsn.ui.visits import Call, Stopped, Visit, Visitors, keep_picture
 
 
@@ -232,6 +232,27 @@ def test_progress_shows_the_time_left(call: Callable[..., Call]) -> None:
     job.progress(5, 15)
     job.progress(0, 0, "Starting.")  # how much there is to do is not known yet
     assert said == ["5 of 15 pictures, about 20 s left", "Starting."]
+
+
+def test_a_download_shows_bytes_rate_and_time_left(call: Callable[..., Call]) -> None:
+    said: list[tuple[object, str]] = []
+
+    class Bar(gr.Progress):
+        def __call__(self, progress: object, desc: str | None = None, **_: object) -> None:  # type: ignore[override]
+            said.append((progress, str(desc)))
+
+    job = call()
+    job.downloads("small", None)
+    job.bar = Bar()
+    job.downloads("small", None)
+    job.downloads("small", Download(0, 88_000_000, 0, 0.0, 0.0))
+    job.downloads("small", Download(23_400_000, 88_000_000, 20_000_000, 4_123_456.0, 15.6))
+    again = "Downloading small, going on at 20 MB: 23 of 88 MB, 4.1 MB/s, about 15 s left. Choose another model to stop"
+    assert said == [
+        (None, "small is being opened"),
+        ((0, 88_000_000), "Downloading small: 0 of 88 MB. Choose another model to stop"),
+        ((23_400_000, 88_000_000), again),
+    ]
 
 
 def test_event_values_are_read_safely(call: Callable[..., Call]) -> None:

@@ -28,6 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vitmsn.checkpoint.download import watched as watched
 from vitmsn.checkpoint.hub import CARD, CONFIG, EXTRAS, FEATURE_MEAN, MSN_HEAD, PROCESSOR, WEIGHTS, fetch, preferred
 from vitmsn.checkpoint.layouts import CANONICAL, HUGGING_FACE_4, Layout, depth, gather, infer_config
 from vitmsn.checkpoint.safe import FLOATS, StoredTensor, compare_names, read_json, read_safetensors, read_tensor

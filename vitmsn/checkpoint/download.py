@@ -7,8 +7,11 @@ The Hub's own client starts a cut file again from zero. Here what has come stays
 from __future__ import annotations
 
 import hashlib
+import io
 import os
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,10 +19,40 @@ from urllib.parse import urlsplit
 from vitmsn.errors import CheckpointError
 
 CHUNK = 1 << 20
+Report = Callable[[int, int], None]
+_report: ContextVar[Report | None] = ContextVar("report", default=None)
 
 
-def to_blob(id: str, commit: str, name: str, size: int) -> None:
+@contextmanager
+def watched(report: Report) -> Iterator[None]:
+    """Within the block, and in its thread, ``report(here, total)`` hears how many bytes of a model have come.
+
+    It is first called with what an earlier download left, or 0, and not at all for a model that is in the cache. What
+    it raises ends the download; what has come is kept, so that the next one goes on from there.
+    """
+    before = _report.set(report)
+    try:
+        yield
+    finally:
+        _report.reset(before)
+
+
+class _Reporting(io.BufferedWriter):
+    """A file that says after each write how long it is."""
+
+    said: Callable[[int], None]
+
+    def write(self, data: Any, /) -> int:
+        count = super().write(data)
+        self.said(self.tell())
+        return count
+
+
+def to_blob(id: str, commit: str, name: str, size: int, before: int = 0, total: int = 0) -> None:
     """Download ``name`` of a repository at a commit to its blob in the Hub's cache, with a bar and the time left.
+
+    Args:
+        before, total: bytes of the model's files before this one, and of all of them, for who has it ``watched``.
 
     Raises:
         CheckpointError: what came is not what the Hub announced.
@@ -44,7 +77,10 @@ def to_blob(id: str, commit: str, name: str, size: int) -> None:
             headers.pop("authorization", None)  # a redirect to where the bytes are; the token is for the Hub alone
         if part.exists() and part.stat().st_size > size:
             part.unlink()
-        with part.open("ab") as file:
+        report = _report.get() or (lambda here, total: None)
+        with _Reporting(part.open("ab", buffering=0)) as file:
+            file.said = lambda here: report(before + here, total or size)
+            file.said(file.tell())
             http_get(
                 about.location,
                 file,

@@ -64,12 +64,13 @@ def fetch(name: str, choose: Callable[[Iterable[str]], list[str]]) -> tuple[Path
             f"{name} is {total:,} bytes or of unknown size; at most {limits.MAX_CHECKPOINT_BYTES:,} are downloaded "
             "(VITMSN_MAX_CHECKPOINT_BYTES raises this)."
         )
-    commit = info.sha or revision
+    commit, before = info.sha or revision, 0
     try:
         for file in chosen:
             size = sizes[file] or 0
             if commit and size >= limits.RESUMED_BYTES:
-                to_blob(id, commit, file, size)
+                to_blob(id, commit, file, size, before, total)
+            before += size
         return Path(snapshot_download(id, revision=revision, allow_patterns=chosen)), True
     except CheckpointError:
         raise

@@ -88,6 +88,7 @@ class App:
     panels: dict[str, Panel] = field(default_factory=dict)
     answers: dict[str, Answer] = field(default_factory=dict)
     links: dict[str, Link] = field(default_factory=dict)
+    opens_with: Visit | None = None  # the visit whose answer is part of the page
 
     # -- for tabs ----------------------------------------------------------------------------------------------------
 
@@ -251,7 +252,7 @@ class App:
         """After `event`, fill the open tab again if what it shows has changed. One job, not one per tab."""
         event(None, js=REFILL, api_visibility="private")
 
-    def _stamp(self, visit: Visit, entry: Answer) -> Hashable:
+    def stamp(self, visit: Visit, entry: Answer) -> Hashable:
         return entry.stamp(visit), visit.model, picture_stamp(visit)
 
     def fill(
@@ -273,7 +274,7 @@ class App:
             visit = call.visit
             head, values = values[: len(given)], values[len(given) :]
             call.tab = visit.tab = tab
-            if when_due and visit.shown.get(tab) == self._stamp(visit, entry):
+            if when_due and visit.shown.get(tab) == self.stamp(visit, entry):
                 return SKIP
             going_on = before is None or before(call, *head)
             self._begin(call)
@@ -283,7 +284,7 @@ class App:
             try:
                 if going_on:
                     results = _listed(entry.fn(call, *values), len(entry.outputs))
-                    visit.shown[tab] = self._stamp(visit, entry)
+                    visit.shown[tab] = self.stamp(visit, entry)
             except ViTMSNError as error:
                 call.message = str(error)
             return [*shown, *results]

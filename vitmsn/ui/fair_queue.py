@@ -20,11 +20,12 @@ from starlette.requests import Request
 from vitmsn import limits
 
 # The lines that jobs wait in, as arguments of an event. Short jobs interleave (the encoder has its own lock). A costly
-# one is a single large forward; a long one (a zip, a batch, UMAP) may take minutes. Opening a model may be a download.
+# one is a single large forward; a long one (a zip, a batch, UMAP) may take minutes. Opening a model may be a download,
+# for which a visitor only waits.
 SHORT: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 8}
 COSTLY: dict[str, Any] = {"concurrency_id": "costly", "concurrency_limit": 1}
 LONG: dict[str, Any] = {"concurrency_id": "long", "concurrency_limit": 1}
-OPEN: dict[str, Any] = {"concurrency_id": "open", "concurrency_limit": 2}
+OPEN: dict[str, Any] = {"concurrency_id": "open", "concurrency_limit": 8}
 SLOW = (COSTLY["concurrency_id"], LONG["concurrency_id"])
 
 

@@ -74,7 +74,7 @@ ROUTES = {
             "/pwa_icon/",
             HEALTH,
         ),
-        *("/assets/", "/static/", "/svelte/", HEALTH, "/_app/"),  # the last: for pages rendered on the server
+        *("/assets/", "/static/", "/svelte/"),
         *(f"{API}{name}" for name in ("app_id", "info", "login_check", "openapi.json", "startup-events", "theme.css")),
         *(f"{API}{name}" for name in ("upload_progress", "queue/data", "call/", "heartbeat/", "file=")),
     ),

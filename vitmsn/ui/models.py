@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,12 +16,15 @@ from vitmsn import checkpoint, limits
 from vitmsn.encoder import Encoder
 from vitmsn.errors import CheckpointError, InputError, ViTMSNError
 from vitmsn.ui import zero_gpu
+from vitmsn.ui.shared import html
 
 EMBEDDED = checkpoint.EMBEDDED
 MSN_ONLY = checkpoint.MSN_ONLY
 RANDOM = "random"
 GIVEN = "given"
 OPENING = "opening a model"  # the name of a thread that does
+STEP_SECONDS = 0.3  # between two words on how far a download is
+RATE_SECONDS = 20.0  # that its rate is a mean of
 # Backbones. Their first place of publication says CC BY-NC 4.0, their cards on the Hub say Apache-2.0 (see the README).
 OFFICIAL = (
     ("facebook/vit-msn-small", "ViT-S/16 · 224 px · 88 MB from the Hub · no classifier · license unclear"),
@@ -40,6 +44,21 @@ def open_model(key: str, source: str | None) -> Encoder:
     return Encoder.random() if key == RANDOM else Encoder.from_pretrained(source)
 
 
+class NotWanted(CheckpointError):
+    """Ends a download that nobody waits for any more."""
+
+
+@dataclass(frozen=True)
+class Download:
+    """How far a download is, in bytes; ``before`` were there when it began, from one that was cut or stopped."""
+
+    here: int
+    total: int
+    before: int
+    rate: float  # bytes a second, 0 while it is not known
+    left: float  # seconds, 0 while they are not known
+
+
 @dataclass
 class _Opening:
     """A model that is being downloaded or read, for all who wait for it."""
@@ -47,6 +66,32 @@ class _Opening:
     encoder: Future[Encoder] = field(default_factory=Future)
     began: float = field(default_factory=time.monotonic)
     waiting: int = 0
+    unwanted: bool = False  # the last who waited chose something else
+    total: int = 0
+    before: int = 0
+    came: deque[tuple[float, int]] = field(default_factory=deque)  # (when, bytes here) in the last RATE_SECONDS
+
+    def hear(self, here: int, total: int) -> None:
+        """In the thread that downloads; raises NotWanted to end it."""
+        if self.unwanted:
+            raise NotWanted("Nobody waits for this download any more.")
+        now = time.monotonic()
+        if not self.total:
+            self.before = here
+        while len(self.came) > 2 and now - self.came[0][0] > RATE_SECONDS:
+            self.came.popleft()
+        self.came.append((now, here))
+        self.total = total
+
+    @property
+    def download(self) -> Download | None:
+        """None while nothing is downloaded: the model is looked for, or read."""
+        if not self.total or self.came[-1][1] >= self.total:
+            return None
+        (first, some), (last, here) = self.came[0], self.came[-1]
+        rate = max(here - some, 0) / (last - first) if last > first else 0.0
+        left = (self.total - here) / rate - (time.monotonic() - last) if rate else 0.0
+        return Download(here, self.total, self.before, rate, max(left, 1.0) if rate else 0.0)
 
 
 class Models:
@@ -118,49 +163,89 @@ class Models:
             InputError: a key that is not offered.
             CheckpointError: it cannot be opened, or not within ``limits.OPEN_SECONDS``; a download goes on meanwhile.
         """
+        with self._waiting(key) as (opening, left):
+            try:
+                return opening.encoder.result(left)
+            except NotYet:
+                raise self._still_opening(key, opening) from None
+
+    def follow(self, key: str, wanted: Callable[[], bool]) -> Iterator[Download | None]:
+        """Open a menu entry as `get` does, and yield how far its download is until it is there.
+
+        Ends early when ``wanted()`` is false. A download that nobody waits for any more ends too; what has come is
+        kept, and the next one goes on from there.
+        """
+        with self._waiting(key) as (opening, left):
+            end = time.monotonic() + left
+            while True:
+                try:
+                    opening.encoder.result(min(STEP_SECONDS, max(end - time.monotonic(), 0.0)))
+                    return
+                except NotYet:
+                    if time.monotonic() >= end:
+                        raise self._still_opening(key, opening) from None
+                if not wanted():
+                    with self._lock:
+                        opening.unwanted = opening.waiting == 1
+                    return
+                yield opening.download
+
+    @contextmanager
+    def _waiting(self, key: str) -> Iterator[tuple[_Opening, float]]:
+        """Join those who wait for a model, which is opened when it is not in memory; and for how many seconds."""
         if key not in self._sources:
             raise InputError("That model is not in the menu; choose one of its entries.")
         with self._lock:
             if key in self._loaded:
                 self._loaded.move_to_end(key)
-                return self._loaded[key]
-            opening = self._openings.get(key)
-            if opening is None:
+                opening = _Opening()
+                opening.encoder.set_result(self._loaded[key])
+            elif (known := self._openings.get(key)) is None or known.unwanted:
                 opening = self._openings[key] = _Opening()
                 threading.Thread(target=self._read, args=(key, opening), name=OPENING, daemon=True).start()
+            else:
+                opening = known
             left = opening.began + limits.OPEN_SECONDS - time.monotonic()
             if left <= 0 or opening.waiting >= limits.OPEN_WAITING:
-                raise self._still_opening(key)
+                raise self._still_opening(key, opening)
             opening.waiting += 1
         try:
-            return opening.encoder.result(left)
-        except NotYet:
-            raise self._still_opening(key) from None
+            yield opening, left
         finally:
             with self._lock:
                 opening.waiting -= 1
 
     def _read(self, key: str, opening: _Opening) -> None:
-        """In a thread of its own, as a server that sends a byte now and then can hold a download up for days."""
+        """In a thread of its own, as a server that sends a byte now and then can hold a download up for days.
+
+        An unwanted one of the same model may still be ending; the lock of the file makes this one wait for it.
+        """
         with self._lock:
             while len(self._loaded) >= limits.MAX_MODELS:
                 self._loaded.popitem(last=False)
         try:
-            encoder = self._open(key, self._sources[key])
+            with checkpoint.watched(opening.hear):
+                encoder = self._open(key, self._sources[key])
         except BaseException as error:
-            with self._lock:
-                del self._openings[key]
+            self._close(key, opening)
             opening.encoder.set_exception(error)
             return
         with self._lock:
-            del self._openings[key]
             while len(self._loaded) >= limits.MAX_MODELS:
                 self._loaded.popitem(last=False)
             self._loaded[key] = encoder
+        self._close(key, opening)
         opening.encoder.set_result(encoder)
 
-    def _still_opening(self, key: str) -> CheckpointError:
-        return CheckpointError(f"{self.name(key)} is still being opened; choose another model, or try again later.")
+    def _close(self, key: str, opening: _Opening) -> None:
+        with self._lock:
+            if self._openings.get(key) is opening:
+                del self._openings[key]
+
+    def _still_opening(self, key: str, opening: _Opening) -> CheckpointError:
+        far = opening.download
+        how = f"downloaded ({html.of_megabytes(far.here, far.total)} are here)" if far else "opened"
+        return CheckpointError(f"{self.name(key)} is still being {how}; choose another model, or try again later.")
 
     def loaded(self, key: str) -> Encoder | None:
         """The encoder of `key` if it is in memory now; never reads one."""
@@ -177,6 +262,10 @@ class Models:
             self.missing, self.default = str(error), RANDOM
             del self._sources[EMBEDDED], self._labels[EMBEDDED]
             return self.get(RANDOM)
+
+    def is_far(self, key: str) -> bool:
+        """Whether to open this entry now may be a download."""
+        return key in dict(OFFICIAL) and self.loaded(key) is None
 
     def in_memory(self) -> list[str]:
         with self._lock:

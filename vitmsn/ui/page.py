@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -12,7 +13,8 @@ from markupsafe import Markup
 from vitmsn import limits
 from vitmsn.encoder import Encoder
 from vitmsn.errors import ViTMSNError
-from vitmsn.ui.app import App
+from vitmsn.ui import zero_gpu
+from vitmsn.ui.app import SKIP, App
 from vitmsn.ui.attention import tab as attention
 from vitmsn.ui.blocks import Page
 from vitmsn.ui.classify import tab as classify
@@ -23,11 +25,12 @@ from vitmsn.ui.fair_queue import OPEN
 from vitmsn.ui.fewshot import tab as fewshot
 from vitmsn.ui.learn import tab as learn
 from vitmsn.ui.masking import tab as masking
-from vitmsn.ui.models import Models
+from vitmsn.ui.models import GIVEN, Models
 from vitmsn.ui.page_scripts import ABOUT, FORGET_VISIT, HEADER, KEEP_IN_ADDRESS, PAGE_LOADED, PAGE_OPENS
 from vitmsn.ui.shared import examples, html
 from vitmsn.ui.shared.scripts import run
-from vitmsn.ui.visits import INACTIVE, OWN, Call, Visitors, keep_picture
+from vitmsn.ui.status import status_line
+from vitmsn.ui.visits import INACTIVE, OWN, Call, Visit, Visitors, keep_picture
 
 TITLE = "ViT-MSN: look inside an AI that learned to see from half-hidden pictures"
 TABS = (
@@ -116,6 +119,7 @@ def build(models: Models | None = None, room: Room | None = None, host: str = ""
                     tab(app)
         status.render()
         app.connect()
+        _answer_first(app)
         _wire_model(app, top, about)
         _wire_forget(app, about)
         _wire_load(page, app, top)
@@ -124,20 +128,62 @@ def build(models: Models | None = None, room: Room | None = None, host: str = ""
     return app
 
 
+def _answer_first(app: App) -> None:
+    """Put the answer that most visitors see first into the page itself: first tab, first example, first model.
+
+    The page then opens with it, without a forward and whatever the queue is doing. A visit that opens with anything
+    else, as a link may say, is answered as always (`_wire_load`).
+    """
+    tab, example, key = TABS[0][0], examples.photographs()[0], app.models.default
+    if app.models.loaded(key) is None or (zero_gpu.ACTIVE and key == GIVEN):  # a GPU is borrowed for visitors only
+        return
+    visit, entry = Visit("", key, tab), app.answers[tab]
+    keep_picture(visit, example.picture, example.name)
+    call = Call(app.models, visit, tab)
+    try:
+        values = entry.fn(call)
+    except ViTMSNError:
+        return  # each visitor is told
+    for block, value in zip(entry.outputs, values, strict=True):
+        if isinstance(value, str):
+            block.value = value
+    app.status.value = status_line(app.models, call)
+    visit.shown[tab] = app.stamp(visit, entry)
+    app.opens_with = visit
+
+
 def _wire_model(app: App, top: gr.HTML, about: gr.HTML) -> None:
-    """On a new model: read it (the old one stays when that fails), then answer the open tab again."""
+    """On a new model: open it (the old one stays when that fails), then answer the open tab again.
 
-    def choose(call: Call, key: str) -> tuple[str, str]:
+    A model of the Hub that a link names is opened once the page shows something, as its download may take minutes.
+    """
+
+    def want(key: str, request: gr.Request) -> None:
+        """Outside the queue and at once: whoever chooses another model waits for the last one no longer."""
+        app.visitors.of(request.session_hash).wanted = str(key)
+
+    def choose(call: Call, key: str) -> Any:
+        visit = call.visit
+        visit.wanted = key
         try:
-            app.models.get(key)
-            call.visit.model = key
+            for far in app.models.follow(key, lambda: visit.wanted == key and not call.gone):
+                call.downloads(app.models.name(key), far)
+            if visit.wanted != key or call.gone:
+                return SKIP
+            visit.model = key
         except ViTMSNError as error:
-            call.message = f"{error} The model stays {app.models.name(call.visit.model)}."
-        return call.visit.model, _about(app.models, call.visit.model)
+            call.message = f"{error} The model stays {app.models.name(visit.model)}."
+        return visit.model, _about(app.models, visit.model)
 
+    def choose_linked(call: Call) -> Any:
+        return choose(call, call.visit.link.get("model", ""))
+
+    linked = gr.Button(visible="hidden", elem_id="open-model")
     outputs = [app.model, about]
-    chosen = app.on(app.model.input, choose, [app.model], outputs, notice=top, show_progress="full", **OPEN)
-    app.refill(chosen.then)
+    shown: dict[str, Any] = {"show_progress": "full", "show_progress_on": [top], **OPEN}
+    app.refill(app.on(app.model.input, choose, [app.model], outputs, notice=top, **shown).then)
+    app.model.input(want, [app.model], None, queue=False, api_visibility="private", show_progress="hidden")
+    app.refill(app.on(linked.click, choose_linked, [], outputs, notice=top, **shown).then)
     app.model.change(None, [app.model], js=run(KEEP_IN_ADDRESS, "model"), api_visibility="private")
 
 
@@ -164,7 +210,7 @@ def _wire_load(page: gr.Blocks, app: App, top: gr.HTML) -> None:
             visit.tab = query["tab"]
         example = examples.photographs()[0]
         try:
-            if "model" in query:
+            if "model" in query and not app.models.is_far(query["model"]):
                 app.models.get(query["model"])
                 visit.model = query["model"]
             if query.get("example", OWN) != OWN:
@@ -184,14 +230,18 @@ def _wire_load(page: gr.Blocks, app: App, top: gr.HTML) -> None:
             except ValueError:
                 values.append(gr.skip())
         call.tab = visit.tab
-        return [visit.tab, visit.ticket, gr.Tabs(selected=visit.tab), visit.model, *values]
+        first, own = app.opens_with, visit.kept or visit.greeting
+        if first and not own and first.shown == {visit.tab: app.stamp(visit, app.answers[visit.tab])}:
+            visit.shown, visit.page = dict(first.shown), {kind: copy(one) for kind, one in first.page.items()}
+        far = query["model"] if app.models.is_far(query.get("model", "")) else ""
+        return [visit.tab, visit.ticket, far, gr.Tabs(selected=visit.tab), visit.model, *values]
 
-    tab, ticket = gr.Textbox(visible="hidden"), gr.Textbox(visible="hidden")
-    outputs = [tab, ticket, app.tabs, app.model, *(link.component for link in app.links.values())]
+    tab, ticket, far = (gr.Textbox(visible="hidden") for _ in range(3))
+    outputs = [tab, ticket, far, app.tabs, app.model, *(link.component for link in app.links.values())]
     # outside the queue, so that many people opening the page at once are not refused
     quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False}
     opened = app.on(page.load, load, [tab, ticket], outputs, notice=top, js=PAGE_OPENS, **quiet)
-    opened.then(None, [tab, ticket], js=PAGE_LOADED, api_visibility="private")
+    opened.then(None, [tab, ticket, far], js=PAGE_LOADED, api_visibility="private")
 
 
 def _greeting(query: dict[str, str], ticket: str) -> str:

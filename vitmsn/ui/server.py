@@ -33,7 +33,7 @@ from vitmsn.ui.learn import training_film
 from vitmsn.ui.memory import bound_arenas
 from vitmsn.ui.models import OPENING, Models
 from vitmsn.ui.page import build, precision, theme
-from vitmsn.ui.shared import picture_gallery
+from vitmsn.ui.shared import examples, picture_gallery
 
 # Gradio reads these words to screen readers and has no text for them
 SPOKEN = {"common.complete": "Done", "common.progress": "Progress"}
@@ -95,6 +95,7 @@ class Server:
                 print(_invitation(self._room, self._host or "", self.app.page.server_port), flush=True)
             picture_gallery.sheet()  # before the first visitor of Learn or Masking needs it
             if not zero_gpu.ACTIVE:  # no GPU is borrowed but for a visitor
+                examples.embed(self._encoder)
                 picture_gallery.index(self._encoder)
             while not self._ended.wait(timeout=SWEEP_SECONDS):
                 self.app.sweep()
@@ -249,6 +250,7 @@ def launch(
         prevent_thread_lock=True,
         quiet=True,
         show_error=False,
+        ssr_mode=False,  # GRADIO_SSR_MODE, which a Space sets, would put Node.js in front of the guard
         mcp_server=agents,
         _frontend=False,  # else it asks for the page once, and gives up when a busy machine takes over three seconds
         enable_monitoring=False,

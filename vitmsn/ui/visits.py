@@ -22,8 +22,8 @@ from vitmsn import image, limits
 from vitmsn.encoder import Encoder, Timing, timings
 from vitmsn.errors import InputError, ViTMSNError
 from vitmsn.image import Picture
-from vitmsn.ui.models import EMBEDDED, RANDOM, Models
-from vitmsn.ui.shared.html import time_left
+from vitmsn.ui.models import EMBEDDED, RANDOM, Download, Models
+from vitmsn.ui.shared.html import of_megabytes, time_left
 
 State = TypeVar("State")
 DELETED, MOVED = "deleted", "moved"  # what happened to a visit that is no longer here
@@ -58,6 +58,7 @@ class Visit:
     ticket: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)  # a reloaded page shows it
     left: bool = False  # the page was closed; it may come back (a phone that slept)
     stopped: float = 0.0  # when the visitor last pressed Stop
+    wanted: str = ""  # the model that was last chosen, also while it is opened
     forwards: dict[str, Timing] = field(default_factory=dict)  # tab -> its last forward; none: answers from the cache
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
@@ -287,13 +288,32 @@ class Call:
         while (result := self.timed(lambda: next(results, end))) is not end:
             yield result
 
+    @property
+    def gone(self) -> bool:
+        """Whether the visitor has left, or closed the connection of this click."""
+        return self.visit.left or self.abandoned()
+
+    def downloads(self, name: str, far: Download | None) -> None:
+        """Show how far the download of a model is; None: it is looked for, or read."""
+        if self.bar is None:
+            return
+        if far is None:
+            self.bar(None, desc=f"{name} is being opened")
+            return
+        words = [of_megabytes(far.here, far.total)]
+        if far.rate:
+            words += [f"{far.rate / 1e6:.2g} MB/s", time_left(far.left)]
+        again = f", going on at {far.before / 1e6:,.0f} MB" if far.before >= 1e6 else ""
+        said = f"Downloading {name}{again}: {', '.join(words)}. Choose another model to stop"
+        self.bar((far.here, far.total), desc=said, unit="bytes")
+
     def progress(self, done: int, total: int, what: str = "pictures") -> None:
         """Show the progress of a long job; raise Stopped when the visitor pressed Stop or left, or the time is up.
 
         A total of 0: not known yet; ``what`` is then the whole sentence.
         """
         now = time.monotonic()
-        if self.visit.left or self.visit.stopped > self.began or self.abandoned():
+        if self.gone or self.visit.stopped > self.began:
             raise Stopped("Stopped. Nothing was changed.")
         if now > self.deadline:
             raise Stopped(f"This took longer than {limits.JOB_SECONDS} s and was ended; try with fewer pictures.")

@@ -18,6 +18,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from vitmsn import image
+from vitmsn.encoder import Encoder
 from vitmsn.errors import ImageError, InputError
 from vitmsn.image import Picture
 from vitmsn.training import shapes
@@ -94,6 +95,11 @@ def photographs() -> tuple[ExamplePhoto, ...]:
         except ImageError:
             continue  # a damaged file loses its picture, not the page
     return tuple(found) or (ExamplePhoto("stripes", "Stripes", "drawn by this program", _stripes()),)
+
+
+def embed(encoder: Encoder) -> None:
+    """Embed the photographs, so that an answer to one of them needs no forward as long as the encoder remembers it."""
+    encoder.embed([example.picture for example in photographs()])
 
 
 def _stripes() -> Picture:

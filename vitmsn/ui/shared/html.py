@@ -1,8 +1,8 @@
 """Small pieces of HTML that every tab shares, as `Markup`: strings marked as safe HTML.
 
 `Markup(...).format(...)` and `.join` escape everything else that is put in; `text` also removes control characters and
-cuts long text. CSS classes are in the .css files of vitmsn/ui. `percent`, `milliseconds`, `time_left`, `similar` and
-`many` write numbers for people.
+cuts long text. CSS classes are in the .css files of vitmsn/ui. `percent`, `milliseconds`, `time_left`, `of_megabytes`,
+`similar` and `many` write numbers for people.
 """
 
 from __future__ import annotations
@@ -164,6 +164,11 @@ def time_left(seconds: float) -> str:
     if seconds < 100:
         return f"about {5 * round(seconds / 5)} s left"
     return f"about {round(seconds / 60)} min left"
+
+
+def of_megabytes(here: int, total: int) -> str:
+    """How much of a file is here: "23 of 88 MB"."""
+    return f"{here / 1e6:,.0f} of {total / 1e6:,.0f} MB"
 
 
 def similar(value: float) -> str:
