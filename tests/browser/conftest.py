@@ -87,7 +87,8 @@ def watch() -> Watch:
 def visit(
     request: pytest.FixtureRequest, browser: Browser, served: Served, watch: Watch
 ) -> Iterator[Callable[..., Page]]:
-    """One more visitor: `visit(width=1280, height=900, touch=False, dark=False, address="", camera=False)`."""
+    """One more visitor: `visit(width=1280, height=900, touch=False, dark=False, address="", camera=False, app="")`;
+    `app` is the address of another app than the shared one."""
     pages: list[Page] = []
     logged = len(served.said())
 
@@ -106,6 +107,7 @@ def visit(
         dark: bool = False,
         address: str = "",
         camera: bool = False,
+        app: str = "",
     ) -> Page:
         context = browser.new_context(
             viewport={"width": width, "height": height},
@@ -121,8 +123,9 @@ def visit(
         page.on("console", heard)
         page.on("pageerror", lambda error: watch.complaints.append(f"page: {error}"))
         pages.append(page)
-        page.goto(served.url + address)
+        page.goto((app or served.url) + address)
         expect(page.get_by_role("tab").first).to_be_visible()
+        page.wait_for_function("window.msnTab")  # loaded: what is chosen before, the link's settings may undo
         return page
 
     yield open_page

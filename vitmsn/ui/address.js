@@ -12,6 +12,18 @@ function write(name, value, how) {
   const url = new URL(window.location);
   url.search = latest;
   window.history[how](window.history.state, "", url);
+  tellSpace();
+}
+
+// On a Space this page is a frame of huggingface.co, whose address is the one that people see and copy. It passes its
+// query on when it opens, and takes a new one as a message. Names that begin with "__" are Gradio's and the Space's own.
+const SPACES = "https://huggingface.co";
+const above = window.parent === window ? "" : (window.location.ancestorOrigins?.[0] ?? document.referrer);
+
+function tellSpace() {
+  if (new URL(above || "about:blank").origin !== SPACES) return;
+  const shown = new URLSearchParams([...settings()].filter(([name]) => !name.startsWith("__")));
+  window.parent.postMessage({ queryString: shown.toString() }, SPACES);
 }
 
 window.msnAddress = {
@@ -42,6 +54,7 @@ addEventListener("popstate", () => {
   const url = new URL(window.location);
   url.search = latest;
   window.history.replaceState(window.history.state, "", url);
+  tellSpace();
   if (there.tab !== window.msnTab) document.getElementById(`tab-${there.tab}-button`)?.click();
   const step = document.querySelectorAll("#learn-step input")[Number(there.step) - 1];
   if (step && !step.checked) step.click();
