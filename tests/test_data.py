@@ -305,7 +305,7 @@ def test_unusable_parquet_is_refused(tmp_path: Path) -> None:
     datasets.Dataset.from_dict({"text": ["a"], "label": [0]}).to_parquet(tmp_path / "text.parquet")
     with pytest.raises(DataError, match="has the columns text, label: one of pictures"):
         open_data(tmp_path / "text.parquet")
-    table(12).select([]).to_parquet(tmp_path / "empty.parquet")
+    table(12).select([]).to_parquet(tmp_path / "empty.parquet", batch_size=1)
     with pytest.raises(DataError, match="holds no pictures"):
         open_data(tmp_path / "empty.parquet")
 

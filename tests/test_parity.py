@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from packaging.version import Version
 from PIL import Image
 from torch import Tensor, nn
 
@@ -273,6 +274,8 @@ def test_the_pipeline_gives_our_probabilities(tmp_path: Path) -> None:
     ],
 )
 def test_scores_match_the_pipeline_for_every_option(tmp_path: Path, problem_type: str | None, names: list[str]) -> None:
+    if problem_type == "regression" and Version(transformers.__version__) < Version("5.23"):
+        pytest.skip("older pipelines make probabilities of a regression's numbers")
     config = ViTMSNConfig(
         hidden_size=32,
         num_hidden_layers=2,
