@@ -14,10 +14,17 @@ from PIL import Image
 
 from tests.support import models
 from vitmsn import cli
+from vitmsn.cli import output
 from vitmsn.config import ViTMSNConfig
 
 CONFIG = models.small()
 COLORS = {"blue": (40, 40, 200), "red": (200, 40, 40)}
+
+
+@pytest.fixture(autouse=True)
+def no_open_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line of one test does not end the bar of another."""
+    monkeypatch.setattr(output.Bar, "open", False)
 
 
 @pytest.fixture
