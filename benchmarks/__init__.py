@@ -30,7 +30,7 @@ class Missing(Exception):
 
 
 def peer(name: str) -> ModuleType:
-    """A package to compare with, of requirements/bench.txt. Raises Missing."""
+    """A package to compare with, that `make bench` installs. Raises Missing."""
     try:
         return importlib.import_module(name)
     except ImportError as error:

@@ -1,22 +1,27 @@
-"""The packed forward against OpenVINO, in bfloat16 and float32, on as many threads.
+"""The forward of torch (packed) and of OpenVINO, and what an encoder with the backend OpenVINO adds to OpenVINO alone.
 
-    python -m benchmarks openvino_forward      a minute on two cores
+    python -m benchmarks openvino_forward      two minutes on two cores
 
-ViT-S/16 at 224 pixels. OpenVINO compiles transformers' model for latency, with its own choice of kernels.
+ViT-S/16 at 224 pixels, in bfloat16 and float32, on as many threads. OpenVINO alone is transformers' model as OpenVINO
+converts it, compiled for latency: from prepared pixels to the last tokens. The encoder's forward starts and ends there
+too, with its checks, its choice of patches, and the tokens of every layer that it can give.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import torch
 
-from benchmarks import Row, in_turn, peer, rate, small, speedup
+from benchmarks import Missing, Row, in_turn, peer, rate, small, speedup
+from vitmsn import extras
+from vitmsn.encoder import Encoder
+from vitmsn.image import ViTMSNImageProcessor
+from vitmsn.openvino_forward import PRECISIONS, library
 
-PRECISION = {"float32": "f32", "bfloat16": "bf16"}
-WANTED = 1.0
+OF_ALONE = 0.97  # of the speed of OpenVINO alone
 
 
 class _Tokens(torch.nn.Module):
@@ -31,33 +36,52 @@ class _Tokens(torch.nn.Module):
         return tokens
 
 
-def compiled(dtypes: list[str]) -> dict[str, Any]:
-    """Precision -> the compiled model."""
-    openvino = peer("openvino")
+def alone() -> dict[str, Any]:
+    """Precision -> transformers' model, compiled."""
+    if not extras.installed("openvino"):
+        raise Missing("openvino is not installed; `make bench` installs it")
+    openvino = library()  # without its telemetry
     example = torch.zeros(2, 3, small.SIDE, small.SIDE)
     with torch.no_grad():
         model = openvino.convert_model(_Tokens(small.theirs()), example_input=example)
     settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
     core = openvino.Core()
+    precisions = {dtype: PRECISIONS[small.DTYPES[dtype]] for dtype in small.DTYPES}
     return {
-        dtype: core.compile_model(model, "CPU", {**settings, "INFERENCE_PRECISION_HINT": PRECISION[dtype]})
-        for dtype in dtypes
+        dtype: core.compile_model(model, "CPU", {**settings, "INFERENCE_PRECISION_HINT": precision})
+        for dtype, precision in precisions.items()
     }
 
 
+def encoder(dtype: str, backend: str) -> Callable[..., Any]:
+    """The forward of an encoder, which it times: (pixels, kept patches or None, whether every layer is wanted)."""
+    processor = ViTMSNImageProcessor(small.SIDE)
+    made = Encoder(small.plain(dtype), processor, name="small", dtype=small.DTYPES[dtype], backend=backend)
+    if made.engine not in ("packed", "openvino"):
+        raise SystemExit(f"Nothing to measure: {made.engine}.")
+    return made._timed
+
+
 def rows(quick: bool = False) -> Iterator[Row]:
-    models = compiled(list(small.DTYPES))
-    with torch.inference_mode():
-        for dtype, model in reversed(models.items()):
-            packed = small.packed(dtype)
-            for batch, rounds in small.batches(quick).items():
-                pixels = small.pictures(batch)
-                numbers = pixels.numpy()
-                calls = {
-                    "packed": partial(packed, pixels),
-                    "openvino": partial(model, numbers),
-                }
-                times = in_turn(calls, rounds)
-                claim = f"ViT-S/16, batch {batch}, {dtype}: packed over OpenVINO"
-                said = (rate(times, name, batch) for name in calls)
-                yield Row(claim, *said, speedup(times, "packed", "openvino"), WANTED)
+    peer("transformers")
+    compiled = alone()
+    for dtype, model in reversed(compiled.items()):
+        packed, openvino = (encoder(dtype, backend) for backend in ("torch", "openvino"))
+        for batch, rounds in small.batches(quick).items():
+            pixels = small.pictures(batch)
+            calls: dict[str, Callable[[], object]] = {
+                "packed": partial(packed, pixels, None, False),
+                "openvino": partial(openvino, pixels, None, False),
+                "every layer": partial(openvino, pixels, None, True),
+                "alone": partial(model, pixels.numpy()),
+            }
+            times = in_turn(calls, rounds)
+            said = {name: rate(times, name, batch) for name in calls}
+            what = f"ViT-S/16, batch {batch}, {dtype}:"
+            for ours, reference, claim, least in (
+                ("packed", "openvino", "packed over the backend OpenVINO", None),
+                ("openvino", "alone", "the backend OpenVINO over OpenVINO alone", OF_ALONE),
+                ("every layer", "alone", "the same with every layer's tokens", None),
+            ):
+                ratio = speedup(times, ours, reference)
+                yield Row(f"{what} {claim}", said[ours], said[reference], ratio, least)

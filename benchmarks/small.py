@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks import has_bfloat16, peer
+from vitmsn import extras
+from vitmsn.backend import prepare
 from vitmsn.config import VARIANTS
 from vitmsn.model import ViTMSNModel
 from vitmsn.packed import NotPacked, PackedModel, pack
@@ -41,6 +45,20 @@ def packed(dtype: str) -> PackedModel:
     if isinstance(found, NotPacked):
         raise SystemExit(f"Nothing to measure: {found.reason}.")
     return found
+
+
+def backends() -> list[str]:
+    """What can compute here."""
+    return ["torch", *(["openvino"] if extras.installed("openvino") else [])]
+
+
+@cache
+def forward(dtype: str, backend: str) -> Callable[..., Any]:
+    """The forward of a backend: (pixels, kept patches or None, whether every layer's tokens are wanted)."""
+    found = prepare(plain(dtype), backend)
+    if found.engine not in ("packed", "openvino"):
+        raise SystemExit(f"Nothing to measure: {found.engine}.")
+    return found.compute
 
 
 @cache

@@ -22,6 +22,7 @@ os.environ.update(
     HF_HOME=f"{_scratch.name}/hub",
     HF_HUB_DISABLE_TELEMETRY="1",
     HF_HUB_OFFLINE="1",
+    VITMSN_BACKEND=os.environ.get("TEST_BACKEND", "torch"),  # the meaning of "auto", whatever is installed
     VITMSN_DTYPE=os.environ.get("TEST_DTYPE", "float32"),  # the meaning of "auto", whatever this processor supports
 )
 

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "build" / "lowest"
-PARTS = ("core", "app", "figures", "train", "distil", "onnx", "mcp", "completion")  # what a user installs
+PARTS = ("core", "app", "figures", "train", "distil", "onnx", "openvino", "mcp", "completion")  # what a user installs
 
 
 def lines(part: str) -> list[Requirement]:

@@ -30,8 +30,8 @@ CORE = {
 }
 # What an environment without extras does not have.
 EXTRAS = [
-    *("accelerate", "datasets", "gradio", "markupsafe", "matplotlib", "numba", "onnx", "onnxruntime", "pandas"),
-    *("pyarrow", "skimage", "spaces", "transformers", "umap"),
+    *("accelerate", "datasets", "gradio", "markupsafe", "matplotlib", "numba", "onnx", "onnxruntime", "openvino"),
+    *("pandas", "pyarrow", "skimage", "spaces", "transformers", "umap"),
 ]
 HIDE = f"""
 import sys
@@ -106,7 +106,7 @@ def test_the_core_depends_on_little(metadata: Message) -> None:
     found = [Requirement(line) for line in metadata.get_all("Requires-Dist", [])]
     assert {one.name.replace("_", "-") for one in found if one.marker is None} == CORE
     extras = set(metadata.get_all("Provides-Extra", []))
-    assert extras == {"all", "app", "bench", "completion", "distil", "docs", "mcp", "onnx", "test", "train"}
+    assert extras == {"all", "app", "bench", "completion", "distil", "docs", "mcp", "onnx", "openvino", "test", "train"}
 
 
 def test_the_metadata_describe_the_package(metadata: Message) -> None:

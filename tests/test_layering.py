@@ -19,7 +19,7 @@ PACKAGE = ROOT / "vitmsn"
 BOTTOM = {"errors", "extras", "limits"}  # which every module may know
 LIBRARY = {
     *("errors", "limits", "outputs", "classification", "config", "checkpoint", "model", "image", "data", "masking"),
-    *("packed", "scikit", "pickled", "encoder"),
+    *("packed", "openvino_forward", "backend", "scikit", "pickled", "encoder"),
     *("attention", "relevance", "robustness", "look", "names", "archive", "fewshot", "gallery", "bundle"),
     *("projection", "lowshot", "bulk", "export", "onnx_export", "parquet", "publish", "draw", "nearest"),
 }
@@ -62,6 +62,8 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoint": {"config", "checkpoint.safe", "checkpoint.layouts", "checkpoint.download", "checkpoint.hub"},
     "model": {"config", "checkpoint", "outputs"},
     "packed": {"config", "model", "outputs"},
+    "openvino_forward": {"model", "outputs", "packed"},
+    "backend": {"model", "openvino_forward", "outputs", "packed"},
     "image.formats": set(),
     "image.quiet": set(),
     "image.pixels": {"image.formats", "image.quiet"},
@@ -79,7 +81,10 @@ ALLOWED: dict[str, set[str]] = {
     "data": {"image", "names"},
     "scikit": set(),
     "pickled": set(),
-    "encoder": {"classification", "config", "checkpoint", "model", "outputs", "packed", "image", "pickled", "scikit"},
+    "encoder": {
+        *("backend", "classification", "config", "checkpoint", "image", "model", "outputs", "packed", "pickled"),
+        "scikit",
+    },
     "attention": {"model", "outputs"},
     "relevance": {"attention", "model", "outputs"},
     "robustness.prediction": {"encoder"},
@@ -273,12 +278,13 @@ ONLY_IN: dict[str, str] = {
     "onnx": r"onnx_export",
     "onnxruntime": r"onnx_export",
     "onnxscript": r"onnx_export",
+    "openvino": r"openvino_forward",
     "transformers": r"training\.teacher",  # when a classifier of that package is the teacher
     "torchvision": r"",
     "matplotlib.pyplot": r"",  # keeps figures alive between visitors
 }
 # never at import time: they take long, or need not be there
-WHEN_USED = {"fsspec", "onnx", "onnxruntime", "onnxscript", "umap", "chardet", "pi_heif", "transformers"}
+WHEN_USED = {"fsspec", "onnx", "onnxruntime", "onnxscript", "openvino", "umap", "chardet", "pi_heif", "transformers"}
 
 # A file tells one story in about 300 lines; longer ones say here why they are one story still.
 LONG_FROM = 450

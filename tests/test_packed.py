@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from tests.support import models
+from tests.support.models import ARCHITECTURES, BFLOAT16, backbone, pixels
 from tests.support.pictures import noise
 from vitmsn import packed
 from vitmsn.encoder import Encoder
@@ -19,35 +19,11 @@ from vitmsn.image import ViTMSNImageProcessor
 from vitmsn.model import ViTMSNModel
 from vitmsn.packed import NotPacked, PackedModel, pack
 
-BFLOAT16 = torch.cpu._is_avx512_bf16_supported()
-CASES: dict[str, dict[str, Any]] = {
-    "usual": {},
-    "no bias": {"qkv_bias": False},
-    "one channel": {"num_channels": 1},
-    "not square": {"image_size": (8, 24), "patch_size": (2, 4)},
-    "odd sizes": {"hidden_size": 21, "num_attention_heads": 3, "intermediate_size": 35},
-    **{name: {"hidden_act": name} for name in ("gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish", "tanh")},
-}
-
-
-def plain(dtype: torch.dtype = torch.float32, seed: int = 0, **changes: Any) -> ViTMSNModel:
-    torch.manual_seed(seed)
-    model = ViTMSNModel(models.small(**changes)).eval()
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(torch.randn_like(weight) * 0.1)
-    return model.to(dtype)
-
 
 def ready(model: ViTMSNModel) -> PackedModel:
     found = pack(model)
     assert isinstance(found, PackedModel), found
     return found
-
-
-def pixels(model: ViTMSNModel, batch: int, grid: tuple[int, int] = (4, 4)) -> Tensor:
-    height, width = model.embeddings.patch_embeddings.projection.weight.shape[2:]
-    return torch.randn(batch, model.config.num_channels, grid[0] * height, grid[1] * width)
 
 
 @pytest.fixture(autouse=True)
@@ -57,13 +33,13 @@ def seed() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ARCHITECTURES)
 @pytest.mark.parametrize("kept", [None, 7])
 def test_float32_is_the_plain_forward(case: str, kept: int | None) -> None:
-    model = plain(**CASES[case])
+    model = backbone(**ARCHITECTURES[case])
     grid = (5, 3)  # not the native one: positions are interpolated
     x = pixels(model, 3, grid)
-    keep = None if kept is None else torch.stack([torch.randperm(15)[:kept].sort().values for _ in x])
+    keep = None if kept is None else models.random_rows(3, 15, kept)
     found = ready(model)(x, keep, output_hidden_states=True)
     wanted = model(x, keep_indices=keep, interpolate_pos_encoding=True, output_hidden_states=True)
     assert found.grid == wanted.grid and found.keep_indices is keep
@@ -77,7 +53,7 @@ def test_float32_is_the_plain_forward(case: str, kept: int | None) -> None:
 @pytest.mark.parametrize("grid", [(1, 1), (4, 4), (17, 31)], ids=str)  # the last has more queries than fit in one piece
 @pytest.mark.parametrize("batch", [1, 5])
 def test_bfloat16_is_close_to_float32(grid: tuple[int, int], batch: int) -> None:
-    exact = plain(hidden_size=64, num_attention_heads=4, intermediate_size=128)
+    exact = backbone(hidden_size=64, num_attention_heads=4, intermediate_size=128)
     x = pixels(exact, batch, grid)
     found = ready(copy.deepcopy(exact).to(torch.bfloat16))(x).last_hidden_state.float()
     wanted = exact(x, interpolate_pos_encoding=True).last_hidden_state
@@ -86,7 +62,7 @@ def test_bfloat16_is_close_to_float32(grid: tuple[int, int], batch: int) -> None
 
 @pytest.mark.parametrize("dtype", [torch.float32, *([torch.bfloat16] if BFLOAT16 else [])], ids=str)
 def test_pictures_that_go_through_in_parts_are_the_same(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = ready(plain(dtype))
+    model = ready(backbone(dtype))
     x, keep = pixels(model.model, 7), torch.arange(9).expand(7, -1)
     together = model(x, keep, output_hidden_states=True)
     monkeypatch.setattr(packed, "TOKENS", 20)  # two pictures of ten tokens
@@ -97,7 +73,7 @@ def test_pictures_that_go_through_in_parts_are_the_same(dtype: torch.dtype, monk
 
 
 def test_indices_are_checked() -> None:
-    model = ready(plain())
+    model = ready(backbone())
     with pytest.raises(InputError, match="runs from 0 to 16"):
         model(pixels(model.model, 1), torch.tensor([[0, 16]]))
 
@@ -127,7 +103,7 @@ def test_the_plain_forward_runs_where_packed_weights_give_other_numbers(monkeypa
 
 
 def test_float64_takes_the_plain_forward() -> None:
-    found = pack(plain(torch.float64))
+    found = pack(backbone(torch.float64))
     assert isinstance(found, NotPacked) and "float64" in found.reason
 
 
@@ -146,7 +122,7 @@ def test_weights_that_change_are_packed_again() -> None:
 
 def encoder() -> Encoder:
     with torch.inference_mode(False):
-        return Encoder(plain(), ViTMSNImageProcessor(16), name="small")
+        return Encoder(backbone(), ViTMSNImageProcessor(16), name="small")
 
 
 def pictures() -> list[Any]:

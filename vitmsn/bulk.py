@@ -50,12 +50,13 @@ class Embed:
         column: str = "image",
         device: str = "auto",
         dtype: str = "auto",
+        backend: str = "auto",
         size: int | None = None,
         layernorm: bool = True,
         threads: int | None = 1,
         keep: bool = False,
     ) -> None:
-        self.model, self.column, self.device, self.dtype = model, column, device, dtype
+        self.model, self.column, self.device, self.dtype, self.backend = model, column, device, dtype, backend
         self.size, self.layernorm, self.threads, self.keep = size, layernorm, threads, keep
         self._encoder: Encoder | None = None
 
@@ -70,7 +71,9 @@ class Embed:
 
             if self.threads:
                 torch.set_num_threads(self.threads)
-            self._encoder = Encoder.from_pretrained(self.model, device=self.device, dtype=self.dtype)
+            self._encoder = Encoder.from_pretrained(
+                self.model, device=self.device, dtype=self.dtype, backend=self.backend
+            )
         return self._encoder
 
     def __call__(self, batch: Mapping[str, Any]) -> Columns:

@@ -27,13 +27,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vitmsn import checkpoint, limits, pickled
+from vitmsn.backend import Forward, choose_backend, fits, prepare
 from vitmsn.classification import MULTI, REGRESSION, SINGLE, Classification
 from vitmsn.config import VARIANTS, ViTMSNConfig, pair
 from vitmsn.errors import InputError, MissingHeadError
 from vitmsn.image import Batch, ImageSource, Picture, ViTMSNImageProcessor, ahead, batches, decode, listed
 from vitmsn.model import MSNHead, ViTMSNModel, log_assignment
 from vitmsn.outputs import ViTMSNOutput
-from vitmsn.packed import TOKENS, NotPacked, PackedModel, pack, weights_version
+from vitmsn.packed import TOKENS
 from vitmsn.pickled import Reference
 from vitmsn.scikit import SETTINGS, PictureTransformer
 
@@ -111,11 +112,13 @@ class Encoder(PictureTransformer):
         card: dict[str, Any] | None = None,
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
+        backend: str = "auto",
     ) -> None:
         super().__init__()
         self.name, self.source = name, source or name
         self.processor, self.config = processor, model.config
         self.dtype = dtype
+        self._backend = backend
         self.feature_mean, self.card = feature_mean, card or {}
         self.fingerprint = _fingerprint(model, processor)
         self.model = model.to(device, dtype).eval().requires_grad_(False)
@@ -123,8 +126,9 @@ class Encoder(PictureTransformer):
         self._classifier = classifier.to(self.device).eval().requires_grad_(False) if classifier is not None else None
         self._msn_head = msn_head.to(self.device).eval().requires_grad_(False) if msn_head is not None else None
         self.labels = list(self.config.id2label.values()) if classifier is not None else []
+        choose_backend(backend, self.device, dtype)  # what is not there is said now
         self._lock = threading.RLock()
-        self._packed: PackedModel | NotPacked | None = None
+        self._made: Forward | None = None
         self._cache: LRUCache[_Key, np.ndarray | ViTMSNOutput] = LRUCache(limits.CACHE_BYTES, getsizeof=_bytes)
 
     @classmethod
@@ -133,15 +137,18 @@ class Encoder(PictureTransformer):
         name_or_path: str | Path | None = None,
         device: str = "auto",
         dtype: str | torch.dtype = "auto",
+        backend: str = "auto",
     ) -> Encoder:
         """Load a hub id, a folder or a file; ``None`` is the model that comes with the package.
 
         Args:
             device: "auto" takes CUDA where there is one, else the CPU.
             dtype: "auto" takes bfloat16 where the device computes in it, else float32.
+            backend: what computes: "torch", "openvino", or "auto", which takes OpenVINO on a CPU where it is installed.
 
         Raises:
             CheckpointError: it cannot be loaded faithfully.
+            InputError, MissingPackageError: a device, a precision or a backend that is not there.
         """
         loaded = checkpoint.load(checkpoint.embedded() if name_or_path is None else name_or_path)
         name = Path(loaded.source).name if name_or_path is None else str(name_or_path)
@@ -168,12 +175,15 @@ class Encoder(PictureTransformer):
             card=loaded.card,
             device=chosen,
             dtype=choose_dtype(dtype, chosen),
+            backend=backend,
         )
-        encoder.reference = Reference(loaded.reference, device, str(dtype).removeprefix("torch."))
+        encoder.reference = Reference(loaded.reference, device, str(dtype).removeprefix("torch."), backend)
         return encoder
 
     @classmethod
-    def random(cls, config: ViTMSNConfig | None = None, seed: int = 0, device: str = "auto") -> Encoder:
+    def random(
+        cls, config: ViTMSNConfig | None = None, seed: int = 0, device: str = "auto", backend: str = "auto"
+    ) -> Encoder:
         """Random weights, to compare with: what did training change? By default the embedded architecture."""
         config = config or VARIANTS["tiny-8-64"]
         with torch.random.fork_rng(devices=[]):
@@ -181,7 +191,8 @@ class Encoder(PictureTransformer):
             model = ViTMSNModel(config)
         height, width = pair(config.image_size)
         processor = ViTMSNImageProcessor(size={"height": height, "width": width})
-        return cls(model, processor, name="random weights", source=f"seed {seed}", device=choose_device(device))
+        about = {"name": "random weights", "source": f"seed {seed}"}
+        return cls(model, processor, **about, device=choose_device(device), backend=backend)
 
     @property
     def device(self) -> torch.device:
@@ -257,10 +268,14 @@ class Encoder(PictureTransformer):
         return height // patch_height, width // patch_width
 
     @property
+    def backend(self) -> str:
+        """What is to compute its forwards, "torch" or "openvino"; :attr:`engine` says what does."""
+        return choose_backend(self._backend, self.device, self.model.dtype)
+
+    @property
     def engine(self) -> str:
-        """What computes its forwards: "packed" (see ``packed``), or "plain: " and why."""
-        forward = self._packed_model()
-        return "packed" if isinstance(forward, PackedModel) else f"plain: {forward.reason}"
+        """What computes its forwards: "openvino", "packed" (torch, see ``packed``), or "plain: " and why."""
+        return self._prepared().engine
 
     # Results
 
@@ -563,13 +578,13 @@ class Encoder(PictureTransformer):
             "input or another model, or try again later."
         )
 
-    def _packed_model(self) -> PackedModel | NotPacked:
-        """Packed when first needed, and anew where someone has changed the weights."""
+    def _prepared(self) -> Forward:
+        """Made when first needed, and anew where someone has changed the weights."""
         with self._lock:
-            if self._packed is None or self._packed.version != weights_version(self.model):
-                self._packed = None  # frees the old ones first
-                self._packed = pack(self.model)
-            return self._packed
+            if self._made is None or not fits(self._made, self.model):
+                self._made = None  # frees the old one first
+                self._made = prepare(self.model, self.backend)
+            return self._made
 
     def _timed(self, pixels: Tensor, keep: Tensor | None, hidden: bool) -> ViTMSNOutput:
         started = time.perf_counter()
@@ -584,17 +599,9 @@ class Encoder(PictureTransformer):
 
     def _compute(self, pixels: Tensor, keep: Tensor | None, hidden: bool) -> ViTMSNOutput:
         """The forward itself; a subclass may compute elsewhere (`ui.zero_gpu`)."""
-        packed = self._packed_model()
+        forward = self._prepared()
         with torch.inference_mode():
-            if isinstance(packed, PackedModel):
-                out = packed(pixels, keep, hidden)
-            else:
-                out = self.model(
-                    pixels.to(self.device),
-                    keep_indices=None if keep is None else keep.to(self.device),
-                    interpolate_pos_encoding=True,
-                    output_hidden_states=hidden,
-                )
+            out = forward.compute(pixels, keep, hidden)
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
         return out

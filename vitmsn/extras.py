@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from vitmsn.errors import MissingPackageError
 
@@ -28,6 +29,7 @@ EXTRAS = {
     "onnx": "onnx",
     "onnxruntime": "onnx",
     "onnxscript": "onnx",
+    "openvino": "openvino",
     "mcp": "mcp",
     "shtab": "completion",
 }
@@ -52,6 +54,19 @@ def named() -> Iterator[None]:
         package = (error.name or "").partition(".")[0]
         if package not in EXTRAS:
             raise
-        raise MissingPackageError(
-            f"This needs {package}, which is not installed; install it with: pip install 'vitmsn[{EXTRAS[package]}]'"
-        ) from error
+        raise missing(package) from error
+
+
+def missing(package: str) -> MissingPackageError:
+    """The error that names one of EXTRAS with the command that installs it."""
+    return MissingPackageError(
+        f"This needs {package}, which is not installed; install it with: pip install 'vitmsn[{EXTRAS[package]}]'"
+    )
+
+
+def installed(package: str) -> bool:
+    """Whether a package could be imported, without importing it."""
+    try:
+        return find_spec(package) is not None
+    except (ImportError, ValueError):  # hidden by whoever set sys.modules[package] to None, or by a finder
+        return False

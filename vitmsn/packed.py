@@ -14,6 +14,7 @@ Letters: B pictures, K patches kept, T = 1 + K tokens (CLS first), D width, H he
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -114,7 +115,6 @@ class PackedModel:
         self.patches = _Linear(projection.weight.flatten(1), projection.bias)
         activation = _ACTIVATIONS[model.config.hidden_act]
         self.layers = [_PackedLayer(layer, activation) for layer in model.layers if isinstance(layer, Layer)]
-        self.version = weights_version(model)
 
     def __call__(
         self, pixel_values: Tensor, keep_indices: Tensor | None = None, output_hidden_states: bool = False
@@ -157,14 +157,6 @@ class NotPacked:
     """Why a model takes the plain forward."""
 
     reason: str
-    version: tuple[int, ...]
-
-
-def weights_version(model: ViTMSNModel) -> tuple[int, ...]:
-    """Another tuple once a weight was replaced or changed in place: what was packed of them is then out of date."""
-    weights = list(model.parameters())
-    changes = [0 if weight.is_inference() else weight._version for weight in weights]  # inference tensors count none
-    return (*(weight.data_ptr() for weight in weights), *changes)
 
 
 @torch.inference_mode()
@@ -173,31 +165,40 @@ def pack(model: ViTMSNModel) -> PackedModel | NotPacked:
 
     Packing takes about as long as two forwards of one picture.
     """
-
-    def not_packed(reason: str) -> NotPacked:
-        return NotPacked(reason, weights_version(model))
-
     if model.device.type != "cpu" or model.dtype not in TOLERANCE:
-        return not_packed(f"packed weights are for float32 and bfloat16 on a CPU, not {model.dtype} on {model.device}")
+        return NotPacked(f"packed weights are for float32 and bfloat16 on a CPU, not {model.dtype} on {model.device}")
     missing = [name for name in ("_linear_pointwise", "_reorder_linear_weight") if not has_operator(name)]
     if missing:
-        return not_packed(f"this build of torch has no mkldnn::{missing[0]}")
+        return NotPacked(f"this build of torch has no mkldnn::{missing[0]}")
     if model.config.hidden_act not in _ACTIVATIONS:
-        return not_packed(f"oneDNN has no activation {model.config.hidden_act}")
-    size = [rows * side for rows, side in zip(PROBE, pair(model.config.patch_size), strict=True)]
-    probe = torch.randn(2, model.config.num_channels, *size, generator=torch.Generator().manual_seed(0))
+        return NotPacked(f"oneDNN has no activation {model.config.hidden_act}")
     try:
         packed = PackedModel(model)
-        found = packed(probe).last_hidden_state.float()
+        apart = difference(model, packed, every_layer=True)
     except RuntimeError as error:  # a processor or a shape that the operators refuse
-        return not_packed(f"torch refused to pack it: {str(error).splitlines()[0]}")
-    wanted = model(probe, interpolate_pos_encoding=True).last_hidden_state.float()
-    difference = float((found - wanted).norm() / wanted.norm())
-    if not difference <= TOLERANCE[model.dtype]:
-        reason = f"packed weights gave numbers {difference:.1e} apart where {TOLERANCE[model.dtype]:g} is allowed"
+        return NotPacked(f"torch refused to pack it: {str(error).splitlines()[0]}")
+    if not apart <= TOLERANCE[model.dtype]:
+        reason = f"packed weights gave numbers {apart:.1e} apart where {TOLERANCE[model.dtype]:g} is allowed"
         warnings.warn(f"On this processor {reason}; the plain forward is used, which is slower.", stacklevel=2)
-        return not_packed(reason)
+        return NotPacked(reason)
     return packed
+
+
+@torch.inference_mode()
+def difference(model: ViTMSNModel, forward: Callable[[Tensor, None, bool], ViTMSNOutput], every_layer: bool) -> float:
+    """How far another forward of a backbone is from the plain one on a small random input: the length of the
+    difference of the last tokens, over their own; of ``every_layer`` where it is farthest."""
+    size = [rows * side for rows, side in zip(PROBE, pair(model.config.patch_size), strict=True)]
+    probe = torch.randn(2, model.config.num_channels, *size, generator=torch.Generator().manual_seed(0))
+    found = forward(probe, None, every_layer)
+    wanted = model(probe, interpolate_pos_encoding=True, output_hidden_states=every_layer)
+    pairs = zip(
+        (found.last_hidden_state, *(found.hidden_states or ())),
+        (wanted.last_hidden_state, *(wanted.hidden_states or ())),
+        strict=True,
+    )
+    apart = [(one.float() - other.float()).norm() / other.float().norm().clamp_min(1e-30) for one, other in pairs]
+    return float(torch.stack(apart).max())  # not a number where one is none
 
 
 def has_operator(name: str) -> bool:

@@ -32,6 +32,7 @@ class Reference:
     place: str
     device: str
     dtype: str
+    backend: str = "auto"
 
 
 _opened: OrderedDict[tuple[Reference, str], Encoder] = OrderedDict()
@@ -76,6 +77,7 @@ def parts(encoder: Encoder) -> dict[str, Any]:
         "card": copy.deepcopy(encoder.card),
         "device": str(encoder.device),
         "dtype": encoder.dtype,
+        "backend": encoder._backend,
     }
 
 
@@ -100,7 +102,9 @@ def _by_reference(kind: Any, kept: dict[str, Any]) -> Encoder:
         known = _opened.get((reference, wanted))
         if known is None:
             try:
-                known = kind.from_pretrained(reference.place, device=reference.device, dtype=reference.dtype)
+                known = kind.from_pretrained(
+                    reference.place, device=reference.device, dtype=reference.dtype, backend=reference.backend
+                )
             except CheckpointError as error:
                 raise ChangedModelError(
                     f"This encoder was pickled as a reference to {reference.place}, which cannot be opened here "

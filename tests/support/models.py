@@ -7,12 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from vitmsn import checkpoint
 from vitmsn.config import ViTMSNConfig, pair
 from vitmsn.encoder import Encoder
 from vitmsn.image import ViTMSNImageProcessor
 from vitmsn.model import MSNHead, ViTMSNModel
+
+BFLOAT16 = torch.cpu._is_avx512_bf16_supported()  # whether this processor computes in it
+# What a forward has to get right, as changes of `small`.
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "usual": {},
+    "no bias": {"qkv_bias": False},
+    "one channel": {"num_channels": 1},
+    "not square": {"image_size": (8, 24), "patch_size": (2, 4)},
+    "odd sizes": {"hidden_size": 21, "num_attention_heads": 3, "intermediate_size": 35},
+    **{name: {"hidden_act": name} for name in ("gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish", "tanh")},
+}
 
 
 def small(labels: Sequence[str] = ("ant", "bee", "cat"), **changes: Any) -> ViTMSNConfig:
@@ -44,3 +56,24 @@ def write(
 
 def read(folder: Path) -> Encoder:
     return Encoder.from_pretrained(folder, device="cpu", dtype="float32")
+
+
+def backbone(dtype: torch.dtype = torch.float32, seed: int = 0, **changes: Any) -> ViTMSNModel:
+    """A backbone of `small` in eval mode, biases and norms random too."""
+    torch.manual_seed(seed)
+    model = ViTMSNModel(small(**changes)).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn_like(weight) * 0.1)
+    return model.to(dtype)
+
+
+def pixels(model: ViTMSNModel, batch: int, grid: tuple[int, int] = (4, 4)) -> Tensor:
+    """Random pictures of so many rows and columns of patches."""
+    height, width = model.embeddings.patch_embeddings.projection.weight.shape[2:]
+    return torch.randn(batch, model.config.num_channels, grid[0] * height, grid[1] * width)
+
+
+def random_rows(pictures: int, patches: int, kept: int) -> Tensor:
+    """Patches kept, (pictures, kept), others for each picture."""
+    return torch.stack([torch.randperm(patches)[:kept].sort().values for _ in range(pictures)])

@@ -26,8 +26,8 @@ def load_encoder(options: Options) -> Encoder:
     from vitmsn.encoder import Encoder
 
     if options.model == RANDOM:
-        return Encoder.random(device=options.device)
-    return Encoder.from_pretrained(options.model, device=options.device, dtype=options.dtype)
+        return Encoder.random(device=options.device, backend=options.backend)
+    return Encoder.from_pretrained(options.model, device=options.device, dtype=options.dtype, backend=options.backend)
 
 
 class Inputs:

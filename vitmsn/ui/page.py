@@ -263,6 +263,7 @@ def _about(models: Models, key: str) -> Markup:
             ("Input", f"{height} × {width} px, patches of {patch} px"),
             ("Device", str(encoder.device)),
             ("Precision", precision(encoder)),
+            ("Computed by", {"torch": "PyTorch", "openvino": "OpenVINO"}[encoder.backend]),
             ("Classes", f"{len(encoder.labels)}" if encoder.has_classifier else "none: this model has no classifier"),
         ]
     bounds = [

@@ -1,0 +1,111 @@
+"""What computes an encoder's forwards: OpenVINO where it is installed, weights packed for oneDNN, or the plain network.
+
+All three give the same numbers within a tolerance, which is measured before one of the first two is used.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from vitmsn import extras
+from vitmsn.errors import InputError
+from vitmsn.model import ViTMSNModel
+from vitmsn.openvino_forward import PRECISIONS, OpenVINOModel, compiled
+from vitmsn.outputs import ViTMSNOutput
+from vitmsn.packed import PackedModel, pack
+
+BACKENDS = ("auto", "torch", "openvino")
+
+
+def choose_backend(backend: str, device: torch.device, dtype: torch.dtype) -> str:
+    """A name -> "torch" or "openvino"; "auto" is VITMSN_BACKEND where that is set, OpenVINO where it is installed, can
+    compute (on a CPU, in float32 or bfloat16) and was measured (x86-64), else torch.
+
+    Raises:
+        InputError: a name that is none of these, or OpenVINO where it cannot compute.
+        MissingPackageError: OpenVINO is asked for and not installed.
+    """
+    what, asked = "backend", backend
+    if backend == "auto" and (chosen := os.environ.get("VITMSN_BACKEND")):
+        what, backend = "VITMSN_BACKEND", chosen
+    if backend not in BACKENDS:
+        raise InputError(f"{what} is {backend!r}; choose {', '.join(BACKENDS)}.")
+    can = device.type == "cpu" and dtype in PRECISIONS
+    if asked == "openvino" and not can:
+        said = str(dtype).removeprefix("torch.")
+        raise InputError(
+            f"OpenVINO would compute in {said} on {device}; it takes float32 and bfloat16 on a CPU: choose another "
+            "backend, device or dtype."
+        )
+    if backend == "torch" or not can:
+        return "torch"
+    if extras.installed("openvino"):
+        measured = platform.machine().lower() in ("x86_64", "amd64")
+        return "openvino" if measured or backend == "openvino" else "torch"
+    if backend == "openvino":
+        raise extras.missing("openvino")
+    return "torch"
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A backbone's forward, ready for many calls: as long as :func:`fits` says so.
+
+    Attributes:
+        compute: (pixel_values, keep_indices or None, whether every layer's tokens are wanted) -> output.
+        engine: "openvino", "packed", or "plain: " and why; in brackets why it is not what was chosen.
+        made_of: what it was made of; see :func:`_state`.
+    """
+
+    compute: Callable[[Tensor, Tensor | None, bool], ViTMSNOutput]
+    engine: str
+    made_of: tuple[object, ...]
+
+
+def prepare(model: ViTMSNModel, backend: str) -> Forward:
+    """The fastest forward of a frozen backbone on its device that gives the plain one's numbers.
+
+    Args:
+        backend: "torch" or "openvino", as :func:`choose_backend` gives it. Where OpenVINO fails, torch computes, and a
+            warning says why.
+    """
+    made_of, instead = _state(model), ""
+    if backend == "openvino":
+        found = compiled(model)
+        if isinstance(found, OpenVINOModel):
+            return Forward(found, "openvino", made_of)
+        warnings.warn(f"{found.reason}; torch computes instead.", stacklevel=2)
+        instead = f" ({found.reason})"
+    packed = pack(model)
+    if isinstance(packed, PackedModel):
+        return Forward(packed, f"packed{instead}", made_of)
+    return Forward(partial(_plain, model), f"plain: {packed.reason}{instead}", made_of)
+
+
+def fits(forward: Forward, model: ViTMSNModel) -> bool:
+    """Whether a forward was made of the model as it is now."""
+    return forward.made_of == _state(model)
+
+
+def _plain(model: ViTMSNModel, pixels: Tensor, keep: Tensor | None, hidden: bool) -> ViTMSNOutput:
+    return model(
+        pixels.to(model.device),
+        keep_indices=None if keep is None else keep.to(model.device),
+        interpolate_pos_encoding=True,
+        output_hidden_states=hidden,
+    )
+
+
+def _state(model: ViTMSNModel) -> tuple[object, ...]:
+    """Another tuple once a weight was replaced or changed in place, or torch got another number of threads."""
+    weights = list(model.parameters())
+    changes = [0 if weight.is_inference() else weight._version for weight in weights]  # inference tensors count none
+    return (torch.get_num_threads(), *(weight.data_ptr() for weight in weights), *changes)
