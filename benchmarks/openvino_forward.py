@@ -13,15 +13,26 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
-from benchmarks import Missing, Row, in_turn, peer, rate, small, speedup
+from benchmarks import Figure, Missing, Row, alone, in_turn, peer, rate, small, speedup
 from vitmsn import extras
 from vitmsn.encoder import Encoder
 from vitmsn.image import ViTMSNImageProcessor
 from vitmsn.openvino_forward import PRECISIONS, library
 
 OF_ALONE = 0.97  # of the speed of OpenVINO alone
+FIRST = """
+import os, sys, time, numpy, torch
+torch.set_num_threads(int(os.environ["BENCH_THREADS"]))
+from benchmarks import peak_memory
+from vitmsn.encoder import Encoder
+encoder = Encoder.from_pretrained(None, device="cpu", backend=sys.argv[1])
+memory, start = peak_memory(), time.process_time()
+encoder.tokens(numpy.zeros((*encoder.input_size, 3), numpy.uint8))
+print(1000 * (time.process_time() - start), peak_memory() - memory)
+"""
 
 
 class _Tokens(torch.nn.Module):
@@ -36,7 +47,7 @@ class _Tokens(torch.nn.Module):
         return tokens
 
 
-def alone() -> dict[str, Any]:
+def by_openvino() -> dict[str, Any]:
     """Precision -> transformers' model, compiled."""
     if not extras.installed("openvino"):
         raise Missing("openvino is not installed; `make bench` installs it")
@@ -62,9 +73,18 @@ def encoder(dtype: str, backend: str) -> Callable[..., Any]:
     return made._timed
 
 
+def first() -> Row:
+    """The embedded model's first forward in a process of its own: import, graph, comparison; processor time, memory."""
+    found = {name: np.array([alone(FIRST, name).split() for _ in range(3)], float) for name in ("torch", "openvino")}
+    said = {name: "{:.0f} ms, {:.0f} MB".format(*np.median(times, 0)) for name, times in found.items()}
+    ratio = Figure.of(found["openvino"][:, 0] / found["torch"][:, 0])
+    return Row("embedded model, first forward: OpenVINO's time over torch's", said["openvino"], said["torch"], ratio)
+
+
 def rows(quick: bool = False) -> Iterator[Row]:
     peer("transformers")
-    compiled = alone()
+    compiled = by_openvino()
+    yield first()
     for dtype, model in reversed(compiled.items()):
         packed, openvino = (encoder(dtype, backend) for backend in ("torch", "openvino"))
         for batch, rounds in small.batches(quick).items():

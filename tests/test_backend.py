@@ -102,8 +102,12 @@ def test_a_forward_fits_the_model_that_it_was_made_of() -> None:
     model, usual = models.backbone(), torch.get_num_threads()
     made = backend.prepare(model, "torch")
     assert backend.fits(made, model) and not backend.fits(made, models.backbone())
+    assert {id(weight) for weight in backend._weights(model)} == {id(weight) for weight in model.parameters()}
     with torch.no_grad():
         model.layernorm.bias.add_(1)
+    assert not backend.fits(made, model)
+    made = backend.prepare(model, "torch")
+    model.layers[0].mlp.fc1 = torch.nn.Linear(16, 32)
     assert not backend.fits(made, model)
     made = backend.prepare(model, "torch")
     try:

@@ -62,7 +62,7 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoint": {"config", "checkpoint.safe", "checkpoint.layouts", "checkpoint.download", "checkpoint.hub"},
     "model": {"config", "checkpoint", "outputs"},
     "packed": {"config", "model", "outputs"},
-    "openvino_forward": {"model", "outputs", "packed"},
+    "openvino_forward": {"config", "model", "outputs", "packed"},
     "backend": {"model", "openvino_forward", "outputs", "packed"},
     "image.formats": set(),
     "image.quiet": set(),
@@ -457,7 +457,7 @@ fewshot.KNNClassifier(n_neighbors=1).fit(embedded, ["a", "a", "b", "b"]).predict
 @pytest.mark.parametrize(
     ("code", "heavy"),
     [
-        ("import vitmsn", ["numpy", "torch", "PIL", "sklearn"]),
+        ("import vitmsn", ["numpy", "openvino", "torch", "PIL", "sklearn"]),
         (CORE, ["accelerate", "datasets", "gradio", "matplotlib", "numba", "transformers", "umap"]),
     ],
 )

@@ -232,6 +232,14 @@ def test_nothing_is_sent_and_nothing_is_written(tmp_path: Path) -> None:
     assert list(home.rglob("*")) == []
 
 
+def test_only_the_graph_that_is_wanted_is_made() -> None:
+    for hidden in (True, False):
+        one = encoder()
+        one.tokens(pictures()[0]) if hidden else one.embed(pictures())
+        forward = one._prepared().compute
+        assert isinstance(forward, OpenVINOModel) and list(forward._networks) == [hidden]
+
+
 def test_the_plain_forward_gives_the_layers_where_their_graph_gives_other_numbers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -239,9 +247,7 @@ def test_the_plain_forward_gives_the_layers_where_their_graph_gives_other_number
     x = pixels(model.model, 2)
     wanted = model.model(x, interpolate_pos_encoding=True, output_hidden_states=True)
     monkeypatch.setattr(openvino_forward._Graph, "activation", lambda self, x: self.ops.relu(x))
-    with pytest.warns(
-        UserWarning, match=r"OpenVINO gave numbers .* apart .*; the plain forward gives the layers' tokens"
-    ):
+    with pytest.warns(UserWarning, match=r"OpenVINO gave numbers .* apart .*; the plain forward is used"):
         found = model(x, output_hidden_states=True)
     torch.testing.assert_close(found.hidden_states, wanted.hidden_states, rtol=0, atol=0)
     torch.testing.assert_close(model(x).last_hidden_state, wanted.last_hidden_state, atol=1e-4, rtol=1e-5)

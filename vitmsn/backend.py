@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vitmsn import extras
 from vitmsn.errors import InputError
@@ -70,16 +70,17 @@ class Forward:
     made_of: tuple[object, ...]
 
 
-def prepare(model: ViTMSNModel, backend: str) -> Forward:
+def prepare(model: ViTMSNModel, backend: str, every_layer: bool = False) -> Forward:
     """The fastest forward of a frozen backbone on its device that gives the plain one's numbers.
 
     Args:
         backend: "torch" or "openvino", as :func:`choose_backend` gives it. Where OpenVINO fails, torch computes, and a
             warning says why.
+        every_layer: whether every layer's tokens are wanted first.
     """
     made_of, instead = _state(model), ""
     if backend == "openvino":
-        found = compiled(model)
+        found = compiled(model, every_layer)
         if isinstance(found, OpenVINOModel):
             return Forward(found, "openvino", made_of)
         warnings.warn(f"{found.reason}; torch computes instead.", stacklevel=2)
@@ -106,6 +107,17 @@ def _plain(model: ViTMSNModel, pixels: Tensor, keep: Tensor | None, hidden: bool
 
 def _state(model: ViTMSNModel) -> tuple[object, ...]:
     """Another tuple once a weight was replaced or changed in place, or torch got another number of threads."""
-    weights = list(model.parameters())
+    weights = _weights(model)
     changes = [0 if weight.is_inference() else weight._version for weight in weights]  # inference tensors count none
     return (torch.get_num_threads(), *(weight.data_ptr() for weight in weights), *changes)
+
+
+def _weights(model: nn.Module) -> list[Tensor]:
+    """All parameters. ``model.parameters()`` would take a tenth of a small model's forward, before each one."""
+    found: list[Tensor | None] = []
+    modules: list[nn.Module | None] = [model]
+    while modules:
+        if (module := modules.pop()) is not None:
+            found.extend(module._parameters.values())
+            modules.extend(module._modules.values())
+    return [weight for weight in found if weight is not None]

@@ -191,8 +191,8 @@ class Encoder(PictureTransformer):
             model = ViTMSNModel(config)
         height, width = pair(config.image_size)
         processor = ViTMSNImageProcessor(size={"height": height, "width": width})
-        about = {"name": "random weights", "source": f"seed {seed}"}
-        return cls(model, processor, **about, device=choose_device(device), backend=backend)
+        chosen = choose_device(device)
+        return cls(model, processor, name="random weights", source=f"seed {seed}", device=chosen, backend=backend)
 
     @property
     def device(self) -> torch.device:
@@ -578,12 +578,12 @@ class Encoder(PictureTransformer):
             "input or another model, or try again later."
         )
 
-    def _prepared(self) -> Forward:
-        """Made when first needed, and anew where someone has changed the weights."""
+    def _prepared(self, hidden: bool = False) -> Forward:
+        """Made when first needed, for every layer's tokens or the last; anew where someone has changed the weights."""
         with self._lock:
             if self._made is None or not fits(self._made, self.model):
                 self._made = None  # frees the old one first
-                self._made = prepare(self.model, self.backend)
+                self._made = prepare(self.model, self.backend, hidden)
             return self._made
 
     def _timed(self, pixels: Tensor, keep: Tensor | None, hidden: bool) -> ViTMSNOutput:
@@ -599,7 +599,7 @@ class Encoder(PictureTransformer):
 
     def _compute(self, pixels: Tensor, keep: Tensor | None, hidden: bool) -> ViTMSNOutput:
         """The forward itself; a subclass may compute elsewhere (`ui.zero_gpu`)."""
-        forward = self._prepared()
+        forward = self._prepared(hidden)
         with torch.inference_mode():
             out = forward.compute(pixels, keep, hidden)
             if self.device.type == "cuda":

@@ -1,8 +1,7 @@
 """The backbone's forward on a CPU by OpenVINO, an optional package. For inference only.
 
 OpenVINO has matrix kernels of its own and computes attention in one piece. The network is written for it operator by
-operator, for any number of pictures and tokens. Patches are cut and chosen in torch, as for the other forwards, so
-that only those kept go in.
+operator, for any number of pictures and tokens. Patches are cut and chosen before it, so that only those kept go in.
 
 The graph reads torch's weights where they lie. What OpenVINO makes of them for its kernels takes as much memory as
 they do, as packed weights do. Nothing is written to disk, and nothing is sent.
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from vitmsn import extras
+from vitmsn.config import pair
 from vitmsn.errors import MissingPackageError
 from vitmsn.model import Attention, Layer, ViTMSNModel
 from vitmsn.outputs import ViTMSNOutput
@@ -151,9 +151,10 @@ class _Network:
                 raise MemoryError(str(error)) from error
             raise
 
-    def found(self, place: int) -> Tensor:
+    def found(self, place: int) -> np.ndarray:
         """An output of the last call; the next one writes over it."""
-        return torch.from_numpy(self._request.get_output_tensor(place).data)
+        tokens: np.ndarray = self._request.get_output_tensor(place).data
+        return tokens
 
     def shrink(self) -> None:
         """Give back the room that the largest input took."""
@@ -163,8 +164,8 @@ class _Network:
 class OpenVINOModel:
     """A frozen backbone, ready for many forwards on the CPU; :func:`compiled` makes it. Not a module: it cannot train.
 
-    Threads may share it; one computes at a time. The graph that gives every layer's tokens is a second one, made when
-    they are first wanted: it costs a twentieth more time, and holds the weights once more.
+    Threads may share it; one computes at a time. There is a graph for the last tokens and one for every layer's, each
+    made and compared when first wanted: the second one is slower, and each holds the weights for itself.
     """
 
     def __init__(self, model: ViTMSNModel) -> None:
@@ -174,17 +175,16 @@ class OpenVINOModel:
         self._unlike: dict[bool, str] = {}  # the same -> why its numbers cannot be used, or ""
         embeddings = model.embeddings
         self._cls = (embeddings.cls_token + embeddings.position_embeddings[:, :1]).detach().float().numpy()  # (1, 1, D)
-        self._whole = (0, 0), np.empty(0)  # the last grid of whole pictures, and its positions
+        self._known = (0, 0), np.empty(0)  # the last grid, and its positions
 
     def __call__(
         self, pixel_values: Tensor, keep_indices: Tensor | None = None, output_hidden_states: bool = False
     ) -> ViTMSNOutput:
         """As the plain forward with ``interpolate_pos_encoding``, but float32; no mask tokens, no attention maps."""
-        if output_hidden_states and (reason := self.unlike(True)):
-            warnings.warn(f"{reason}; the plain forward gives the layers' tokens, which is slower.", stacklevel=2)
-            return self.model(
-                pixel_values, keep_indices=keep_indices, interpolate_pos_encoding=True, output_hidden_states=True
-            )
+        if reason := self.unlike(output_hidden_states):
+            warnings.warn(f"{reason}; the plain forward is used, which is slower.", stacklevel=2)
+            wanted = {"interpolate_pos_encoding": True, "output_hidden_states": output_hidden_states}
+            return self.model(pixel_values, keep_indices=keep_indices, **wanted)
         return self._compute(pixel_values, keep_indices, output_hidden_states)
 
     def unlike(self, every_layer: bool) -> str:
@@ -200,36 +200,45 @@ class OpenVINOModel:
         grid = self.model._check(pixel_values, None, keep_indices, interpolate=True)
         batch, width, depth = len(pixel_values), self.model.config.hidden_size, len(self.model.layers)
         tokens = 1 + (grid[0] * grid[1] if keep_indices is None else keep_indices.shape[1])
-        last = torch.empty(batch, tokens, width)
-        states = torch.empty(1 + depth, batch, tokens, width) if every_layer else None
+        pixels, keep = pixel_values.float().numpy(), None if keep_indices is None else keep_indices.numpy()
+        # numpy copies on one thread; torch's threads would go on spinning while OpenVINO's compute
+        last = np.empty((batch, tokens, width), np.float32)
+        states = np.empty((1 + depth if every_layer else 0, batch, tokens, width), np.float32)
         together = max(1, TOKENS // tokens)  # pictures
         for start in range(0, batch, together):
             part = slice(start, start + together)
-            given = self._given(pixel_values[part], grid, None if keep_indices is None else keep_indices[part])
+            given = self._given(pixels[part], grid, None if keep is None else keep[part])
             with self._lock:
                 if every_layer not in self._networks:
                     self._networks[every_layer] = _Network(self.model, every_layer)
                 network = self._networks[every_layer]
                 network(given)
-                last[part] = network.found(0)
-                for place, state in enumerate(() if states is None else states, 1):
-                    state[part] = network.found(place)
+                for place, whole in enumerate((last, *states)):
+                    whole[part] = network.found(place)
                 if tokens > TOKENS:
                     network.shrink()
-        return ViTMSNOutput(last, grid, keep_indices, hidden_states=None if states is None else tuple(states))
+        hidden = tuple(torch.from_numpy(state) for state in states) or None
+        return ViTMSNOutput(torch.from_numpy(last), grid, keep_indices, hidden_states=hidden)
 
-    def _given(self, pixel_values: Tensor, grid: tuple[int, int], keep_indices: Tensor | None) -> list[np.ndarray]:
-        """What a graph takes: pixels of patches, positions, and CLS with its position."""
-        embeddings, batch, whole = self.model.embeddings, len(pixel_values), self._whole
-        if keep_indices is None and whole[0] == grid:
-            positions, chosen = whole[1], None
-        else:
-            found, chosen = embeddings.kept(grid, keep_indices)
-            positions = found.float().contiguous().numpy()
-            if keep_indices is None:
-                self._whole = grid, positions
-        cut = embeddings.patch_embeddings.cut(pixel_values.float(), chosen)
-        return [cut.unflatten(0, (batch, positions.shape[1])).numpy(), positions, self._cls.repeat(batch, axis=0)]
+    def _given(self, pixels: np.ndarray, grid: tuple[int, int], keep: np.ndarray | None) -> list[np.ndarray]:
+        """What a graph takes of pictures (B, C, height, width): pixels of patches, positions, CLS with its position."""
+        (rows, columns), (height, width) = grid, pair(self.model.config.patch_size)
+        batch, channels = pixels.shape[:2]
+        cut = pixels[:, :, : rows * height, : columns * width]  # the remainder fills no patch
+        cut = cut.reshape(batch, channels, rows, height, columns, width).transpose(0, 2, 4, 1, 3, 5)
+        positions = self._positions(grid)
+        if keep is not None:
+            cut = cut[np.arange(batch)[:, None], keep // columns, keep % columns]
+            positions = positions[0][keep]
+        patches = np.ascontiguousarray(cut).reshape(batch, positions.shape[1], -1)
+        return [patches, positions, self._cls.repeat(batch, axis=0)]
+
+    def _positions(self, grid: tuple[int, int]) -> np.ndarray:
+        """(1, N, D), kept for the next pictures of that grid."""
+        known = self._known
+        if known[0] != grid:
+            known = self._known = grid, self.model.embeddings.positions(grid).detach().float().contiguous().numpy()
+        return known[1]
 
 
 @dataclass(frozen=True)
@@ -240,15 +249,18 @@ class NotCompiled:
 
 
 @torch.inference_mode()
-def compiled(model: ViTMSNModel) -> OpenVINOModel | NotCompiled:
+def compiled(model: ViTMSNModel, every_layer: bool = False) -> OpenVINOModel | NotCompiled:
     """Compile a backbone for the CPU, and compare it with the plain forward on a small random input.
+
+    Args:
+        every_layer: whether every layer's tokens are wanted first.
 
     Raises:
         MissingPackageError: OpenVINO is not installed.
     """
     made = OpenVINOModel(model)
     try:
-        reason = made.unlike(False)
+        reason = made.unlike(every_layer)
     except MissingPackageError:
         raise
     except (ImportError, OSError, RuntimeError) as error:  # a damaged installation, or a processor that it cannot use

@@ -203,7 +203,7 @@ def test_an_unreadable_model_keeps_the_last_one(app: App, monkeypatch: pytest.Mo
         return choose.fn(request, event, gr.Progress(), key)  # type: ignore[misc,no-any-return]
 
     _, model, about, _ = handler(RANDOM)
-    assert model == RANDOM and "none: this model has no classifier" in about
+    assert model == RANDOM and "none: this model has no classifier" in about and "PyTorch" in about
 
     def offline(key: str, source: str | None) -> Encoder:
         raise CheckpointError(f"{source} cannot be fetched.")
