@@ -77,7 +77,7 @@ class _Graph:
         shapes = [-1, -1, weight.shape[1]], [-1, -1, width], [-1, 1, width]
         given = [ops.parameter(shape, np.float32) for shape in shapes]
         pixels, positions, cls = (ops.convert(one, self.precision) for one in given)
-        x = ops.concat([cls, ops.add(self.linear(pixels, weight, projection.bias), positions)], 1)
+        x = ops.concat([cls, ops.add(self.linear(pixels, weight, projection.bias), positions)], 1)  # (B, T, D)
         states = [x]
         for layer in model.layers:
             assert isinstance(layer, Layer)
@@ -92,7 +92,7 @@ class _Graph:
         """A weight where it lies; numpy has no bfloat16."""
         bits = weight.detach().contiguous()
         array = (bits.view(torch.int16) if weight.dtype == torch.bfloat16 else bits).numpy()
-        kind = getattr(self.openvino.Type, self.precision)
+        kind = getattr(self.openvino.Type, PRECISIONS[weight.dtype])
         self.weights.append(array)
         tensor = self.openvino.Tensor(array, self.openvino.Shape(list(array.shape)), kind)
         return self.openvino.op.Constant(tensor, shared_memory=True)
@@ -101,12 +101,14 @@ class _Graph:
         return self.openvino.op.Constant(np.array(values, np.int64))
 
     def linear(self, x: _Node, weight: Tensor, bias: Tensor | None) -> _Node:
-        product = self.ops.matmul(x, self.constant(weight), False, True)
+        product = self.ops.matmul(self.ops.convert(x, self.precision), self.constant(weight), False, True)
         return product if bias is None else self.ops.add(product, self.constant(bias))
 
     def norm(self, x: _Node, norm: nn.LayerNorm) -> _Node:
-        centered = self.ops.mvn(x, self.numbers(-1), True, norm.eps, "inside_sqrt")
-        return self.ops.add(self.ops.multiply(centered, self.constant(norm.weight)), self.constant(norm.bias))
+        """In float32: what OpenVINO can do in one piece, without rounding between."""
+        weight, bias = self.constant(norm.weight.float()), self.constant(norm.bias.float())
+        centered = self.ops.mvn(self.ops.convert(x, "f32"), self.numbers(-1), True, norm.eps, "inside_sqrt")
+        return self.ops.add(self.ops.multiply(centered, weight), bias)
 
     def activation(self, x: _Node) -> _Node:
         name = self.model.config.hidden_act
