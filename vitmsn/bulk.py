@@ -1,7 +1,9 @@
 """Millions of pictures on an existing engine: a class that it calls on a batch of rows, and readers of rows.
 
     rows = ray.data.read_parquet("s3://bucket/pictures/")            # columns "image" (bytes) and "id"
-    rows.map_batches(Embed("facebook/vit-msn-small"), batch_size=64, concurrency=8).write_parquet("s3://bucket/out/")
+    workers = ray.data.ActorPoolStrategy(size=8)
+    rows = rows.map_batches(Embed, fn_constructor_args=("facebook/vit-msn-small",), batch_size=64, compute=workers)
+    rows.write_parquet("s3://bucket/out/")
 
     datasets.load_dataset(...).map(Embed(), batched=True, batch_size=64, num_proc=4)
 
