@@ -2,8 +2,9 @@
 
     python -m benchmarks jpeg_folder           half a minute on two cores
 
-ViT-S/16 at 224 pixels and JPEGs of 500 x 375 pixels, as large as ImageNet's. Reading, decoding, resizing and
-normalizing take place in a thread, during the forward of the pictures before.
+ViT-S/16 at 224 pixels, by OpenVINO where it is installed (by torch with VITMSN_BACKEND=torch), and JPEGs of 500 x 375
+pixels, as large as ImageNet's. Reading, decoding, resizing and normalizing take place in a thread, during the forward
+of the pictures before.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def rows(quick: bool = False) -> Iterator[Row]:
             parts = encoder.processor(files)["pixel_values"].split(2 * TOKENS // 197)
             bare = partial(_forwards, encoder._prepared().compute, parts)
             times = in_turn({"ours": partial(_embed, encoder, files), "bare": bare}, 3 if quick else 8)
-            claim = f"ViT-S/16, {dtype}, JPEGs of {size / 1000:.0f} kB: folder over the bare model"
+            claim = f"ViT-S/16, {dtype}, {encoder.backend}, JPEGs of {size / 1000:.0f} kB: folder over the bare model"
             said = (rate(times, name, count) for name in ("ours", "bare"))
             yield Row(claim, *said, speedup(times, "ours", "bare"), 0.9)
 
