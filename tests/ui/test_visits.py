@@ -247,10 +247,10 @@ def test_a_download_shows_bytes_rate_and_time_left(call: Callable[..., Call]) ->
     job.downloads("small", None)
     job.downloads("small", Download(0, 88_000_000, 0, 0.0, 0.0))
     job.downloads("small", Download(23_400_000, 88_000_000, 20_000_000, 4_123_456.0, 15.6))
-    again = "Downloading small, going on at 20 MB: 23 of 88 MB, 4.1 MB/s, about 15 s left. Choose another model to stop"
+    again = "Downloading small, going on at 20 MB; choose another model to stop. 23 of 88 MB, 4.1 MB/s, about 15 s left"
     assert said == [
         (None, "small is being opened"),
-        ((0, 88_000_000), "Downloading small: 0 of 88 MB. Choose another model to stop"),
+        ((0, 88_000_000), "Downloading small; choose another model to stop. 0 of 88 MB"),
         ((23_400_000, 88_000_000), again),
     ]
 

@@ -304,7 +304,7 @@ class Call:
         if far.rate:
             words += [f"{far.rate / 1e6:.2g} MB/s", time_left(far.left)]
         again = f", going on at {far.before / 1e6:,.0f} MB" if far.before >= 1e6 else ""
-        said = f"Downloading {name}{again}: {', '.join(words)}. Choose another model to stop"
+        said = f"Downloading {name}{again}; choose another model to stop. {', '.join(words)}"
         self.bar((far.here, far.total), desc=said, unit="bytes")
 
     def progress(self, done: int, total: int, what: str = "pictures") -> None:
