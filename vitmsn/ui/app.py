@@ -27,6 +27,7 @@ from vitmsn import image, limits
 from vitmsn.errors import ViTMSNError
 from vitmsn.ui.fair_queue import LONG, SHORT, FairQueue, judged
 from vitmsn.ui.faults import sentence
+from vitmsn.ui.locale import tr, tr_said
 from vitmsn.ui.memory import give_back
 from vitmsn.ui.models import Models
 from vitmsn.ui.page_scripts import KEEP_IN_ADDRESS, OPEN_TAB, OWN_PICTURE, REFILL, REVEAL
@@ -92,18 +93,18 @@ class App:
 
     # -- for tabs ----------------------------------------------------------------------------------------------------
 
-    def picture(self, tab: str, label: str = "Your picture") -> gr.Image:
+    def picture(self, tab: str, label: str = "") -> gr.Image:
         """Place 'Your picture' with its examples and message line here. One per tab."""
         first = examples.photographs()[0]
         shown = Photo(
             first.picture.rgb if not self.panels else None,  # the other tabs show it when they are opened
-            label=label,
+            label=label or tr("Your picture"),
             sources=["upload", "webcam", "clipboard"],
             buttons=["fullscreen"],
             height=360,
             elem_classes="msn-picture",
             elem_id=f"picture-{tab}",
-            alt_text=first.title,
+            alt_text=tr(first.title),
         )
         notice = self.notice()
         strip = gr.HTML(examples.strip(), js_on_load=examples.SCRIPT, elem_classes="msn-strip")
@@ -302,14 +303,14 @@ class App:
             keep_picture(visit, first.picture, first.name)
             visit.greeting = ELSEWHERE if visit.moved else INACTIVE
         if visit.greeting and not call.message:
-            call.message, visit.greeting = visit.greeting, ""
+            call.message, visit.greeting = tr(visit.greeting), ""
 
     def _receive(self, call: Call, path: str | None) -> bool:
         """Store a new picture (or none, when it was cleared); if it cannot be read, say why and keep the last one."""
         visit = call.visit
         if path is None:
             visit.picture, visit.own, visit.example, visit.begun = None, None, "", True
-            call.message = "No picture yet. Drop one here, take a photo, or pick an example."
+            call.message = tr("No picture yet. Drop one here, take a photo, or pick an example.")
             return False
         try:
             keep_picture(visit, read_picture(path))
@@ -318,7 +319,7 @@ class App:
             call.message = str(error)
             return False
         if visit.picture is not None and visit.picture.notes:
-            call.message = f"{visit.picture.name}: {', '.join(visit.picture.notes)}."
+            call.message = f"{visit.picture.name}: {', '.join(map(tr_said, visit.picture.notes))}."
         return True
 
     def _receive_sent(self, call: Call) -> bool:

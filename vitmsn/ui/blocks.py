@@ -16,6 +16,8 @@ from vitmsn import limits
 from vitmsn.ui import sessions  # noqa: F401 (takes the place of Gradio's own)
 from vitmsn.ui.fair_queue import FairQueue
 from vitmsn.ui.faults import BROKEN
+from vitmsn.ui.locale import ENGLISH, current, speaking, tr
+from vitmsn.ui.locale.middleware import of_request
 from vitmsn.ui.shared.checks import cut
 from vitmsn.ui.shared.endpoints import informed
 
@@ -27,6 +29,33 @@ class Page(gr.Blocks):
 
     On a bad value a component raises some exception, and Gradio then answers `{"error": null}`.
     """
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        self._config: Any = {}
+        self._texts: dict[str, tuple[str, list[Any]]] = {}  # language -> title and components
+        super().__init__(*args, **more)
+
+    @property
+    def config(self) -> Any:
+        """What the browser gets of the page, in the language of whoever is asking."""
+        title, components = self._texts.get(current(), (None, None))
+        if components is None:
+            return self._config
+        return {**self._config, "title": title, "components": components}
+
+    @config.setter
+    def config(self, config: Any) -> None:
+        self._config = config
+
+    def offer(self, language: str, other: Page) -> None:
+        """Send the components of `other`, this page as it was built in that language, to whoever asks for it.
+
+        Everything else is the same: which events there are, and the values that functions get.
+        """
+        mine, theirs = self.get_config_file(), other.get_config_file()
+        pairs = zip(mine["components"], theirs["components"], strict=True)
+        components = [{**their, "id": one["id"]} for one, their in pairs]
+        self._texts[language] = theirs["title"], components
 
     def get_config_file(self) -> Any:
         """What the browser gets of the page, without what no client reads: a quarter of its bytes.
@@ -57,7 +86,9 @@ class Page(gr.Blocks):
 
     def get_api_info(self, all_endpoints: bool = False, page: str | None = None) -> Any:
         handlers: list[Any] = [fn.fn for fn in self.fns.values() if hasattr(fn.fn, "endpoint")]
-        return informed(super().get_api_info(all_endpoints, page), {fn.endpoint.name: fn.endpoint for fn in handlers})
+        with speaking(ENGLISH):  # endpoints are, whoever asks
+            info = super().get_api_info(all_endpoints, page)
+        return informed(info, {fn.endpoint.name: fn.endpoint for fn in handlers})
 
     async def preprocess_data(self, block_fn: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
         names = _names(block_fn)
@@ -74,16 +105,20 @@ class Page(gr.Blocks):
             log.warning("%s was refused: %s", block_fn.api_name or block_fn.name, cut(str(error), 200))
             raise gr.Error(sentence, print_exception=False) from None
 
-    async def process_api(self, *args: Any, **more: Any) -> Any:
+    async def process_api(self, block_fn: Any, *args: Any, request: Any = None, **more: Any) -> Any:
+        """Everything that a visitor asks for goes through here: in their language, and endpoints in English."""
+        private = getattr(block_fn, "api_visibility", "") == "private"
+        language = of_request(request.headers) if private and hasattr(request, "headers") else ENGLISH
         try:
-            return await super().process_api(*args, **more)
+            with speaking(language):
+                return await super().process_api(block_fn, *args, request=request, **more)
         except gr.Error as error:
             error.print_exception = False  # the visitor sees it, and it was logged where it was raised
             raise
         except Exception as error:
             place = traceback.extract_tb(error.__traceback__)[-1]  # handlers log their own; one line is enough here
             log.error("a request failed: %s at %s:%s", cut(repr(error), 200), Path(place.filename).name, place.lineno)
-            raise gr.Error(BROKEN, print_exception=False) from None
+            raise gr.Error(tr(BROKEN), print_exception=False) from None
 
 
 def _names(block_fn: Any) -> list[str]:

@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from vitmsn import limits
+from vitmsn.ui.locale import later, tr
 
 # The lines that jobs wait in, as arguments of an event. Short jobs interleave (the encoder has its own lock). A costly
 # one is a single large forward; a long one (a zip, a batch, UMAP) may take minutes. Opening a model may be a download,
@@ -62,15 +63,36 @@ class FairQueue(queueing.Queue):
         slow_jobs = [event for event in jobs if event.concurrency_id in SLOW]
         waiting = [event for event in self.waiting() if (event.concurrency_id in SLOW) == slow]
         for some, of_visitor, of_address, kind in (
-            (jobs, limits.VISITOR_JOBS, limits.ADDRESS_JOBS, "requests"),
-            *([(slow_jobs, limits.VISITOR_SLOW_JOBS, limits.ADDRESS_SLOW_JOBS, "long requests")] if slow else []),
+            (jobs, limits.VISITOR_JOBS, limits.ADDRESS_JOBS, later("requests")),
+            *(
+                [(slow_jobs, limits.VISITOR_SLOW_JOBS, limits.ADDRESS_SLOW_JOBS, later("long requests"))]
+                if slow
+                else []
+            ),
         ):
             if sum(_visitor(event) == (address, session or "") for event in some) >= of_visitor:
-                raise _refused(429, f"{of_visitor} {kind} of yours are waiting or running; wait until one is answered.")
+                raise _refused(
+                    429,
+                    tr(
+                        "{of_visitor} {kind} of yours are waiting or running; wait until one is answered.",
+                        of_visitor=of_visitor,
+                        kind=tr(kind),
+                    ),
+                )
             if sum(_address(event) == address for event in some) >= of_address:
-                raise _refused(429, f"{of_address} {kind} from your address are waiting or running; try again soon.")
+                raise _refused(
+                    429,
+                    tr(
+                        "{of_address} {kind} from your address are waiting or running; try again soon.",
+                        of_address=of_address,
+                        kind=tr(kind),
+                    ),
+                )
         if len(waiting) >= (limits.SLOW_QUEUE_LENGTH if slow else limits.QUEUE_LENGTH):
-            raise _refused(503, f"{len(waiting)} requests are waiting and no more are taken now; try again soon.")
+            raise _refused(
+                503,
+                tr("{waiting} requests are waiting and no more are taken now; try again soon.", waiting=len(waiting)),
+            )
 
     def _move(self, event: Event, name: str) -> None:
         """Move a job that waits to another line."""

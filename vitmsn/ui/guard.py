@@ -27,6 +27,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from vitmsn import limits
 from vitmsn.errors import InputError
 from vitmsn.ui import uploads
+from vitmsn.ui.locale import later, speaking, tr
+from vitmsn.ui.locale import middleware as language
 from vitmsn.ui.rates import Rates
 from vitmsn.ui.request_body import API, FILE, is_here, is_uploaded, objects, parse, shape
 
@@ -90,7 +92,7 @@ LISTEN_SECONDS = 1.0  # between two checks whether the server is ending
 
 Headers = Sequence[tuple[bytes, bytes]]
 RETRY: Headers = ((b"retry-after", b"60"),)
-NOT_UNDERSTOOD = "This request could not be understood."
+NOT_UNDERSTOOD = later("This request could not be understood.")
 
 
 class Guard:
@@ -122,13 +124,14 @@ class Guard:
             return
         answer = _Answer(send)
         try:
-            await self._admit(scope, receive, answer)
+            with speaking(language.of_scope(scope)):
+                await self._admit(scope, receive, answer)
         except Exception as error:
             if answer.begun:
                 raise
             # Gradio raises on some requests (an unknown function, an odd header).
             log.warning("%s %.100s was not understood: %.200r", scope["method"], scope["path"], error)
-            await refuse(answer, 422, NOT_UNDERSTOOD)
+            await refuse(answer, 422, tr(NOT_UNDERSTOOD))
 
     async def _admit(self, scope: Scope, receive: Receive, send: _Answer) -> None:
         scope = self._without_proxy(scope)
@@ -162,7 +165,9 @@ class Guard:
         upload = path.startswith("/gradio_api/upload")
         cap = limits.MAX_UPLOAD_BYTES if upload else limits.MAX_TOOL_BYTES if agent else limits.MAX_JSON_BYTES
         if _length(headers) > cap:
-            await refuse(send, 413, f"This request is larger than {cap // limits.MIB} MB; send less at once.")
+            await refuse(
+                send, 413, tr("This request is larger than {size} MB; send less at once.", size=cap // limits.MIB)
+            )
         elif upload:
             await self._stream(scope, receive, send, cap)
         else:
@@ -236,13 +241,15 @@ class Guard:
                 await self.app(scope, counted, send)
         except _TooLarge:
             if not send.begun:
-                await refuse(send, 413, f"This upload is larger than {cap // limits.MIB} MB; send less at once.")
+                await refuse(
+                    send, 413, tr("This upload is larger than {size} MB; send less at once.", size=cap // limits.MIB)
+                )
         except uploads.NoRoom:
             if not send.begun:
-                await refuse(send, 507, "There is no room for more uploads now; try again in some minutes.", RETRY)
+                await refuse(send, 507, tr("There is no room for more uploads now; try again in some minutes."), RETRY)
         except uploads.NotWritable:
             if not send.begun:
-                await refuse(send, 503, "This server cannot store uploads now; try again in some minutes.", RETRY)
+                await refuse(send, 503, tr("This server cannot store uploads now; try again in some minutes."), RETRY)
 
     async def _judge(self, scope: Scope, path: str, receive: Receive, send: _Answer, cap: int, agent: bool) -> None:
         """Read a small body; refuse pictures inside it and files from elsewhere, before Gradio fetches them."""
@@ -279,7 +286,7 @@ class Guard:
             kept = [pair for pair in scope["headers"] if pair[0].lower() not in (b"content-length", b"content-type")]
             scope = {**scope, "headers": [*kept, length, (b"content-type", b"application/json")]}
         if not path.startswith(QUEUED) and not self._rates.take(session, (scope.get("client") or ("",))[0]):
-            said = "These are too many requests within a minute; wait some seconds, then go on."
+            said = tr("These are too many requests within a minute; wait some seconds, then go on.")
             await refuse(send, 429, said, ((b"retry-after", b"%d" % limits.RETRY_SECONDS),))
             return
         delivered = False
@@ -331,7 +338,7 @@ def _sentence(body: bytes) -> str:
         said = value.get("error") or value.get("detail")
     except (ValueError, AttributeError, RecursionError):
         said = None
-    return said[: limits.MESSAGE_LENGTH] if isinstance(said, str) else NOT_UNDERSTOOD
+    return said[: limits.MESSAGE_LENGTH] if isinstance(said, str) else tr(NOT_UNDERSTOOD)
 
 
 class _TooLarge(Exception):
@@ -412,7 +419,8 @@ def middleware(
     more: Sequence[str] = (),
 ) -> list[Middleware]:
     """The middleware list for `launch(app_kwargs={"middleware": ...})`."""
-    return [Middleware(Guard, leave=leave, ended=ended, agents=agents, more=more)]
+    outer = Middleware(Guard, leave=leave, ended=ended, agents=agents, more=more)
+    return [outer, Middleware(language.PageLanguage)]
 
 
 @contextmanager

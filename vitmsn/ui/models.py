@@ -16,6 +16,7 @@ from vitmsn import checkpoint, limits
 from vitmsn.encoder import Encoder
 from vitmsn.errors import CheckpointError, InputError, ViTMSNError
 from vitmsn.ui import zero_gpu
+from vitmsn.ui.locale import later, tr
 from vitmsn.ui.shared import html
 
 EMBEDDED = checkpoint.EMBEDDED
@@ -27,11 +28,11 @@ STEP_SECONDS = 0.3  # between two words on how far a download is
 RATE_SECONDS = 20.0  # that its rate is a mean of
 # Backbones. Their first place of publication says CC BY-NC 4.0, their cards on the Hub say Apache-2.0 (see the README).
 OFFICIAL = (
-    ("facebook/vit-msn-small", "ViT-S/16 · 224 px · 88 MB from the Hub · no classifier · license unclear"),
-    ("facebook/vit-msn-base", "ViT-B/16 · 224 px · 344 MB from the Hub · no classifier · license unclear"),
-    ("facebook/vit-msn-base-4", "ViT-B/4 · 224 px · 344 MB from the Hub · no classifier · license unclear"),
-    ("facebook/vit-msn-large", "ViT-L/16 · 224 px · 1.2 GB from the Hub · no classifier · license unclear"),
-    ("facebook/vit-msn-large-7", "ViT-L/7 · 224 px · 1.2 GB from the Hub · no classifier · license unclear"),
+    ("facebook/vit-msn-small", later("ViT-S/16 · 224 px · 88 MB from the Hub · no classifier · license unclear")),
+    ("facebook/vit-msn-base", later("ViT-B/16 · 224 px · 344 MB from the Hub · no classifier · license unclear")),
+    ("facebook/vit-msn-base-4", later("ViT-B/4 · 224 px · 344 MB from the Hub · no classifier · license unclear")),
+    ("facebook/vit-msn-large", later("ViT-L/16 · 224 px · 1.2 GB from the Hub · no classifier · license unclear")),
+    ("facebook/vit-msn-large-7", later("ViT-L/7 · 224 px · 1.2 GB from the Hub · no classifier · license unclear")),
 )
 
 
@@ -110,16 +111,16 @@ class Models:
         self._labels: dict[str, str] = {}
         self.missing = ""  # why the embedded model is not there; "" when it is
         if given:
-            self._add(GIVEN, f"{Path(given).name} · chosen at the start", given)
+            self._add(GIVEN, later("chosen at the start"), given)
         try:
             checkpoint.embedded(EMBEDDED)
-            self._add(EMBEDDED, "tiny/8 · 64 px · embedded", None)
-            self._add(MSN_ONLY, "tiny/8 · 64 px · MSN only, no labels", MSN_ONLY)
+            self._add(EMBEDDED, later("tiny/8 · 64 px · embedded"), None)
+            self._add(MSN_ONLY, later("tiny/8 · 64 px · MSN only, no labels"), MSN_ONLY)
         except ViTMSNError as error:
             self.missing = str(error)
         for name, label in OFFICIAL:
             self._add(name, label, name)
-        self._add(RANDOM, "random weights · untrained", None)
+        self._add(RANDOM, later("random weights · untrained"), None)
         self.default = GIVEN if given else RANDOM if self.missing else EMBEDDED
 
     def _add(self, key: str, label: str, source: str | None) -> None:
@@ -128,20 +129,22 @@ class Models:
     @property
     def choices(self) -> list[tuple[str, str]]:
         """(label, key) pairs for the menu."""
-        return [(label, key) for key, label in self._labels.items()]
+        return [(self.label(key), key) for key in self._labels]
 
     @property
     def warning(self) -> str:
         """A warning for visitors before they read any result; "" when there is none."""
         if self.default != RANDOM:
             return ""
-        return (
-            f"{self.missing} Until then the page runs on random weights and its answers mean nothing; "
-            "whoever runs it can give another model with --model."
+        return tr(
+            "{missing} Until then the page runs on random weights and its answers mean nothing; "
+            "whoever runs it can give another model with --model.",
+            missing=self.missing,
         )
 
     def label(self, key: str) -> str:
-        return self._labels[key]
+        words = tr(self._labels[key])
+        return f"{self.name(key)} · {words}" if key == GIVEN else words
 
     def source(self, key: str) -> str | None:
         """What `Encoder.from_pretrained` takes for this entry; None for the embedded model and for random weights."""
@@ -150,7 +153,7 @@ class Models:
     def name(self, key: str) -> str:
         """The model's name to show: never the folder it is in."""
         if key == RANDOM:
-            return "random weights"
+            return tr("random weights")
         return Path(str(self._sources[key])).name if key == GIVEN else key
 
     def __contains__(self, key: object) -> bool:
@@ -194,7 +197,7 @@ class Models:
     def _waiting(self, key: str) -> Iterator[tuple[_Opening, float]]:
         """Join those who wait for a model, which is opened when it is not in memory; and for how many seconds."""
         if key not in self._sources:
-            raise InputError("That model is not in the menu; choose one of its entries.")
+            raise InputError(tr("That model is not in the menu; choose one of its entries."))
         with self._lock:
             if key in self._loaded:
                 self._loaded.move_to_end(key)
@@ -244,8 +247,15 @@ class Models:
 
     def _still_opening(self, key: str, opening: _Opening) -> CheckpointError:
         far = opening.download
-        how = f"downloaded ({html.of_megabytes(far.here, far.total)} are here)" if far else "opened"
-        return CheckpointError(f"{self.name(key)} is still being {how}; choose another model, or try again later.")
+        if far is None:
+            said = tr("{name} is still being opened; choose another model, or try again later.", name=self.name(key))
+        else:
+            said = tr(
+                "{name} is still being downloaded ({far} are here); choose another model, or try again later.",
+                name=self.name(key),
+                far=html.of_megabytes(far.here, far.total),
+            )
+        return CheckpointError(said)
 
     def loaded(self, key: str) -> Encoder | None:
         """The encoder of `key` if it is in memory now; never reads one."""

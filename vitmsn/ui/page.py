@@ -24,6 +24,7 @@ from vitmsn.ui.explore import tab as explore
 from vitmsn.ui.fair_queue import OPEN
 from vitmsn.ui.fewshot import tab as fewshot
 from vitmsn.ui.learn import tab as learn
+from vitmsn.ui.locale import later, tr, tr_said
 from vitmsn.ui.masking import tab as masking
 from vitmsn.ui.models import GIVEN, Models
 from vitmsn.ui.page_scripts import ABOUT, FORGET_VISIT, HEADER, KEEP_IN_ADDRESS, PAGE_LOADED, PAGE_OPENS
@@ -32,28 +33,28 @@ from vitmsn.ui.shared.scripts import run
 from vitmsn.ui.status import status_line
 from vitmsn.ui.visits import INACTIVE, OWN, Call, Visit, Visitors, keep_picture
 
-TITLE = "ViT-MSN: look inside an AI that learned to see from half-hidden pictures"
+TITLE = later("ViT-MSN: look inside an AI that learned to see from half-hidden pictures")
 TABS = (
-    ("classify", "Classify", classify.build),
-    ("attention", "Attention", attention.build),
-    ("masking", "Masking", masking.build),
-    ("fewshot", "Few-shot", fewshot.build),
-    ("explore", "Explore", explore.build),
-    ("learn", "Learn", learn.build),
+    ("classify", later("Classify"), classify.build),
+    ("attention", later("Attention"), attention.build),
+    ("masking", later("Masking"), masking.build),
+    ("fewshot", later("Few-shot"), fewshot.build),
+    ("explore", later("Explore"), explore.build),
+    ("learn", later("Learn"), learn.build),
 )
 NOT_IN_THIS_LINK = {
-    ("picture",): "The sender's own picture is not in this link.",
-    ("set",): "The sender's own set is not in this link.",
-    ("picture", "set"): "The sender's own picture and set are not in this link.",
+    ("picture",): later("The sender's own picture is not in this link."),
+    ("set",): later("The sender's own set is not in this link."),
+    ("picture", "set"): later("The sender's own picture and set are not in this link."),
 }
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 
-PRIVACY = (
+PRIVACY = later(
     "Your pictures are for this visit only. They stay in this server's memory; the file your browser sends is deleted "
-    f"{limits.UPLOAD_SECONDS // 60} minutes after it was read, everything else {limits.LEAVE_SECONDS // 60} minutes "
-    f"after you close the page, or after {limits.VISIT_SECONDS // 60} minutes without a click. Until then they come "
+    "{upload} minutes after it was read, everything else {leave} minutes after you close the page, or after "
+    "{visit} minutes without a click. Until then they come "
     "back when you load the page again in the same tab. Nothing is kept, nothing is sent elsewhere."
 )
 
@@ -101,11 +102,16 @@ def build(models: Models | None = None, room: Room | None = None, host: str = ""
     """
     models = models or Models()
     visitors = Visitors(models.default)
-    with Page(title=TITLE, analytics_enabled=False, delete_cache=(600, limits.VISIT_SECONDS)) as page:
+    with Page(title=tr(TITLE), analytics_enabled=False, delete_cache=(600, limits.VISIT_SECONDS)) as page:
         with gr.Row(elem_classes="msn-header"):
             gr.HTML(html.header(), js_on_load=HEADER, elem_classes="msn-brand", min_width=240)
             model = gr.Dropdown(
-                models.choices, value=models.default, label="Model", filterable=False, elem_id="model", min_width=240
+                models.choices,
+                value=models.default,
+                label=tr("Model"),
+                filterable=False,
+                elem_id="model",
+                min_width=240,
             )
             door = classroom.door() if room is not None else None
             about = gr.HTML(_about(models, models.default), js_on_load=ABOUT, elem_id="about", min_width=0)
@@ -114,8 +120,8 @@ def build(models: Models | None = None, room: Room | None = None, host: str = ""
         with gr.Tabs(elem_id="work", elem_classes="msn-tabs", selected=TABS[0][0], overflow_behavior="wrap") as tabs:
             app = App(page, models, visitors, model=model, status=status, tabs=tabs)
             for name, label, tab in TABS:
-                with gr.Tab(label, id=name, elem_id=f"tab-{name}") as app.items[name]:
-                    gr.HTML(Markup("<h2>{}</h2>").format(label), elem_classes="msn-tab-name")  # for screen readers
+                with gr.Tab(tr(label), id=name, elem_id=f"tab-{name}") as app.items[name]:
+                    gr.HTML(Markup("<h2>{}</h2>").format(tr(label)), elem_classes="msn-tab-name")  # for screen readers
                     tab(app)
         status.render()
         app.connect()
@@ -172,7 +178,8 @@ def _wire_model(app: App, top: gr.HTML, about: gr.HTML) -> None:
                 return SKIP
             visit.model = key
         except ViTMSNError as error:
-            call.message = f"{error} The model stays {app.models.name(visit.model)}."
+            kept = app.models.name(visit.model)
+            call.message = tr("{error} The model stays {name}.", error=tr_said(str(error)), name=kept)
         return visit.model, _about(app.models, visit.model)
 
     def choose_linked(call: Call) -> Any:
@@ -216,7 +223,7 @@ def _wire_load(page: gr.Blocks, app: App, top: gr.HTML) -> None:
             if query.get("example", OWN) != OWN:
                 example = examples.by_name(query["example"])
         except ViTMSNError as error:
-            call.message = f"{error} The link was followed without it."
+            call.message = tr("{error} The link was followed without it.", error=tr_said(str(error)))
         if not visit.begun:
             visit.greeting = _greeting(query, ticket)
         if query.get("example") == OWN and visit.own is not None:
@@ -254,27 +261,71 @@ def _greeting(query: dict[str, str], ticket: str) -> str:
 
 def _about(models: Models, key: str) -> Markup:
     """About: which model runs, on which device, the limits, and what happens to pictures."""
-    facts = [("Model", models.name(key))]
+    facts = [(tr("Model"), models.name(key))]
     encoder = models.loaded(key)
     if encoder is not None:
         height, width = encoder.input_size
         patch = " × ".join(str(side) for side in dict.fromkeys(encoder.patch_size))
         facts += [
-            ("Input", f"{height} × {width} px, patches of {patch} px"),
-            ("Device", str(encoder.device)),
-            ("Precision", precision(encoder)),
-            ("Computed by", {"torch": "PyTorch", "openvino": "OpenVINO"}[encoder.backend]),
-            ("Classes", f"{len(encoder.labels)}" if encoder.has_classifier else "none: this model has no classifier"),
+            (tr("Input"), tr("{height} × {width} px, patches of {patch} px", height=height, width=width, patch=patch)),
+            (tr("Device"), str(encoder.device)),
+            (tr("Precision"), precision(encoder)),
+            (tr("Computed by"), {"torch": "PyTorch", "openvino": "OpenVINO"}[encoder.backend]),
+            (
+                tr("Classes"),
+                f"{len(encoder.labels)}" if encoder.has_classifier else tr("none: this model has no classifier"),
+            ),
         ]
     bounds = [
-        ("One picture", f"{limits.MAX_IMAGE_BYTES // limits.MIB} MB, {limits.MAX_PIXELS // 1_000_000} megapixels"),
-        ("One zip", f"{limits.MAX_ARCHIVE_BYTES // limits.MIB} MB, {limits.MAX_ARCHIVE_ENTRIES} files"),
-        ("Your examples", f"{limits.MAX_EXAMPLES} in {limits.MAX_CLASSES} classes"),
-        ("One request", f"{limits.REQUEST_PIXELS // 1_000_000} megapixels, {limits.MAX_QUERIES} pictures"),
-        ("At once", f"{limits.VISITOR_JOBS} requests, {limits.VISITOR_SLOW_JOBS} of them long"),
-        ("One job", f"{limits.JOB_SECONDS} s"),
+        (
+            tr("One picture"),
+            tr(
+                "{size} MB, {pixels} megapixels",
+                size=limits.MAX_IMAGE_BYTES // limits.MIB,
+                pixels=limits.MAX_PIXELS // 1_000_000,
+            ),
+        ),
+        (
+            tr("One zip"),
+            tr(
+                "{size} MB, {many} files",
+                size=limits.MAX_ARCHIVE_BYTES // limits.MIB,
+                many=limits.MAX_ARCHIVE_ENTRIES,
+            ),
+        ),
+        (
+            tr("Your examples"),
+            tr(
+                "{many} in {classes} classes",
+                many=limits.MAX_EXAMPLES,
+                classes=limits.MAX_CLASSES,
+            ),
+        ),
+        (
+            tr("One request"),
+            tr(
+                "{pixels} megapixels, {many} pictures",
+                pixels=limits.REQUEST_PIXELS // 1_000_000,
+                many=limits.MAX_QUERIES,
+            ),
+        ),
+        (
+            tr("At once"),
+            tr(
+                "{many} requests, {slow} of them long",
+                many=limits.VISITOR_JOBS,
+                slow=limits.VISITOR_SLOW_JOBS,
+            ),
+        ),
+        (tr("One job"), f"{limits.JOB_SECONDS} s"),
     ]
-    return html.about(facts, bounds, PRIVACY, examples.credit())
+    privacy = tr(
+        PRIVACY,
+        upload=limits.UPLOAD_SECONDS // 60,
+        leave=limits.LEAVE_SECONDS // 60,
+        visit=limits.VISIT_SECONDS // 60,
+    )
+    return html.about(facts, bounds, privacy, examples.credit())
 
 
 def precision(encoder: Encoder) -> str:

@@ -7,7 +7,7 @@ from vitmsn.ui.visits import OWN
 
 HEADER, ABOUT = (
     script(__file__, "address.js", "skip_link.js", "unheard.js", "announce.js", "folds.js"),
-    script(__file__, "about.js"),
+    script(__file__, "about.js", "language.js"),
 )
 KEEP_IN_ADDRESS = script(__file__, "keep_in_address.js")
 OWN_PICTURE = run(KEEP_IN_ADDRESS, "example", OWN)

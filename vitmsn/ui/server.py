@@ -25,18 +25,22 @@ from vitmsn import extras, limits
 from vitmsn.errors import InputError, ViTMSNError
 from vitmsn.ui import guard, uploads, zero_gpu
 from vitmsn.ui.app import App
-from vitmsn.ui.blocks import Seldom
+from vitmsn.ui.blocks import Page, Seldom
 from vitmsn.ui.classroom import address as lan
 from vitmsn.ui.classroom import dialog as classroom
 from vitmsn.ui.classroom.room import Room
 from vitmsn.ui.learn import training_film
+from vitmsn.ui.locale import ENGLISH, GERMAN, LANGUAGES, speaking
 from vitmsn.ui.memory import bound_arenas
 from vitmsn.ui.models import OPENING, Models
 from vitmsn.ui.page import build, precision, theme
 from vitmsn.ui.shared import examples, picture_gallery
 
 # Gradio reads these words to screen readers and has no text for them
-SPOKEN = {"common.complete": "Done", "common.progress": "Progress"}
+SPOKEN = {
+    ENGLISH: {"common.complete": "Done", "common.progress": "Progress"},
+    GERMAN: {"common.complete": "Fertig", "common.progress": "Fortschritt"},
+}
 SWEEP_SECONDS = 30  # between two deletions of old visits and uploads
 ENDING_SECONDS = 3.0  # a job has to notice that the server ends; closing takes up to five more
 T = TypeVar("T")
@@ -77,7 +81,7 @@ class Server:
             self._encoder = self._models.start()
             if zero_gpu.ACTIVE:
                 zero_gpu.keep_resident(self._encoder)
-            self.app: App = _inside_a_loop(lambda: build(self._models, self._room, host or ""))
+            self.app: App = _inside_a_loop(lambda: in_all_languages(self._models, self._room, host or ""))
             self._closing = failed.pop_all()
 
     def run(self, port: int | None = None) -> int:
@@ -110,6 +114,18 @@ class Server:
             sys.stdout.flush()
             os._exit(0)
         return 0
+
+
+def in_all_languages(models: Models, room: Room | None, host: str) -> App:
+    """The page as `build` makes it, which also knows its texts in the other languages."""
+    app = build(models, room, host)
+    for language in LANGUAGES:
+        if language != ENGLISH:
+            with speaking(language):
+                other = build(models, room, host)
+            assert isinstance(app.page, Page) and isinstance(other.page, Page)
+            app.page.offer(language, other.page)
+    return app
 
 
 def prepare(
@@ -259,7 +275,7 @@ def launch(
         state_session_capacity=limits.MAX_VISITORS,
         footer_links=["api", "settings"],
         theme=theme(),
-        i18n=gr.I18n(en=SPOKEN),
+        i18n=gr.I18n(**SPOKEN),
         css_paths=[*STYLES, *([CLASS_STYLE] if room is not None else [])],
         app_kwargs={
             "middleware": guard.middleware(leave, ended, agents, classroom.PATHS if room is not None else ()),

@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from vitmsn.ui.locale import tr
 from vitmsn.ui.models import Models
 from vitmsn.ui.shared import html
 from vitmsn.ui.visits import Call
@@ -20,7 +21,7 @@ def status_line(models: Models, call: Call) -> Any:
         return gr.skip()
     encoder = models.loaded(call.visit.model)
     if encoder is None:
-        return html.status([call.name, "not read yet"])
+        return html.status([call.name, tr("not read yet")])
     height, width = encoder.input_size
     words = [
         encoder.name,
@@ -28,7 +29,10 @@ def status_line(models: Models, call: Call) -> Any:
         f"{encoder.device} · {str(encoder.dtype).removeprefix('torch.')}",
     ]
     if (forward := call.visit.forwards.get(call.tab)) is not None and forward.model == encoder.name:
-        words += [f"last forward {html.milliseconds(forward.milliseconds)}", f"{forward.patches} patches"]
+        words += [
+            tr("last forward {time}", time=html.milliseconds(forward.milliseconds)),
+            tr("{many} patches", many=forward.patches),
+        ]
     else:
-        words.append("answer from cache")
+        words.append(tr("answer from cache"))
     return html.status(words)

@@ -22,14 +22,16 @@ from vitmsn import image, limits
 from vitmsn.encoder import Encoder, Timing, timings
 from vitmsn.errors import InputError, ViTMSNError
 from vitmsn.image import Picture
+from vitmsn.ui.locale import later, tr, tr_number
 from vitmsn.ui.models import EMBEDDED, RANDOM, Download, Models
 from vitmsn.ui.shared.html import of_megabytes, time_left
 
 State = TypeVar("State")
 DELETED, MOVED = "deleted", "moved"  # what happened to a visit that is no longer here
 OWN = "own"  # in the address: the visitor's own picture or set, which no link contains
-INACTIVE = "Your pictures were deleted because this page was inactive; add them again to continue."
-ELSEWHERE = "This visit goes on in another window. Load this page again to continue it here."
+INACTIVE = later("Your pictures were deleted because this page was inactive; add them again to continue.")
+PICTURES = later("pictures")  # what most jobs count
+ELSEWHERE = later("This visit goes on in another window. Load this page again to continue it here.")
 
 
 class Stopped(ViTMSNError):
@@ -256,7 +258,7 @@ class Call:
     def picture(self) -> Picture:
         """'Your picture'. Raises InputError when there is none."""
         if self.visit.picture is None:
-            raise InputError("No picture yet. Drop one here, take a photo, or pick an example.")
+            raise InputError(tr("No picture yet. Drop one here, take a photo, or pick an example."))
         return self.visit.picture
 
     def chosen(self, name: str) -> Any:
@@ -298,32 +300,42 @@ class Call:
         if self.bar is None:
             return
         if far is None:
-            self.bar(None, desc=f"{name} is being opened")
+            self.bar(None, desc=tr("{name} is being opened", name=name))
             return
         words = [of_megabytes(far.here, far.total)]
         if far.rate:
-            words += [f"{far.rate / 1e6:.2g} MB/s", time_left(far.left)]
-        again = f", going on at {far.before / 1e6:,.0f} MB" if far.before >= 1e6 else ""
-        said = f"Downloading {name}{again}; choose another model to stop. {', '.join(words)}"
-        self.bar((far.here, far.total), desc=said, unit="bytes")
+            words += [tr("{rate:.2g} MB/s", rate=far.rate / 1e6), time_left(far.left)]
+        told = (
+            tr("Downloading {name}, going on at {before} MB; choose another model to stop. {far}")
+            if far.before >= 1e6
+            else tr("Downloading {name}; choose another model to stop. {far}")
+        )
+        said = told.format(name=name, before=tr_number(f"{far.before / 1e6:,.0f}"), far=", ".join(words))
+        self.bar((far.here, far.total), desc=said, unit=tr("bytes"))
 
-    def progress(self, done: int, total: int, what: str = "pictures") -> None:
+    def progress(self, done: int, total: int, what: str = PICTURES) -> None:
         """Show the progress of a long job; raise Stopped when the visitor pressed Stop or left, or the time is up.
 
         A total of 0: not known yet; ``what`` is then the whole sentence.
         """
         now = time.monotonic()
         if self.gone or self.visit.stopped > self.began:
-            raise Stopped("Stopped. Nothing was changed.")
+            raise Stopped(tr("Stopped. Nothing was changed."))
         if now > self.deadline:
-            raise Stopped(f"This took longer than {limits.JOB_SECONDS} s and was ended; try with fewer pictures.")
+            raise Stopped(
+                tr(
+                    "This took longer than {seconds} s and was ended; try with fewer pictures.",
+                    seconds=limits.JOB_SECONDS,
+                )
+            )
         if self.bar is not None:
             elapsed = now - self.began
             left = f", {time_left(elapsed / done * (total - done))}" if 0 < done < total and elapsed > 1 else ""
             if total:
-                self.bar((done, total), desc=f"{done} of {total} {what}{left}", unit=what)
+                words = tr("{done} of {total} {what}", done=done, total=total, what=tr(what))
+                self.bar((done, total), desc=f"{words}{left}", unit=tr(what))
             else:
-                self.bar(0.0, desc=what)
+                self.bar(0.0, desc=tr(what))
 
 
 def keep_picture(visit: Visit, picture: Picture, example: str = "") -> None:

@@ -43,7 +43,7 @@ def test_the_film_has_every_frame() -> None:
 
 
 def test_the_player_knows_the_sheet() -> None:
-    about = json.loads(html.unescape(re.findall('data-about="([^"]*)"', training_film.PLAYER)[0]))
+    about = json.loads(html.unescape(re.findall('data-about="([^"]*)"', training_film.player())[0]))
     assert "/" + about["sheet"] == training_film.SHEET and (about["side"], about["columns"]) == (32, 16)
     assert len(about["inks"]) == len(set(about["inks"])) == len(shapes.KINDS)
 

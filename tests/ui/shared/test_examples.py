@@ -15,7 +15,7 @@ from vitmsn.ui.shared import examples
 @pytest.fixture
 def fresh() -> Iterator[None]:
     """Clear the caches: these tests change what is read."""
-    cached = (examples.photographs, examples.starter_sets, examples.strip)
+    cached = (examples.photographs, examples.starter_sets, examples._strip)
     for function in cached:
         function.cache_clear()
     yield

@@ -89,7 +89,7 @@ def test_html_is_built_with_markup_alone() -> None:
         known = {
             id(part)
             for node in ast.walk(tree)
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "Markup"
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Markup", "tr_html")
             for argument in node.args
             for part in ast.walk(argument)
         }

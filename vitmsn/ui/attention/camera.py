@@ -9,12 +9,13 @@ from markupsafe import Markup
 from vitmsn.image import Picture
 from vitmsn.ui.app import App
 from vitmsn.ui.attention.map_view import AttentionControls, drawn, see, sentence
+from vitmsn.ui.locale import later
 from vitmsn.ui.shared import html, live_camera, patch_grid
 from vitmsn.ui.shared.controls import Controls
 from vitmsn.ui.visits import Call
 
 SIDE = 320  # pixels of the picture's longer side
-WHAT = "Where the model looks on what the camera sees, with the settings above. Frames are not kept."
+WHAT = later("Where the model looks on what the camera sees, with the settings above. Frames are not kept.")
 
 Fitted = Callable[[Call, AttentionControls, Picture], AttentionControls]  # the controls, limited to what the model has
 

@@ -15,9 +15,10 @@ from vitmsn import attention, draw, limits, masking
 from vitmsn.encoder import Encoder
 from vitmsn.errors import InputError, ViTMSNError
 from vitmsn.image import Picture, decode
-from vitmsn.look import HEADLESS, OF_A_PATCH
+from vitmsn.look import OF_A_PATCH
 from vitmsn.ui.attention.map_view import AttentionControls, Sight, brightest, see
 from vitmsn.ui.attention.state import AttentionState
+from vitmsn.ui.locale import later, tr, tr_said
 from vitmsn.ui.models import RANDOM
 from vitmsn.ui.shared import examples, html, patch_grid
 from vitmsn.ui.shared.checks import choice, linked_choice, whole
@@ -25,11 +26,11 @@ from vitmsn.ui.shared.photo import UploadButton
 from vitmsn.ui.visits import Call
 
 BESIDE = {
-    "": "Nothing",
-    "random": "Random weights",
-    "picture": "Another picture",
-    "masked": "This picture, masked",
-    "masks": "Two masks",
+    "": later("Nothing"),
+    "random": later("Random weights"),
+    "picture": later("Another picture"),
+    "masked": later("This picture, masked"),
+    "masks": later("Two masks"),
 }
 OWN = "own"
 SIDE = 480  # pixels of the longer side of each
@@ -44,19 +45,19 @@ def names() -> list[str]:
 def controls() -> tuple[dict[str, Component], gr.UploadButton]:
     """The last four controls of the tab by name, and a button for a second picture."""
     beside = gr.Radio(
-        [(words, name) for name, words in BESIDE.items()],
+        [(tr(words), name) for name, words in BESIDE.items()],
         value="",
-        label="Compare with",
-        info="Same settings, one color scale for both.",
+        label=tr("Compare with"),
+        info=tr("Same settings, one color scale for both."),
         elem_classes="msn-pills",
     )
     with gr.Row():
         other = gr.Dropdown(
-            _choices(own=False), value="coffee", label="The other picture", visible=False, filterable=False
+            _choices(own=False), value="coffee", label=tr("The other picture"), visible=False, filterable=False
         )
-        ratio = gr.Slider(0, MOST_RATIO, 70, step=5, label="Mask ratio, %", visible=False)
-        seed = gr.Number(0, label="Seed", precision=0, visible=False)
-    upload = UploadButton("Upload another picture", elem_classes="msn-quiet-button")
+        ratio = gr.Slider(0, MOST_RATIO, 70, step=5, label=tr("Mask ratio, %"), visible=False)
+        seed = gr.Number(0, label=tr("Seed"), precision=0, visible=False)
+    upload = UploadButton(tr("Upload another picture"), elem_classes="msn-quiet-button")
     return {"beside": beside, "other": other, "ratio": ratio, "seed": seed}, upload
 
 
@@ -68,8 +69,8 @@ def ranges(ask: AttentionControls) -> dict[str, dict[str, Any]]:
 
 
 def _choices(own: bool) -> list[tuple[str, str]]:
-    choices = [(example.title, example.name) for example in examples.photographs()]
-    return [("The picture you uploaded", OWN), *choices] if own else choices
+    choices = [(tr(example.title), example.name) for example in examples.photographs()]
+    return [(tr("The picture you uploaded"), OWN), *choices] if own else choices
 
 
 def linked(text: str) -> Any:
@@ -98,14 +99,14 @@ def compare(call: Call, ask: AttentionControls, found: Sight) -> Markup:
     try:
         sides = _sides(call, ask, found)
     except ViTMSNError as error:
-        return html.notice(str(error))
+        return html.notice(tr_said(str(error)))
     if found.colors is not None:
         figures = [
             (name, draw.tinted(patch_grid.seen(encoder, picture, side=SIDE), sight.colors, ask.strength / 100), sight)
             for name, encoder, picture, sight in sides
             if sight.colors is not None
         ]
-        said = html.hint("Each picture has its own colors: compare regions, not hues.")
+        said = html.hint(tr("Each picture has its own colors: compare regions, not hues."))
     else:
         ends = [sight.scale for *_, sight in sides]
         scale = min(low for low, _ in ends), max(high for _, high in ends)
@@ -124,7 +125,7 @@ def compare(call: Call, ask: AttentionControls, found: Sight) -> Markup:
 
 def _sides(call: Call, ask: AttentionControls, found: Sight) -> list[tuple[str, Encoder, Picture, Sight]]:
     encoder, picture = call.encoder, call.picture
-    here = ("this picture" if ask.beside == "picture" else "this model", encoder, picture, found)
+    here = (tr("this picture") if ask.beside == "picture" else tr("this model"), encoder, picture, found)
     if ask.beside == "random":
         other = call.models.get(RANDOM)
         layers, many = other.config.num_hidden_layers, other.config.num_attention_heads
@@ -132,28 +133,26 @@ def _sides(call: Call, ask: AttentionControls, found: Sight) -> list[tuple[str, 
         wanted = replace(wanted, some=[number for number in ask.some if number <= many], label="")
         if patch_grid.grid(other, wanted.input_size(other, picture)) != found.grid:
             raise InputError(
-                "Random weights have another patch grid here; choose another input size or the embedded model."
+                tr("Random weights have another patch grid here; choose another input size or the embedded model.")
             )
-        return [here, ("random weights", other, picture, see(other, picture, wanted))]
+        return [here, (tr("random weights"), other, picture, see(other, picture, wanted))]
     if ask.beside == "picture":
         second = _picture(call, ask.other)
-        return [here, ("the other picture", encoder, second, _at_most(encoder, second, ask))]
+        return [here, (tr("the other picture"), encoder, second, _at_most(encoder, second, ask))]
     seed = whole(ask.seed or 0, "seed", 0, MOST_SEED)
     share = whole(ask.ratio, "mask ratio", 0, MOST_RATIO) / 100
     first, second_mask = (_masked(encoder, picture, ask, found, share, seed + step) for step in (0, 1))
-    name = f"{ask.ratio} % hidden, seed"
-    left = ("all patches", encoder, picture, found) if ask.beside == "masked" else (f"{name} {seed}", *first)
-    return [
-        left,
-        (f"{name} {seed if ask.beside == 'masked' else seed + 1}", *(first if ask.beside == "masked" else second_mask)),
-    ]
+    names = [tr("{ratio} % hidden, seed {seed}", ratio=ask.ratio, seed=seed + step) for step in (0, 1)]
+    if ask.beside == "masked":
+        return [(tr("all patches"), encoder, picture, found), (names[0], *first)]
+    return [(names[0], *first), (names[1], *second_mask)]
 
 
 def _picture(call: Call, name: str) -> Picture:
     if name == OWN:
         kept = call.visit.state(AttentionState).other
         if kept is None:
-            raise InputError("Your second picture is no longer here; upload it again, or choose an example.")
+            raise InputError(tr("Your second picture is no longer here; upload it again, or choose an example."))
         return kept
     return examples.by_name(str(name)).picture
 
@@ -192,7 +191,11 @@ def _half(sight: Sight) -> str:
     if sight.signed:
         return ""
     seen = int((~np.isnan(sight.values)).sum())
-    return f"half of it falls on {int(brightest(sight.values, 0.5).sum())} of {seen} patches"
+    return tr(
+        "half of it falls on {brightest} of {seen} patches",
+        brightest=int(brightest(sight.values, 0.5).sum()),
+        seen=seen,
+    )
 
 
 def common(sides: list[tuple[str, Encoder, Picture, Sight]]) -> str:
@@ -202,14 +205,21 @@ def common(sides: list[tuple[str, Encoder, Picture, Sight]]) -> str:
         return ""
     a, b = left.values.ravel(), right.values.ravel()
     both = ~np.isnan(a) & ~np.isnan(b)
-    seen = "" if both.all() else f", over the {int(both.sum())} patches that both see"
+    seen = "" if both.all() else tr(", over the {both} patches that both see", both=int(both.sum()))
     if both.sum() < 2:
-        return "Fewer than two patches are visible in both, too few to compare."
+        return tr("Fewer than two patches are visible in both, too few to compare.")
     if left.signed:
-        return f"The two maps differ by {np.abs(a[both] - b[both]).mean():.2f} per patch on average{seen}."
+        return tr(
+            "The two maps differ by {apart:.2f} per patch on average{seen}.",
+            apart=float(np.abs(a[both] - b[both]).mean()),
+            seen=seen,
+        )
     shared = attention.overlap(torch.from_numpy(a[both]), torch.from_numpy(b[both]))
-    what = "relevance" if left.ask.kind == "relevance" else "attention" if left.ask.kind not in HEADLESS else "rollout"
-    return f"The two {what} maps overlap by {html.percent(float(shared), whole=True)}{seen}."
+    overlap = {
+        "relevance": tr("The two relevance maps overlap by {shared}{seen}."),
+        "rollout": tr("The two rollout maps overlap by {shared}{seen}."),
+    }.get(left.ask.kind, tr("The two attention maps overlap by {shared}{seen}."))
+    return overlap.format(shared=html.percent(float(shared), whole=True), seen=seen)
 
 
 def _upper(name: str) -> str:

@@ -11,10 +11,13 @@ from PIL import Image
 
 from vitmsn import draw
 from vitmsn.ui.attention.map_view import Sight
+from vitmsn.ui.locale import later, tr
 from vitmsn.ui.shared import html, patch_grid
 from vitmsn.ui.visits import Call
 
-WHAT = "The map in your picture's resolution (PNG), its numbers with those of all heads (NPZ), and the Python code."
+WHAT = later(
+    "The map in your picture's resolution (PNG), its numbers with those of all heads (NPZ), and the Python code."
+)
 
 
 def links(call: Call, found: Sight, shown: Image.Image, code: list[str]) -> Markup:
@@ -31,9 +34,19 @@ def links(call: Call, found: Sight, shown: Image.Image, code: list[str]) -> Mark
     lines = ["from PIL import Image", "", "from vitmsn import Encoder, draw", "from vitmsn.look import look", ""]
     lines += [call.python, *code, _drawing(call, found), ""]
     made = (
-        (f"{stem}.png", "image/png", picture.getvalue(), f"Picture, {shown.width} × {shown.height}"),
-        (f"{stem}.npz", "application/zip", numbers.getvalue(), f"Numbers, {' × '.join(map(str, found.maps.shape))}"),
-        (f"{stem}.py", "text/x-python", "\n".join(lines).encode(), "Python code"),
+        (
+            f"{stem}.png",
+            "image/png",
+            picture.getvalue(),
+            tr("Picture, {width} × {height}", width=shown.width, height=shown.height),
+        ),
+        (
+            f"{stem}.npz",
+            "application/zip",
+            numbers.getvalue(),
+            tr("Numbers, {shape}", shape=" × ".join(map(str, found.maps.shape))),
+        ),
+        (f"{stem}.py", "text/x-python", "\n".join(lines).encode(), tr("Python code")),
     )
     links = Markup().join(html.download(*one) for one in made)
     return Markup('<p class="msn-links">{}</p>').format(links)

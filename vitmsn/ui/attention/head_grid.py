@@ -10,16 +10,22 @@ import torch
 from markupsafe import Markup
 
 from vitmsn import attention, draw
+from vitmsn.ui.locale import later, tr, tr_html
 from vitmsn.ui.shared import html, patch_grid
 from vitmsn.ui.shared.scripts import script
 
-ORDERS = {"layer": "Layer", "entropy": "Most focused", "distance": "Farthest", "agreement": "Most unusual"}
-ORDER = "Focused: few patches. Far: across the picture. Unusual: differs from its layer."
+ORDERS = {
+    "layer": later("Layer"),
+    "entropy": later("Most focused"),
+    "distance": later("Farthest"),
+    "agreement": later("Most unusual"),
+}
+ORDER = later("Focused: few patches. Far: across the picture. Unusual: differs from its layer.")
 REASONS = {  # of `attention.suggest`
-    "focused": "most focused: half of its attention falls on {value:.0f} of {patches} patches",
-    "alone": "most unusual: only {percent} overlap with its layer",
-    "far": "looks farthest: its patches attend {value:.1f} patches away on average",
-    "near": "looks nearest: its patches attend {value:.1f} patches away on average",
+    "focused": later("most focused: half of its attention falls on {value:.0f} of {patches} patches"),
+    "alone": later("most unusual: only {percent} overlap with its layer"),
+    "far": later("looks farthest: its patches attend {value:.1f} patches away on average"),
+    "near": later("looks nearest: its patches attend {value:.1f} patches away on average"),
 }
 
 SCRIPT = script(__file__, "head_grid.js")
@@ -51,13 +57,13 @@ def heads(
     cells = []
     if values is None:
         names = Markup().join(
-            Markup('<span style="--head:{}">head {}</span>').format(head, head) for head in range(1, many + 1)
+            tr_html('<span style="--head:{}">head {}</span>').format(head, head) for head in range(1, many + 1)
         )
-        corner = Markup('<span style="--head:0">layer</span>')
+        corner = tr_html('<span style="--head:0">layer</span>')
         cells.append(Markup('<div class="msn-names" aria-hidden="true">{}{}</div>').format(corner, names))
         for number in range(1, layers + 1):
             found = [_cell(maps, (number, head), (number, head), chosen, stop) for head in range(1, many + 1)]
-            layer_name = Markup("<span><b>layer </b>{}</span>").format(number)
+            layer_name = tr_html("<span><b>layer </b>{}</span>").format(number)
             cells.append(
                 Markup('<div class="msn-layer" style="--layer:{}">{}<div>{}</div></div>').format(
                     number, layer_name, Markup().join(found)
@@ -72,10 +78,12 @@ def heads(
             cells.append(
                 Markup("<div>{}<span>{}.{}</span></div>").format(_cell(maps, here, at, chosen, stop), here[0], here[1])
             )
-    label = f"What {whom} looks at in every layer and head; arrow keys move, Enter enlarges"
+    label = tr("What {whom} looks at in every layer and head; arrow keys move, Enter enlarges", whom=whom)
     style = f"--layers:{layers};--heads:{many};--aspect:{columns}/{rows};--sheet:url({_sheet(maps, top, palette)})"
     kind = "" if values is None else " msn-sorted"
-    named = "" if values is None else html.hint(f"{ORDERS[order]} first; the numbers are layer.head.")
+    named = (
+        "" if values is None else html.hint(tr("{order} first; the numbers are layer.head.", order=tr(ORDERS[order])))
+    )
     return Markup(
         '<section class="msn-heads">{}<div class="msn-heads-scroll">'
         '<div class="msn-heads-grid{}" role="group" aria-label="{}" style="{}">{}</div>'
@@ -87,7 +95,7 @@ def heads(
         label,
         style,
         Markup().join(cells),
-        patch_grid.legend((0.0, top), "or more of the attention, on one patch", palette),
+        patch_grid.legend((0.0, top), tr("or more of the attention, on one patch"), palette),
         suggested(flat, distance, maps.shape[2] * maps.shape[3]),
     )
 
@@ -106,13 +114,16 @@ def suggested(maps: torch.Tensor, distance: np.ndarray | None, total: int) -> Ma
     far = None if distance is None else torch.from_numpy(distance)
     items = ""
     for found in attention.suggest(maps, far):
-        why = REASONS[found.reason].format(
-            value=found.value, patches=total, percent=draw.percent(found.value) if found.reason == "alone" else ""
+        why = tr(
+            REASONS[found.reason],
+            value=found.value,
+            patches=total,
+            percent=html.share(found.value) if found.reason == "alone" else "",
         )
         place = Markup('data-layer="{}" data-head="{}"').format(found.layer + 1, found.head + 1)
-        name = f"Layer {found.layer + 1}, head {found.head + 1}"
+        name = tr("Layer {layer}, head {head}", layer=found.layer + 1, head=found.head + 1)
         items += Markup('<li><button type="button" {}>{}</button> {}</li>').format(place, name, html.text(why))
-    return Markup('<h4>Worth a look</h4><ul class="msn-suggested">{}</ul>').format(items)
+    return tr_html('<h4>Worth a look</h4><ul class="msn-suggested">{}</ul>').format(items)
 
 
 def _first(values: np.ndarray, many: int) -> tuple[int, int]:
@@ -125,7 +136,7 @@ def _cell(
 ) -> Markup:
     layer, head = here
     row, column = patch_grid.peak(maps[layer - 1, head - 1])
-    return Markup(
+    return tr_html(
         '<button type="button" data-layer="{}" data-head="{}" data-x="{}" data-y="{}" '
         'tabindex="{}" aria-pressed="{}" '
         'aria-label="Layer {}, head {}: peak at row {}, column {}" '

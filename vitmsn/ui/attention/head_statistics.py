@@ -10,6 +10,7 @@ from vitmsn.encoder import Encoder
 from vitmsn.image import Picture
 from vitmsn.outputs import ViTMSNOutput
 from vitmsn.ui.attention.state import AttentionState, Depth
+from vitmsn.ui.locale import tr, tr_number
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.charts import Axis, Line, chart
 from vitmsn.ui.visits import Call
@@ -37,14 +38,19 @@ def measure(
 def plot(found: Depth | None, chosen: tuple[int, int]) -> Markup:
     """Two charts as inline SVG: a dot for each head, over the layers; a ring around the chosen (layer, head) from 1."""
     if found is None:
-        return html.hint("This takes a while at this input size. Press the button to measure it.")
-    distance = _chart(found.distance, chosen, "Mean distance, patches", "patches away")
+        return html.hint(tr("This takes a while at this input size. Press the button to measure it."))
+    distance = _chart(found.distance, chosen, tr("Mean distance, patches"), tr("patches away"))
     even = float(np.log(found.patches))
-    entropy = _chart(found.entropy, chosen, f"Entropy, nats (perfectly even: {even:.2g})", "nats", even)
+    entropy = _chart(
+        found.entropy, chosen, tr("Entropy, nats (perfectly even: {even:.2g})", even=even), tr("nats"), even
+    )
     least, most = float(found.distance.min()), float(found.distance.max())
-    said = (
-        "Each dot is a head: how far its patches look, and how evenly they spread their attention (means over all "
-        f"patches). The line is the mean of each layer. Here heads look {least:.1f} to {most:.1f} patches away."
+    said = tr(
+        "Each dot is a head: how far its patches look, and how evenly they spread their attention "
+        "(means over all patches). The line is the mean of each layer. Here heads look {least:.1f} "
+        "to {most:.1f} patches away.",
+        least=least,
+        most=most,
     )
     return Markup('<section class="msn-depth"><div>{}{}</div>{}</section>').format(distance, entropy, html.hint(said))
 
@@ -53,18 +59,31 @@ def _chart(values: np.ndarray, chosen: tuple[int, int], title: str, unit: str, m
     layers, many = values.shape
     top = max(float(values.max()), most or 0.0) * 1.05 or 1.0
     dots = [
-        (layer + 1, float(values[layer, head]), f"Layer {layer + 1}, head {head + 1}: {values[layer, head]:.2g} {unit}")
+        (
+            layer + 1,
+            float(values[layer, head]),
+            tr(
+                "Layer {layer}, head {head}: {value:.2g} {unit}",
+                layer=layer + 1,
+                head=head + 1,
+                value=values[layer, head],
+                unit=unit,
+            ),
+        )
         for layer in range(layers)
         for head in range(many)
     ]
     ring = (chosen[0], float(values[chosen[0] - 1, chosen[1] - 1])) if min(chosen) > 0 else None
     named = [layer for layer in range(1, layers + 1) if layers <= 12 or layer % 4 == 0 or layer == 1]
-    rows = "; ".join(f"layer {n + 1}: {row.min():.2g} to {row.max():.2g}" for n, row in enumerate(values))
+    rows = "; ".join(
+        tr("layer {layer}: {least:.2g} to {most:.2g}", layer=n + 1, least=row.min(), most=row.max())
+        for n, row in enumerate(values)
+    )
     return chart(
         [Line([(n + 1, float(row.mean())) for n, row in enumerate(values)], dots=dots, ring=ring)],
         Axis(0.5, layers + 0.5, [(layer, str(layer)) for layer in named]),
-        Axis(0, top, [(top * share, f"{top * share:.2g}") for share in (0.0, 0.5, 1.0)]),
-        alt=f"{title} of every head, over the layers. {rows}",
+        Axis(0, top, [(top * share, tr_number(f"{top * share:.2g}")) for share in (0.0, 0.5, 1.0)]),
+        alt=tr("{title} of every head, over the layers. {rows}", title=title, rows=rows),
         title=title,
         narrow=True,
     )

@@ -24,7 +24,7 @@ function take() {
   about = JSON.parse(data);
   photo = picture(about.photo);
   maps = picture(about.maps);
-  part("[data-play]").textContent = timer ? "Pause" : "Play";
+  part("[data-play]").textContent = timer ? tr("Pause") : tr("Play");
   go(Math.min(at || Number(part("input").defaultValue), about.said.length));
 }
 
@@ -34,8 +34,8 @@ function go(to, from = 0) {
   before = still.matches ? 0 : from;
   began = performance.now();
   const said = about.said[place - 1];
-  part("output").textContent = `layer ${place} of ${about.said.length}`;
-  part("input").setAttribute("aria-valuetext", `layer ${place}`);
+  part("output").textContent = tr("layer {place} of {total}", { place, total: about.said.length });
+  part("input").setAttribute("aria-valuetext", tr("layer {place}", { place }));
   part("figcaption").textContent = said;
   part("canvas").setAttribute("aria-label", said);
   draw();
@@ -44,7 +44,7 @@ function go(to, from = 0) {
 function stop() {
   clearInterval(timer);
   timer = 0;
-  if (player) part("[data-play]").textContent = "Play";
+  if (player) part("[data-play]").textContent = tr("Play");
 }
 
 function draw() {
@@ -75,7 +75,7 @@ element.addEventListener("click", (event) => {
   if (!event.target.closest("[data-play]")) return;
   if (timer) return stop();
   go(1);
-  part("[data-play]").textContent = "Pause";
+  part("[data-play]").textContent = tr("Pause");
   timer = setInterval(() => {
     if (!element.isConnected || element.offsetParent === null) return stop(); // another tab was opened
     if (place >= about.said.length) return stop();

@@ -16,12 +16,13 @@ from PIL import Image
 
 from vitmsn import draw
 from vitmsn.ui.attention.map_view import Sight, brightest, times
+from vitmsn.ui.locale import later, tr, tr_html
 from vitmsn.ui.shared import html, patch_grid
 from vitmsn.ui.shared.scripts import script
 
 SCRIPT = script(__file__, "layer_film.js")
 SIDE = 256  # pixels of the photograph's longer side, at most
-WHAT = "What the model looks at in one layer after another, as it works. Each layer has its own color scale."
+WHAT = later("What the model looks at in one layer after another, as it works. Each layer has its own color scale.")
 
 
 def film(found: Sight, photo: Image.Image) -> Markup:
@@ -39,7 +40,7 @@ def film(found: Sight, photo: Image.Image) -> Markup:
         "strength": strength,
         "said": [caption(found, number, values) for number, values in enumerate(frames, 1)],
     }
-    return Markup(
+    return tr_html(
         '<figure class="msn-field msn-layer-film" data-about="{}"><canvas role="img" width="{}" height="{}"></canvas>'
         '<div class="msn-scrub"><button type="button" data-play>Play</button><input type="range" min="1" max="{}" '
         'value="{}" step="1" aria-label="Layer of the film"><output aria-live="off"></output></div>'
@@ -61,9 +62,17 @@ def caption(found: Sight, number: int, values: np.ndarray) -> str:
     row, column = patch_grid.peak(values)
     most = times(float(np.nanmax(values)) / float(np.nanmean(values)))
     half = int(brightest(values, 0.5).sum())
-    return (
-        f"Layer {number}, {found.together}: {found.whom} looks most at row {row}, column {column}, {most} the average "
-        f"patch; half of its attention is on {half} of {values.size} patches."
+    return tr(
+        "Layer {layer}, {together}: {whom} looks most at row {row}, column {column}, {times} the average patch; "
+        "half of its attention is on {half} of {total} patches.",
+        layer=number,
+        together=found.together,
+        whom=found.whom,
+        row=row,
+        column=column,
+        times=most,
+        half=half,
+        total=values.size,
     )
 
 

@@ -13,22 +13,22 @@ from vitmsn.encoder import Encoder, Keep
 from vitmsn.image import Picture
 from vitmsn.look import OF_A_PATCH, Look, look
 from vitmsn.outputs import ViTMSNOutput
-from vitmsn.ui.shared import patch_grid
+from vitmsn.ui.locale import later, tr, tr_number
+from vitmsn.ui.shared import html, patch_grid
 from vitmsn.ui.shared.checks import choice, whole
-from vitmsn.ui.shared.html import similar
 from vitmsn.ui.visits import Call
 
 KINDS = {
-    "cls": "CLS",
-    "rollout": "Rollout",
-    "relevance": "Relevance",
-    "patch": "From a patch",
-    "to": "To a patch",
-    "similar": "Like a patch",
-    "colors": "Colors",
+    "cls": later("CLS"),
+    "rollout": later("Rollout"),
+    "relevance": later("Relevance"),
+    "patch": later("From a patch"),
+    "to": later("To a patch"),
+    "similar": later("Like a patch"),
+    "colors": later("Colors"),
 }
 COSTLY_SIDE = 256  # of the input in pixels
-SHAPES = {"overlay": "overlay", "contour": "contour"}
+SHAPES = {"overlay": later("overlay"), "contour": later("contour")}
 
 
 @dataclass(frozen=True)
@@ -100,15 +100,18 @@ class Sight:
     def what(self) -> str:
         """What the color scale measures."""
         if self.ask.kind == "to":
-            return f"of a patch's attention, on {self.place}"
+            return tr("of a patch's attention, on {place}", place=self.place)
         if self.ask.kind == "similar":
-            return f"cosine similarity to {self.place}"
-        of = {"relevance": "of all relevance", "rollout": "reaches CLS from"}.get(self.ask.kind, "of the attention, on")
-        return f"{of} one patch" if self.ask.kind != "relevance" else f"{of}, on one patch"
+            return tr("cosine similarity to {place}", place=self.place)
+        if self.ask.kind == "relevance":
+            return tr("of all relevance, on one patch")
+        if self.ask.kind == "rollout":
+            return tr("reaches CLS from one patch")
+        return tr("of the attention, on one patch")
 
     @property
     def place(self) -> str:
-        return f"the patch at row {self.ask.row}, column {self.ask.column}"
+        return tr("the patch at row {row}, column {column}", row=self.ask.row, column=self.ask.column)
 
     @property
     def whom(self) -> str:
@@ -119,31 +122,39 @@ class Sight:
     def together(self) -> str:
         """'head 2', 'mean of heads', 'largest of heads 1 and 3'."""
         if self.ask.head > 0:
-            return f"head {self.ask.head}"
-        how = "mean" if self.ask.head == 0 else "largest"
-        return f"{how} of heads{f' {_listed(self.ask.some)}' if self.ask.some else ''}"
+            return tr("head {number}", number=self.ask.head)
+        if self.ask.some:
+            how = tr("mean of heads {listed}") if self.ask.head == 0 else tr("largest of heads {listed}")
+            return how.format(listed=_listed(self.ask.some))
+        return tr("mean of heads") if self.ask.head == 0 else tr("largest of heads")
 
     @property
     def subject(self) -> str:
         """'layer 6, mean of heads', for sentences and alternative texts."""
         ask = self.ask
         if ask.kind in ("rollout", "relevance"):
-            through = f"{ask.kind} from layer {ask.start} to {len(self.maps)}"
-            return f"{through} for {self.label}" if self.label else through
+            last = len(self.maps)
+            if ask.kind == "rollout":
+                return tr("rollout from layer {start} to {last}", start=ask.start, last=last)
+            through = tr("relevance from layer {start} to {last}", start=ask.start, last=last)
+            return tr("{through} for {label}", through=through, label=self.label) if self.label else through
         if ask.kind in ("similar", "colors"):
-            return f"tokens after layer {ask.layer}"
-        return f"layer {ask.layer}, {self.together}"
+            return tr("tokens after layer {layer}", layer=ask.layer)
+        return tr("layer {layer}, {together}", layer=ask.layer, together=self.together)
 
     @property
     def alt(self) -> str:
         row, column = patch_grid.peak(self.values)
         if self.ask.kind == "colors":
-            return f"Principal components of the {self.subject} as colors"
+            return tr("Principal components of the {subject} as colors", subject=self.subject)
         if self.ask.kind == "similar":
-            return f"Similarity to {self.place} of the {self.subject}"
-        whose = {"relevance": "", "rollout": "Attention "}.get(self.ask.kind, "Attention of ")
-        whose = "Attention paid to the patch in " if self.ask.kind == "to" else whose
-        said = f"{whose}{self.subject}, peak at row {row}, column {column}"
+            return tr("Similarity to {place} of the {subject}", place=self.place, subject=self.subject)
+        whose = {
+            "relevance": tr("{subject}, peak at row {row}, column {column}"),
+            "rollout": tr("Attention {subject}, peak at row {row}, column {column}"),
+            "to": tr("Attention paid to the patch in {subject}, peak at row {row}, column {column}"),
+        }.get(self.ask.kind, tr("Attention of {subject}, peak at row {row}, column {column}"))
+        said = whose.format(subject=self.subject, row=row, column=column)
         return said[0].upper() + said[1:]
 
 
@@ -202,29 +213,69 @@ def sentence(found: Sight, mass: float) -> str:
     most = float(np.nanmax(found.values))
     if ask.kind == "colors":
         assert found.explained is not None
-        share = draw.percent(float(found.explained.sum()))
-        return f"After layer {ask.layer}, three components explain {share} of how the {total} patch tokens vary."
+        share = html.share(float(found.explained.sum()))
+        return tr(
+            "After layer {layer}, three components explain {share} of how the {total} patch tokens vary.",
+            layer=ask.layer,
+            share=share,
+            total=total,
+        )
     if ask.kind == "similar":
         return _alike(found)
     if ask.kind == "relevance" and not most:
-        return f"Through layers {ask.start} to {len(found.maps)}, no head's attention speaks for {found.label}."
-    average = f"{times(most / float(np.nanmean(found.values)))} the average patch"
+        return tr(
+            "Through layers {start} to {last}, no head's attention speaks for {label}.",
+            start=ask.start,
+            last=len(found.maps),
+            label=found.label,
+        )
+    average = tr("{times} the average patch", times=times(most / float(np.nanmean(found.values))))
     if ask.kind in ("rollout", "relevance"):
-        layers = f"layers {ask.start} to {len(found.maps)}"
-        what = "reaches CLS" if ask.kind == "rollout" else f"speaks for {found.label}"
-        said = f"Through {layers}, row {row}, column {column} {what} most: {draw.percent(most)}, {average}"
+        through = (
+            tr("Through layers {start} to {last}, row {row}, column {column} reaches CLS most: {most}, {average}")
+            if ask.kind == "rollout"
+            else tr(
+                "Through layers {start} to {last}, row {row}, column {column} speaks for {label} most: {most}, "
+                "{average}"
+            )
+        )
+        said = through.format(
+            start=ask.start,
+            last=len(found.maps),
+            row=row,
+            column=column,
+            label=found.label,
+            most=html.share(most),
+            average=average,
+        )
     elif ask.kind == "to":
-        said = f"In {found.subject}, {found.place} is looked at most by row {row}, column {column}, "
-        said += f"which gives it {draw.percent(most)} of its attention, {average}"
+        said = tr(
+            "In {subject}, {place} is looked at most by row {row}, column {column}, "
+            "which gives it {most} of its attention, {average}",
+            subject=found.subject,
+            place=found.place,
+            row=row,
+            column=column,
+            most=html.share(most),
+            average=average,
+        )
     else:
-        said = f"In {found.subject}, {found.whom} looks most at row {row}, column {column}: "
-        said += f"{draw.percent(most)} of its attention, {average}"
+        said = tr(
+            "In {subject}, {whom} looks most at row {row}, column {column}: {most} of its attention, {average}",
+            subject=found.subject,
+            whom=found.whom,
+            row=row,
+            column=column,
+            most=html.share(most),
+            average=average,
+        )
     if mass < 1:
         kept = int(brightest(found.values, mass).sum())
-        held = "the relevance" if ask.kind == "relevance" else "the attention on patches"
-        held = "the attention it gets" if ask.kind == "to" else held
-        where = "comes from" if ask.kind == "to" else "is on"
-        said += f"; {draw.percent(mass)} of {held} {where} {kept} of {total} patches"
+        held = {
+            "relevance": tr("; {mass} of the relevance is on {kept} of {total} patches"),
+            "to": tr("; {mass} of the attention it gets comes from {kept} of {total} patches"),
+        }.get(ask.kind, tr("; {mass} of the attention on patches is on {kept} of {total} patches"))
+        said += held.format(mass=html.share(mass), kept=kept, total=total)
     return f"{said}."
 
 
@@ -232,18 +283,26 @@ def _alike(found: Sight) -> str:
     others = found.values.copy()
     others[found.ask.row - 1, found.ask.column - 1] = np.nan  # itself
     if np.isnan(others).all():
-        return f"After layer {found.ask.layer}, {found.place} is the only one."
+        return tr("After layer {layer}, {place} is the only one.", layer=found.ask.layer, place=found.place)
     (row, column), (last_row, last_column) = patch_grid.peak(others), patch_grid.peak(-others)
-    return (
-        f"After layer {found.ask.layer}, {found.place} is most like row {row}, column {column} (similarity "
-        f"{similar(float(np.nanmax(others)))}) and least like row {last_row}, column {last_column} "
-        f"({similar(float(np.nanmin(others)))}); the mean is {similar(float(np.nanmean(others)))}."
+    return tr(
+        "After layer {layer}, {place} is most like row {row}, column {column} (similarity {highest}) "
+        "and least like row {last_row}, column {last_column} ({lowest}); the mean is {mean}.",
+        layer=found.ask.layer,
+        place=found.place,
+        row=row,
+        column=column,
+        highest=html.similar(float(np.nanmax(others))),
+        last_row=last_row,
+        last_column=last_column,
+        lowest=html.similar(float(np.nanmin(others))),
+        mean=html.similar(float(np.nanmean(others))),
     )
 
 
 def times(ratio: float) -> str:
     """How many times the average patch: "8 ×", "1.4 ×"."""
-    return f"{ratio:.0f} ×" if ratio >= 2.95 else f"{float(f'{ratio:.2g}'):g} ×"
+    return tr_number(f"{ratio:.0f} ×" if ratio >= 2.95 else f"{float(f'{ratio:.2g}'):g} ×")
 
 
 def drawn(found: Sight, photo: Image.Image, scale: draw.Scale | None = None) -> Image.Image:
@@ -301,4 +360,6 @@ def code(call: Call, found: Sight) -> list[str]:
 
 def _listed(numbers: list[int]) -> str:
     words = [str(number) for number in numbers]
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+    if len(words) == 1:
+        return words[0]
+    return tr("{first} and {last}", first=", ".join(words[:-1]), last=words[-1])

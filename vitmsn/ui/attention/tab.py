@@ -28,26 +28,27 @@ from vitmsn.ui.attention.map_view import (
 )
 from vitmsn.ui.attention.state import AttentionOnPage, AttentionState
 from vitmsn.ui.fair_queue import COSTLY
+from vitmsn.ui.locale import later, tr, tr_html
 from vitmsn.ui.shared import html, patch_grid
 from vitmsn.ui.shared.checks import choice, linked_choice, linked_list, linked_whole, whole
 from vitmsn.ui.shared.controls import Controls, bind, changed
 from vitmsn.ui.visits import Call
 
 MOST_LAYERS, MOST_HEADS = 64, 64  # the highest number a link may name; checked again against the model
-WHO = (
+WHO = later(
     "CLS: what the summary token looks at. Rollout: traced through all layers. Relevance: what spoke for one answer. "
     "Or click the picture."
 )
-LAYER = "Layers run one after another; {} is the last."
-HEAD = "Each layer has {} heads looking in parallel."
-KEEP = "The fewest that together hold this share."
-SIZE = "Larger means a finer grid, and slower."
-ROW = "Of the patch. Or click the picture."
-START = "How far back rollout and relevance trace."
-CLASS = "What relevance explains."
-SOME = "Combine only these."
-PALETTE = "All three work without color vision."
-ASPECT = "Nothing is squashed; about as many patches."
+LAYER = later("Layers run one after another; {} is the last.")
+HEAD = later("Each layer has {} heads looking in parallel.")
+KEEP = later("The fewest that together hold this share.")
+SIZE = later("Larger means a finer grid, and slower.")
+ROW = later("Of the patch. Or click the picture.")
+START = later("How far back rollout and relevance trace.")
+CLASS = later("What relevance explains.")
+SOME = later("Combine only these.")
+PALETTE = later("All three work without color vision.")
+ASPECT = later("Nothing is squashed; about as many patches.")
 
 
 # ------------------------------------------------------------------------------------------------------------- answers
@@ -121,7 +122,7 @@ def _answer(call: Call, asked: AttentionControls, wanted: AttentionControls) -> 
     shown = drawn(found, photo)
     measured = head_statistics.measure(call, encoder, picture, found.tokens)
     if measured is None and ask.order == "distance":
-        call.message = "How far heads look is not measured yet at this input size. Press Measure all heads below."
+        call.message = tr("How far heads look is not measured yet at this input size. Press Measure all heads below.")
     chosen = (ask.layer, max(ask.head, 0)) if ask.kind not in HEADLESS else (0, 0)
     far = None if measured is None else measured.distance
     return {
@@ -146,12 +147,13 @@ def legend(found: Sight) -> Markup:
     if found.colors is None:
         if found.ask.shape == "contour":
             share = found.ask.keep if found.ask.keep < 100 else 50
-            held = f"the fewest patches that hold {share} % of it"
-            held = f"patches with a similarity above {sum(found.scale) / 2:.2g}" if found.signed else held
-            return html.hint(f"Inside the line: {held}.")
+            if found.signed:
+                above = tr("Inside the line: patches with a similarity above {least:.2g}.", least=sum(found.scale) / 2)
+                return html.hint(above)
+            return html.hint(tr("Inside the line: the fewest patches that hold {share} % of it.", share=share))
         return patch_grid.legend(found.scale, found.what, found.ask.palette, shares=not found.signed)
     assert found.explained is not None
-    names = ("red", "green", "blue")
+    names = (tr("red"), tr("green"), tr("blue"))
     singles = [
         Image.fromarray(draw.color(found.colors[..., n], (0, 1), found.ask.palette)).resize(
             (96, max(1, round(96 * found.grid[0] / found.grid[1]))), Image.Resampling.NEAREST
@@ -160,11 +162,11 @@ def legend(found: Sight) -> Markup:
     ]
     figures = Markup().join(
         Markup("<figure>{}<figcaption>{} ({}): {}</figcaption></figure>").format(
-            html.img(one, f"Component {n + 1} alone"), n + 1, name, draw.percent(float(share))
+            html.img(one, tr("Component {number} alone", number=n + 1)), n + 1, name, html.share(float(share))
         )
         for n, (one, name, share) in enumerate(zip(singles, names, found.explained, strict=True))
     )
-    said = (
+    said = tr(
         "Patches of the same color have similar tokens. Below: each component alone, and how much of the variation it "
         "explains."
     )
@@ -176,9 +178,12 @@ def doubt(encoder: Encoder, found: Sight) -> Markup:
     if found.ask.kind != "relevance" or found.ask.label or not encoder.has_classifier:
         return Markup()
     [result] = encoder.classify_embeddings(found.tokens.last_hidden_state[:, 0].numpy(), top_k=1)
-    first = "Answer" if result.sure else "Not sure. Closest match"
-    share = html.percent(result.probabilities[0])
-    return html.hint(f"{first}: {result.labels[0]} ({share}). To explain another class, choose it under More.")
+    told = (
+        tr("Answer: {label} ({share}). To explain another class, choose it under More.")
+        if result.sure
+        else tr("Not sure. Closest match: {label} ({share}). To explain another class, choose it under More.")
+    )
+    return html.hint(told.format(label=result.labels[0], share=html.percent(result.probabilities[0])))
 
 
 def _fitted(call: Call, ask: AttentionControls, picture: Picture | None = None) -> AttentionControls:
@@ -213,13 +218,13 @@ def _controls(call: Call, asked: AttentionControls, ask: AttentionControls) -> d
     rows, columns = patch_grid.grid(encoder, ask.input_size(encoder, call.picture))
     through, headless, shares = ask.kind in THROUGH, ask.kind in HEADLESS, ask.kind not in ("similar", "colors")
     ranges: dict[str, dict[str, Any]] = {
-        "layer": {"maximum": max(layers, 2), "interactive": not through, "info": LAYER.format(layers)},
-        "head": {"choices": head_choices(many), "interactive": not headless, "info": HEAD.format(many)},
+        "layer": {"maximum": max(layers, 2), "interactive": not through, "info": tr(LAYER).format(layers)},
+        "head": {"choices": head_choices(many), "interactive": not headless, "info": tr(HEAD).format(many)},
         "keep": {"interactive": shares},
         "size": {"choices": sizes(encoder)},
         "start": {"maximum": max(layers, 2), "interactive": through},
-        "row": {"label": f"Row (1 to {rows})"},
-        "column": {"label": f"Column (1 to {columns})"},
+        "row": {"label": tr("Row (1 to {rows})", rows=rows)},
+        "column": {"label": tr("Column (1 to {columns})", columns=columns)},
         "some": {"choices": some_choices(many), "interactive": not headless},
         "label": {"choices": class_choices(encoder), "interactive": ask.kind == "relevance"},
         **compare.ranges(ask),
@@ -234,15 +239,19 @@ def _controls(call: Call, asked: AttentionControls, ask: AttentionControls) -> d
 
 
 def head_choices(many: int) -> list[tuple[str, int]]:
-    return [("mean of heads", 0), ("largest of heads", -1), *((f"head {head}", head) for head in range(1, many + 1))]
+    return [
+        (tr("mean of heads"), 0),
+        (tr("largest of heads"), -1),
+        *some_choices(many),
+    ]
 
 
 def some_choices(many: int) -> list[tuple[str, int]]:
-    return [(f"head {head}", head) for head in range(1, many + 1)]
+    return [(tr("head {number}", number=head), head) for head in range(1, many + 1)]
 
 
 def class_choices(encoder: Encoder) -> list[tuple[str, str]]:
-    return [("the model's answer", ""), *((label, label) for label in sorted(encoder.labels, key=str.casefold))]
+    return [(tr("the model's answer"), ""), *((label, label) for label in sorted(encoder.labels, key=str.casefold))]
 
 
 # ----------------------------------------------------------------------------------------------------------------- tab
@@ -256,64 +265,73 @@ def build(app: App) -> None:
             picture = app.picture("attention")
             with gr.Column(elem_classes="msn-controls"):
                 kind = gr.Radio(
-                    [(label, name) for name, label in KINDS.items()], value="cls", label="What to show", info=WHO
+                    [(tr(label), name) for name, label in KINDS.items()],
+                    value="cls",
+                    label=tr("What to show"),
+                    info=tr(WHO),
                 )
                 with gr.Row():
-                    layer = gr.Slider(1, max(layers, 2), layers, step=1, label="Layer", info=LAYER.format(layers))
+                    layer = gr.Slider(
+                        1, max(layers, 2), layers, step=1, label=tr("Layer"), info=tr(LAYER).format(layers)
+                    )
                     head = gr.Dropdown(
-                        head_choices(many), value=0, label="Head", info=HEAD.format(many), filterable=False
+                        head_choices(many), value=0, label=tr("Head"), info=tr(HEAD).format(many), filterable=False
                     )
                 with gr.Row():
-                    keep = gr.Slider(5, 100, 100, step=5, label="Strongest patches only, %", info=KEEP)
-                    size = gr.Radio(sizes(encoder), value=0, label="Input size, px", info=SIZE)
-                with gr.Accordion("More", open=False):
+                    keep = gr.Slider(5, 100, 100, step=5, label=tr("Strongest patches only, %"), info=tr(KEEP))
+                    size = gr.Radio(sizes(encoder), value=0, label=tr("Input size, px"), info=tr(SIZE))
+                with gr.Accordion(tr("More"), open=False):
                     with gr.Row():
-                        row = gr.Number(1, label="Row", precision=0, info=ROW)
-                        column = gr.Number(1, label="Column", precision=0, info="Counted from the left.")
+                        row = gr.Number(1, label=tr("Row"), precision=0, info=tr(ROW))
+                        column = gr.Number(1, label=tr("Column"), precision=0, info=tr("Counted from the left."))
                     label = gr.Dropdown(
-                        class_choices(encoder), value="", label="Class to explain", info=CLASS, interactive=False
+                        class_choices(encoder),
+                        value="",
+                        label=tr("Class to explain"),
+                        info=tr(CLASS),
+                        interactive=False,
                     )
                     start = gr.Slider(
-                        1, max(layers, 2), 1, step=1, label="Back to layer", info=START, interactive=False
+                        1, max(layers, 2), 1, step=1, label=tr("Back to layer"), info=tr(START), interactive=False
                     )
                     some = gr.Dropdown(
-                        some_choices(many), value=[], multiselect=True, label="Only these heads", info=SOME
+                        some_choices(many), value=[], multiselect=True, label=tr("Only these heads"), info=tr(SOME)
                     )
                     shape = gr.Radio(
-                        [(words, name) for name, words in SHAPES.items()], value="overlay", label="Draw as"
+                        [(tr(words), name) for name, words in SHAPES.items()], value="overlay", label=tr("Draw as")
                     )
-                    strength = gr.Slider(0, 100, 50, step=5, label="Overlay strength, %")
-                    palette = gr.Radio(list(draw.PALETTES), value="magma", label="Colors", info=PALETTE)
-                    aspect = gr.Checkbox(False, label="Keep the picture's proportions", info=ASPECT)
+                    strength = gr.Slider(0, 100, 50, step=5, label=tr("Overlay strength, %"))
+                    palette = gr.Radio(list(draw.PALETTES), value="magma", label=tr("Colors"), info=tr(PALETTE))
+                    aspect = gr.Checkbox(False, label=tr("Keep the picture's proportions"), info=tr(ASPECT))
         with gr.Column(elem_classes="msn-right"):
-            shown = app.shown("Where the model looks", height=348, elem_id="attention-map", elem_classes="msn-map")
+            shown = app.shown(tr("Where the model looks"), height=348, elem_id="attention-map", elem_classes="msn-map")
             scale = gr.HTML()
             said = gr.HTML()
             with gr.Column(elem_classes="msn-late"):
-                gr.HTML(Markup('<h3 class="msn-part">All layers and heads</h3>'))
+                gr.HTML(tr_html('<h3 class="msn-part">All layers and heads</h3>'))
                 order = gr.Radio(
-                    [(words, name) for name, words in head_grid.ORDERS.items()],
+                    [(tr(words), name) for name, words in head_grid.ORDERS.items()],
                     value="layer",
-                    label="Sort heads by",
-                    info=head_grid.ORDER,
+                    label=tr("Sort heads by"),
+                    info=tr(head_grid.ORDER),
                     elem_classes="msn-pills",
                 )
                 maps = gr.HTML(js_on_load=head_grid.SCRIPT)
-    with gr.Accordion("Film of layers", open=False):
-        gr.HTML(html.hint(layer_film.WHAT))
+    with gr.Accordion(tr("Film of layers"), open=False):
+        gr.HTML(html.hint(tr(layer_film.WHAT)))
         frames = gr.HTML(js_on_load=layer_film.SCRIPT, elem_id="attention-film")
-    with gr.Accordion("Live camera", open=False):
-        gr.HTML(html.hint(camera.WHAT))
+    with gr.Accordion(tr("Live camera"), open=False):
+        gr.HTML(html.hint(tr(camera.WHAT)))
         live = gr.Row(elem_classes="msn-live-row")
-    with gr.Accordion("All heads, layer by layer", open=False):
+    with gr.Accordion(tr("All heads, layer by layer"), open=False):
         plotted = gr.HTML()
-        ask = gr.Button("Measure all heads", visible=False, elem_classes="msn-quiet-button")
-    with gr.Accordion("Compare", open=False):
+        ask = gr.Button(tr("Measure all heads"), visible=False, elem_classes="msn-quiet-button")
+    with gr.Accordion(tr("Compare"), open=False):
         beside, upload = compare.controls()
         both = gr.HTML(elem_id="attention-compare")
-    with gr.Accordion("Download the map", open=False):
-        gr.HTML(html.hint(downloads.WHAT))
-        taken = gr.Button("Prepare the files", elem_classes="msn-quiet-button")
+    with gr.Accordion(tr("Download the map"), open=False):
+        gr.HTML(html.hint(tr(downloads.WHAT)))
+        taken = gr.Button(tr("Prepare the files"), elem_classes="msn-quiet-button")
         links = gr.HTML(elem_id="attention-files")
     code_ = gr.HTML()
     controls = bind(

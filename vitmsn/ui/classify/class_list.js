@@ -6,5 +6,6 @@ element.addEventListener("input", (event) => {
     found += item.hidden ? 0 : 1;
   }
   const said = element.querySelector("[role=status]");
-  said.textContent = found ? `${found} of ${said.dataset.total} classes` : "Nothing like that; teach it in Few-shot.";
+  const { total } = said.dataset;
+  said.textContent = found ? tr("{found} of {total} classes", { found, total }) : tr("Nothing like that; teach it in Few-shot.");
 });

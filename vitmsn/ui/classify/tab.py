@@ -17,6 +17,7 @@ from vitmsn.encoder import Encoder
 from vitmsn.errors import ImageError, InputError, MissingHeadError
 from vitmsn.image import Picture
 from vitmsn.ui.app import App
+from vitmsn.ui.locale import ENGLISH, current, later, tr, tr_html, tr_number, tr_said
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.checks import whole
 from vitmsn.ui.shared.endpoints import Parameter, PictureFile
@@ -29,8 +30,8 @@ STEP = 16  # pictures in memory at once
 FACE = 64  # pixels of a thumbnail in the table
 PEOPLE = {"person", "people", "human", "man", "woman", "boy", "girl"}
 Tried = tuple[str, "Image.Image | None", "Classification | None", str]  # name, thumbnail, answer, why there is none
-NO_HEAD = "No names to show: {name} has no classifier."
-STILL = (
+NO_HEAD = later("No names to show: {name} has no classifier.")
+STILL = later(
     "It still turns pictures into embeddings, and those are enough to teach it classes of your own from a few examples."
 )
 
@@ -72,11 +73,11 @@ def answer(call: Call) -> ClassifyPage:
     code = html.in_python("from vitmsn import Encoder", call.python, _call(picture, call.visit.example))
     known, table = _once(call), _table_again(call)
     if encoder.problem_type is None:
-        return ClassifyPage(html.sentence(NO_HEAD.format(name=call.name)), "", html.hint(STILL), "", table, known)
+        return ClassifyPage(html.sentence(tr(NO_HEAD, name=call.name)), "", html.hint(tr(STILL)), "", table, known)
     [result] = encoder.classify([picture], top_k=SHOWN)
     rows = list(zip(result.labels, result.probabilities, strict=True))
     bars = html.bars(rows, quiet=not result.sure) if encoder.has_classifier else ""  # a number has no bar
-    return ClassifyPage(html.sentence(result.sentence()), bars, modesty(call), code, table, known)
+    return ClassifyPage(html.sentence(tr_said(result.sentence())), bars, modesty(call), code, table, known)
 
 
 def _call(picture: Picture, example: str) -> str:
@@ -89,11 +90,27 @@ def modesty(call: Call) -> Markup:
     encoder = call.encoder
     trained = encoder.card.get("trained_on", "")
     height, width = encoder.input_size
-    what = "knows {} things" if encoder.has_classifier else "gives {} numbers"
-    said = f"{what.format(len(encoder.labels))} and sees {height} × {width} pixels"
+    many = len(encoder.labels)
     if height <= 64:
-        return html.hint(f"A small model: it {said}, so expect mistakes.")
-    return html.hint(f"{call.name} {said}{f', trained on {trained}' if trained else ''}.")
+        small = (
+            tr("A small model: it knows {many} things and sees {height} × {width} pixels, so expect mistakes.")
+            if encoder.has_classifier
+            else tr("A small model: it gives {many} numbers and sees {height} × {width} pixels, so expect mistakes.")
+        )
+        return html.hint(small.format(many=many, height=height, width=width) + language())
+    large = (
+        tr("{name} knows {many} things and sees {height} × {width} pixels{trained}.")
+        if encoder.has_classifier
+        else tr("{name} gives {many} numbers and sees {height} × {width} pixels{trained}.")
+    )
+    trained = tr(", trained on {pictures}", pictures=trained) if trained else ""
+    words = large.format(name=call.name, many=many, height=height, width=width, trained=trained)
+    return html.hint(words + language())
+
+
+def language() -> str:
+    """Why the classes are not in the language of the page; nothing where they are."""
+    return "" if current() == ENGLISH else tr(" The names of the classes are English, as in the training data.")
 
 
 def _once(call: Call) -> Any:
@@ -117,7 +134,7 @@ def _table_again(call: Call) -> Any:
 def classes(encoder: Encoder, name: str) -> Markup:
     """The searchable list of what the model can recognize, with the kind beside each class."""
     if not encoder.has_classifier:
-        return html.hint(f"{name} has no classifier, so it recognizes nothing by name.")
+        return html.hint(tr("{name} has no classifier, so it recognizes nothing by name.", name=name))
     kinds: dict[str, list[str]] = {}
     for kind, labels in encoder.card.get("kinds", {}).items():
         for label in labels:
@@ -126,9 +143,9 @@ def classes(encoder: Encoder, name: str) -> Markup:
         _class(label, ", ".join(kinds.get(label, []))) for label in sorted(encoder.labels, key=str.casefold)
     )
     nobody = not any(PEOPLE & set(label.lower().split()) for label in encoder.labels)
-    note = "There is no class for a person: a face gets whatever looks closest, or 'not sure'." if nobody else ""
+    note = tr("There is no class for a person: a face gets whatever looks closest, or 'not sure'.") if nobody else ""
     total = len(encoder.labels)
-    return Markup(
+    return tr_html(
         '<div class="msn-classes"><input type="search" aria-label="Search the classes" '
         'placeholder="Search {} classes"><p role="status" data-total="{}">{} classes</p>'
         '{}<ul tabindex="0" aria-label="Classes">{}</ul></div>'
@@ -148,11 +165,17 @@ def many(call: Call, paths: list[str] | None) -> Markup:
     if not paths:
         return _shown(call, Markup())
     if len(paths) > limits.MAX_QUERIES:
-        raise InputError(f"These are {len(paths)} files and {limits.MAX_QUERIES} go at once; send fewer.")
+        raise InputError(
+            tr(
+                "These are {many} files and {most} go at once; send fewer.",
+                many=len(paths),
+                most=limits.MAX_QUERIES,
+            )
+        )
     check_total(paths)
     encoder = call.encoder
     if encoder.problem_type is None:
-        raise MissingHeadError(f"{NO_HEAD.format(name=call.name)} {STILL}")
+        raise MissingHeadError(f"{tr(NO_HEAD, name=call.name)} {tr(STILL)}")
     rows: list[Tried] = []
     for start in range(0, len(paths), STEP):
         some = tried(call, paths, start)
@@ -184,14 +207,14 @@ def _try(path: str) -> tuple[str, Picture | None, str]:
         picture = read_picture(path)
         return picture.name, picture, ""
     except ImageError as error:
-        return Path(path).name, None, str(error)
+        return Path(path).name, None, tr_said(str(error))
 
 
 def _table(rows: list[Tried]) -> Markup:
     body = Markup().join(_row(*row) for row in rows)
-    head = Markup('<th scope="col" aria-label="Picture"></th>')
+    head = tr_html('<th scope="col" aria-label="Picture"></th>')
     head += Markup().join(
-        Markup('<th scope="col">{}</th>').format(name) for name in ("File", "Answer", "Closest match")
+        Markup('<th scope="col">{}</th>').format(name) for name in (tr("File"), tr("Answer"), tr("Closest match"))
     )
     return Markup('<table class="msn-table"><thead><tr>{}</tr></thead><tbody>{}</tbody></table>').format(head, body)
 
@@ -201,11 +224,11 @@ def _row(name: str, picture: Image.Image | None, result: Classification | None, 
         cells = Markup('<td></td><td>{}</td><td colspan="2">{}</td>').format(html.text(name, 40), html.text(reason))
         return Markup('<tr class="msn-refused">{}</tr>').format(cells)
     first = result.probabilities[0]
-    figure = f"{first:.4g}" if result.problem_type == REGRESSION else html.percent(first)
+    figure = tr_number(f"{first:.4g}") if result.problem_type == REGRESSION else html.percent(first)
     return Markup("<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>").format(
         html.img(picture, name),
         html.text(name, 40),
-        html.text(result.named()),
+        html.text(tr_said(result.named())),
         f"{result.labels[0]} ({figure})",
     )
 
@@ -305,20 +328,20 @@ def build(app: App) -> None:
         with gr.Column(elem_classes="msn-right"):
             said = gr.HTML()
             bars = gr.HTML()
-            teach = gr.Button("Teach it your own classes →", elem_classes="msn-quiet-button")
+            teach = gr.Button(tr("Teach it your own classes →"), elem_classes="msn-quiet-button")
             about = gr.HTML()
             code = gr.HTML()
-    with gr.Accordion("Several pictures at once", open=False):
+    with gr.Accordion(tr("Several pictures at once"), open=False):
         files = Files(
             file_count="multiple",
-            label="Pictures",
+            label=tr("Pictures"),
             height=160,
             elem_classes="msn-files",
         )
         line = app.notice()
-        stop = gr.Button("Stop", elem_classes=["msn-quiet-button", "msn-stop"])
+        stop = gr.Button(tr("Stop"), elem_classes=["msn-quiet-button", "msn-stop"])
         table = gr.HTML(elem_id="classify-several")
-    with gr.Accordion("What it can recognize", open=False):
+    with gr.Accordion(tr("What it can recognize"), open=False):
         known = gr.HTML(js_on_load=SEARCH)
     page = {"sentence": said, "bars": bars, "about": about, "code": code, "table": table, "classes": known}
     app.answer("classify", answer, [], page)

@@ -13,13 +13,14 @@ import segno
 from markupsafe import Markup
 
 from vitmsn.errors import InputError
+from vitmsn.ui.locale import later, tr_html
 
 PAGE = "/class"  # what a phone opens: short, because it may be typed
 EVERYWHERE = "0.0.0.0"
 SETTING = "VITMSN_SHARE_LOCAL"
 # interfaces that lead to containers and virtual machines of this machine, not to phones
 VIRTUAL = ("docker", "br-", "veth", "virbr", "vmnet", "vboxnet", "utun", "tun", "tap")
-NONE_FOUND = (
+NONE_FOUND = later(
     "This machine is in no network now, so no phone can reach it; connect it to the phones' Wi-Fi and open this again."
 )
 
@@ -84,7 +85,7 @@ def picture(place: Place) -> Markup:
     """The address as a QR code, an SVG that grows to the space it gets: black on white, in dark mode too."""
     code = segno.make(place.url, error="m", micro=False)
     drawn = code.svg_inline(omitsize=True, border=4, dark="#000", light="#fff", svgclass=None, lineclass=None)
-    return Markup('<span role="img" aria-label="QR code of {}">{}</span>').format(place.url, Markup(drawn))
+    return tr_html('<span role="img" aria-label="QR code of {}">{}</span>').format(place.url, Markup(drawn))
 
 
 def printed(place: Place, encoding: str) -> str:

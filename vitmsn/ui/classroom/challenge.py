@@ -10,6 +10,7 @@ import numpy as np
 from vitmsn import image, robustness
 from vitmsn.encoder import Encoder, Progress
 from vitmsn.errors import InputError
+from vitmsn.ui.locale import tr
 
 MOST_SIDE = 8  # squares in a row, so that each is 44 px wide on a phone; several patches make one in a finer grid
 ORDERS = 15  # random orders; odd, so that their median is one of them
@@ -66,9 +67,9 @@ class Challenge:
             or len(dropped) > self.count
             or not all(type(one) is int and 0 <= one < self.count for one in dropped)
         ):
-            raise InputError(f"The dropped patches must be a list of numbers from 0 to {self.count - 1}.")
+            raise InputError(tr("The dropped patches must be a list of numbers from 0 to {most}.", most=self.count - 1))
         if len(found := frozenset(dropped)) == self.count:
-            raise InputError("Nothing is left of the picture; bring at least one patch back.")
+            raise InputError(tr("Nothing is left of the picture; bring at least one patch back."))
         return found
 
     def ask(self, dropped: frozenset[int]) -> Said:

@@ -5,6 +5,7 @@ const PATIENCE = 8000; // milliseconds until a change counts as lost
 const dialog = element.querySelector("dialog");
 const part = (name) => dialog.querySelector(`[data-${name}]`);
 const joined = new URLSearchParams(window.location.search).get("class") === "join"; // came by the phones' address
+const LOST = tr("The connection to the class is lost; trying again …");
 const BLANK = { secret: "", teacher: false, version: -1, round: -1, number: 0 };
 let seat = { ...BLANK };
 let dropped = new Set(), before = []; // squares; the choices before, for Undo
@@ -27,7 +28,7 @@ function open() {
 }
 
 function enter(code) {
-  say("Joining …");
+  say(tr("Joining …"));
   trigger("enter", code === undefined ? { phone: joined } : { code });
 }
 
@@ -46,7 +47,7 @@ async function look() {
       const now = await answer.json();
       if (mine === seat) show(now);
     } catch {
-      say("The connection to the class is lost; trying again …");
+      say(LOST);
     }
   }
   if (dialog.open && element.isConnected) looking = setTimeout(look, EVERY);
@@ -54,9 +55,9 @@ async function look() {
 
 function show(now) {
   if (!now.open) return closed();
-  if (part("said").textContent.startsWith("The connection")) say("");
+  if (part("said").textContent === LOST) say("");
   fill("phones", String(now.phones));
-  fill("phones-word", now.phones === 1 ? "phone" : "phones");
+  fill("phones-word", now.phones === 1 ? tr("phone") : tr("phones"));
   seat.number = now.number;
   if (now.round !== undefined) begin(now);
   if (now.version === undefined) return;
@@ -88,8 +89,9 @@ function closed() {
   seat = { ...BLANK };
   dialog.classList.remove("msn-class-running");
   dialog.style.removeProperty("--class-picture");
-  part("view").innerHTML = '<button type="button" class="msn-button" data-open>Join again</button>';
-  say("The class was closed, and nothing of it is kept.");
+  part("view").innerHTML = '<button type="button" class="msn-button" data-open></button>';
+  part("view").firstChild.textContent = tr("Join again");
+  say(tr("The class was closed, and nothing of it is kept."));
 }
 
 // --- answers of the server ---
@@ -104,7 +106,7 @@ const answers = {
   },
   name({ title }) {
     fill("title", title);
-    say(`You are ${title} now.`);
+    say(tr("You are {title} now.", { title }));
     look();
   },
   start: look,
@@ -175,12 +177,12 @@ function send() {
 }
 
 async function start(what) {
-  say("Measuring what a random choice needs; the round starts in a few seconds …");
+  say(tr("Measuring what a random choice needs; the round starts in a few seconds …"));
   if (what.file === undefined) return trigger("start", what);
   try {
     trigger("start", { paths: [(await upload(what.file)).path] });
   } catch {
-    say(`${what.file.name} could not be sent: it is larger than 200 MB, or the connection broke. Try again.`);
+    say(tr("{name} could not be sent: it is larger than 200 MB, or the connection broke. Try again.", what.file));
   }
 }
 
@@ -200,7 +202,7 @@ const clicks = {
     if (!part("choose").hidden) part("choose").querySelector("button").focus();
   },
   end() {
-    if (window.confirm("Close the class? Board, names and picture are deleted.")) trigger("manage", { what: "close" });
+    if (window.confirm(tr("Close the class? Board, names and picture are deleted."))) trigger("manage", { what: "close" });
   },
   show({ show: number }) {
     for (const place of dialog.querySelectorAll("[data-place]")) place.hidden = place.dataset.place !== number;

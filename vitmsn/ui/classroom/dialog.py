@@ -22,6 +22,7 @@ from vitmsn.errors import InputError, ViTMSNError
 from vitmsn.ui.app import App
 from vitmsn.ui.classroom import address, challenge, view
 from vitmsn.ui.classroom.room import NOT_HERE, Room, Seat
+from vitmsn.ui.locale import later, tr, tr_said
 from vitmsn.ui.shared import examples, html, scripts
 from vitmsn.ui.shared.patch_grid import seen
 from vitmsn.ui.shared.photo import read_picture, sent
@@ -33,7 +34,8 @@ PICTURE_SIDE = 480  # pixels, of the picture on phones and projector
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 ANSWERED = "(text) => window.msnClass?.told(text)"
 SCRIPT = scripts.script(scripts.__file__, "grid_keys.js") + scripts.script(__file__, "choices.js", "classroom.js")
-ONLY_TEACHERS = (
+TEACHERS = later("The teacher's picture")
+ONLY_TEACHERS = later(
     "Only the teacher can do that: open Class on the machine that runs this, or type the code of its terminal."
 )
 
@@ -63,7 +65,7 @@ def connect(app: App, room: Room, host: str, door: gr.HTML) -> None:
             visit = app.visitors.of(request.session_hash)
             code = asked.get("code")
             if isinstance(code, str) and not room.is_code(code):
-                raise InputError("That is not the teacher's code; type the one that the terminal shows.")
+                raise InputError(tr("That is not the teacher's code; type the one that the terminal shows."))
             teacher = isinstance(code, str) or (asked.get("phone") is not True and _on_this_machine(request))
             seat = take_seat(room, visit, teacher)
             if teacher:
@@ -168,7 +170,7 @@ def _told(to: str, answer: Callable[[], dict[str, Any]], **more: Any) -> str:
     try:
         return json.dumps({"to": to, **answer(), **more})
     except ViTMSNError as error:
-        return json.dumps({"to": to, "error": str(error), **more})
+        return json.dumps({"to": to, "error": tr_said(str(error)), **more})
 
 
 def _values(event: gr.EventData) -> dict[str, Any]:
@@ -183,7 +185,7 @@ def _event(door: gr.HTML, name: str) -> Any:
 def _seat(visit: Visit) -> Seat:
     seat = visit.state(ClassVisit).seat
     if seat is None:
-        raise InputError(NOT_HERE)
+        raise InputError(tr(NOT_HERE))
     return seat
 
 
@@ -191,9 +193,9 @@ def _teacher(room: Room, visit: Visit) -> None:
     """Raise InputError unless this visit has a teacher's seat in the class."""
     seat = visit.state(ClassVisit).seat
     if seat is None or not seat.teacher:
-        raise InputError(ONLY_TEACHERS)
+        raise InputError(tr(ONLY_TEACHERS))
     if room.find(seat.secret) is None:
-        raise InputError(NOT_HERE)
+        raise InputError(tr(NOT_HERE))
 
 
 def _on_this_machine(request: gr.Request) -> bool:
@@ -213,11 +215,11 @@ def _picture(app: App, call: Call) -> tuple[image.Picture, str]:
         return middle(one.picture), one.title
     if call.chosen("own") is True:
         if call.visit.own is None:
-            raise InputError("There is no picture of yours on this page; choose a file.")
-        return middle(call.visit.own), "The teacher's picture"
+            raise InputError(tr("There is no picture of yours on this page; choose a file."))
+        return middle(call.visit.own), TEACHERS
     [path, *_] = sent(call)
     try:
-        return middle(read_picture(path)), "The teacher's picture"
+        return middle(read_picture(path)), TEACHERS
     finally:
         app.visitors.read_upload(Path(path))
 

@@ -16,12 +16,13 @@ from dataclasses import dataclass, field, replace
 from vitmsn import limits, names
 from vitmsn.errors import GalleryError, InputError
 from vitmsn.ui.classroom.challenge import Challenge, Said
+from vitmsn.ui.locale import later, tr
 
 LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # none that look alike
 LETTERS_IN_CODE = 8  # 32 to the 8th: more than any class can try
-NOT_RUNNING = "No round is running; wait until the teacher starts one."
-ANOTHER_ROUND = "Another round has begun; this was about the one before."
-NOT_HERE = "This page is not in the class any more; open Class again."
+NOT_RUNNING = later("No round is running; wait until the teacher starts one.")
+ANOTHER_ROUND = later("Another round has begun; this was about the one before.")
+NOT_HERE = later("This page is not in the class any more; open Class again.")
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Seat:
     @property
     def title(self) -> str:
         """The nickname, or "Phone 7"; plain text from outside, not escaped."""
-        return self.name or f"Phone {self.number}"
+        return self.name or tr("Phone {number}", number=self.number)
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,9 @@ class Room:
     def _make_place(self, alike: list[Seat], teacher: bool, now: float) -> None:
         oldest = min(alike, key=lambda seat: seat.seen)
         if not teacher and now - oldest.seen <= limits.CLASS_AWAY_SECONDS:
-            raise InputError(f"{len(alike)} phones are in this class and no more can join; look on with a neighbor.")
+            raise InputError(
+                tr("{many} phones are in this class and no more can join; look on with a neighbor.", many=len(alike))
+            )
         self._remove(oldest)
 
     def find(self, secret: str) -> Seat | None:
@@ -174,7 +177,7 @@ class Room:
 
     def _check(self, seat: Seat) -> None:
         if seat.secret not in self._seats:
-            raise InputError(NOT_HERE)
+            raise InputError(tr(NOT_HERE))
 
     # --- rounds ------------------------------------------------------------------------------------------------------
 
@@ -231,11 +234,11 @@ class Room:
     def _playing(self, seat: Seat, number: object) -> Challenge:
         self._check(seat)
         if seat.teacher:
-            raise InputError("The projector shows the board; play on a phone, or in another window.")
+            raise InputError(tr("The projector shows the board; play on a phone, or in another window."))
         if self._challenge is None:
-            raise InputError(NOT_RUNNING)
+            raise InputError(tr(NOT_RUNNING))
         if number != self._challenge.number:
-            raise InputError(ANOTHER_ROUND)
+            raise InputError(tr(ANOTHER_ROUND))
         return self._challenge
 
     def _count(self, seat: Seat) -> None:
@@ -243,7 +246,7 @@ class Room:
         while seat.moves and now - seat.moves[0] > 60:
             seat.moves.popleft()
         if len(seat.moves) >= limits.CLASS_MOVES:
-            raise InputError(f"{len(seat.moves)} changes in a minute are the most; wait a few seconds.")
+            raise InputError(tr("{most} changes in a minute are the most; wait a few seconds.", most=len(seat.moves)))
         seat.moves.append(now)
 
     def board(self) -> list[BoardRow]:

@@ -11,6 +11,7 @@ from vitmsn.ui.classroom import address
 from vitmsn.ui.classroom.address import Place
 from vitmsn.ui.classroom.challenge import Challenge
 from vitmsn.ui.classroom.room import BoardRow, Judged, Seat
+from vitmsn.ui.locale import tr, tr_count, tr_html
 from vitmsn.ui.shared import examples, html
 
 DROPPED_AT_ONCE = 10  # by the button that drops some at random
@@ -19,7 +20,7 @@ MOST_IN_ONE_COLUMN = 8  # results on the board
 
 def door() -> Markup:
     """The button in the header and the empty dialog that it opens; `classroom.js` fills it."""
-    return Markup(
+    return tr_html(
         '<button type="button" class="msn-button" data-open aria-haspopup="dialog">Class</button>'
         '<dialog class="msn-class" aria-labelledby="class-title"><header>'
         '<h2 id="class-title" tabindex="-1" autofocus>Class</h2>'
@@ -33,7 +34,7 @@ def door() -> Markup:
 
 def projector(places: Sequence[Place], own_picture: bool) -> Markup:
     """The teacher's side: how to join, the round, the board."""
-    return Markup(
+    return tr_html(
         '<div class="msn-class-screen"><section class="msn-class-join" aria-label="How to join">{}'
         '<p class="msn-class-count"><b data-phones>0</b> <span data-phones-word>phones</span> connected</p></section>'
         '<section class="msn-class-round"><div data-game></div>{}<div data-board></div>'
@@ -44,7 +45,7 @@ def projector(places: Sequence[Place], own_picture: bool) -> Markup:
 
 def _how_to_join(places: Sequence[Place]) -> Markup:
     if not places:
-        return html.sentence(address.NONE_FOUND)
+        return html.sentence(tr(address.NONE_FOUND))
     parts = [
         Markup(
             '<div data-place="{}"{}><div class="msn-class-qr">{}</div>'
@@ -59,7 +60,7 @@ def _how_to_join(places: Sequence[Place]) -> Markup:
             for number, one in enumerate(places)
         )
         parts.append(
-            Markup(
+            tr_html(
                 "<details><summary>{} addresses: which one?</summary><p class='msn-hint'>"
                 "The one of the network that the phones are in.</p>{}</details>"
             ).format(len(places), buttons)
@@ -75,14 +76,14 @@ def _typed(place: Place) -> Markup:
 
 def _chooser(own_picture: bool) -> Markup:
     """Pictures to start a round with; one click starts it."""
-    mine = Markup('<button type="button" class="msn-button" data-own>Your picture from this page</button>')
+    mine = tr_html('<button type="button" class="msn-button" data-own>Your picture from this page</button>')
     pictures = Markup().join(
         Markup('<li><button type="button" data-example="{}">{}<span>{}</span></button></li>').format(
-            html.text(one.name), html.img(examples.square(one.picture.rgb), ""), html.text(one.title)
+            html.text(one.name), html.img(examples.square(one.picture.rgb), ""), html.text(tr(one.title))
         )
         for one in examples.photographs()
     )
-    return Markup(
+    return tr_html(
         '<div data-choose><h3>Which picture? A click starts the round.</h3><ul class="msn-class-pictures">{}</ul>'
         '<div class="msn-class-bar"><label class="msn-button">Choose a file<input type="file" '
         'accept="image/*,.heic,.heif,.avif,.tif,.tiff" data-file aria-label="Choose a file"></label>{}'
@@ -93,10 +94,12 @@ def _chooser(own_picture: bool) -> Markup:
 def screen(challenge: Challenge) -> Markup:
     """The round on the projector: the task, the picture, what the model says of it."""
     return Markup('<div class="msn-class-task">{}<div>{}{}{}</div></div>').format(
-        Markup('<img src="{}" alt="{}">').format(challenge.picture, html.text(challenge.title)),
+        Markup('<img src="{}" alt="{}">').format(challenge.picture, html.text(tr(challenge.title))),
         _task(challenge),
         _answer(challenge),
-        html.hint(f"Dropped one by one without looking, a random choice needs {_left(challenge.chance)}."),
+        html.hint(
+            tr("Dropped one by one without looking, a random choice needs {chance}.", chance=_left(challenge.chance))
+        ),
     )
 
 
@@ -105,7 +108,7 @@ def screen(challenge: Challenge) -> Markup:
 
 def phone(seat: Seat) -> Markup:
     """The phone's side: the round, the nickname, the board, and how a teacher's page says that it is one."""
-    return Markup(
+    return tr_html(
         '<div class="msn-class-play"><div data-game>{}</div>'
         '<form data-name><label for="class-name">You are <b data-title>{}</b>. Another nickname?</label>'
         '<div class="msn-class-bar"><input id="class-name" type="text" maxlength="{}" autocomplete="off" value="{}">'
@@ -115,11 +118,11 @@ def phone(seat: Seat) -> Markup:
         'autocomplete="off" autocapitalize="characters"><button type="submit" class="msn-button">Lead the class'
         "</button></div></form></details></div>"
     ).format(
-        html.sentence("You are in. The round starts when the teacher chooses a picture."),
+        html.sentence(tr("You are in. The round starts when the teacher chooses a picture.")),
         html.text(seat.title),
         limits.CLASS_NAME_LENGTH,
         html.text(seat.name),
-        html.hint("Name and result are on the projector, and gone when the teacher closes the class."),
+        html.hint(tr("Name and result are on the projector, and gone when the teacher closes the class.")),
     )
 
 
@@ -128,11 +131,17 @@ def game(challenge: Challenge) -> Markup:
     rows, columns = challenge.squares
     cell = Markup('<button type="button" data-cell="{}" aria-pressed="false" aria-label="{}" tabindex="{}"></button>')
     cells = Markup().join(
-        cell.format(place, f"Row {place // columns + 1}, column {place % columns + 1}", -1 if place else 0)
+        cell.format(
+            place,
+            tr("Row {row}, column {column}", row=place // columns + 1, column=place % columns + 1),
+            -1 if place else 0,
+        )
         for place in range(challenge.count)
     )
-    finer = f" Each square is {challenge.patches} × {challenge.patches} patches." if challenge.patches > 1 else ""
-    return Markup(
+    finer = (
+        tr(" Each square is {patches} × {patches} patches.", patches=challenge.patches) if challenge.patches > 1 else ""
+    )
+    return tr_html(
         '{}<div class="msn-class-cells" role="group" aria-label="{}" data-columns="{}" style="--columns:{};--rows:{}">'
         '{}</div><p class="msn-class-answer" role="status" data-answer>{}</p><p class="msn-hint" data-best></p>'
         '<div class="msn-class-bar"><button type="button" class="msn-button" data-drop="{}">Drop {} at random</button>'
@@ -140,14 +149,19 @@ def game(challenge: Challenge) -> Markup:
         '<button type="button" class="msn-button" data-all disabled>Reset</button></div>'
     ).format(
         _task(challenge),
-        html.text(f"{challenge.title}, in squares: press one to drop it, again to bring it back"),
+        html.text(tr("{title}, in squares: press one to drop it, again to bring it back", title=tr(challenge.title))),
         columns,
         columns,
         rows,
         cells,
         html.text(
-            f"{_count(challenge, challenge.count)}: {challenge.answer.name}, "
-            f"{html.percent(challenge.answer.probability)}. Tap one to drop it.{finer}"
+            tr(
+                "{count}: {name}, {probability}. Tap one to drop it.{finer}",
+                count=_count(challenge, challenge.count),
+                name=challenge.answer.name,
+                probability=html.percent(challenge.answer.probability),
+                finer=finer,
+            )
         ),
         DROPPED_AT_ONCE,
         DROPPED_AT_ONCE,
@@ -159,14 +173,25 @@ def sentence(judged: Judged) -> str:
     said, challenge = judged.said, judged.challenge
     left = _count(challenge, judged.kept)
     if judged.same:
-        return f"{left}: still {said.name}, {html.percent(said.probability)}."
-    wanted = f"{challenge.answer.name} has {html.percent(said.wanted)}"
-    return f"{left}: now {said.name}, {html.percent(said.probability)}; {wanted}. Bring one back."
+        return tr(
+            "{left}: still {name}, {probability}.",
+            left=left,
+            name=said.name,
+            probability=html.percent(said.probability),
+        )
+    return tr(
+        "{left}: now {name}, {probability}; {answer} has {wanted}. Bring one back.",
+        left=left,
+        name=said.name,
+        probability=html.percent(said.probability),
+        answer=challenge.answer.name,
+        wanted=html.percent(said.wanted),
+    )
 
 
 def best(seat: Seat) -> str:
     """The phone's best result so far."""
-    return f"Your best: {_left(seat.best.kept)}." if seat.best else ""
+    return tr("Your best: {kept}.", kept=_left(seat.best.kept)) if seat.best else ""
 
 
 # --- both ------------------------------------------------------------------------------------------------------------
@@ -177,18 +202,20 @@ def board(rows: Sequence[BoardRow], challenge: Challenge | None, for_teacher: bo
     if challenge is None:
         return Markup()
     if not rows:
-        return Markup("<h3>Board</h3>{}").format(html.hint("No result yet. Drop a patch to be the first."))
+        return tr_html("<h3>Board</h3>{}").format(html.hint(tr("No result yet. Drop a patch to be the first.")))
     lines = [_line(place, row, challenge, for_teacher) for place, row in enumerate(rows, start=1)]
-    chance = Markup('<li class="msn-class-chance"><span></span><span></span><span>A random choice</span><b>{}</b></li>')
+    chance = tr_html(
+        '<li class="msn-class-chance"><span></span><span></span><span>A random choice</span><b>{}</b></li>'
+    )
     lines.insert(sum(row.kept < challenge.chance for row in rows), chance.format(challenge.chance))
     many = Markup(' class="msn-class-many"') if len(rows) > MOST_IN_ONE_COLUMN else ""
     lesson = html.hint(_lesson(rows[0], challenge))
-    return Markup("<h3>Board</h3>{}<ol{}>{}</ol>").format(lesson, many, Markup().join(lines))
+    return tr_html("<h3>Board</h3>{}<ol{}>{}</ol>").format(lesson, many, Markup().join(lines))
 
 
 def _line(place: int, row: BoardRow, challenge: Challenge, for_teacher: bool) -> Markup:
     title = html.text(row.title)
-    take = Markup(
+    take = tr_html(
         '<button type="button" class="msn-x" data-take="{}" aria-label="Take the nickname {} away">×</button>'
     ).format(row.number, title)
     return Markup('<li data-phone="{}"><span>{}</span>{}<span>{}</span><b>{}</b>{}</li>').format(
@@ -207,25 +234,33 @@ def _mask(row: BoardRow, challenge: Challenge) -> Markup:
 
 def _lesson(first: BoardRow, challenge: Challenge) -> str:
     if first.kept >= challenge.chance:
-        return f"A random choice needs {_left(challenge.chance)}: who finds the patches that matter?"
-    return (
-        f"{html.plain(first.title)} needs {_left(first.kept)}, a random choice {challenge.chance}: which patches stay "
-        "matters more than how many."
+        return tr("A random choice needs {chance}: who finds the patches that matter?", chance=_left(challenge.chance))
+    return tr(
+        "{title} needs {kept}, a random choice {chance}: which patches stay matters more than how many.",
+        title=html.plain(first.title),
+        kept=_left(first.kept),
+        chance=challenge.chance,
     )
 
 
 def _task(challenge: Challenge) -> Markup:
-    return Markup("<h3>Keep <em>{}</em> with the fewest patches</h3>").format(html.text(challenge.answer.name))
+    return tr_html("<h3>Keep <em>{}</em> with the fewest patches</h3>").format(html.text(challenge.answer.name))
 
 
 def _answer(challenge: Challenge) -> Markup:
     probability = html.percent(challenge.answer.probability)
-    return html.sentence(f"Of the whole picture the model says {challenge.answer.name}, {probability}.")
+    return html.sentence(
+        tr(
+            "Of the whole picture the model says {name}, {probability}.",
+            name=challenge.answer.name,
+            probability=probability,
+        )
+    )
 
 
 def _left(count: int) -> str:
-    return f"{count} patch" if count == 1 else f"{count} patches"
+    return tr_count(count, "{n} patch", "{n} patches")
 
 
 def _count(challenge: Challenge, kept: int) -> str:
-    return f"{kept} of {challenge.count} left"
+    return tr("{kept} of {count} left", kept=kept, count=challenge.count)

@@ -68,7 +68,7 @@ function arrange() {
   for (const one of items) one.hidden = !there.has(one.firstChild.dataset.id);
   if (items.some((one, i) => one !== list.children[i])) list.append(...items);
   list.style.setProperty("--thumb", `${Math.max(44, 3.5 * face)}px`);
-  part("[data-found]").textContent = search ? `${found.length} of ${points.length}` : "";
+  part("[data-found]").textContent = search ? tr("{count} of {total}", { count: found.length, total: points.length }) : "";
   ground = null;
 }
 
@@ -260,7 +260,7 @@ function showPicked() {
   const bar = part(".msn-picked");
   if (!bar) return;
   bar.hidden = picked.size === 0;
-  bar.querySelector("[role=status]").textContent = `${picked.size} chosen`;
+  bar.querySelector("[role=status]").textContent = tr("{many} chosen", { many: picked.size });
 }
 
 function act(what) {

@@ -12,10 +12,11 @@ from vitmsn import draw, limits
 from vitmsn.encoder import Encoder
 from vitmsn.errors import FewShotError
 from vitmsn.gallery import Example
+from vitmsn.ui.locale import later, tr, tr_count, tr_html
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.workspace import SIDE, Workspace
 
-COLORS = {"class": "Class", "probability": "Probability", "doubt": "Mislabelled?"}
+COLORS = {"class": later("Class"), "probability": later("Probability"), "doubt": later("Mislabelled?")}
 PICTURES = 400  # in the list beside the map; the others are sent when the pointer is on them
 LARGE = 256  # pixels of the chosen picture,
 MIDDLE = 128  # and of pictures in the list, when there are at most FEW
@@ -24,29 +25,30 @@ DIM, STRANGE = "#8c8c8c", "#d55e00"  # colors of points not judged, and of point
 Paint = tuple[str, str, str, str]  # fill, letter, the letter's color, what the color means
 
 
-TOOLS = Markup(
-    '<div class="msn-tools"><input type="search" class="msn-select" data-search aria-label="Search by class or file '
-    'name" placeholder="Class or file name"><span role="status" data-found></span>'
-    '<span class="msn-zoom" role="group" aria-label="Zoom and move the map">{}</span>'
-    '<label>Picture size <input type="range" data-size min="8" max="40" value="16"></label>'
-    '<select class="msn-select" data-order aria-label="Order of the list"><option value="">As added</option>'
-    '<option value="doubt">Most uncertain first</option></select></div>'
-).format(
-    Markup().join(
-        Markup('<button type="button" class="msn-button" data-view="{}" title="{}" aria-label="{}">{}</button>').format(
-            view, words, words, sign
-        )
-        for view, words, sign in (
-            ("in", "Zoom in", "+"),
-            ("out", "Zoom out", "−"),
-            ("left", "Move left", "←"),
-            ("right", "Move right", "→"),
-            ("up", "Move up", "↑"),
-            ("down", "Move down", "↓"),
-            ("whole", "Show the whole map", "All"),
-        )
-    )
+QUERY = later("query")  # a picture without a class
+VIEWS = (
+    ("in", later("Zoom in"), "+"),
+    ("out", later("Zoom out"), "−"),
+    ("left", later("Move left"), "←"),
+    ("right", later("Move right"), "→"),
+    ("up", later("Move up"), "↑"),
+    ("down", later("Move down"), "↓"),
+    ("whole", later("Show the whole map"), later("All")),
 )
+
+
+def tools() -> Markup:
+    """What stands above the map: the search, the views, the order of the list."""
+    view = Markup('<button type="button" class="msn-button" data-view="{}" title="{}" aria-label="{}">{}</button>')
+    views = Markup().join(view.format(name, tr(words), tr(words), tr(sign)) for name, words, sign in VIEWS)
+    return tr_html(
+        '<div class="msn-tools"><input type="search" class="msn-select" data-search aria-label="Search by class or '
+        'file name" placeholder="Class or file name"><span role="status" data-found></span>'
+        '<span class="msn-zoom" role="group" aria-label="Zoom and move the map">{}</span>'
+        '<label>Picture size <input type="range" data-size min="8" max="40" value="16"></label>'
+        '<select class="msn-select" data-order aria-label="Order of the list"><option value="">As added</option>'
+        '<option value="doubt">Most uncertain first</option></select></div>'
+    ).format(views)
 
 
 def uncertainty(workspace: Workspace, encoder: Encoder, shown: Sequence[Example]) -> list[float | None]:
@@ -68,12 +70,12 @@ def painted(workspace: Workspace, encoder: Encoder, shown: Sequence[Example], co
     """The paint of each point, and the legend. Color is never the only sign: a letter says it too."""
     numbers = {label: i for i, label in enumerate(workspace.gallery.classes)}
     held = len(workspace.gallery.enabled)
-    queries = Markup('<li><span class="msn-letter msn-query">?</span> queries</li>') if len(shown) > held else ""
+    queries = tr_html('<li><span class="msn-letter msn-query">?</span> queries</li>') if len(shown) > held else ""
     if color == "class":
         paints = []
         for place, example in enumerate(shown):
             if place >= held:
-                paints.append((DIM, "?", "#000", "query"))
+                paints.append((DIM, "?", "#000", QUERY))
             else:
                 tone, letter = draw.class_style(numbers[example.label])
                 paints.append((tone, letter, html.ink(numbers[example.label]), ""))
@@ -87,7 +89,7 @@ def painted(workspace: Workspace, encoder: Encoder, shown: Sequence[Example], co
     try:
         lesson = workspace.lesson(encoder, "auto", 5, 0.05)
     except FewShotError:
-        words = html.hint("Add pictures to two classes first.")
+        words = html.hint(tr("Add pictures to two classes first."))
         return [(DIM, "", "#000", "")] * len(shown), words
     judged = lesson.judged
     said = lesson.answer(workspace.queries.X, workspace.queries.pixels) if len(shown) > held else []
@@ -96,34 +98,48 @@ def painted(workspace: Workspace, encoder: Encoder, shown: Sequence[Example], co
         sure = [float(value) if known else None for value, known in zip(best, judged.judged, strict=True)]
         paints = [_shade(value) for value in [*sure, *(one.probability for one in said)]]
         ends = Markup().join(
-            Markup('<li><span class="msn-letter" style="background:{};color:{}">{}</span> {} %</li>').format(
-                tone, ink, letter, percent
+            Markup('<li><span class="msn-letter" style="background:{};color:{}">{}</span> {}</li>').format(
+                tone, ink, letter, html.percent(percent / 100, whole=True)
             )
             for percent in (0, 50, 100)
             for tone, letter, ink, _ in [_shade(percent / 100)]
         )
         words = html.hint(
-            "How sure the model is: for each example, when it was hidden from training; for queries, as they are."
+            tr("How sure the model is: for each example, when it was hidden from training; for queries, as they are.")
         )
         return paints, Markup('<ul class="msn-legend">{}</ul>{}').format(ends, words)
     paints = []
     for i in range(held):
         wrong = judged.judged[i] and judged.predictions[i] != judged.labels[i]
-        word = f"looks like {judged.predictions[i]} ({html.percent(best[i], whole=True)})" if wrong else ""
+        word = (
+            tr(
+                "looks like {label} ({best})",
+                label=judged.predictions[i],
+                best=html.percent(best[i], whole=True),
+            )
+            if wrong
+            else ""
+        )
         paints.append((STRANGE, "!", "#000", word) if wrong else (DIM, "", "#000", ""))
-    paints += [(DIM, "?", "#000", "query")] * (len(shown) - held)
+    paints += [(DIM, "?", "#000", QUERY)] * (len(shown) - held)
     count = sum(1 for paint in paints if paint[1] == "!")
-    words = html.hint(f"{html.many(count, 'example')} named differently when hidden from training, marked with !.")
+    words = html.hint(
+        tr_count(
+            count,
+            "{n} example named differently when hidden from training, marked with !.",
+            "{n} examples named differently when hidden from training, marked with !.",
+        )
+    )
     return paints, words
 
 
 def _shade(value: float | None) -> Paint:
     """A color of the Cividis scale, dark for unsure, with the tens digit of the percentage as letter."""
     if value is None:
-        return DIM, "", "#000", "not judged"
+        return DIM, "", "#000", tr("not judged")
     tens = str(min(9, int(10 * value)))
     ink = "#fff" if value < 0.6 else "#000"
-    return draw.ramp(11, "cividis")[round(10 * value)], tens, ink, f"{html.percent(value)} sure"
+    return draw.ramp(11, "cividis")[round(10 * value)], tens, ink, tr("{share} sure", share=html.percent(value))
 
 
 def canvas(
@@ -142,8 +158,8 @@ def canvas(
         asked = place >= held
         words = [
             example.name,
-            "query" if asked else example.label,
-            *([paint[3]] if paint[3] not in ("", "query") else []),
+            tr(QUERY) if asked else example.label,
+            *([paint[3]] if paint[3] not in ("", QUERY) else []),
         ]
         point = {
             "id": point_id(example, asked),
@@ -155,15 +171,19 @@ def canvas(
             "u": None if doubt is None else round(doubt, 4),
         }
         data.append(point | {"f": paint[0], "l": paint[1], "k": paint[2], "d": example.digest[:12]})
-    alt = f"Map of {len(shown)} pictures in {len(workspace.gallery.classes)} classes; they are listed beside it"
+    alt = tr(
+        "Map of {many} pictures in {classes} classes; they are listed beside it",
+        many=len(shown),
+        classes=len(workspace.gallery.classes),
+    )
     options = Markup().join(
         Markup('<option value="{}">{}</option>').format(html.text(label), html.text(label, 40))
         for label in workspace.gallery.classes
     )
-    undo = Markup('<button type="button" class="msn-button" data-act="undo">Undo: {}</button>').format(
+    undo = tr_html('<button type="button" class="msn-button" data-act="undo">Undo: {}</button>').format(
         html.text(workspace.undo)
     )
-    return Markup(
+    return tr_html(
         '<div>{}<div class="msn-map" data-points="{}" data-wanted="{}" '
         'data-faces="{}"><canvas role="img" aria-label="{}"></canvas>'
         '<div class="msn-tip" hidden><img alt=""><p></p></div></div>'
@@ -179,7 +199,7 @@ def canvas(
         '<button type="button" class="msn-button msn-touch" data-lasso aria-pressed="false">Draw with a finger</button>'
         "</p>{}"
     ).format(
-        TOOLS,
+        tools(),
         json.dumps(data, ensure_ascii=False),
         html.text(wanted),
         "yes" if faces else "",
@@ -213,12 +233,16 @@ def pictures(workspace: Workspace, shown: Sequence[Example]) -> Markup:
     side = MIDDLE if len(shown) <= FEW else SIDE
     for place, example in enumerate(shown[:PICTURES]):
         asked = place >= held
-        words = f"{example.name}, {'query' if asked else example.label}"
+        words = f"{example.name}, {tr(QUERY) if asked else example.label}"
         mark = Markup('<span class="msn-letter msn-query">?</span>') if asked else html.badge(numbers[example.label])
         src = workspace.url(example, side)
         items += Markup(
             '<li><button type="button" data-id="{}" aria-pressed="false" '
             'title="{}"><img src="{}" alt="{}">{}</button></li>'
         ).format(point_id(example, asked), html.text(words), src, html.text(words), mark)
-    more = html.hint(f"The first {PICTURES} of {len(shown)} pictures.") if len(shown) > PICTURES else ""
-    return Markup('<div><ul class="msn-gallery" aria-label="Pictures on the map">{}</ul>{}</div>').format(items, more)
+    more = (
+        html.hint(tr("The first {first} of {many} pictures.", first=PICTURES, many=len(shown)))
+        if len(shown) > PICTURES
+        else ""
+    )
+    return tr_html('<div><ul class="msn-gallery" aria-label="Pictures on the map">{}</ul>{}</div>').format(items, more)

@@ -17,6 +17,7 @@ from vitmsn.gallery import Example
 from vitmsn.names import clean_name
 from vitmsn.ui.app import App
 from vitmsn.ui.explore import map as map_
+from vitmsn.ui.locale import later, tr, tr_count
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.checks import choice, linked_choice, linked_whole, whole
 from vitmsn.ui.shared.controls import bind
@@ -26,11 +27,11 @@ from vitmsn.ui.shared.workspace import Workspace, center, opened, own_class, ver
 from vitmsn.ui.visits import Call
 
 SCRIPT = script(__file__, "lasso.js", "zoom.js", "explore.js")
-METHODS = {"pca": "PCA", "umap": "UMAP"}
+METHODS = {"pca": later("PCA"), "umap": later("UMAP")}
 MIN_DIST = 0.1
 FIRST = "shapes"  # the starter set whose map shows most: groups by color, and in them by texture
 TOGETHER = 16  # pictures of a zip decoded and embedded together
-STARTING = "Starting. The first UMAP takes up to half a minute longer."
+STARTING = later("Starting. The first UMAP takes up to half a minute longer.")
 
 
 class MapSettings(NamedTuple):
@@ -76,7 +77,7 @@ def answer(call: Call, asked: ExploreControls = DEFAULTS) -> ExplorePage:
         settings = asked.checked()
         shown = _shown(workspace, settings)
         if len(shown) < 2:
-            return ExplorePage(html.sentence("A map needs two pictures. Add some in Few-shot."), "")
+            return ExplorePage(html.sentence(tr("A map needs two pictures. Add some in Few-shot.")), "")
         around = center(workspace.gallery, encoder.feature_mean)
         X = _rows(shown, around)
         ready = workspace.kept.get(settings)
@@ -100,12 +101,16 @@ def lay_out(call: Call, asked: ExploreControls = DEFAULTS) -> Markup:
         X = _rows(shown, center(workspace.gallery, encoder.feature_mean))
     call.progress(0, 0, STARTING)
     points = projection.umap(
-        X, settings.seed, settings.neighbors, MIN_DIST, progress=lambda done, total: call.progress(done, total, "steps")
+        X,
+        settings.seed,
+        settings.neighbors,
+        MIN_DIST,
+        progress=lambda done, total: call.progress(done, total, later("steps")),
     )
     with opened(call) as (workspace, _):
         if workspace.version == made_for:
             workspace.kept[settings] = points
-        return html.sentence("The map is ready.")
+        return html.sentence(tr("The map is ready."))
 
 
 def _shown(workspace: Workspace, settings: MapSettings) -> list[Example]:
@@ -129,12 +134,14 @@ def _words(workspace: Workspace, shown: Sequence[Example], center: np.ndarray | 
     own, total = own_class(workspace.gallery.X, workspace.gallery.y.tolist(), center)
     queries = len(shown) - total
     if total < 2 or len(set(workspace.gallery.y.tolist())) < 2:
-        return html.sentence(f"{html.many(len(shown), 'picture')} on the map.")
-    asked = f" and {html.many(queries, 'query')}".replace("querys", "queries") if queries else ""
-    what = f"{html.many(total, 'example')}{asked} on the map."
-    return html.sentence(f"{own} of {total} examples have their most similar neighbor in the same class.") + html.hint(
-        what
-    )
+        return html.sentence(tr("{pictures} on the map.", pictures=html.pictures(len(shown))))
+    what = tr("{examples} on the map.", examples=html.examples(total))
+    if queries:
+        asked = tr_count(queries, "{n} query", "{n} queries")
+        what = tr("{examples} and {queries} on the map.", examples=html.examples(total), queries=asked)
+    return html.sentence(
+        tr("{own} of {total} examples have their most similar neighbor in the same class.", own=own, total=total)
+    ) + html.hint(what)
 
 
 def _method_words(X: np.ndarray, points: np.ndarray, settings: MapSettings, umap: bool) -> Markup:
@@ -142,14 +149,24 @@ def _method_words(X: np.ndarray, points: np.ndarray, settings: MapSettings, umap
         _, _, neighbors, seed = settings
         used = projection.fitting_neighbors(len(X), neighbors)
         return html.hint(
-            "UMAP keeps neighbors together; distances between far groups mean little. "
-            f"{used} neighbors, least distance {MIN_DIST}, seed {seed}."
+            tr(
+                "UMAP keeps neighbors together; distances between far groups mean little. {used} "
+                "neighbors, least distance {least:.1f}, seed {seed}.",
+                used=used,
+                least=MIN_DIST,
+                seed=seed,
+            )
         )
     around = X - X.mean(axis=0)
     share = float((points**2).sum() / max(float((around**2).sum()), 1e-12))
     return html.hint(
-        f"PCA: the two directions, of {X.shape[1]}, in which these pictures differ most; they hold {100 * share:.0f} % "
-        "of the differences. Pictures far apart do differ; pictures close together may differ in other directions."
+        tr(
+            "PCA: the two directions, of {dim}, in which these pictures differ most; they hold "
+            "{share:.0f} % of the differences. Pictures far apart do differ; pictures close together may "
+            "differ in other directions.",
+            dim=X.shape[1],
+            share=100 * share,
+        )
     )
 
 
@@ -159,7 +176,7 @@ def _method_words(X: np.ndarray, points: np.ndarray, settings: MapSettings, umap
 def act(call: Call, asked: ExploreControls = DEFAULTS) -> ExplorePage:
     """Move chosen points to a class (new or not), remove them, or undo. Moved queries become examples."""
     if not version(call.visit):
-        call.message = "Your pictures were deleted because this page was inactive; start again from Few-shot."
+        call.message = tr("Your pictures were deleted because this page was inactive; start again from Few-shot.")
         return answer(call, asked)
     what, ids, text = call.chosen("act"), call.chosen("ids"), str(call.chosen("text") or "")
     with opened(call) as (workspace, _):
@@ -167,17 +184,19 @@ def act(call: Call, asked: ExploreControls = DEFAULTS) -> ExplorePage:
             workspace.take_back()
             return answer(call, asked)
         if what not in ("move", "remove") or not isinstance(ids, list) or not all(isinstance(id, str) for id in ids):
-            raise InputError("The page asked for something unknown; load it again.")
+            raise InputError(tr("The page asked for something unknown; load it again."))
         own = [id for id in ids if not id.startswith("q")]
         queries = [workspace.queries[id[1:]] for id in ids if id.startswith("q")]
         if what == "remove":
             if not own:
-                raise InputError("These are queries; clear them in Few-shot.")
-            with workspace.change(f"removed {html.many(len(own), 'picture')}") as gallery:
+                raise InputError(tr("These are queries; clear them in Few-shot."))
+            with workspace.change(tr("removed {pictures}", pictures=html.pictures(len(own)))) as gallery:
                 gallery.remove(own)
-            call.message = "Queries stay; clear them in Few-shot." if queries else ""
+            call.message = tr("Queries stay; clear them in Few-shot.") if queries else ""
             return answer(call, asked)
-        with workspace.change(f"moved {html.many(len(ids), 'picture')} to {clean_name(text)}") as gallery:
+        with workspace.change(
+            tr("moved {pictures} to {label}", pictures=html.pictures(len(ids)), label=clean_name(text))
+        ) as gallery:
             label = gallery.add_class(text)
             gallery.move(own, label)
             held = {example.digest for example in gallery.examples}
@@ -245,10 +264,10 @@ def map(
         notes = list(entries.report.notes)
     if len(names) < 2:
         left_out = f" Left out: {refused[0]['file']} ({refused[0]['reason'].rstrip('.')})." if refused else ""
-        raise InputError(f"{html.many(len(names), 'picture')} came out of the zip; a map needs at least two.{left_out}")
+        raise InputError(f"{html.pictures(len(names))} came out of the zip; a map needs at least two.{left_out}")
     X = _unit(np.concatenate(rows), None)
     if method == "umap":
-        points = projection.umap(X, progress=lambda done, total: call.progress(done, total, "steps"))
+        points = projection.umap(X, progress=lambda done, total: call.progress(done, total, later("steps")))
     else:
         points = projection.pca(X)
     labels = [label or "no class" for _, label in names]
@@ -266,21 +285,21 @@ def map(
 def build(app: App) -> None:
     line = app.notice()
     with gr.Row(elem_classes="msn-explore"):
-        method = gr.Radio([(label, key) for key, label in METHODS.items()], value="pca", label="Map")
-        color = gr.Radio([(label, key) for key, label in map_.COLORS.items()], value="class", label="Color")
-        faces = gr.Checkbox(True, label="Pictures as points")
-        queries = gr.Checkbox(True, label="Show the queries too")
-        teach = gr.Button("Change the examples →", elem_classes="msn-quiet-button")
+        method = gr.Radio([(tr(label), key) for key, label in METHODS.items()], value="pca", label=tr("Map"))
+        color = gr.Radio([(tr(label), key) for key, label in map_.COLORS.items()], value="class", label=tr("Color"))
+        faces = gr.Checkbox(True, label=tr("Pictures as points"))
+        queries = gr.Checkbox(True, label=tr("Show the queries too"))
+        teach = gr.Button(tr("Change the examples →"), elem_classes="msn-quiet-button")
     with gr.Column():
         said = gr.HTML()
-        stop = gr.Button("Stop", elem_classes=["msn-quiet-button", "msn-stop"])
+        stop = gr.Button(tr("Stop"), elem_classes=["msn-quiet-button", "msn-stop"])
     shown = gr.HTML(js_on_load=SCRIPT, elem_id="explore-map")
-    with gr.Accordion("More", open=False):
+    with gr.Accordion(tr("More"), open=False):
         neighbors = gr.Slider(
-            2, limits.MAX_NEIGHBORS, 15, step=1, label="Neighbors",
-            info="How many pictures UMAP ties each one to: few show small groups, many the overall shape.",
+            2, limits.MAX_NEIGHBORS, 15, step=1, label=tr("Neighbors"),
+            info=tr("How many pictures UMAP ties each one to: few show small groups, many the overall shape."),
         )  # fmt: skip
-        seed = gr.Number(0, precision=0, minimum=0, label="Seed", info="Same number, same map.")
+        seed = gr.Number(0, precision=0, minimum=0, label=tr("Seed"), info=tr("Same number, same map."))
     peeked = gr.HTML(elem_id="explore-peek", elem_classes="msn-aside")
     controls = bind(
         ExploreControls,

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from vitmsn import attention, draw, image
 from vitmsn.encoder import Encoder
 from vitmsn.errors import FewShotError, GalleryError
+from vitmsn.ui.locale import tr
 from vitmsn.ui.shared import html
-from vitmsn.ui.shared.html import many
+from vitmsn.ui.shared.html import pictures
 from vitmsn.ui.shared.workspace import Workspace
 from vitmsn.ui.visits import Call
 
@@ -27,38 +28,42 @@ def _ids(call: Call, id: str) -> list[str]:
 
 
 def _several(workspace: Workspace, ids: Sequence[str]) -> str:
-    return workspace.gallery[ids[0]].name if len(ids) == 1 else many(len(ids), "picture")
+    return workspace.gallery[ids[0]].name if len(ids) == 1 else pictures(len(ids))
 
 
 def _remove(call: Call, workspace: Workspace, id: str, text: str) -> None:
     ids = _ids(call, id)
-    with workspace.change(f"removed {_several(workspace, ids)} from {workspace.gallery[ids[0]].label}") as shown:
+    with workspace.change(
+        tr("removed {what} from {label}", what=_several(workspace, ids), label=workspace.gallery[ids[0]].label)
+    ) as shown:
         shown.remove(ids)
 
 
 def _move(call: Call, workspace: Workspace, id: str, text: str) -> None:
     ids, label = _ids(call, id), workspace.gallery.label(text)
-    with workspace.change(f"moved {_several(workspace, ids)} to {label}") as shown:
+    with workspace.change(tr("moved {pictures} to {label}", pictures=_several(workspace, ids), label=label)) as shown:
         shown.move(ids, label)
 
 
 def _remove_class(call: Call, workspace: Workspace, id: str, text: str) -> None:
-    with workspace.change(f"removed the class {workspace.gallery.label(id)}") as shown:
+    with workspace.change(tr("removed the class {label}", label=workspace.gallery.label(id))) as shown:
         shown.remove_class(id)
 
 
 def _merge(call: Call, workspace: Workspace, id: str, text: str) -> None:
-    with workspace.change(f"merged {workspace.gallery.label(id)} into {workspace.gallery.label(text)}") as shown:
+    with workspace.change(
+        tr("merged {label} into {other}", label=workspace.gallery.label(id), other=workspace.gallery.label(text))
+    ) as shown:
         shown.merge(id, text)
 
 
 def _rest(call: Call, workspace: Workspace, id: str, text: str) -> None:
-    with workspace.change(f"left out {workspace.gallery.label(id)}") as shown:
+    with workspace.change(tr("left out {label}", label=workspace.gallery.label(id))) as shown:
         shown.enable_class(id, False)
 
 
 def _wake(call: Call, workspace: Workspace, id: str, text: str) -> None:
-    with workspace.change(f"counted {workspace.gallery.label(id)} again") as shown:
+    with workspace.change(tr("counted {label} again", label=workspace.gallery.label(id))) as shown:
         shown.enable_class(id)
 
 
@@ -88,7 +93,7 @@ def _unfold(call: Call, workspace: Workspace, id: str, text: str) -> None:
 def _rename(call: Call, workspace: Workspace, old: str, new: str) -> None:
     """Rename a class. If the name is refused, say so, and draw the page again so that it shows the old name."""
     try:
-        with workspace.change(f"renamed {workspace.gallery.label(old)}") as shown:
+        with workspace.change(tr("renamed {label}", label=workspace.gallery.label(old))) as shown:
             shown.rename(old, new)
     except GalleryError as error:
         workspace.version += 1

@@ -11,28 +11,32 @@ from markupsafe import Markup
 from vitmsn import fewshot
 from vitmsn.gallery import Example
 from vitmsn.ui.fewshot import cards
+from vitmsn.ui.locale import later, tr, tr_html, tr_number, tr_said
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.workspace import Workspace
 
 if TYPE_CHECKING:
     from vitmsn.fewshot import Lesson, Prediction
 
+REASONS = (later("not sure"), later("none of these"))  # why the library names no class
 AT_ONCE = 9  # answers shown; the rest are folded
 
 
 def asking(workspace: Workspace) -> Markup:
     """The drop zone for queries."""
     clear = (
-        Markup('<button type="button" class="msn-button" data-act="clear">Clear</button>')
+        tr_html('<button type="button" class="msn-button" data-act="clear">Clear</button>')
         if len(workspace.queries)
         else ""
     )
-    return Markup(
+    return tr_html(
         '<section class="msn-card msn-ask" data-drop="queries" aria-label="Pictures to name">'
         "<footer>{}{}</footer>"
         "{}"
         '<p data-said role="status"></p></section>'
-    ).format(cards.ways("Choose pictures", "Pictures to name"), clear, html.hint("or drop or paste them here"))
+    ).format(
+        cards.ways(tr("Choose pictures"), tr("Pictures to name")), clear, html.hint(tr("or drop or paste them here"))
+    )
 
 
 def answers(workspace: Workspace, lesson: Lesson, queries: Sequence[Example], said: Sequence[Prediction]) -> Markup:
@@ -45,7 +49,7 @@ def answers(workspace: Workspace, lesson: Lesson, queries: Sequence[Example], sa
         order.reverse()
     for query, one in order if workspace.order else zip(queries, said, strict=True):
         near = Markup().join(_neighbor(workspace, lesson.examples[i], value) for i, value in one.neighbors)
-        seen = Markup("<small>is among the examples</small>") if query.digest in held else ""
+        seen = tr_html("<small>is among the examples</small>") if query.digest in held else ""
         rows.append(
             Markup('<tr><td>{}</td><td>{}{}</td><td><ul class="msn-near">{}</ul></td></tr>').format(
                 _looked(workspace, query),
@@ -54,26 +58,28 @@ def answers(workspace: Workspace, lesson: Lesson, queries: Sequence[Example], sa
                 near,
             )
         )
-    more = Markup("<details><summary>Show all {}</summary>{}</details>").format(len(rows), _table(rows[AT_ONCE:], ""))
+    more = tr_html("<details><summary>Show all {}</summary>{}</details>").format(len(rows), _table(rows[AT_ONCE:], ""))
     parts = [
         Markup('<div id="fewshot-answers">{}</div>').format(html.sentence(summary(workspace, queries, said))),
         _table(rows[:AT_ONCE], workspace.order or "none"),
     ]
     parts += [more] if len(rows) > AT_ONCE else []
-    parts += [html.hint(f"Similarity: {lesson.scale}.")]
+    parts += [html.hint(tr("Similarity: {scale}.", scale=tr_said(lesson.scale)))]
     return Markup().join([*parts, _download(lesson, queries, said)])
 
 
 def _table(rows: Sequence[str], order: str) -> Markup:
     """order: "up", "down" or "none" by probability if the heading sorts; "" if it does not."""
     arrow = {"up": " ↑", "down": " ↓"}.get(order, "")
-    sort = Markup(
+    sort = tr_html(
         '<button type="button" data-act="sort" title="Sort by probability">Answer{}'
         '<span class="msn-aside">, sort by probability</span></button>'
     ).format(arrow)
     state = {"up": Markup(' aria-sort="ascending"'), "down": Markup(' aria-sort="descending"')}.get(order, "")
-    head = Markup('<th scope="col">Picture</th><th scope="col"{}>{}</th>').format(state, sort if order else "Answer")
-    head += Markup('<th scope="col">Most similar examples</th>')
+    head = tr_html('<th scope="col">Picture</th><th scope="col"{}>{}</th>').format(
+        state, sort if order else tr("Answer")
+    )
+    head += tr_html('<th scope="col">Most similar examples</th>')
     return Markup('<table class="msn-answers"><thead><tr>{}</tr></thead><tbody>{}</tbody></table>').format(
         head, Markup().join(rows)
     )
@@ -85,8 +91,8 @@ def _looked(workspace: Workspace, query: Example) -> Markup:
     seen = workspace.kept.get(("look", query.id))
     shown = cards.picture(workspace, query, query.name)
     if isinstance(seen, str):
-        shown = Markup('<img src="{}" alt="{}, bright where the model looked">').format(seen, name)
-    return Markup(
+        shown = tr_html('<img src="{}" alt="{}, bright where the model looked">').format(seen, name)
+    return tr_html(
         '<button type="button" data-act="look" data-id="{}" aria-pressed="{}" '
         'title="What the model looked at in {}">{}</button>'
     ).format(query.id, "true" if seen else "false", name, shown)
@@ -98,7 +104,7 @@ def _correct(workspace: Workspace, query: Example) -> Markup:
         Markup('<option value="{}">{}</option>').format(html.text(label), html.text(label, 40))
         for label in workspace.gallery.classes
     )
-    return Markup(
+    return tr_html(
         '<select class="msn-select msn-small" data-correct="{}" aria-label="What {} '
         'really is"><option value="">Teach: it is …</option>{}</select>'
     ).format(query.id, html.text(query.name), options)
@@ -107,9 +113,9 @@ def _correct(workspace: Workspace, query: Example) -> Markup:
 def _said(one: Prediction, numbers: dict[str, int], truth: str | None) -> str:
     sure = html.percent(one.probability).replace(" %", "\N{NO-BREAK SPACE}%")
     if one.reason == fewshot.NONE:
-        words = Markup("<strong>none of these</strong><small>{}</small>").format(one.far())
+        words = tr_html("<strong>none of these</strong><small>{}</small>").format(tr_said(one.far()))
     elif one.label is None:
-        words = Markup("<strong>not sure</strong><small>closest match: {} ({})</small>").format(
+        words = tr_html("<strong>not sure</strong><small>closest match: {} ({})</small>").format(
             html.text(one.closest), sure
         )
     else:
@@ -117,16 +123,18 @@ def _said(one: Prediction, numbers: dict[str, int], truth: str | None) -> str:
     if truth is None:
         return words
     return words + (
-        Markup("<small>✓ right</small>")
+        tr_html("<small>✓ right</small>")
         if one.label == truth
-        else Markup("<small>✗ it is {}</small>").format(html.text(truth))
+        else tr_html("<small>✗ it is {}</small>").format(html.text(truth))
     )
 
 
 def _neighbor(workspace: Workspace, example: Example, similarity: float) -> Markup:
-    title = f"{example.name} in {example.label}, similarity {similarity:.2f}"
-    return Markup('<li title="{}">{}<small>{:.2f}</small></li>').format(
-        html.text(title), cards.picture(workspace, example, title), similarity
+    title = tr(
+        "{name} in {label}, similarity {similarity:.2f}", name=example.name, label=example.label, similarity=similarity
+    )
+    return Markup('<li title="{}">{}<small>{}</small></li>').format(
+        html.text(title), cards.picture(workspace, example, title), tr_number(f"{similarity:.2f}")
     )
 
 
@@ -135,17 +143,26 @@ def summary(workspace: Workspace, queries: Sequence[Example], said: Sequence[Pre
     if workspace.truth:
         right = sum(one.label == workspace.truth.get(query.id) for query, one in zip(queries, said, strict=True))
         silent = Counter(one.reason for one in said if one.reason)
-        tail = "".join(f"; {reason}: {count}" for reason, count in silent.most_common())
-        return f"{right} of {len(queries)} new pictures named correctly{tail}."
-    found = Counter(one.label or one.reason for one in said)
+        tail = "".join(f"; {tr(reason)}: {count}" for reason, count in silent.most_common())
+        return tr("{right} of {total} new pictures named correctly{tail}.", right=right, total=len(queries), tail=tail)
+    found = Counter(one.label or tr(one.reason) for one in said)
     listed = [f"{count} {label}" for label, count in found.most_common()]
-    more = f" and {len(listed) - 6} classes more" if len(listed) > 6 else ""
-    return f"{html.many(len(queries), 'picture')}: {', '.join(listed[:6])}{more}."
+    more = tr(" and {many} classes more", many=len(listed) - 6) if len(listed) > 6 else ""
+    return f"{html.pictures(len(queries))}: {', '.join(listed[:6])}{more}."
 
 
 def _download(lesson: Lesson, queries: Sequence[Example], said: Sequence[Prediction]) -> Markup:
     """A link with the CSV inside (a data: URL): nothing is written on the server."""
-    head = ["file", "answer", "closest", "probability", "distance", "nearest file", "nearest class", "similarity"]
+    head = [
+        "file",
+        "answer",
+        "closest",
+        "probability",
+        "distance",
+        "nearest file",
+        "nearest class",
+        "similarity",
+    ]
     lines: list[list[object]] = []
     for query, one in zip(queries, said, strict=True):
         index, similarity = one.neighbors[0]

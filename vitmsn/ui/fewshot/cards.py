@@ -12,8 +12,8 @@ from markupsafe import Markup
 
 from vitmsn import draw, limits
 from vitmsn.gallery import Example
+from vitmsn.ui.locale import tr, tr_html
 from vitmsn.ui.shared import examples, html
-from vitmsn.ui.shared.html import many
 from vitmsn.ui.shared.workspace import Workspace
 
 THUMBNAILS = 240  # pictures shown in all cards together; the others count but are not shown
@@ -36,13 +36,18 @@ def cards(workspace: Workspace) -> Markup:
         _card(workspace, i, label, own, len(own) if label in workspace.unfolded else most)
         for i, (label, own) in enumerate(members.items())
     )
-    undo = Markup('<button type="button" class="msn-button" data-act="undo">Undo: {}</button>').format(
+    undo = tr_html('<button type="button" class="msn-button" data-act="undo">Undo: {}</button>').format(
         html.text(workspace.undo)
     )
     credit = next((known.credit for known in examples.starter_sets() if known.name == workspace.starter), "")
-    room = (
-        f"{len(shown)} of at most {limits.MAX_EXAMPLES} pictures in {len(members)} of at most {limits.MAX_CLASSES} "
-        f"classes; {limits.MAX_IMAGE_BYTES // limits.MIB} MB a picture. Click pictures to move or remove them."
+    room = tr(
+        "{many} of at most {most} pictures in {classes} of at most {most_classes} classes; "
+        "{size} MB a picture. Click pictures to move or remove them.",
+        many=len(shown),
+        most=limits.MAX_EXAMPLES,
+        classes=len(members),
+        most_classes=limits.MAX_CLASSES,
+        size=limits.MAX_IMAGE_BYTES // limits.MIB,
     )
     set_name = workspace.starter or ("own" if len(shown) else "")
     unsaved = workspace.own and workspace.saved != workspace.version
@@ -55,7 +60,7 @@ def cards(workspace: Workspace) -> Markup:
         _picked(list(members)),
         undo if workspace.undo else "",
         html.hint(room),
-        html.hint(f"Pictures: {credit}.") if credit else "",
+        html.hint(tr("Pictures: {credit}.", credit=credit)) if credit else "",
     )
 
 
@@ -63,12 +68,14 @@ def _card(workspace: Workspace, index: int, label: str, members: list[Example], 
     letter, name = draw.class_style(index)[1], html.text(label)
     thumbnails = Markup().join(
         Markup('<li><button type="button" data-pick="{}" aria-pressed="false" title="{}">{}</button></li>').format(
-            example.id, html.text(example.name), picture(workspace, example, f"{example.name} in {label}")
+            example.id,
+            html.text(example.name),
+            picture(workspace, example, tr("{name} in {label}", name=example.name, label=label)),
         )
         for example in members[-most:]
     )
     hidden = len(members) - most
-    unfold = Markup(
+    unfold = tr_html(
         '<li><button type="button" class="msn-more" data-act="unfold" data-id="{}">and {} more</button>'
     ).format(name, hidden)
     more = Markup("{}</li>").format(unfold) if hidden > 0 else ""
@@ -81,15 +88,15 @@ def _card(workspace: Workspace, index: int, label: str, members: list[Example], 
     turn = Markup('<button type="button" class="msn-button" data-act="{}" data-id="{}">').format(
         "wake" if resting else "rest", name
     )
-    merge = Markup(
+    merge = tr_html(
         '<select class="msn-select" data-merge="{}" aria-label="Merge class {} into">'
         '<option value="">Merge into …</option>{}</select>'
     ).format(name, name, others)
-    menu = Markup(
+    menu = tr_html(
         '<details class="msn-menu"><summary aria-label="More for class {}" title="More">⋯</summary><div>'
         "{}{}</button>{}</div></details>"
-    ).format(name, turn, "Count this class again" if resting else "Pause this class", merge if others else "")
-    return Markup(
+    ).format(name, turn, tr("Count this class again") if resting else tr("Pause this class"), merge if others else "")
+    return tr_html(
         '<section class="msn-card{}" data-drop="{}" '
         'aria-label="Class {}: {}">'
         '<header>{}<input data-rename="{}" value="{}" maxlength="{}" '
@@ -113,19 +120,19 @@ def _card(workspace: Workspace, index: int, label: str, members: list[Example], 
         menu,
         name,
         name,
-        html.hint("Left out: it is kept and does not count.") if resting else "",
+        html.hint(tr("Left out: it is kept and does not count.")) if resting else "",
         thumbnails,
         more,
-        ways("Add pictures", f"Add pictures to {label}"),
+        ways(tr("Add pictures"), tr("Add pictures to {label}", label=label)),
     )
 
 
 def _unsaved(count: int) -> Markup:
     """The bar that saves the visitor's own set; it stays in sight above the cards."""
-    return Markup(
+    return tr_html(
         '<div class="msn-save"><span>{}, not saved</span>'
         '<button type="button" class="msn-button" data-save>Save set (.zip)</button></div>'
-    ).format(many(count, "picture"))
+    ).format(html.pictures(count))
 
 
 def _picked(labels: Sequence[str]) -> Markup:
@@ -133,7 +140,7 @@ def _picked(labels: Sequence[str]) -> Markup:
     options = Markup().join(
         Markup('<option value="{}">{}</option>').format(html.text(label), html.text(label, 40)) for label in labels
     )
-    return Markup(
+    return tr_html(
         '<div class="msn-picked" role="group" aria-label="Chosen pictures" hidden><span role="status"></span>'
         '<select class="msn-select" data-move aria-label="Move the chosen pictures to"><option value="">Move to …'
         '</option>{}</select><button type="button" class="msn-button" data-remove>Remove</button>'
@@ -144,7 +151,7 @@ def _picked(labels: Sequence[str]) -> Markup:
 def ways(words: str, title: str) -> Markup:
     """The ways to send pictures: a file chooser and the camera."""
     said = html.text(title)
-    return Markup(
+    return tr_html(
         '<label class="msn-button">{}<input type="file" multiple aria-label="{}"></label>'
         '<button type="button" class="msn-button" data-camera="{}" aria-label="{} by camera">Camera</button>'
     ).format(words, said, said, said)

@@ -18,6 +18,7 @@ from vitmsn.encoder import Encoder
 from vitmsn.errors import FewShotError
 from vitmsn.ui.app import App
 from vitmsn.ui.fewshot.controls import FewShotControls
+from vitmsn.ui.locale import later, tr, tr_said
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.controls import Controls
 from vitmsn.ui.shared.scripts import run, script
@@ -40,15 +41,19 @@ PYTHON = (
     "",
     "# the downloaded model, unpacked",
     "from transformers import pipeline",
-    Markup('print(pipeline("image-classification", model="checkpoint")("query.jpg"))'),
+    ('print(pipeline("image-classification", model="checkpoint")("query.jpg"))'),
 )
 FETCH = script(__file__, "downloads.js")
 KINDS = ("bundle", "checkpoint", "embeddings")
-BUTTONS = ("Save set (.zip)", "Download model (.zip)", "Embeddings (.csv)")  # in the order of KINDS
-ABOUT = (
+BUTTONS = (
+    later("Save set (.zip)"),
+    later("Download model (.zip)"),
+    later("Embeddings (.csv)"),
+)  # in the order of KINDS
+ABOUT = later(
     "**Saved set**: examples, embeddings and settings in one zip, to open here, in Python and on the command line. "
     "**Model**: the model with what it learned as its last layer, for transformers. "
-    f"{export.CHANGES} **Embeddings**: one row of numbers for each example."
+    "{changes} **Embeddings**: one row of numbers for each example."
 )
 
 
@@ -56,7 +61,7 @@ def make(call: Call, kind: str, method: str, k: int, caution: float, temperature
     """(path of the file, message about it). The folder's name is a secret, since files are served by their path."""
     with opened(call) as (workspace, encoder):
         if not len(workspace.gallery):
-            raise FewShotError("There is nothing to download yet; add pictures to two classes.")
+            raise FewShotError(tr("There is nothing to download yet; add pictures to two classes."))
         folder = Path(get_upload_folder()) / secrets.token_hex(16)
         folder.mkdir(parents=True)
         if kind == "bundle":
@@ -71,22 +76,29 @@ def make(call: Call, kind: str, method: str, k: int, caution: float, temperature
         linear = export.linear_lesson(lesson, workspace.gallery, encoder)
         said = ""
         if linear.method != lesson.method:
-            said = f"Raw pixels cannot be a layer of the model; the checkpoint holds {linear.method} instead: "
-            said += linear.sentence()
+            said = tr(
+                "Raw pixels cannot be a layer of the model; the checkpoint holds {method} instead: ",
+                method=linear.method,
+            )
+            said += tr_said(linear.sentence())
         return export.checkpoint_zip(encoder, linear.classifier, folder / "checkpoint.zip"), said
 
 
 def beside(workspace: Workspace, encoder: Encoder, lesson: Lesson) -> Markup:
     """The classifier in the checkpoint and its accuracy, if it is not the one the page learned; else ""."""
     if lesson.method == "knn":
-        return html.hint("A checkpoint cannot hold k nearest examples; choose another classifier to download one.")
+        return html.hint(tr("A checkpoint cannot hold k nearest examples; choose another classifier to download one."))
     if lesson.linear:
         return Markup()
     kept = workspace.kept.get("linear")
     linear = kept if isinstance(kept, fewshot.Lesson) else export.linear_lesson(lesson, workspace.gallery, encoder)
     workspace.kept["linear"] = linear
     return html.hint(
-        f"The checkpoint holds {linear.method}, because raw pixels cannot be a layer of the model: {linear.sentence()}"
+        tr(
+            "The checkpoint holds {method}, because raw pixels cannot be a layer of the model: {sentence}",
+            method=linear.method,
+            sentence=tr_said(linear.sentence()),
+        )
     )
 
 
@@ -95,13 +107,13 @@ def build(app: App, controls: Controls[FewShotControls]) -> None:
     line = app.notice()
     with gr.Row(elem_classes="msn-takeaway"):
         buttons = [
-            gr.Button(words, elem_classes="msn-quiet-button", elem_id=f"fewshot-{kind}")
+            gr.Button(tr(words), elem_classes="msn-quiet-button", elem_id=f"fewshot-{kind}")
             for kind, words in zip(KINDS, BUTTONS, strict=True)
         ]
-    with gr.Accordion("What these are", open=False):
-        gr.Markdown(ABOUT)
+    with gr.Accordion(tr("What these are"), open=False):
+        gr.Markdown(tr(ABOUT, changes=tr_said(export.CHANGES)))
         gr.HTML(html.in_python(*PYTHON))
-    file = gr.DownloadButton("Download", visible="hidden", elem_id="fewshot-file")
+    file = gr.DownloadButton(tr("Download"), visible="hidden", elem_id="fewshot-file")
     for kind, button in zip(KINDS, buttons, strict=True):
 
         def prepare(call: Call, asked: FewShotControls, kind: str = kind) -> Any:

@@ -12,14 +12,14 @@ const say = (name, words) => {
 async function send(name, files) {
   const paths = [], failed = [];
   for (const [index, file] of files.entries()) {
-    say(name, `Sending ${index + 1} of ${files.length} …`);
+    say(name, tr("Sending {count} of {total} …", { count: index + 1, total: files.length }));
     try {
       paths.push((await upload(file)).path);
     } catch {
       failed.push(file.name);
     }
   }
-  say(name, failed.length ? `Could not be sent: ${failed.join(", ")}. Larger than 200 MB, or the connection broke.` : "");
+  say(name, failed.length ? tr("Could not be sent: {names}. Larger than 200 MB, or the connection broke.", { names: failed.join(", ") }) : "");
   if (paths.length) trigger("files", { to: name, paths });
 }
 
@@ -67,7 +67,7 @@ function showPicked() {
   const bar = element.querySelector(".msn-picked");
   if (!bar) return;
   bar.hidden = picked.size === 0;
-  bar.querySelector("[role=status]").textContent = `${picked.size} chosen`;
+  bar.querySelector("[role=status]").textContent = tr("{many} chosen", { many: picked.size });
   const last = element.querySelector(`[data-pick="${CSS.escape([...picked.keys()].at(-1) ?? "")}"]`);
   last?.closest("ul").after(bar); // beside the pictures it acts on
 }
@@ -207,7 +207,7 @@ async function photograph(name, title) {
   dialog.className = "msn-camera";
   dialog.setAttribute("aria-label", title);
   dialog.innerHTML = `<video autoplay playsinline muted></video><p role="status"></p>
-    <div><button type="button" data-take>Take (hold for more)</button><button type="button" data-done>Done</button></div>`;
+    <div><button type="button" data-take>${tr("Take (hold for more)")}</button><button type="button" data-done>${tr("Done")}</button></div>`;
   const video = dialog.querySelector("video"), line = dialog.querySelector("p"), take = dialog.querySelector("[data-take]");
   element.parentElement.append(dialog);
   const shots = [];
@@ -220,15 +220,15 @@ async function photograph(name, title) {
     if (shots.length) send(name, shots);
   });
   dialog.querySelector("[data-done]").addEventListener("click", () => dialog.close());
-  line.textContent = "Asking for the camera …";
+  line.textContent = tr("Asking for the camera …");
   take.disabled = true;
   dialog.showModal();
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" }, audio: false });
   } catch {
     line.textContent = window.isSecureContext
-      ? "The camera was not allowed or there is none; allow it in the address bar, or add files instead."
-      : "Browsers give the camera to https pages only; add files instead.";
+      ? tr("The camera was not allowed or there is none; allow it in the address bar, or add files instead.")
+      : tr("Browsers give the camera to https pages only; add files instead.");
     return;
   }
   if (!dialog.open) return stream.getTracks().forEach((track) => track.stop());
@@ -244,7 +244,7 @@ async function photograph(name, title) {
     canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
     canvas.toBlob((blob) => {
       shots.push(new File([blob], `camera-${shots.length + 1}.jpg`, { type: "image/jpeg" }));
-      line.textContent = `${shots.length} taken`;
+      line.textContent = tr("{many} taken", { many: shots.length });
     }, "image/jpeg", 0.92);
   };
   take.addEventListener("pointerdown", () => {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -16,10 +16,10 @@ from markupsafe import Markup
 from vitmsn import archive, bundle, gallery, limits
 from vitmsn.errors import FewShotError, ImageError, InputError
 from vitmsn.gallery import Added, raw_pixels
-from vitmsn.image import Picture
 from vitmsn.ui.app import App
-from vitmsn.ui.fewshot import actions, answers, camera, cards, downloads, report
+from vitmsn.ui.fewshot import actions, answers, arrivals, camera, cards, downloads, report
 from vitmsn.ui.fewshot.controls import DEFAULTS, FewShotControls
+from vitmsn.ui.locale import later, tr, tr_count, tr_html, tr_said
 from vitmsn.ui.page_scripts import KEEP_IN_ADDRESS
 from vitmsn.ui.shared import examples, html
 from vitmsn.ui.shared.checks import linked_choice, linked_real, linked_whole, whole
@@ -31,12 +31,11 @@ from vitmsn.ui.shared.workspace import METHODS, Workspace, learn, opened, versio
 from vitmsn.ui.visits import Call
 
 SCRIPT = script(__file__, "fewshot.js")
-FEW = 3  # sentences of a message; more files than that are also listed
 NEAREST = 3  # examples shown beside each answer
-SLEPT = "This page slept so long that your pictures were deleted; start again from here."
-PRIVACY = (
+SLEPT = later("This page slept so long that your pictures were deleted; start again from here.")
+PRIVACY = later(
     "Your pictures stay in this server's memory for your visit, and go "
-    f"{limits.LEAVE_SECONDS // 60} minutes after you close the page; loading it again brings them back. "
+    "{minutes} minutes after you close the page; loading it again brings them back. "
     "Nothing is kept, nothing is sent elsewhere."
 )
 
@@ -76,7 +75,7 @@ def start(call: Call, name: str, asked: FewShotControls = DEFAULTS) -> FewShotPa
 def add_class(call: Call, name: str, asked: FewShotControls = DEFAULTS) -> dict[str, Any]:
     """Add an empty class, and empty the text box."""
     if not version(call.visit):
-        call.message = SLEPT
+        call.message = tr(SLEPT)
         return answer(call, asked)._asdict()
     with opened(call) as (workspace, _):
         workspace.name_class(name)
@@ -89,13 +88,13 @@ def unzip(call: Call, path: str | None, asked: FewShotControls = DEFAULTS) -> di
     Returns updates by name: the controls' values, and the page.
     """
     if path is None:
-        raise InputError("No zip came; choose one whose folders are the classes.")
+        raise InputError(tr("No zip came; choose one whose folders are the classes."))
     if bundle.is_bundle(path):
         return _reopen(call, path, asked)
     entries = archive.read_zip(path)
     with opened(call) as (workspace, encoder):
         added = workspace.unpack(encoder, entries, call.progress)
-        _tell(call, added, [], added.notes)
+        arrivals.tell(call, added, [], added.notes)
         return answer(call, asked)._asdict()
 
 
@@ -106,12 +105,17 @@ def _reopen(call: Call, path: str, asked: FewShotControls) -> dict[str, Any]:
         said, wanted = [], asked
         if saved.fingerprint != encoder.fingerprint:
             saved.re_embed(encoder, call.progress)
-            said.append("This set was saved with another model; its pictures were embedded again with this one.")
+            said.append(tr("This set was saved with another model; its pictures were embedded again with this one."))
         saved.check_model(encoder)
         try:
             wanted = _saved(saved.settings, asked)
         except InputError as error:
-            said.append(f"It is judged with your own settings, because the saved ones cannot be used here. {error}")
+            said.append(
+                tr(
+                    "It is judged with your own settings, because the saved ones cannot be used here. {error}",
+                    error=tr_said(str(error)),
+                )
+            )
         workspace.reopen(encoder, saved)
         call.message = " ".join(said)
         return {**asdict(wanted), **answer(call, wanted)._asdict()}
@@ -125,21 +129,27 @@ def _saved(kept: dict[str, Any], now: FewShotControls) -> FewShotControls:
     saved = FewShotControls(method=method, k=k, caution=percent, temperature=temperature)
     saved.checked()
     if percent > limits.MAX_CAUTION:
-        raise InputError(f"The share is {percent:g} %; it must be from 0 to {limits.MAX_CAUTION} %.")
+        raise InputError(
+            tr(
+                "The share is {percent:g} %; it must be from 0 to {most} %.",
+                percent=percent,
+                most=limits.MAX_CAUTION,
+            )
+        )
     return saved
 
 
 def receive(call: Call, asked: FewShotControls = DEFAULTS) -> FewShotPage:
     """Add pictures dropped on a class."""
     if not version(call.visit):
-        call.message = SLEPT
+        call.message = tr(SLEPT)
         return answer(call, asked)
     refused: list[str] = []
     notes: list[str] = []
     with opened(call) as (workspace, encoder):
         label = workspace.gallery.label(str(call.chosen("to")))
-        added = workspace.add(encoder, label, _decoded(call, refused, notes))
-        _tell(call, added, refused, notes)
+        added = workspace.add(encoder, label, arrivals.decoded(call, refused, notes))
+        arrivals.tell(call, added, refused, notes)
         return answer(call, asked)
 
 
@@ -148,16 +158,16 @@ def ask(call: Call, asked: FewShotControls = DEFAULTS) -> FewShotPage:
     refused: list[str] = []
     notes: list[str] = []
     with opened(call) as (workspace, encoder):
-        twice = workspace.ask(encoder, _decoded(call, refused, notes), len(sent(call)))
-        notes += [f"{html.many(twice, 'picture')} came twice"] if twice else []
-        _tell(call, Added(), refused, notes)
+        twice = workspace.ask(encoder, arrivals.decoded(call, refused, notes), len(sent(call)))
+        notes += [tr_count(twice, "{n} picture came twice", "{n} pictures came twice")] if twice else []
+        arrivals.tell(call, Added(), refused, notes)
         return answer(call, asked)
 
 
 def act(call: Call, asked: FewShotControls = DEFAULTS) -> FewShotPage:
     """Handle one of the small buttons on the page, or a new name for a class."""
     if not version(call.visit):
-        call.message = SLEPT
+        call.message = tr(SLEPT)
         return answer(call, asked)
     what, id, text = (str(call.chosen(name) or "") for name in ("act", "id", "text"))
     with opened(call) as (workspace, encoder):
@@ -170,73 +180,18 @@ def act(call: Call, asked: FewShotControls = DEFAULTS) -> FewShotPage:
         elif what == "curve":
             actions.curve(workspace, workspace.lesson(encoder, *asked.checked()))
         else:
-            raise InputError("The page asked for something unknown; load it again.")
+            raise InputError(tr("The page asked for something unknown; load it again."))
         return answer(call, asked)
-
-
-# ------------------------------------------------------------------------------------------------------- what came in
-
-
-def _decoded(call: Call, refused: list[str], notes: list[str]) -> Iterator[Picture]:
-    """Decode the uploads one at a time; collect refusals and notes on the way."""
-    paths = sent(call)
-    check_total(paths)
-    for number, path in enumerate(paths):
-        call.progress(number, len(paths))
-        try:
-            picture = read_picture(path)
-        except ImageError as error:
-            refused.append(str(error))
-            continue
-        if picture.notes:
-            notes.append(f"{picture.name}: {', '.join(picture.notes)}")
-        yield picture
-
-
-def _said(added: Added, refused: Sequence[str], notes: Sequence[str]) -> list[str]:
-    """What went differently than expected, one sentence each: duplicates, refusals, notes; empty if all went well."""
-    doubles = [skip for skip in added.skipped if skip.reason.startswith("the same picture")]
-    rest = [skip for skip in added.skipped if skip not in doubles]
-    alike: dict[str, list[str]] = {}
-    for skip in rest:
-        alike.setdefault(skip.reason, []).append(skip.name)
-    others = [
-        reason if reason.startswith(names[0]) else f"{_several(names)}: {reason}" for reason, names in alike.items()
-    ]
-    said = [*(text.rstrip(".") for text in [*refused, *others]), *notes]
-    if doubles:
-        first = f"{doubles[0].name} is {doubles[0].reason}"
-        said.insert(0, first if len(doubles) == 1 else f"{len(doubles)} pictures were here already ({first})")
-    return said
-
-
-def _words(said: Sequence[str]) -> str:
-    more = f"; and {len(said) - FEW} more like these" if len(said) > FEW else ""
-    return f"{'; '.join(said[:FEW])}{more}." if said else ""
-
-
-def _tell(call: Call, added: Added, refused: Sequence[str], notes: Sequence[str]) -> None:
-    """Say what went differently: one sentence, or a list with one line each; files named together can be unfolded."""
-    said = _said(added, refused, notes)
-    left_out = [skip.reason if skip.reason.startswith(skip.name) else ": ".join(skip) for skip in added.skipped]
-    every = [*notes, *refused, *left_out]
-    if len(said) == 1:
-        call.message = f"{said[0]}."
-        call.details = tuple(every if len(every) > FEW else [])
-    elif said:
-        call.details = tuple(said if len(said) >= len(every) else every)
-
-
-def _several(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{len(names)} files, {names[0]} among them"
 
 
 def _missing(workspace: Workspace) -> str:
     filled = sum(1 for count in workspace.gallery.counts.values() if count)
     if not filled:
-        return "Add pictures to two classes. It learns at once."
-    waiting = f"{html.many(len(workspace.gallery), 'picture')} waiting"
-    return f"{waiting}: add a second class." if filled == 1 else f"{waiting}: let a second class count."
+        return tr("Add pictures to two classes. It learns at once.")
+    waiting = html.pictures(len(workspace.gallery))
+    if filled == 1:
+        return tr("{pictures} waiting: add a second class.", pictures=waiting)
+    return tr("{pictures} waiting: let a second class count.", pictures=waiting)
 
 
 def _python(call: Call, settings: tuple[str, int, float, float]) -> Markup:
@@ -301,13 +256,13 @@ def few_shot(
     try:
         lesson = learn(support, encoder.feature_mean, method, k)
     except FewShotError as error:
-        left_out = _words(_said(added, [], added.notes))
+        left_out = arrivals.sentence(arrivals.told(added, [], added.notes))
         raise FewShotError(f"{error} Of the zip: {left_out}" if left_out else str(error)) from None
     names: list[str] = []
     rows, raw = [encoder.embed([])], [raw_pixels([])]
     refused = [{"file": skip.name, "reason": skip.reason} for skip in added.skipped]
     for done, path in enumerate(paths):  # one at a time: two hundred large pictures do not fit into memory together
-        call.progress(done, len(paths), "queries")
+        call.progress(done, len(paths), later("queries"))
         try:
             picture = read_picture(path)
         except ImageError as error:
@@ -346,56 +301,69 @@ def build(app: App) -> None:
         return read
 
     with gr.Row(elem_classes="msn-starters"):
-        gr.HTML(Markup('<p class="msn-hint">Start with</p>'), min_width=80)
+        gr.HTML(tr_html('<p class="msn-hint">Start with</p>'), min_width=80)
         sets = [
-            (known.name, gr.Button(known.title, elem_classes="msn-quiet-button")) for known in examples.starter_sets()
+            (known.name, gr.Button(tr(known.title), elem_classes="msn-quiet-button"))
+            for known in examples.starter_sets()
         ]
-        sets.append(("", gr.Button("Your own pictures", elem_classes="msn-quiet-button", elem_id="fewshot-own")))
+        sets.append(("", gr.Button(tr("Your own pictures"), elem_classes="msn-quiet-button", elem_id="fewshot-own")))
     with gr.Row(elem_classes="msn-steps"):
         with gr.Column(min_width=280):
-            gr.HTML(_step(1, "Examples"))
+            gr.HTML(_step(1, tr("Examples")))
             line = app.notice()
             shown = gr.HTML(js_on_load=SCRIPT, elem_id="fewshot-examples")
             with gr.Row(elem_classes="msn-add-class"):
                 name = gr.Textbox(
-                    label="New class", max_lines=1, max_length=limits.MAX_NAME_LENGTH, placeholder="Name a class"
+                    label=tr("New class"),
+                    max_lines=1,
+                    max_length=limits.MAX_NAME_LENGTH,
+                    placeholder=tr("Name a class"),
                 )
-                add = gr.Button("Add class", elem_classes="msn-quiet-button")
+                add = gr.Button(tr("Add class"), elem_classes="msn-quiet-button")
             with gr.Row():
                 zipped = UploadButton(
-                    "Zip of folders, or a saved set", file_types=[".zip"], elem_classes="msn-quiet-button"
+                    tr("Zip of folders, or a saved set"), file_types=[".zip"], elem_classes="msn-quiet-button"
                 )
-                stop = gr.Button("Stop", elem_classes=["msn-quiet-button", "msn-stop"])
-            gr.HTML(html.hint(PRIVACY))
+                stop = gr.Button(tr("Stop"), elem_classes=["msn-quiet-button", "msn-stop"])
+            gr.HTML(html.hint(tr(PRIVACY, minutes=limits.LEAVE_SECONDS // 60)))
         with gr.Column(min_width=280):
-            gr.HTML(_step(2, "Trust"))
+            gr.HTML(_step(2, tr("Trust")))
             doubt = app.notice()
             trusted = gr.HTML(js_on_load=SCRIPT, elem_id="fewshot-trust")
             method = gr.Dropdown(
-                [(label, key) for key, label in METHODS.items()], value="auto", label="Classifier", filterable=False,
-                info="Automatic: centroids at one or two examples per class, ridge above, raw pixels where better.",
+                [(tr(label), key) for key, label in METHODS.items()],
+                value="auto", label=tr("Classifier"), filterable=False,
+                info=tr("Automatic: centroids at one or two examples per class, ridge above, raw pixels where better."),
             )  # fmt: skip
             k = gr.Slider(
-                1, limits.MAX_K, 5, step=1, label="k", info="How many of the nearest examples vote.", visible=False
+                1,
+                limits.MAX_K,
+                5,
+                step=1,
+                label=tr("k"),
+                info=tr("How many of the nearest examples vote."),
+                visible=False,
             )
             temperature = gr.Slider(
-                0.01, 1, 0.07, step=0.01, label="Temperature", visible=False,
-                info="Of the vote: low, the nearest decides; high, all k count alike.",
+                0.01, 1, 0.07, step=0.01, label=tr("Temperature"), visible=False,
+                info=tr("Of the vote: low, the nearest decides; high, all k count alike."),
             )  # fmt: skip
-            with gr.Accordion("More", open=False):
+            with gr.Accordion(tr("More"), open=False):
                 caution = gr.Slider(
                     0, limits.MAX_CAUTION, 5, step=1,
-                    label="How easily it says \"none of these\", in %",
-                    info="Share of your own examples that it may turn away; what is too far from all of them is none "
-                    "of these.",
+                    label=tr('How easily it says "none of these", in %'),
+                    info=tr(
+                        "Share of your own examples that it may turn away; what is too far from all of them is none of "
+                        "these."
+                    ),
                 )  # fmt: skip
         with gr.Column(min_width=280):
-            gr.HTML(_step(3, "Try it"))
+            gr.HTML(_step(3, tr("Try it")))
             failed = app.notice()
             controls = bind(FewShotControls, method=method, k=k, caution=caution, temperature=temperature)
             camera.build(app, controls)
             tried = gr.HTML(js_on_load=SCRIPT, elem_id="fewshot-try")
-            gr.HTML(_step(4, "Take it away"))
+            gr.HTML(_step(4, tr("Take it away")))
             downloads.build(app, controls)
             code = gr.HTML()
     page = {"cards": shown, "trust": trusted, "answers": tried, "code": code}

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from vitmsn.nearest import PictureIndex
+from vitmsn.ui.locale import tr, tr_number
 from vitmsn.ui.shared import html, picture_gallery
 
 TILES = 6  # pictures of a prototype's strip
@@ -52,7 +53,7 @@ def percent(value: float) -> str:
 
 
 def nats(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−")
+    return tr_number(f"{value:.2f}".replace("-", "−"))
 
 
 # ------------------------------------------------------------------------------------------------------------- strips
@@ -60,7 +61,7 @@ def nats(value: float) -> str:
 
 def name(number: int) -> str:
     """A prototype's name on the page."""
-    return f"Prototype {number + 1}"
+    return tr("Prototype {number}", number=number + 1)
 
 
 def strip(index: PictureIndex | None, number: int, tiles: int = TILES, across: int = 0) -> Markup:
@@ -68,7 +69,7 @@ def strip(index: PictureIndex | None, number: int, tiles: int = TILES, across: i
     if index is None:
         return Markup()
     pictures = index.prototype(number, tiles).pictures
-    return picture_gallery.strip(pictures, f"Pictures nearest to {name(number)}", across=across)
+    return picture_gallery.strip(pictures, tr("Pictures nearest to {name}", name=name(number)), across=across)
 
 
 def strips(

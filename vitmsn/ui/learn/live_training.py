@@ -17,6 +17,7 @@ from vitmsn import limits
 from vitmsn.ui.app import SKIP, App
 from vitmsn.ui.learn import training_film
 from vitmsn.ui.learn.training_process import LETTERS, Desk, Run, Switches, TrainingState
+from vitmsn.ui.locale import later, tr, tr_count, tr_html, tr_number
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.charts import Axis, Line, chart
 from vitmsn.ui.shared.checks import choice
@@ -27,11 +28,11 @@ RECORDED = Path(__file__).with_name("recorded.json")  # lines of `pretrain shape
 SECONDS_BETWEEN_LOOKS = 1.0
 CARDS = script(__file__, "training_cards.js")
 
-MASKING = "Hide 30 % of the patches of each random view. Off: the network sees them all."
-SINKHORN = "Spread the targets of a batch evenly over the prototypes."
-ME_MAX = "Reward using many prototypes. With Sinkhorn off too, everything collapses."
-STARTING = "Getting ready: this takes some seconds. What you see stays until the first step."
-DASHED = (
+MASKING = later("Hide 30 % of the patches of each random view. Off: the network sees them all.")
+SINKHORN = later("Spread the targets of a batch evenly over the prototypes.")
+ME_MAX = later("Reward using many prototypes. With Sinkhorn off too, everything collapses.")
+STARTING = later("Getting ready: this takes some seconds. What you see stays until the first step.")
+DASHED = later(
     "Dashed: kNN of raw pixels, which needs no network at all, and of the same network with random weights, before it "
     "has learned anything."
 )
@@ -51,25 +52,37 @@ class OnPage:
 def sentence(run: Run) -> str:
     """How far a run is and what it has learned, in one sentence with numbers."""
     if run.ended == "failed":
-        return "The training failed; start it again."
+        return tr("The training failed; start it again.")
     if not run.about or not run.frames:
-        return {"stopped": "Stopped before the first step."}.get(
-            run.ended, "The training ended before its first step; start it again."
-        )
+        if run.ended == "stopped":
+            return tr("Stopped before the first step.")
+        return tr("The training ended before its first step; start it again.")
     first, last, about = run.frames[0], run.frames[-1], run.about
     over = {
-        "stopped": " Stopped.",
-        "time": f" Its {limits.LIVE_SECONDS} s were over before its last step: this machine is busy.",
-        "left": " It ended because the page was left.",
+        "stopped": tr(" Stopped."),
+        "time": tr(
+            " Its {seconds} s were over before its last step: this machine is busy.",
+            seconds=limits.LIVE_SECONDS,
+        ),
+        "left": tr(" It ended because the page was left."),
     }.get(run.ended, "")
     if last["step"] == 0:
-        begun = f"With random weights kNN names {share(first['knn'])} of the test pictures correctly."
-        return begun + (over if run.ended else " Training starts.")
+        begun = tr("With random weights kNN names {share} of the test pictures correctly.", share=share(first["knn"]))
+        return begun + (over if run.ended else tr(" Training starts."))
     left = "" if run.ended else f" ({html.time_left(run.seconds_left)})"
-    begun = f"After {last['step']} of {about['steps']} steps in {last['seconds']:.0f} s{left}"
-    learned = f"kNN names {share(last['knn'])} of the test pictures correctly (random weights: {share(first['knn'])})"
-    used = f"{last['prototypes_in_use']:.0f} of {about['prototypes']} prototypes are in use"
-    return f"{begun}, {learned}; {used}.{over}{' ' + verdict(run) if run.ended or collapsed(run) else ''}"
+    said = tr(
+        "After {step} of {steps} steps in {seconds:.0f} s{left}, kNN names {share} of the test pictures correctly "
+        "(random weights: {random}); {used:.0f} of {prototypes} prototypes are in use.",
+        step=last["step"],
+        steps=about["steps"],
+        seconds=last["seconds"],
+        left=left,
+        share=share(last["knn"]),
+        random=share(first["knn"]),
+        used=last["prototypes_in_use"],
+        prototypes=about["prototypes"],
+    )
+    return f"{said}{over}{' ' + verdict(run) if run.ended or collapsed(run) else ''}"
 
 
 def recorded() -> Run:
@@ -80,10 +93,13 @@ def recorded() -> Run:
 def invitation(run: Run) -> str:
     """The text beside the recorded run."""
     first, last = run.frames[0], run.frames[-1]
-    return (
-        f"A recording: in {last['step']} steps a small network learned to tell drawn shapes apart without a single "
-        f"label; kNN names {share(last['knn'])} of the test pictures correctly (random weights: "
-        f"{share(first['knn'])}). Train your own, live, in about a minute."
+    return tr(
+        "A recording: in {step} steps a small network learned to tell drawn shapes apart without a "
+        "single label; kNN names {share} of the test pictures correctly (random weights: {random}). "
+        "Train your own, live, in about a minute.",
+        step=last["step"],
+        share=share(last["knn"]),
+        random=share(first["knn"]),
     )
 
 
@@ -98,10 +114,19 @@ def verdict(run: Run) -> str:
     """What a finished run shows: learning or collapse."""
     first, last = run.frames[0], run.frames[-1]
     if collapsed(run):
-        same = "prototype" if last["prototypes_in_use"] == 1 else "two prototypes"
-        return f"It collapsed: every picture falls on the same {same}, all views agree, and nothing is left to learn."
+        return (
+            tr(
+                "It collapsed: every picture falls on the same prototype, all views agree, and nothing is left to "
+                "learn."
+            )
+            if last["prototypes_in_use"] == 1
+            else tr(
+                "It collapsed: every picture falls on the same two prototypes, all views agree, and nothing is left to "
+                "learn."
+            )
+        )
     if last["knn"] > first["knn"] + 0.02:
-        return "It never saw a label; labels only score the result."
+        return tr("It never saw a label; labels only score the result.")
     return ""
 
 
@@ -118,10 +143,16 @@ share = partial(html.percent, whole=True)  # measured on a few hundred pictures,
 
 def line_of(ahead: int, seconds: float) -> tuple[str, str]:
     """The sentences for a visitor in the queue: who comes first, and for how long."""
-    others = "Another visitor's network is" if ahead == 1 else f"{ahead} other visitors' networks are"
     return (
-        f"{others} first: one trains at a time on this machine.",
-        f"Yours starts by itself, in {seconds:.0f} s at the latest; everything else on the page works meanwhile.",
+        tr_count(
+            ahead,
+            "Another visitor's network is first: one trains at a time on this machine.",
+            "{n} other visitors' networks are first: one trains at a time on this machine.",
+        ),
+        tr(
+            "Yours starts by itself, in {seconds:.0f} s at the latest; everything else on the page works meanwhile.",
+            seconds=seconds,
+        ),
     )
 
 
@@ -134,14 +165,14 @@ def charts(run: Run, others: Sequence[Run] = ()) -> str:
     if not about or not frames:
         return ""
     last_step, most = about["steps"], about["prototypes"]
-    steps = Axis(0, last_step, [(0, "0"), (last_step, f"{last_step:g} steps")])
+    steps = Axis(0, last_step, [(0, "0"), (last_step, tr("{steps} steps", steps=f"{last_step:g}"))])
     first, last, learned = frames[0], frames[-1], [frame for frame in frames if frame["step"]]
     beside = [other for other in others if other is not run and other.frames]
-    named = f"{run.letter} " if beside else "trained "
+    named = f"{run.letter} " if beside else f"{tr('trained')} "
     accuracy = chart(
         [
-            Line([(0, about["raw"])], f"raw pixels {share(about['raw'])}"),
-            Line([(0, first["knn"])], f"random {share(first['knn'])}"),
+            Line([(0, about["raw"])], tr("raw pixels {share}", share=share(about["raw"]))),
+            Line([(0, first["knn"])], tr("random {share}", share=share(first["knn"]))),
             *(
                 Line(
                     [(f["step"], f["knn"]) for f in other.frames],
@@ -154,39 +185,61 @@ def charts(run: Run, others: Sequence[Run] = ()) -> str:
         ],
         steps,
         Axis(0, 1, [(value, share(value)) for value in (0, 0.5, 1)]),
-        caption=f"Share of {about['held_out']} test pictures that kNN names correctly, by the vote of 20 neighbors "
-        f"among {about['pictures']:,}. {DASHED}",
-        alt=f"kNN accuracy over the steps: {said(frames, 'knn', share)}; random weights {share(first['knn'])}, raw "
-        f"pixels {share(about['raw'])}",
+        caption=tr(
+            "Share of {held_out} test pictures that kNN names correctly, by the vote of 20 "
+            "neighbors among {pictures:,}. {dashed}",
+            held_out=about["held_out"],
+            pictures=about["pictures"],
+            dashed=tr(DASHED),
+        ),
+        alt=tr(
+            "kNN accuracy over the steps: {said}; random weights {random}, raw pixels {raw}",
+            said=said(frames, "knn", share),
+            random=share(first["knn"]),
+            raw=share(about["raw"]),
+        ),
     )
     if not learned:
         return accuracy
     in_use = [(f["step"], f["prototypes_in_use"]) for f in learned]
     used = chart(
-        [Line(in_use, f"in use {last['prototypes_in_use']:.0f}", now=True)],
+        [Line(in_use, tr("in use {used:.0f}", used=last["prototypes_in_use"]), now=True)],
         steps,
         Axis(0, most, [(value, f"{value:g}") for value in (0, most // 2, most)]),
-        caption=f"Prototypes in use: the first choice of some picture in a batch, of {most}. One means collapse.",
-        alt=f"Prototypes in use over the steps: {said(learned, 'prototypes_in_use', lambda v: f'{v:.0f}')} of {most}",
+        caption=tr(
+            "Prototypes in use: the first choice of some picture in a batch, of {most}. One means collapse.", most=most
+        ),
+        alt=tr(
+            "Prototypes in use over the steps: {said} of {most}",
+            said=said(learned, "prototypes_in_use", lambda v: f"{v:.0f}"),
+            most=most,
+        ),
     )
     top = math.log(most)
     mean = [(f["step"], f["mean_entropy"]) for f in learned]
     cross = [(f["step"], f["cross_entropy"]) for f in learned]
     loss = chart(
         [
-            Line(mean, f"mean entropy {last['mean_entropy']:.1f}", now=True),
-            Line(cross, f"cross-entropy {last['cross_entropy']:.1f}", kind="quiet"),
+            Line(mean, tr("mean entropy {nats:.1f}", nats=last["mean_entropy"]), now=True),
+            Line(cross, tr("cross-entropy {nats:.1f}", nats=last["cross_entropy"]), kind="quiet"),
         ],
         steps,
         Axis(
             0,
             max(1.2 * top, *(value for _, value in (*mean, *cross))),
-            [(value, f"{value:g}") for value in (0, round(top, 1))],
+            [(value, tr_number(f"{value:g}")) for value in (0, round(top, 1))],
         ),
-        caption="The loss in nats: cross-entropy (thin) falls as views agree; me-max keeps the entropy of the mean "
-        f"assignment (thick) near its most, log {most} = {top:.1f}.",
-        alt=f"Mean entropy over the steps: {said(learned, 'mean_entropy', lambda v: f'{v:.2f}')}; cross-entropy: "
-        f"{said(learned, 'cross_entropy', lambda v: f'{v:.2f}')} nats",
+        caption=tr(
+            "The loss in nats: cross-entropy (thin) falls as views agree; me-max keeps the "
+            "entropy of the mean assignment (thick) near its most, log {most} = {top:.1f}.",
+            most=most,
+            top=top,
+        ),
+        alt=tr(
+            "Mean entropy over the steps: {mean}; cross-entropy: {cross} nats",
+            mean=said(learned, "mean_entropy", lambda v: tr_number(f"{v:.2f}")),
+            cross=said(learned, "cross_entropy", lambda v: tr_number(f"{v:.2f}")),
+        ),
     )
     return Markup('<div class="msn-three">{}{}{}</div>').format(accuracy, used, loss)
 
@@ -194,7 +247,9 @@ def charts(run: Run, others: Sequence[Run] = ()) -> str:
 def said(frames: list[dict[str, Any]], name: str, words: Any) -> str:
     """A value at the start, in the middle and now, as text."""
     picked = [frames[0], frames[len(frames) // 2], frames[-1]]
-    return ", ".join(f"{words(frame[name])} after {frame['step']}" for frame in picked[-len(frames) :])
+    return ", ".join(
+        tr("{value} after {step}", value=words(frame[name]), step=frame["step"]) for frame in picked[-len(frames) :]
+    )
 
 
 def cards(kept: Sequence[Run], opened: Run | None) -> Markup:
@@ -203,7 +258,7 @@ def cards(kept: Sequence[Run], opened: Run | None) -> Markup:
     if len(shown) < 2:
         return Markup()
     made = Markup().join(
-        Markup(
+        tr_html(
             '<li><button type="button" data-letter="{}" aria-pressed="{}">{}<b>{}</b><span>{}</span>'
             "<small>kNN {}, {:.0f} of {} prototypes</small></button></li>"
         ).format(
@@ -218,7 +273,7 @@ def cards(kept: Sequence[Run], opened: Run | None) -> Markup:
         )
         for run in shown
     )
-    return Markup('<h3>Your runs, side by side</h3><ol class="msn-runs">{}</ol>').format(made)
+    return tr_html('<h3>Your runs, side by side</h3><ol class="msn-runs">{}</ol>').format(made)
 
 
 # -------------------------------------------------------------------------------------------------------------- the tab
@@ -249,7 +304,7 @@ def build(app: App) -> tuple[gr.Timer, Callable[[Call], bool]]:
         if waiting is not None:
             strip = ready(*line_of(*waiting))
         elif run is not None and not run.ended and not run.frames:
-            strip = ready(STARTING)
+            strip = ready(tr(STARTING))
         elif one is not None and not one.frames:
             strip = html.notice(sentence(one))
         else:
@@ -288,19 +343,19 @@ def build(app: App) -> tuple[gr.Timer, Callable[[Call], bool]]:
         return fresh and (bool(call.visit.state(TrainingState).kept) or desk.waiting(call.visit) is not None)
 
     with gr.Column(elem_id="watch", elem_classes="msn-watch"):
-        gr.HTML(Markup('<h2 class="msn-watch-title">Watch it learn</h2>'))
+        gr.HTML(tr_html('<h2 class="msn-watch-title">Watch it learn</h2>'))
         notice = app.notice()
         with gr.Row(elem_classes="msn-switches"):
-            masking = gr.Checkbox(True, label="Masking", info=MASKING)
-            sinkhorn = gr.Checkbox(True, label="Sinkhorn", info=SINKHORN)
-            me_max = gr.Checkbox(True, label="me-max", info=ME_MAX)
+            masking = gr.Checkbox(True, label=tr("Masking"), info=tr(MASKING))
+            sinkhorn = gr.Checkbox(True, label=tr("Sinkhorn"), info=tr(SINKHORN))
+            me_max = gr.Checkbox(True, label=tr("me-max"), info=tr(ME_MAX))
         with gr.Row():
-            begin = gr.Button("Train it now", variant="primary", elem_classes="msn-train")
-            end = gr.Button("Stop", visible=False, elem_classes="msn-quiet-button")
+            begin = gr.Button(tr("Train it now"), variant="primary", elem_classes="msn-train")
+            end = gr.Button(tr("Stop"), visible=False, elem_classes="msn-quiet-button")
         strip = gr.HTML(elem_id="watch-ready")
         words = gr.HTML(html.sentence(invitation(before), said=False), elem_id="watch-said")
         with gr.Row(elem_classes="msn-watched"):
-            gr.HTML(training_film.PLAYER, js_on_load=training_film.SCRIPT, elem_id="watch-map")
+            gr.HTML(training_film.player(), js_on_load=training_film.SCRIPT, elem_id="watch-map")
             drawn = gr.HTML(charts(before), elem_id="watch-charts")
         reel = gr.HTML(training_film.reel(before), js_on_load=training_film.REEL, elem_classes="msn-brush")
         compared = gr.HTML(js_on_load=CARDS, elem_id="watch-runs")

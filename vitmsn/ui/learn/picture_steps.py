@@ -23,13 +23,14 @@ from vitmsn.ui.learn.figures import (
     strips,
 )
 from vitmsn.ui.learn.walkthrough import NEAR, Assigned, TokenAttention, View, Walk, entropy
+from vitmsn.ui.locale import ENGLISH, current, later, tr, tr_html
 from vitmsn.ui.shared import examples, html, patch_grid, picture_gallery
 
 LARGE, SMALL = 384, 144  # pixels of CLS's picture, and of another token's
 SOURCE = 96  # pixels of a view beside its result
 DARKEST = 0.12  # brightness of a patch without attention
 COLUMNS = 4  # prototypes in the table of the loss
-NO_GALLERY = "This model is too large to compare with the gallery here, so numbers stand in for pictures."
+NO_GALLERY = later("This model is too large to compare with the gallery here, so numbers stand in for pictures.")
 
 
 # ------------------------------------------------------------------------------------------------------------- tokens
@@ -43,14 +44,25 @@ def tokens(encoder: Encoder, lesson: Walk) -> Markup:
     others = Markup().join(_look(seen, look, SMALL) for look in patches)
     return (
         said(
-            f"The {len(lesson.kept)} patches that are left become {len(lesson.kept)} tokens, and CLS joins them. In "
-            f"layer {lesson.ask.layer} of {encoder.config.num_hidden_layers} CLS looks most at row {row}, column "
-            f"{column}: {percent(most)} of its attention, {most / even:.1f} × an even share."
+            tr(
+                "The {kept} patches that are left become {kept} tokens, and CLS joins them. In layer "
+                "{layer} of {layers} CLS looks most at row {row}, column {column}: {most} of its attention, "
+                "{times:.1f} × an even share.",
+                kept=len(lesson.kept),
+                layer=lesson.ask.layer,
+                layers=encoder.config.num_hidden_layers,
+                row=row,
+                column=column,
+                most=percent(most),
+                times=most / even,
+            )
         )
         + Markup('<div class="msn-looks">{}<div>{}</div></div>').format(_look(seen, cls, LARGE), others)
         + html.hint(
-            "Each picture is one token: the brighter a patch, the more the token looks at it (mean of heads). Its own "
-            "patch is outlined. Gray patches were dropped: no token can look there."
+            tr(
+                "Each picture is one token: the brighter a patch, the more the token looks at it (mean of heads). "
+                "Its own patch is outlined. Gray patches were dropped: no token can look there."
+            )
         )
     )
 
@@ -61,12 +73,17 @@ def _look(seen: Image.Image, look: TokenAttention, side: int) -> Markup:
     shown = spotlight(seen, look.values).resize((side, height), Image.Resampling.BOX)
     to_row, to_column = patch_grid.peak(look.values)
     if look.patch is None:
-        who, caption = "CLS", "CLS, the summary"
+        who, caption = tr("CLS"), tr("CLS, the summary")
     else:
         row, column = divmod(look.patch, look.values.shape[1])
         shown = draw.highlight(shown, row, column, look.values.shape)
-        who = caption = f"row {row + 1}, column {column + 1}"
-    alt = f"What the token {who} attends to: most to row {to_row}, column {to_column}"
+        who = caption = tr("row {row}, column {column}", row=row + 1, column=column + 1)
+    alt = tr(
+        "What the token {who} attends to: most to row {to_row}, column {to_column}",
+        who=who,
+        to_row=to_row,
+        to_column=to_column,
+    )
     return Markup("<figure>{}<figcaption>{}</figcaption></figure>").format(html.img(shown, alt), caption)
 
 
@@ -82,10 +99,10 @@ def spotlight(seen: Image.Image, values: np.ndarray) -> Image.Image:
 
 
 def embeddings(encoder: Encoder, lesson: Walk) -> Markup:
-    title = examples.by_name(lesson.ask.other).title
+    title = tr(examples.by_name(lesson.ask.other).title)
     masked, *close = lesson.similarity
     numbers = [1.0, masked, *close, lesson.other]
-    sources = [(view.name, _seen(lesson, view)) for view in lesson.views]
+    sources = [(view.title, _seen(lesson, view)) for view in lesson.views]
     sources.append((title, examples.by_name(lesson.ask.other).picture.rgb))
     rows = Markup()
     for place, ((words, picture), number) in enumerate(zip(sources, numbers, strict=True)):
@@ -93,27 +110,40 @@ def embeddings(encoder: Encoder, lesson: Walk) -> Markup:
         if lesson.near:
             mine, same = lesson.near[place], {picture.place for picture in lesson.near[0]}
             ringed = same if place else set()
-            near = picture_gallery.strip(mine, f"Gallery pictures nearest to the {words}", ringed)
-        said_of = "" if place == 0 else Markup("<span>similarity {}</span>").format(html.similar(number))
+            near = picture_gallery.strip(mine, tr("Gallery pictures nearest to the {words}", words=words), ringed)
+        said_of = (
+            "" if place == 0 else Markup("<span>{}</span>").format(tr("similarity {value}", value=html.similar(number)))
+        )
         rows += Markup("<li>{}<p><b>{}</b>{}</p>{}</li>").format(_source(picture, words), words, said_of, near)
     shown = Markup('<ol class="msn-alike">{}</ol>').format(rows)
     if not lesson.near:
         return (
             said(
-                f"The last CLS token is the embedding. The masked view's is {html.similar(masked)} similar to the full "
-                f"view's, another picture's {html.similar(lesson.other)}."
+                tr(
+                    "The last CLS token is the embedding. The masked view's is {masked} similar to the "
+                    "full view's, another picture's {other}.",
+                    masked=html.similar(masked),
+                    other=html.similar(lesson.other),
+                )
             )
             + shown
-            + html.hint(NO_GALLERY)
+            + html.hint(tr(NO_GALLERY))
         )
     first = lesson.near[0]
     counts = [kept(first, near) for near in lesson.near[1:]]
-    found = f"the close-ups {min(counts[1:-1])} to {max(counts[1:-1])}"
-    ring = "Ringed: also nearest to the full view. Similarity is with the full view: 1 = same, 0 = unrelated."
+    found = tr("the close-ups {least} to {most}", least=min(counts[1:-1]), most=max(counts[1:-1]))
+    ring = tr("Ringed: also nearest to the full view. Similarity is with the full view: 1 = same, 0 = unrelated.")
     return (
         said(
-            f"Of the full view's {NEAR} nearest pictures the masked view finds {counts[0]}, {found}, and another "
-            f"picture ({title.lower()}) {counts[-1]}."
+            tr(
+                "Of the full view's {near} nearest pictures the masked view finds {masked}, {close}, and "
+                "another picture ({title}) {other}.",
+                near=NEAR,
+                masked=counts[0],
+                close=found,
+                title=title.lower() if current() == ENGLISH else title,
+                other=counts[-1],
+            )
         )
         + shown
         + html.hint(ring)
@@ -143,18 +173,27 @@ def prototypes(encoder: Encoder, lesson: Walk) -> Markup:
     found = _assigned(lesson)
     full, masked = found.views[0], found.views[1]
     first, also = int(full.argmax()), int(masked.argmax())
-    verdict = "the same" if first == also else f"another one, prototype {also + 1}"
+    verdict = tr("the same") if first == also else tr("another one, prototype {number}", number=also + 1)
     agree = sum(int(row.argmax()) == first for row in found.views[2:])
     close = len(found.views) - 2
     return (
         said(
-            f"Of {len(full)} prototypes the full view belongs most to prototype {first + 1} ({percent(full[first])}). "
-            f"The masked view's first is {verdict} ({percent(masked[also])}); {agree} of {close} close-ups agree."
+            tr(
+                "Of {many} prototypes the full view belongs most to prototype {first} ({share}). The "
+                "masked view's first is {verdict} ({masked}); {agree} of {close} close-ups agree.",
+                many=len(full),
+                first=first + 1,
+                share=percent(full[first]),
+                verdict=verdict,
+                masked=percent(masked[also]),
+                agree=agree,
+                close=close,
+            )
         )
         + strips(
             lesson.index,
             leading(full, masked),
-            [Level("full view", full, "msn-before"), Level("masked view", masked, "msn-after")],
+            [Level(tr("full view"), full, "msn-before"), Level(tr("masked view"), masked, "msn-after")],
         )
         + _gallery_hint(lesson)
     )
@@ -162,9 +201,12 @@ def prototypes(encoder: Encoder, lesson: Walk) -> Markup:
 
 def _gallery_hint(lesson: Walk) -> Markup:
     if lesson.index is None:
-        return html.hint(NO_GALLERY)
+        return html.hint(tr(NO_GALLERY))
     return html.hint(
-        f"Each strip: the pictures of the gallery ({len(lesson.index)} pieces of photographs) nearest to it."
+        tr(
+            "Each strip: the pictures of the gallery ({many} pieces of photographs) nearest to it.",
+            many=len(lesson.index),
+        )
     )
 
 
@@ -175,15 +217,20 @@ def sharpening(encoder: Encoder, lesson: Walk) -> Markup:
     found = _assigned(lesson)
     full, first = found.views[0], int(found.views[0].argmax())
     levels = [
-        Level("full view", full, "msn-before"),
-        Level("sharpened", found.sharp, "msn-after"),
-        Level("Sinkhorn", found.balanced, "msn-third"),
+        Level(tr("full view"), full, "msn-before"),
+        Level(tr("sharpened"), found.sharp, "msn-after"),
+        Level(tr("Sinkhorn"), found.balanced, "msn-third"),
     ]
     return (
         said(
-            f"Sharpening takes prototype {first + 1} from {percent(full[first])} to {percent(found.sharp[first])}: the "
-            f"teacher picks a side. Sinkhorn then shares the prototypes out over many pictures: "
-            f"{percent(found.balanced[first])} are left."
+            tr(
+                "Sharpening takes prototype {first} from {full} to {sharp}: the teacher picks a side. "
+                "Sinkhorn then shares the prototypes out over many pictures: {balanced} are left.",
+                first=first + 1,
+                full=percent(full[first]),
+                sharp=percent(found.sharp[first]),
+                balanced=percent(found.balanced[first]),
+            )
         )
         + strips(lesson.index, leading(full, found.balanced), levels)
         + _batch(lesson, found)
@@ -197,18 +244,25 @@ def _batch(lesson: Walk, found: Assigned) -> Markup:
     busiest = int(before.argmax())
     most = math.log(len(before))
     if lesson.index is None:
-        return html.hint(NO_GALLERY)
+        return html.hint(tr(NO_GALLERY))
     return (
-        Markup("<h4>The whole batch: your picture and {} of the gallery</h4>").format(found.pictures - 1)
+        tr_html("<h4>The whole batch: your picture and {} of the gallery</h4>").format(found.pictures - 1)
         + html.hint(
-            f"Sharpened, {name(busiest).lower()} takes {before[busiest] / even:.0f} × an even share; after Sinkhorn "
-            f"{after[busiest] / even:.1f} ×. me-max asks the student for the same: the mean over all its pictures "
-            f"has an entropy of {entropy(found.mean):.1f} nats, at most {most:.1f}."
+            tr(
+                "Sharpened, {name} takes {before:.0f} × an even share; after Sinkhorn {after:.1f} ×. "
+                "me-max asks the student for the same: the mean over all its pictures has an entropy of "
+                "{entropy:.1f} nats, at most {most:.1f}.",
+                name=name(busiest).lower() if current() == ENGLISH else name(busiest),
+                before=before[busiest] / even,
+                after=after[busiest] / even,
+                entropy=entropy(found.mean),
+                most=most,
+            )
         )
         + strips(
             lesson.index,
             [busiest],
-            [Level("sharpened", before, "msn-after"), Level("Sinkhorn", after, "msn-third")],
+            [Level(tr("sharpened"), before, "msn-after"), Level(tr("Sinkhorn"), after, "msn-third")],
             large=False,
         )
     )
@@ -220,32 +274,43 @@ def _batch(lesson: Walk, found: Assigned) -> Markup:
 def loss(encoder: Encoder, lesson: Walk) -> Markup:
     found = _assigned(lesson)
     surprise, spread = found.cross_entropies, entropy(found.mean)
-    worst = lesson.views[1 + int(surprise.argmax())].name
+    worst = lesson.views[1 + int(surprise.argmax())].title
     numbers = leading(found.sharp, found.views[1], COLUMNS - 1, 1)
     least, guess = entropy(found.sharp), math.log(len(found.mean))
     rows = _loss_row(lesson, lesson.views[0], found.sharp, numbers, None)
     for view, shares, value in zip(lesson.views[1:], found.views[1:], surprise, strict=True):
         rows += _loss_row(lesson, view, shares, numbers, float(value))
     heads = Markup().join(
-        Markup('<th scope="col">{}<span class="msn-aside">Prototype </span>{}</th>').format(
+        tr_html('<th scope="col">{}<span class="msn-aside">Prototype </span>{}</th>').format(
             strip(lesson.index, number, 4, across=2), number + 1
         )
         for number in numbers
     )
     return (
         said(
-            f"The loss is {nats(surprise.mean())} − {lesson.ask.weight:g} × {nats(spread)} = {nats(lesson.loss)} nats: "
-            f"the mean disagreement with the teacher ({worst} disagrees most), minus the weighted entropy of the mean. "
-            "Training changes the student so that it falls."
+            tr(
+                "The loss is {surprise} − {weight:g} × {spread} = {loss} nats: the mean disagreement "
+                "with the teacher ({worst} disagrees most), minus the weighted entropy of the mean. "
+                "Training changes the student so that it falls.",
+                surprise=nats(surprise.mean()),
+                weight=lesson.ask.weight,
+                spread=nats(spread),
+                loss=nats(lesson.loss),
+                worst=worst,
+            )
         )
-        + Markup(
+        + tr_html(
             '<div class="msn-scroll" tabindex="0" role="region" aria-label="Loss by view and prototype">'
             '<table class="msn-loss"><thead><tr><th scope="col">View</th><th scope="col">Disagrees</th>{}</tr>'
             "</thead><tbody>{}</tbody></table></div>"
         ).format(heads, rows)
         + html.hint(
-            "The first row is the teacher's sharpened answer. How much a view disagrees is the cross-entropy in nats: "
-            f"{nats(least)} is full agreement, {nats(guess)} a guess."
+            tr(
+                "The first row is the teacher's sharpened answer. How much a view disagrees is the "
+                "cross-entropy in nats: {least} is full agreement, {guess} a guess.",
+                least=nats(least),
+                guess=nats(guess),
+            )
         )
     )
 
@@ -255,9 +320,9 @@ def _loss_row(lesson: Walk, view: View, shares: np.ndarray, numbers: list[int], 
         Markup('<td style="--share:{:.1f}%">{}</td>').format(100 * float(shares[number]), percent(shares[number]))
         for number in numbers
     )
-    words = "teacher" if value is None else nats(value)
+    words = tr("teacher") if value is None else nats(value)
     return Markup('<tr class="{}"><th scope="row"><span>{}{}</span></th><td>{}</td>{}</tr>').format(
-        "msn-teacher" if value is None else "", _source(_seen(lesson, view), ""), view.name, words, cells
+        "msn-teacher" if value is None else "", _source(_seen(lesson, view), ""), view.title, words, cells
     )
 
 

@@ -14,6 +14,7 @@ from vitmsn.encoder import Encoder
 from vitmsn.ui.learn import picture_steps
 from vitmsn.ui.learn.figures import enlarged, figure, percent, said
 from vitmsn.ui.learn.walkthrough import View, Walk
+from vitmsn.ui.locale import later, tr, tr_html
 from vitmsn.ui.shared.html import milliseconds
 
 BY = "\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}"
@@ -51,11 +52,34 @@ def picture(encoder: Encoder, lesson: Walk) -> Markup:
         x = round(column * large.width / columns)
         pen.line([(x, 0), (x, large.height)], fill=(255, 255, 255), width=1)
     whole = lesson.picture.rgb
-    own = "what this model was made for" if lesson.ask.size == "own" else "another size than this model's own"
+    own = tr("what this model was made for") if lesson.ask.size == "own" else tr("another size than this model's own")
     return said(
-        f"Your picture has {whole.width}{BY}{whole.height} pixels; the network gets {width}{BY}{height} of them, "
-        f"{own}, cut into {rows}{BY}{columns} = {rows * columns} patches of {_patch(encoder)} pixels."
-    ) + figure([(large, f"The picture at {width} by {height} pixels with its {rows} by {columns} patches", "")], "wide")
+        tr(
+            "Your picture has {size} pixels; the network gets {seen} of them, {own}, cut into {grid} = {many} "
+            "patches of {patch} pixels.",
+            size=f"{whole.width}{BY}{whole.height}",
+            seen=f"{width}{BY}{height}",
+            own=own,
+            grid=f"{rows}{BY}{columns}",
+            many=rows * columns,
+            patch=_patch(encoder),
+        )
+    ) + figure(
+        [
+            (
+                large,
+                tr(
+                    "The picture at {width} by {height} pixels with its {rows} by {columns} patches",
+                    width=width,
+                    height=height,
+                    rows=rows,
+                    columns=columns,
+                ),
+                "",
+            )
+        ],
+        "wide",
+    )
 
 
 def views(encoder: Encoder, lesson: Walk) -> Markup:
@@ -67,12 +91,21 @@ def views(encoder: Encoder, lesson: Walk) -> Markup:
     ]
     return (
         said(
-            f"One picture becomes {len(lesson.views)} views, cropped at random. The teacher sees the full view "
-            f"({percent(full.share)} of the picture). The student must reach the same result from the masked view "
-            f"({percent(masked.share)}) and {len(close)} close-ups ({percent(small)} to {percent(most)})."
+            tr(
+                "One picture becomes {views} views, cropped at random. The teacher sees the full view "
+                "({full} of the picture). The student must reach the same result from the masked view "
+                "({masked}) and {close} close-ups ({small} to {most}).",
+                views=len(lesson.views),
+                full=percent(full.share),
+                masked=percent(masked.share),
+                close=len(close),
+                small=percent(small),
+                most=percent(most),
+            )
         )
         + figure(
-            [(_boxes(lesson), _where(lesson), "where they were cropped: F full, M masked, 1 to 4 close-ups")], "wide"
+            [(_boxes(lesson), _where(lesson), tr("where they were cropped: F full, M masked, 1 to 4 close-ups"))],
+            "wide",
         )
         + figure(shown, "row")
     )
@@ -81,21 +114,39 @@ def views(encoder: Encoder, lesson: Walk) -> Markup:
 def patches(encoder: Encoder, lesson: Walk) -> Markup:
     view, kept, total = lesson.views[1], len(lesson.kept), lesson.patches
     taken = robustness.steady_times(encoder, view.picture, lesson.kept)
-    time = "" if taken is None else f", in {milliseconds(taken[1])} instead of {milliseconds(taken[0])}"
+    time = (
+        ""
+        if taken is None
+        else tr(", in {masked} instead of {full}", masked=milliseconds(taken[1]), full=milliseconds(taken[0]))
+    )
     grid = masking.to_grid(masking.painted_mask(_hidden(lesson)), lesson.grid)[0].numpy()
     seen = encoder.processor.view(view.picture, encoder.input_size)
     return said(
-        f"Of the masked view's {total} patches {total - kept} are dropped and {kept} stay. The network skips the "
-        f"dropped ones: it works on {1 + kept} tokens, CLS among them, instead of {1 + total}{time}."
+        tr(
+            "Of the masked view's {total} patches {dropped} are dropped and {kept} stay. The network skips the "
+            "dropped ones: it works on {tokens} tokens, CLS among them, instead of {all_tokens}{time}.",
+            total=total,
+            dropped=total - kept,
+            kept=kept,
+            tokens=1 + kept,
+            all_tokens=1 + total,
+            time=time,
+        )
         if kept < total
-        else f"Nothing is dropped: all {total} patches enter the network."
+        else tr("Nothing is dropped: all {total} patches enter the network.", total=total)
     ) + figure(
         [
-            (enlarged(seen, SIDE), f"The masked view before masking, all {total} patches", f"all {total}"),
+            (
+                enlarged(seen, SIDE),
+                tr("The masked view before masking, all {total} patches", total=total),
+                tr("all {total}", total=total),
+            ),
             (
                 draw.masked_picture(enlarged(seen, SIDE), grid),
-                f"The masked view with {total - kept} of {total} patches gray: dropped",
-                f"{kept} stay",
+                tr(
+                    "The masked view with {dropped} of {total} patches gray: dropped", dropped=total - kept, total=total
+                ),
+                tr("{kept} stay", kept=kept),
             ),
         ],
         "row",
@@ -104,56 +155,74 @@ def patches(encoder: Encoder, lesson: Walk) -> Markup:
 
 STEPS: tuple[Step, ...] = (
     Step(
-        "A picture",
-        "A pixel is three numbers: red, green, blue. A patch is a small square of pixels, the word the network reads. "
-        "There is no label: nobody says what the picture shows.",
+        later("A picture"),
+        later(
+            "A pixel is three numbers: red, green, blue. A patch is a small square of pixels, the word the network "
+            "reads. There is no label: nobody says what the picture shows."
+        ),
         picture,
     ),
     Step(
-        "Views",
-        "MSN trains two copies of one network. The student learns; the teacher is the slow average of the student's "
-        "past. A view is a piece of the picture, cropped, mirrored and tinted at random. The paper calls the full "
-        "view the target, and the masked view and the close-ups anchors.",
+        later("Views"),
+        later(
+            "MSN trains two copies of one network. The student learns; the teacher is the slow average of the "
+            "student's past. A view is a piece of the picture, cropped, mirrored and tinted at random. The paper "
+            "calls the full view the target, and the masked view and the close-ups anchors."
+        ),
         views,
     ),
     Step(
-        "Patches dropped",
-        "Masking means leaving patches out of the masked view: they cost nothing. From what is left, the student must "
-        "still reach the teacher's result.",
+        later("Patches dropped"),
+        later(
+            "Masking means leaving patches out of the masked view: they cost nothing. From what is left, the "
+            "student must still reach the teacher's result."
+        ),
         patches,
     ),
     Step(
-        "Tokens",
-        "A token is a row of numbers, one for each patch, that the network rewrites layer by layer. In each layer "
-        "every token looks at the others and takes something from them. CLS is one more token, without a patch: it "
-        "sums up the picture.",
+        later("Tokens"),
+        later(
+            "A token is a row of numbers, one for each patch, that the network rewrites layer by layer. In each layer "
+            "every token looks at the others and takes something from them. CLS is one more token, without a patch: it "
+            "sums up the picture."
+        ),
         picture_steps.tokens,
     ),
     Step(
-        "Embeddings",
-        "An embedding is the last CLS token: the picture as a row of numbers. Pictures that the network finds alike "
-        "have embeddings that point the same way, so each is shown by its nearest pictures in a small gallery.",
+        later("Embeddings"),
+        later(
+            "An embedding is the last CLS token: the picture as a row of numbers. Pictures that the network finds "
+            "alike have embeddings that point the same way, so each is shown by its nearest pictures in a small "
+            "gallery."
+        ),
         picture_steps.embeddings,
     ),
     Step(
-        "Prototypes",
-        "Prototypes are groups the network invented, without names. A picture belongs to each of them by some share, "
-        "100 % in all. The temperature τ decides how clear that is: a low one gives nearly all to the nearest.",
+        later("Prototypes"),
+        later(
+            "Prototypes are groups the network invented, without names. A picture belongs to each of them by some "
+            "share, 100 % in all. The temperature τ decides how clear that is: a low one gives nearly all to the "
+            "nearest."
+        ),
         picture_steps.prototypes,
         head=True,
     ),
     Step(
-        "Sharpening, Sinkhorn and me-max",
-        "Sharpening makes the teacher pick a side. That alone would lead to collapse: one prototype for every picture. "
-        "Sinkhorn and me-max (mean entropy maximization) prevent it: many pictures together must use many prototypes. "
-        "Entropy, in nats, is 0 for a certain answer.",
+        later("Sharpening, Sinkhorn and me-max"),
+        later(
+            "Sharpening makes the teacher pick a side. That alone would lead to collapse: one prototype for every "
+            "picture. Sinkhorn and me-max (mean entropy maximization) prevent it: many pictures together must use many "
+            "prototypes. Entropy, in nats, is 0 for a certain answer."
+        ),
         picture_steps.sharpening,
         head=True,
     ),
     Step(
-        "Loss",
-        "The loss is the one number that training lowers. Cross-entropy measures how much the student's answer to a "
-        "view disagrees with the teacher's. λ is the weight of me-max.",
+        later("Loss"),
+        later(
+            "The loss is the one number that training lowers. Cross-entropy measures how much the student's answer "
+            "to a view disagrees with the teacher's. λ is the weight of me-max."
+        ),
         picture_steps.loss,
         head=True,
     ),
@@ -165,13 +234,16 @@ def answer(step: int, encoder: Encoder, lesson: Walk, name: str) -> Markup:
     told = STEPS[step]
     if told.head and lesson.assigned is None:
         body = said(
-            f"{name} has no prototypes, so this step cannot be shown; steps 1 to 5 can. Choose tiny/8 in the menu of "
-            "models to see all eight."
+            tr(
+                "{name} has no prototypes, so this step cannot be shown; steps 1 to 5 can. Choose tiny/8 "
+                "in the menu of models to see all eight.",
+                name=name,
+            )
         )
     else:
         body = told.show(encoder, lesson)
-    return Markup('<h3 class="msn-step-title" data-say="Step"><span>{} of {}</span> {}</h3>{}').format(
-        step + 1, len(STEPS), told.title, body
+    return tr_html('<h3 class="msn-step-title" data-say="Step"><span>{} of {}</span> {}</h3>{}').format(
+        step + 1, len(STEPS), tr(told.title), body
     )
 
 
@@ -196,17 +268,23 @@ def _boxes(lesson: Walk) -> Image.Image:
 
 
 def _where(lesson: Walk) -> str:
-    return "Your picture with a frame for each view: " + ", ".join(
-        f"{view.name} {percent(view.share)}" for view in lesson.views
+    return tr("Your picture with a frame for each view: ") + ", ".join(
+        f"{view.title} {percent(view.share)}" for view in lesson.views
     )
 
 
 def _alt(view: View) -> str:
-    return f"The {view.name}: {percent(view.share)} of the picture at {view.size[1]} by {view.size[0]} pixels"
+    return tr(
+        "The {name}: {share} of the picture at {width} by {height} pixels",
+        name=view.title,
+        share=percent(view.share),
+        width=view.size[1],
+        height=view.size[0],
+    )
 
 
 def _caption(view: View) -> str:
-    return f"{view.name}, {view.size[1]} px"
+    return f"{view.title}, {view.size[1]} px"
 
 
 def _hidden(lesson: Walk) -> np.ndarray:

@@ -18,6 +18,7 @@ from markupsafe import Markup
 from vitmsn.ui.app import App
 from vitmsn.ui.learn import live_training, steps
 from vitmsn.ui.learn.walkthrough import MOST_DRAW, MOST_RATIO, SIZES, LearnControls, study
+from vitmsn.ui.locale import later, tr
 from vitmsn.ui.shared import examples, html
 from vitmsn.ui.shared.checks import linked_choice, linked_real, linked_whole
 from vitmsn.ui.shared.controls import Controls, bind
@@ -26,19 +27,30 @@ from vitmsn.ui.visits import Call
 
 STYLE = Path(__file__).with_name("learn.css").read_text(encoding="utf-8")
 SCRIPT = script(__file__, "learn.js")
-NAMES = ("Picture", "Views", "Patches", "Tokens", "Embeddings", "Prototypes", "Sharpening", "Loss")
+NAMES = (
+    later("Picture"),
+    later("Views"),
+    later("Patches"),
+    later("Tokens"),
+    later("Embeddings"),
+    later("Prototypes"),
+    later("Sharpening"),
+    later("Loss"),
+)
 LAST = len(steps.STEPS)
 GO = "(step) => Math.min({last}, Math.max(1, Number(step) + {by}))"
 SHOW = "(step) => { document.documentElement.dataset.step = step; }"
 
-SIZE = "The input size. The model was trained at its own size and accepts others."
-DRAW = "Same number, same crops."
-RATIO = "The share of the masked view's patches dropped. MSN trained this model with 30 %."
-LAYER = "Layers run one after another."
-OTHER = "An unrelated picture to compare with."
-TEMPERATURE = "τ. MSN trained this model with 0.1."
-SHARPENING = "T: the teacher's shares to the power of 1 / T, rescaled to sum to 1. MSN trained this model with 0.25."
-WEIGHT = "How much me-max counts. MSN trained this model with 1."
+SIZE = later("The input size. The model was trained at its own size and accepts others.")
+DRAW = later("Same number, same crops.")
+RATIO = later("The share of the masked view's patches dropped. MSN trained this model with 30 %.")
+LAYER = later("Layers run one after another.")
+OTHER = later("An unrelated picture to compare with.")
+TEMPERATURE = later("τ. MSN trained this model with 0.1.")
+SHARPENING = later(
+    "T: the teacher's shares to the power of 1 / T, rescaled to sum to 1. MSN trained this model with 0.25."
+)
+WEIGHT = later("How much me-max counts. MSN trained this model with 1.")
 
 
 # of the controls' values in a link; what fits the model is checked with the model
@@ -56,7 +68,7 @@ CHECKS: dict[str, Callable[[str], Any]] = {
 def answer(call: Call, asked: LearnControls) -> dict[str, Any]:
     """Update all eight steps for the current controls."""
     encoder, picture = call.encoder, call.picture
-    lesson = study(encoder, picture, asked, lambda done, total: call.progress(done, total, "gallery pictures"))
+    lesson = study(encoder, picture, asked, lambda done, total: call.progress(done, total, later("gallery pictures")))
     headed = gr.update(interactive=lesson.assigned is not None)
     return {
         **{f"step {place + 1}": steps.answer(place, encoder, lesson, call.name) for place in range(LAST)},
@@ -88,16 +100,16 @@ def build(app: App) -> None:
         Markup("<style>{}</style>").format(Markup(STYLE)), js_on_load=SCRIPT, elem_classes="msn-styles", container=False
     )
     with gr.Column(elem_classes="msn-lesson"):
-        choices = [(f"{number} {name}", number) for number, name in enumerate(NAMES, start=1)]
-        step = gr.Radio(choices, value=1, label="Step", show_label=False, container=False, elem_id="learn-step")
+        choices = [(f"{number} {tr(name)}", number) for number, name in enumerate(NAMES, start=1)]
+        step = gr.Radio(choices, value=1, label=tr("Step"), show_label=False, container=False, elem_id="learn-step")
         with gr.Row(elem_classes=["msn-columns", "msn-walk"]):
             with gr.Column(elem_classes="msn-left"):
                 app.picture("learn")
             with gr.Column(elem_classes="msn-right", elem_id="learn-steps"):
                 with gr.Row(elem_classes="msn-turn"):
-                    back = gr.Button("← Back", elem_classes="msn-quiet-button", elem_id="learn-back")
-                    forward = gr.Button("Next →", elem_classes="msn-quiet-button", elem_id="learn-next")
-                    page = gr.Button("Print the lesson", elem_classes="msn-quiet-button", elem_id="learn-print")
+                    back = gr.Button(tr("← Back"), elem_classes="msn-quiet-button", elem_id="learn-back")
+                    forward = gr.Button(tr("Next →"), elem_classes="msn-quiet-button", elem_id="learn-next")
+                    page = gr.Button(tr("Print the lesson"), elem_classes="msn-quiet-button", elem_id="learn-print")
                 shown, controls = _steps()
         code = gr.HTML(elem_classes="msn-python")
     again = [getattr(control, "input") for control in controls.values()]  # noqa: B009 (every control has it)
@@ -122,25 +134,31 @@ def _steps() -> tuple[dict[str, gr.HTML], Controls[LearnControls]]:
     """The eight steps: their answers and their controls."""
     start, shown, controls = LearnControls(), {}, {}
     makers: dict[str, Callable[[], Component]] = {
-        "size": lambda: gr.Radio(list(SIZES), value=start.size, label="Size", info=SIZE),
-        "draw": lambda: gr.Slider(1, MOST_DRAW, start.draw, step=1, label="Seed", info=DRAW),
-        "ratio": lambda: gr.Slider(0, MOST_RATIO, start.ratio, step=5, label="Mask ratio, %", info=RATIO),
-        "layer": lambda: gr.Slider(1, 9, start.layer, step=1, label="Layer", info=LAYER),
+        "size": lambda: gr.Radio(
+            [(tr(words), name) for name, words in SIZES.items()], value=start.size, label=tr("Size"), info=tr(SIZE)
+        ),
+        "draw": lambda: gr.Slider(1, MOST_DRAW, start.draw, step=1, label=tr("Seed"), info=tr(DRAW)),
+        "ratio": lambda: gr.Slider(0, MOST_RATIO, start.ratio, step=5, label=tr("Mask ratio, %"), info=tr(RATIO)),
+        "layer": lambda: gr.Slider(1, 9, start.layer, step=1, label=tr("Layer"), info=tr(LAYER)),
         "other": lambda: gr.Dropdown(
-            [(known.title, known.name) for known in examples.photographs()],
+            [(tr(known.title), known.name) for known in examples.photographs()],
             value=examples.photographs()[-1].name,
-            label="Another picture",
-            info=OTHER,
+            label=tr("Another picture"),
+            info=tr(OTHER),
             filterable=False,
         ),
-        "temperature": lambda: gr.Slider(0.02, 1, start.temperature, step=0.01, label="Temperature", info=TEMPERATURE),
-        "sharpening": lambda: gr.Slider(0.05, 1, start.sharpening, step=0.05, label="Sharpening", info=SHARPENING),
-        "weight": lambda: gr.Slider(0, 5, start.weight, step=0.25, label="Weight λ", info=WEIGHT),
+        "temperature": lambda: gr.Slider(
+            0.02, 1, start.temperature, step=0.01, label=tr("Temperature"), info=tr(TEMPERATURE)
+        ),
+        "sharpening": lambda: gr.Slider(
+            0.05, 1, start.sharpening, step=0.05, label=tr("Sharpening"), info=tr(SHARPENING)
+        ),
+        "weight": lambda: gr.Slider(0, 5, start.weight, step=0.25, label=tr("Weight λ"), info=tr(WEIGHT)),
     }
     for number, (told, (name, make)) in enumerate(zip(steps.STEPS, makers.items(), strict=True), start=1):
         with gr.Column(elem_id=f"step-{number}", elem_classes="msn-step"):
             shown[f"step {number}"] = gr.HTML(elem_classes="msn-step-answer")
             with gr.Column(elem_classes="msn-controls"):
                 controls[name] = make()
-            gr.HTML(html.hint(told.words), elem_classes="msn-words")
+            gr.HTML(html.hint(tr(told.words)), elem_classes="msn-words")
     return shown, bind(LearnControls, **controls)

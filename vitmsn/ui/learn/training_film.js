@@ -31,16 +31,17 @@ function go(place, before) {
   from = before && !still.matches ? before.xy : null;
   began = performance.now();
   const now = shown(), percent = Math.round(100 * now.knn);
-  said.textContent = `step ${now.step}: ${percent} %`;
-  slider.setAttribute("aria-valuetext", `step ${now.step}, ${percent} % named correctly`);
-  canvas.setAttribute("aria-label", `Map of ${labels.length} pictures after ${now.step} steps: ${percent} % named correctly`);
+  const values = { step: now.step, share: trNumber(`${percent} %`), many: labels.length };
+  said.textContent = tr("step {step}: {share}", values);
+  slider.setAttribute("aria-valuetext", tr("step {step}, {share} named correctly", values));
+  canvas.setAttribute("aria-label", tr("Map of {many} pictures after {step} steps: {share} named correctly", values));
   draw();
 }
 
 function stop() {
   clearInterval(timer);
   timer = 0;
-  play.textContent = "Play";
+  play.textContent = tr("Play");
 }
 
 slider.addEventListener("input", () => {
@@ -51,7 +52,7 @@ play.addEventListener("click", () => {
   if (timer) return stop();
   if (frames.length < 2) return;
   go(0, null);
-  play.textContent = "Pause";
+  play.textContent = tr("Pause");
   timer = setInterval(() => {
     const place = Number(slider.value);
     if (place >= frames.length - 1) return stop();

@@ -16,6 +16,7 @@ from PIL import Image
 
 from vitmsn.training import shapes
 from vitmsn.ui.learn.training_process import Run
+from vitmsn.ui.locale import tr_html
 from vitmsn.ui.shared.scripts import script
 
 SCRIPT = script(__file__, "frames.js", "training_film.js")
@@ -26,14 +27,18 @@ SHEET = "/training-pictures.webp"
 INKS = ("#d18f00", "#56b4e9", "#009e73", "#a89c00", "#0072b2", "#d55e00", "#cc79a7", "#888888")
 HALF = 1.2  # half the width of the map: unit vectors around their mean rarely leave it
 
-PLAYER = Markup(
-    '<figure class="msn-field"><canvas role="img" aria-label="The film of a training" data-about="{}"></canvas>'
-    '<div class="msn-scrub"><button type="button" data-play>Play</button>'
-    '<input type="range" min="0" max="0" value="0" step="1" aria-label="Frame of the film">'
-    '<output aria-live="off"></output></div><figcaption>Each picture is one that the network was not trained on, '
-    "placed where the network puts it. Same things together = it has learned. The color around a picture tells its "
-    "kind.</figcaption></figure>"
-).format(json.dumps({"sheet": SHEET.lstrip("/"), "side": SIDE, "columns": COLUMNS, "half": HALF, "inks": INKS}))
+
+def player() -> Markup:
+    """The film's place on the page."""
+    about = {"sheet": SHEET.lstrip("/"), "side": SIDE, "columns": COLUMNS, "half": HALF, "inks": INKS}
+    return tr_html(
+        '<figure class="msn-field"><canvas role="img" aria-label="The film of a training" data-about="{}"></canvas>'
+        '<div class="msn-scrub"><button type="button" data-play>Play</button>'
+        '<input type="range" min="0" max="0" value="0" step="1" aria-label="Frame of the film">'
+        '<output aria-live="off"></output></div><figcaption>Each picture is one that the network was not trained on, '
+        "placed where the network puts it. Same things together = it has learned. The color around a picture tells its "
+        "kind.</figcaption></figure>"
+    ).format(json.dumps(about))
 
 
 @lru_cache(maxsize=1)

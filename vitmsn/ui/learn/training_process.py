@@ -24,6 +24,7 @@ from typing import Any
 
 from vitmsn import limits
 from vitmsn.errors import InputError
+from vitmsn.ui.locale import tr
 from vitmsn.ui.visits import Visit
 
 log = logging.getLogger("vitmsn.ui")
@@ -53,8 +54,8 @@ class Switches:
 
     def words(self) -> str:
         """What is off, in words: "no Sinkhorn, no me-max"."""
-        off = {"no masking": self.masking, "no Sinkhorn": self.sinkhorn, "no me-max": self.me_max}
-        return ", ".join(name for name, wanted in off.items() if not wanted) or "everything on"
+        off = {tr("no masking"): self.masking, tr("no Sinkhorn"): self.sinkhorn, tr("no me-max"): self.me_max}
+        return ", ".join(name for name, wanted in off.items() if not wanted) or tr("everything on")
 
     def arguments(self) -> list[str]:
         on = {"mask_ratio": self.masking, "sinkhorn_iterations": self.sinkhorn, "me_max_weight": self.me_max}
@@ -153,7 +154,10 @@ class Desk:
                 self._end(mine, "stopped")
             if len(self._line) >= limits.LIVE_WAITING and visit.ticket not in self._line:
                 raise InputError(
-                    f"{len(self._line)} visitors already wait for the one place to train; try again in some minutes."
+                    tr(
+                        "{many} visitors already wait for the one place to train; try again in some minutes.",
+                        many=len(self._line),
+                    )
                 )
             visit.state(TrainingState).run = None
             self._line[visit.ticket] = visit, switches, time.monotonic()

@@ -20,15 +20,17 @@ from vitmsn.nearest import NearPicture, PictureIndex
 from vitmsn.outputs import ViTMSNOutput
 from vitmsn.robustness import Assignment
 from vitmsn.training.loss import sharpen, sinkhorn
+from vitmsn.ui.locale import later, tr
 from vitmsn.ui.shared import examples, picture_gallery
 from vitmsn.ui.shared.checks import choice, real, whole
 
+CLOSE_UP = "close-up "  # with a number behind it: the name of a view
 WHOLE, FOCAL = (0.3, 1.0), (0.05, 0.3)  # share of the picture's area that a crop covers
 FOCAL_VIEWS = 4
 RATIO = (3 / 4, 4 / 3)  # width / height of a crop
 JITTER = {"Brightness": 0.4, "Contrast": 0.4, "Color": 0.2}
 MOST_RATIO, MOST_DRAW = 90, 99
-SIZES = ("half", "own", "double")  # of the input
+SIZES = {"half": later("half"), "own": later("own"), "double": later("double")}  # of the input
 NEAR = 5  # gallery pictures beside a view
 LOOKING = 9  # patches whose attention is shown beside CLS's
 
@@ -77,6 +79,13 @@ class View:
     size: tuple[int, int]  # (height, width) in pixels, as the network gets it
 
     @property
+    def title(self) -> str:
+        """The name on the page."""
+        if self.name.startswith(CLOSE_UP):
+            return tr("close-up {number}", number=self.name.removeprefix(CLOSE_UP))
+        return tr(self.name)
+
+    @property
     def share(self) -> float:
         """Of the picture's area."""
         left, top, right, bottom = self.box
@@ -89,8 +98,8 @@ def views(picture: Picture, draw: int, size: tuple[int, int], small: tuple[int, 
     The paper calls them target, random anchor and focal anchors.
     """
     rng = np.random.default_rng(draw)
-    kinds = [("full view", WHOLE, size), ("masked view", WHOLE, size)]
-    kinds += [(f"close-up {number + 1}", FOCAL, small) for number in range(FOCAL_VIEWS)]
+    kinds = [(later("full view"), WHOLE, size), (later("masked view"), WHOLE, size)]
+    kinds += [(f"{CLOSE_UP}{number + 1}", FOCAL, small) for number in range(FOCAL_VIEWS)]
     return [_view(picture, name, scale, side, rng) for name, scale, side in kinds]
 
 

@@ -14,13 +14,23 @@ from vitmsn import limits, robustness
 from vitmsn.encoder import Encoder, Progress
 from vitmsn.errors import ImageError, InputError
 from vitmsn.image import Picture
+from vitmsn.ui.locale import later, tr, tr_html, tr_said
 from vitmsn.ui.masking import similarity
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.photo import check_total, read_picture
 from vitmsn.ui.shared.scripts import script
 
 DRAWS = 8
-HEADER = ("File", "Answer", "Plain similarity", "Lowest", "Centered", "Lowest centered", "Answer kept", "Cross-entropy")
+HEADER = (
+    later("File"),
+    later("Answer"),
+    later("Plain similarity"),
+    later("Lowest"),
+    later("Centered"),
+    later("Lowest centered"),
+    later("Answer kept"),
+    later("Cross-entropy"),
+)
 
 SCRIPT = script(__file__, "table_order.js", "batch_table.js")
 
@@ -44,7 +54,13 @@ def judge(
 ) -> list[Row]:
     """Every picture (or path of an upload) under the same DRAWS masks; `sample` gives the patches kept for a seed."""
     if len(sources) > limits.MAX_QUERIES:
-        raise InputError(f"These are {len(sources)} files and {limits.MAX_QUERIES} go at once; send fewer.")
+        raise InputError(
+            tr(
+                "These are {many} files and {most} go at once; send fewer.",
+                many=len(sources),
+                most=limits.MAX_QUERIES,
+            )
+        )
     check_total([source for source in sources if isinstance(source, str)])
     kept = np.stack([sample(seed) for seed in range(DRAWS)])
     rows = []
@@ -53,7 +69,7 @@ def judge(
         try:
             picture = source if isinstance(source, Picture) else read_picture(source)
         except ImageError as error:
-            rows.append(Row(Path(str(source)).name, refused=str(error)))
+            rows.append(Row(Path(str(source)).name, refused=tr_said(str(error))))
             continue
         sure = not encoder.has_classifier or encoder.classify(picture, top_k=1)[0].sure
         face = picture.thumbnail(64)  # all the table needs
@@ -68,9 +84,9 @@ def table(rows: list[Row], name: str) -> Markup:
     ordered = [*good, *(row for row in rows if row.views is None)]
     head = Markup().join(
         Markup('<th scope="col"{}><button type="button">{}</button></th>').format(
-            " aria-sort=descending" if name == "Answer kept" else "", name
+            " aria-sort=descending" if column == "Answer kept" else "", tr(column)
         )
-        for name in HEADER
+        for column in HEADER
     )
     body = Markup().join(_row(row) for row in ordered)
     views = [row.views for row in good if row.views is not None]
@@ -78,10 +94,11 @@ def table(rows: list[Row], name: str) -> Markup:
     compared = similarity.worth(
         name, float(np.mean(known)) if known else None, any(v.centered is not None for v in views)
     )
-    note = (
-        f"Each picture under {DRAWS} masks of the kind chosen above. 'Not sure' still has a closest match, kept or not."
+    note = tr(
+        "Each picture under {draws} masks of the kind chosen above. 'Not sure' still has a closest match, kept or not.",
+        draws=DRAWS,
     )
-    return Markup(
+    return tr_html(
         '{}<div class="msn-scroll"><table class="msn-answers msn-robust"><thead><tr>'
         '<th scope="col" aria-label="Picture"></th>{}</tr></thead><tbody>{}</tbody></table></div>'
         "{}{}"
@@ -96,13 +113,23 @@ def sentence(rows: list[Row]) -> str:
         return ""
     if len(rows) == 1:
         return f"{rows[0].name}: {_words(rows[0])}."
-    return f"{rows[0].name} survives best ({_words(rows[0])}), {rows[-1].name} worst ({_words(rows[-1])})."
+    return tr(
+        "{best} survives best ({best_words}), {worst} worst ({worst_words}).",
+        best=rows[0].name,
+        best_words=_words(rows[0]),
+        worst=rows[-1].name,
+        worst_words=_words(rows[-1]),
+    )
 
 
 def _words(row: Row) -> str:
     assert row.views is not None
     said = similarity.alike(*similarity.mean(row.views))
-    return said if row.views.same is None else f"{int(row.views.same.sum())} of {DRAWS} keep the answer, {said}"
+    return (
+        said
+        if row.views.same is None
+        else tr("{same} of {draws} keep the answer, {said}", same=int(row.views.same.sum()), draws=DRAWS, said=said)
+    )
 
 
 def _rank(row: Row) -> tuple[float, float]:
@@ -141,11 +168,15 @@ def _values(row: Row) -> list[str | float]:
 
 def _shown(row: Row) -> list[str]:
     name, answer, *similarities, _, surprise = _values(row)
-    kept = "" if row.views is None or row.views.same is None else f"{int(row.views.same.sum())} of {DRAWS}"
-    unsure = "" if row.sure or not answer else " (not sure)"
-    loss = "" if surprise == "" else f"{surprise:.2f} nats"
+    kept = (
+        ""
+        if row.views is None or row.views.same is None
+        else tr("{count} of {total}", count=int(row.views.same.sum()), total=DRAWS)
+    )
+    unsure = "" if row.sure or not answer else tr(" (not sure)")
+    loss = "" if surprise == "" else tr("{value:.2f} nats", value=surprise)
     alike = ["" if one == "" else html.similar(float(one)) for one in similarities]
-    return [str(name), f"{answer}{unsure}", *alike, kept, loss]
+    return [str(name), f"{tr_said(str(answer))}{unsure}", *alike, kept, loss]
 
 
 def _csv(rows: list[Row]) -> Markup:

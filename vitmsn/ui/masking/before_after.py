@@ -8,10 +8,11 @@ from markupsafe import Markup
 from vitmsn import draw, look, robustness
 from vitmsn.encoder import Encoder
 from vitmsn.image import Picture
+from vitmsn.ui.locale import later, tr, tr_html
 from vitmsn.ui.shared import html, patch_grid
 
 SIDE = 400
-WHAT = (
+WHAT = later(
     "Prototypes are groups the network invented. The loss measures how differently the masked and the full picture are "
     "grouped."
 )
@@ -23,36 +24,40 @@ def prototypes(encoder: Encoder, full: np.ndarray, masked: np.ndarray, name: str
     Args:
         full, masked: embeddings (1, D).
     """
-    head = Markup("<h3>Prototypes before and after</h3>")
+    head = tr_html("<h3>Prototypes before and after</h3>")
     if not encoder.has_msn_head:
-        return head + html.hint(f"{name} has no prototypes, so there is no loss to show.")
+        return head + html.hint(tr("{name} has no prototypes, so there is no loss to show.", name=name))
     found = robustness.assignment(encoder, full, masked)
     rows = Markup().join(
-        pair(f"prototype {index + 1}", float(found.target[index]), float(found.anchor[index]))
+        pair(tr("prototype {number}", number=index + 1), float(found.target[index]), float(found.anchor[index]))
         for index in found.prominent()
     )
-    return Markup(
+    return tr_html(
         '<section class="msn-pairs">{}{}<p class="msn-hint"><i class="msn-before"></i> full '
         'picture, sharpened <i class="msn-after"></i> masked picture</p><ol>{}</ol>'
         "{}</section>"
-    ).format(head, html.hint(WHAT), rows, html.hint(meaning(found)))
+    ).format(head, html.hint(tr(WHAT)), rows, html.hint(meaning(found)))
 
 
 def meaning(found: robustness.Assignment) -> str:
     """The cross-entropy in one sentence."""
     best = int(found.target.argmax())
-    return (
-        f"Loss (cross-entropy): {found.cross_entropy:.2f} nats, where {found.least:.2f} is full agreement and "
-        f"{found.even:.2f} a guess. Prototype {best + 1}, the first for the full picture, has "
-        f"{draw.percent(float(found.target[best]))} there and {draw.percent(float(found.anchor[best]))} in the masked "
-        "picture, which is not sharpened."
+    return tr(
+        "Loss (cross-entropy): {cross_entropy:.2f} nats, where {least:.2f} is full agreement and "
+        "{even:.2f} a guess. Prototype {best}, the first for the full picture, has {target} there "
+        "and {anchor} in the masked picture, which is not sharpened.",
+        cross_entropy=found.cross_entropy,
+        least=found.least,
+        even=found.even,
+        best=best + 1,
+        target=html.share(float(found.target[best])),
+        anchor=html.share(float(found.anchor[best])),
     )
 
 
-def pair(
-    label: str, before: float, after: float, names: tuple[str, str] = ("full picture", "masked picture")
-) -> Markup:
+def pair(label: str, before: float, after: float) -> Markup:
     """One line with two bars, before and after, each with its number."""
+    names = tr("full picture"), tr("masked picture")
     bars = Markup().join(
         Markup(
             '<span class="msn-bar" aria-hidden="true"><span class="{}" style="width:{:.2f}%"></span></span>'
@@ -72,14 +77,14 @@ def attention(encoder: Encoder, picture: Picture, kept: np.ndarray) -> Markup:
     scale = 0.0, max(float(np.nanmax(values)) for values in maps)
     photo = patch_grid.seen(encoder, picture, side=SIDE)
     figures = ""
-    for name, values in zip(("Full picture", "Masked picture"), maps, strict=False):
+    for name, values in zip((tr("Full picture"), tr("Masked picture")), maps, strict=False):
         row, column = patch_grid.peak(values)
-        alt = f"{name}: CLS looks most at row {row}, column {column}"
+        alt = tr("{name}: CLS looks most at row {row}, column {column}", name=name, row=row, column=column)
         shown = draw.overlay(photo, values, 0.5, scale, ~np.isnan(values))
-        most = draw.percent(float(np.nanmax(values)))
-        caption = f"{name}: most at row {row}, column {column}, {most}"
+        most = html.share(float(np.nanmax(values)))
+        caption = tr("{name}: most at row {row}, column {column}, {most}", name=name, row=row, column=column, most=most)
         figures += Markup("<figure>{}<figcaption>{}</figcaption></figure>").format(html.img(shown, alt), caption)
-    legend = patch_grid.legend(scale, "of CLS's attention in the last layer, mean of heads")
-    return Markup('<section class="msn-beside"><h3>Attention before and after</h3><div>{}</div>{}{}</section>').format(
-        figures, legend, html.hint("Hidden patches are dark; their share goes to the patches that are left.")
+    legend = patch_grid.legend(scale, tr("of CLS's attention in the last layer, mean of heads"))
+    return tr_html('<section class="msn-beside"><h3>Attention before and after</h3><div>{}</div>{}{}</section>').format(
+        figures, legend, html.hint(tr("Hidden patches are dark; their share goes to the patches that are left."))
     )

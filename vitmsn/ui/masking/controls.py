@@ -8,10 +8,11 @@ import numpy as np
 
 from vitmsn import masking
 from vitmsn.encoder import Encoder
+from vitmsn.ui.locale import later
 from vitmsn.ui.shared import patch_grid
 from vitmsn.ui.shared.checks import choice, real, whole
 
-KINDS = {"random": "Random", "focal": "Focal", "block": "Block", "painted": "Painted"}
+KINDS = {"random": later("Random"), "focal": later("Focal"), "block": later("Block"), "painted": later("Painted")}
 MOST_RATIO = 95  # percent
 MOST_SEED = 2**31 - 1
 

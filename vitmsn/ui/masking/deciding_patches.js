@@ -14,7 +14,7 @@ function show(part) {
 function stop(part) {
   clearInterval(timer);
   timer = 0;
-  part.querySelector("button").textContent = "Play";
+  part.querySelector("button").textContent = tr("Play");
 }
 
 element.addEventListener("input", (event) => {
@@ -29,7 +29,7 @@ element.addEventListener("click", (event) => {
   const part = button.closest("[data-steps]"), range = part.querySelector("input");
   if (timer) return stop(part);
   if (Number(range.value) >= Number(range.max)) range.value = 0;
-  button.textContent = "Pause";
+  button.textContent = tr("Pause");
   show(part);
   timer = setInterval(() => {
     if (!part.isConnected || Number(range.value) >= Number(range.max)) return stop(part);

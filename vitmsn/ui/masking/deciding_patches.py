@@ -11,12 +11,13 @@ from markupsafe import Markup
 from vitmsn import look, robustness
 from vitmsn.encoder import Encoder, Progress
 from vitmsn.image import Picture
+from vitmsn.ui.locale import later, tr, tr_count, tr_html, tr_said
 from vitmsn.ui.shared import html, patch_grid
 from vitmsn.ui.shared.checks import choice
 from vitmsn.ui.shared.scripts import script
 
 SCRIPT = script(__file__, "mask_bits.js", "deciding_patches.js")
-BY = {"attention": "What CLS looks at most", "relevance": "What speaks most for the answer"}
+BY = {"attention": later("What CLS looks at most"), "relevance": later("What speaks most for the answer")}
 SIDE = 400
 
 
@@ -31,40 +32,47 @@ def run(encoder: Encoder, picture: Picture, by: str, progress: Progress | None =
 def sentence(encoder: Encoder, picture: Picture, found: robustness.Search) -> str:
     """What was found, in words, and whether the model was sure of its answer to begin with."""
     if found.kind == "prototype":
-        said = f"Without a classifier the answer is the nearest prototype: {found.answer}."
+        said = tr("Without a classifier the answer is the nearest prototype: {answer}.", answer=tr_said(found.answer))
     else:
         [result] = encoder.classify(picture, top_k=1)
-        first = "Answer" if result.sure else "Not sure. Closest match"
-        said = f"{first}: {found.answer} ({html.percent(result.probabilities[0])})."
+        first = tr("Answer: {answer} ({share}).") if result.sure else tr("Not sure. Closest match: {answer} ({share}).")
+        said = first.format(answer=found.answer, share=html.percent(result.probabilities[0]))
     if found.flip is None:
-        said += " Hiding all patches but one does not change it."
+        said += tr(" Hiding all patches but one does not change it.")
     else:
-        said += f" Hiding {_count(len(found.flip))} of {found.patches} changes it to {found.changes_to}"
-        said += f"{_chance(found.flip_random)}."
-    said += f" {_count(len(found.keep))} alone can keep it{_chance(found.keep_random)}."
+        said += tr(
+            " Hiding {count} of {patches} changes it to {other}{chance}.",
+            count=_count(len(found.flip)),
+            patches=found.patches,
+            other=tr_said(found.changes_to or ""),
+            chance=_chance(found.flip_random),
+        )
+    said += tr(" {count} alone can keep it{chance}.", count=_count(len(found.keep)), chance=_chance(found.keep_random))
     return said
 
 
 def _chance(sizes: Sequence[int | None]) -> str:
-    words = ["never" if size is None else str(size) for size in sizes]
-    return f" (in random order: {', '.join(words[:-1])} and {words[-1]})"
+    words = [tr("never") if size is None else str(size) for size in sizes]
+    return tr(" (in random order: {sizes} and {last})", sizes=", ".join(words[:-1]), last=words[-1])
 
 
 def _count(number: int) -> str:
-    return "1 patch" if number == 1 else f"{number} patches"
+    return tr_count(number, "{n} patch", "{n} patches")
 
 
 def shown(encoder: Encoder, picture: Picture, found: robustness.Search) -> Markup:
     """Both searches as HTML: a picture that loses patches one by one, a slider through the steps, the answer."""
     grid = found.grid
-    photo = html.img(patch_grid.seen(encoder, picture, side=SIDE), "Your picture; hidden patches are gray")
+    photo = html.img(patch_grid.seen(encoder, picture, side=SIDE), tr("Your picture; hidden patches are gray"))
     pieces = []
     if found.flip is not None:
-        pieces.append(_way("Hidden until the answer changes", photo, found.flip_steps, grid, found.answer))
-    pieces.append(_way("Hidden as long as the answer stays", photo, found.keep_steps, grid, found.answer))
+        pieces.append(_way(tr("Hidden until the answer changes"), photo, found.flip_steps, grid, found.answer))
+    pieces.append(_way(tr("Hidden as long as the answer stays"), photo, found.keep_steps, grid, found.answer))
     note = html.hint(
-        "Patches go in the order chosen; the last step gives back, or takes away, every patch that makes no "
-        "difference. The smallest set we found; a smaller one may exist."
+        tr(
+            "Patches go in the order chosen; the last step gives back, or takes away, every patch that makes no "
+            "difference. The smallest set we found; a smaller one may exist."
+        )
     )
     return Markup('<div class="msn-search">{}</div>{}').format(Markup().join(pieces), note)
 
@@ -80,7 +88,7 @@ def _way(title: str, photo: str, steps: list[robustness.SearchStep], grid: tuple
     )
     data = json.dumps(told)
     last = len(steps) - 1
-    return Markup(
+    return tr_html(
         '<section data-steps="{}"><h3>{}</h3><div class="msn-cells-over">{}'
         '<div class="msn-cells" style="--columns:{}" aria-hidden="true">{}</div></div>'
         '<div class="msn-scrub"><input type="range" min="0" max="{}" value="{}" aria-label="Step: {}" '
@@ -92,9 +100,19 @@ def _way(title: str, photo: str, steps: list[robustness.SearchStep], grid: tuple
 
 
 def _said(step: robustness.SearchStep, patches_in_all: int, answer: str) -> str:
-    now = f"still {answer}" if step.same else f"now {step.answer} ({html.percent(step.probability)})"
-    left = f"{answer} {html.percent(step.first)}"
-    return f"{len(step.hidden)} of {patches_in_all} hidden: {now}; {left}"
+    told = (
+        tr("{hidden} of {total} hidden: still {answer}; {answer} {left}")
+        if step.same
+        else tr("{hidden} of {total} hidden: now {now} ({share}); {answer} {left}")
+    )
+    return told.format(
+        hidden=len(step.hidden),
+        total=patches_in_all,
+        now=tr_said(step.answer),
+        share=html.percent(step.probability),
+        answer=tr_said(answer),
+        left=html.percent(step.first),
+    )
 
 
 def _hex(hidden: np.ndarray, patches_in_all: int) -> str:

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from vitmsn import draw, robustness
 from vitmsn.encoder import Encoder
 from vitmsn.image import Picture
+from vitmsn.ui.locale import tr, tr_html, tr_said
 from vitmsn.ui.masking import similarity
 from vitmsn.ui.shared import html, patch_grid
 from vitmsn.ui.shared.scripts import script
@@ -37,9 +38,10 @@ def strip(encoder: Encoder, name: str, picture: Picture, sample: Callable[[int],
         centered = None if seen.centered is None else float(seen.centered[place])
         words = [similarity.alike(float(seen.similarity[place]), centered)]
         if seen.predictions is not None and seen.same is not None:
-            words.append(("still " if seen.same[place] else "now ") + seen.predictions.name(place + 1))
+            now = tr("still {answer}") if seen.same[place] else tr("now {answer}")
+            words.append(now.format(answer=tr_said(seen.predictions.name(place + 1))))
         said = ", ".join(words)
-        items += Markup(
+        items += tr_html(
             '<li><button type="button" data-seed="{}" aria-label="Take seed {}: {}">'
             "{}</button>"
             "<span><b>{}</b> {}</span></li>"
@@ -52,8 +54,13 @@ def sentence(seen: robustness.Views) -> str:
     """What the masks have in common."""
     values = seen.similarity if seen.centered is None else seen.centered
     low, high = (html.similar(float(value)) for value in (values.min(), values.max()))
-    said = f"{len(values)} masks: similarity {low} to {high}"
     if seen.predictions is None or seen.same is None:
-        return f"{said}."
-    same = int(seen.same.sum())
-    return f"{said}, and {same} of them keep the answer, {seen.predictions.name(0)}."
+        return tr("{many} masks: similarity {low} to {high}.", many=len(values), low=low, high=high)
+    return tr(
+        "{many} masks: similarity {low} to {high}, and {same} of them keep the answer, {answer}.",
+        many=len(values),
+        low=low,
+        high=high,
+        same=int(seen.same.sum()),
+        answer=tr_said(seen.predictions.name(0)),
+    )

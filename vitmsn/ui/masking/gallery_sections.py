@@ -14,6 +14,7 @@ from PIL import Image
 from vitmsn.errors import InputError
 from vitmsn.robustness import Comparison
 from vitmsn.ui.app import App
+from vitmsn.ui.locale import later, tr, tr_number
 from vitmsn.ui.masking import nearest_pictures, prototype_wall
 from vitmsn.ui.masking.controls import MaskingControls, series
 from vitmsn.ui.masking.state import MaskingState
@@ -22,7 +23,7 @@ from vitmsn.ui.shared.checks import choice
 from vitmsn.ui.shared.controls import Controls
 from vitmsn.ui.visits import Call
 
-HIDE = {"0": "Nothing", "30": "30 %", "50": "50 %", "70": "70 %", "90": "90 %"}  # percent of the patches
+HIDE = {"0": later("Nothing"), "30": "30 %", "50": "50 %", "70": "70 %", "90": "90 %"}  # percent of the patches
 
 Answer = Callable[[Call, MaskingControls, MaskingControls], dict[str, Any]]
 
@@ -30,7 +31,7 @@ Answer = Callable[[Call, MaskingControls, MaskingControls], dict[str, Any]]
 def shown(call: Call, ask: MaskingControls, found: Comparison, masked_picture: Image.Image) -> dict[str, Any]:
     """Updates of both sections for a comparison; the wall only once it was opened."""
     encoder = call.encoder
-    index = picture_gallery.index(encoder, lambda done, total: call.progress(done, total, "gallery pictures"))
+    index = picture_gallery.index(encoder, lambda done, total: call.progress(done, total, later("gallery pictures")))
     share = f"{ask.ratio:g}"
     hidden = 1 - found.count / found.total
     views = found.full, found.masked
@@ -64,7 +65,7 @@ def one(call: Call) -> Markup:
     """The prototype that was clicked, large."""
     index = picture_gallery.index(call.encoder)
     if index is None or not call.encoder.has_msn_head:
-        raise InputError(f"{call.name} has no prototypes to open; choose a model that has.")
+        raise InputError(tr("{name} has no prototypes to open; choose a model that has.", name=call.name))
     call.visit.state(MaskingState).opened = call.encoder.fingerprint
     return prototype_wall.opened(index, call.chosen("number"))
 
@@ -74,19 +75,19 @@ class GallerySections:
 
     def __init__(self) -> None:
         self.nearest = gr.HTML(elem_id="masking-nearest")
-        with gr.Accordion("Prototype wall: which groups stay?", open=False, elem_id="masking-wall") as self.door:
+        with gr.Accordion(tr("Prototype wall: which groups stay?"), open=False, elem_id="masking-wall") as self.door:
             self.hide = gr.Radio(
-                [(words, percent) for percent, words in HIDE.items()],
+                [(tr_number(tr(words)), percent) for percent, words in HIDE.items()],
                 value="70",
-                label="Hide",
-                info="The share of your picture's patches that are hidden, as above.",
+                label=tr("Hide"),
+                info=tr("The share of your picture's patches that are hidden, as above."),
                 elem_classes="msn-pills",
             )
             self.line = gr.HTML("", elem_classes="msn-notice-line")
             with gr.Row(elem_classes="msn-wall-row"):
                 self.wall = gr.HTML(js_on_load=prototype_wall.SCRIPT, elem_id="prototype-wall")
                 self.one = gr.HTML(
-                    html.hint("Click a prototype to see its nearest pictures."),
+                    html.hint(tr("Click a prototype to see its nearest pictures.")),
                     js_on_load=prototype_wall.SHOW,
                     elem_id="prototype-opened",
                 )

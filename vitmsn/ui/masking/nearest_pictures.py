@@ -9,6 +9,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from vitmsn.nearest import NearPicture, PictureIndex, kept
+from vitmsn.ui.locale import tr, tr_count, tr_html
 from vitmsn.ui.shared import html, picture_gallery
 
 COUNT = 5
@@ -31,19 +32,20 @@ def section(
         hidden: the share of patches hidden.
         name: the model's name.
     """
-    head = Markup("<h3>Nearest pictures of the gallery</h3>")
+    head = tr_html("<h3>Nearest pictures of the gallery</h3>")
     if index is None:
-        return head + html.hint(f"{name} is too large to compare with the gallery on this page.")
+        return head + html.hint(tr("{name} is too large to compare with the gallery on this page.", name=name))
     full, masked = index.nearest(np.concatenate(embeddings), COUNT)
-    rows = _row("Full picture", pictures[0], full, ()) + _row("Masked picture", pictures[1], masked, full)
-    credits = Markup('<details class="msn-credits"><summary>Credits</summary><p>{}.</p></details>').format(
+    rows = _row(tr("Full picture"), tr("Nearest to the full picture"), pictures[0], full, ())
+    rows += _row(tr("Masked picture"), tr("Nearest to the masked picture"), pictures[1], masked, full)
+    credits = tr_html('<details class="msn-credits"><summary>Credits</summary><p>{}.</p></details>').format(
         html.text(picture_gallery.credits(), 2000)
     )
     return Markup('<section class="msn-retrieval">{}{}<ol>{}</ol>{}{}</section>').format(
         head,
         html.sentence(sentence(full, masked, hidden)),
         rows,
-        html.hint(f"Ringed: near both. The gallery: {len(index)} pieces of photographs."),
+        html.hint(tr("Ringed: near both. The gallery: {many} pieces of photographs.", many=len(index))),
         credits,
     )
 
@@ -51,19 +53,32 @@ def section(
 def sentence(full: Sequence[NearPicture], masked: Sequence[NearPicture], hidden: float) -> str:
     """How many of the nearest pictures stay the same when a share of the patches is hidden."""
     if not hidden:
-        return "Nothing is hidden, so the nearest pictures are the same."
+        return tr("Nothing is hidden, so the nearest pictures are the same.")
     same, many = kept(full, masked), len(full)
-    first = "the nearest one too" if full[0].place == masked[0].place else "but another one is nearest"
     if same == 0:
-        return f"With {html.percent(hidden, whole=True)} hidden, none of the {many} nearest pictures stays."
-    if full[0].place == masked[0].place and same == many:
-        first = "and the nearest one is the same"
-    verb = "stays" if same == 1 else "stay"
-    return f"With {html.percent(hidden, whole=True)} hidden, {same} of the {many} nearest pictures {verb}, {first}."
+        return tr(
+            "With {hidden} hidden, none of the {many} nearest pictures stays.",
+            hidden=html.percent(hidden, whole=True),
+            many=many,
+        )
+    if full[0].place != masked[0].place:
+        first = tr("but another one is nearest")
+    else:
+        first = tr("and the nearest one is the same") if same == many else tr("the nearest one too")
+    return tr_count(
+        same,
+        "With {hidden} hidden, {n} of the {many} nearest pictures stays, {first}.",
+        "With {hidden} hidden, {n} of the {many} nearest pictures stay, {first}.",
+        hidden=html.percent(hidden, whole=True),
+        many=many,
+        first=first,
+    )
 
 
-def _row(words: str, picture: Image.Image, near: Sequence[NearPicture], others: Sequence[NearPicture]) -> Markup:
+def _row(
+    words: str, heard: str, picture: Image.Image, near: Sequence[NearPicture], others: Sequence[NearPicture]
+) -> Markup:
     shown = picture.copy()
     shown.thumbnail((SIDE, SIDE))
-    tiles = picture_gallery.strip(near, f"Nearest to the {words.lower()}", {other.place for other in others})
+    tiles = picture_gallery.strip(near, heard, {other.place for other in others})
     return Markup("<li><figure>{}<figcaption>{}</figcaption></figure>{}</li>").format(html.img(shown, ""), words, tiles)

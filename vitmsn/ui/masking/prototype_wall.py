@@ -10,6 +10,7 @@ from PIL import Image
 
 from vitmsn.encoder import Encoder
 from vitmsn.nearest import PictureIndex
+from vitmsn.ui.locale import later, tr, tr_count, tr_html
 from vitmsn.ui.shared import html, picture_gallery, scripts
 from vitmsn.ui.shared.checks import whole
 from vitmsn.ui.shared.scripts import script
@@ -21,6 +22,9 @@ MOST = 96  # prototypes on the wall
 TILES = 4  # pictures of a prototype on the wall
 LARGE = 8  # pictures of the one that was clicked
 SIDE = 160  # pixels of the masked picture
+
+
+STANDINGS = (later("stays"), later("lost"), later("new"))  # fields of `Standing`, and their words on the page
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Standing:
 
     def of(self, number: int) -> str:
         """ "stays", "lost" or "new"; "" for a prototype that is first for neither."""
-        return next((word for word in ("stays", "lost", "new") if number in getattr(self, word)), "")
+        return next((word for word in STANDINGS if number in getattr(self, word)), "")
 
 
 def standing(full: np.ndarray, masked: np.ndarray) -> Standing:
@@ -76,9 +80,13 @@ def wall(
         name: the model's name.
     """
     if not encoder.has_msn_head:
-        return html.sentence(f"{name} has no prototypes, so there is no wall. The nearest pictures above need none.")
+        return html.sentence(
+            tr("{name} has no prototypes, so there is no wall. The nearest pictures above need none.", name=name)
+        )
     if index is None:
-        return html.sentence(f"{name} is too large to compare with the gallery on this page, so there is no wall.")
+        return html.sentence(
+            tr("{name} is too large to compare with the gallery on this page, so there is no wall.", name=name)
+        )
     full, masked = encoder.assign_embeddings(np.concatenate(embeddings))
     found = standing(full, masked)
     others = [number for number in index.prototypes_in_use() if number not in found.numbers]
@@ -91,14 +99,19 @@ def wall(
     )
     return (
         Markup('<div class="msn-wall-head">{}{}</div>').format(
-            html.img(small, "What the model sees"), html.sentence(sentence(found, hidden))
+            html.img(small, tr("What the model sees")), html.sentence(sentence(found, hidden))
         )
-        + Markup(
+        + tr_html(
             '<div class="msn-wall" role="group" aria-label="Prototypes; arrow keys move, Enter opens one">{}</div>'
         ).format(cards)
         + html.hint(
-            f"{len(numbers)} of {len(full)} prototypes: the first {LEADING} of your picture, full and masked, then "
-            "those that are first for most pictures of the gallery."
+            tr(
+                "{many} of {total} prototypes: the first {leading} of your picture, full and masked, "
+                "then those that are first for most pictures of the gallery.",
+                many=len(numbers),
+                total=len(full),
+                leading=LEADING,
+            )
         )
     )
 
@@ -107,11 +120,13 @@ def sentence(found: Standing, hidden: float) -> str:
     """How many of the first prototypes stay."""
     many = len(found.stays) + len(found.lost)
     if not hidden:
-        return f"Your picture's first {many} prototypes. Hide patches and watch which of them stay."
-    verb = "stays" if len(found.stays) == 1 else "stay"
-    return (
-        f"With {html.percent(hidden, whole=True)} hidden, {len(found.stays)} of your picture's first {many} prototypes "
-        f"{verb}."
+        return tr("Your picture's first {many} prototypes. Hide patches and watch which of them stay.", many=many)
+    return tr_count(
+        len(found.stays),
+        "With {hidden} hidden, {n} of your picture's first {many} prototypes stays.",
+        "With {hidden} hidden, {n} of your picture's first {many} prototypes stay.",
+        hidden=html.percent(hidden, whole=True),
+        many=many,
     )
 
 
@@ -120,7 +135,8 @@ def _card(index: PictureIndex, number: int, place: int, found: Standing, full: f
     word = found.of(number)
     tiles = Markup().join(picture_gallery.tile(picture.place) for picture in strip.pictures)
     shares = f"{html.percent(full)} → {html.percent(masked)}" if word else ""
-    heard = f"Prototype {number + 1}, {strip.pictures[0].name}" + (f", {word}, {shares}" if word else "")
+    heard = tr("Prototype {number}, {name}", number=number + 1, name=tr(strip.pictures[0].name))
+    heard += f", {tr(word)}, {shares}" if word else ""
     return Markup(
         '<button type="button" class="msn-card-{}" data-number="{}" tabindex="{}" aria-label="{}">'
         '<span class="msn-tiles" style="--tiles:2">{}</span><b>{}</b>{}</button>'
@@ -131,7 +147,7 @@ def _card(index: PictureIndex, number: int, place: int, found: Standing, full: f
         html.text(heard),
         tiles,
         number + 1,
-        Markup("<span>{}</span><small>{}</small>").format(word, shares) if word else "",
+        Markup("<span>{}</span><small>{}</small>").format(tr(word), shares) if word else "",
     )
 
 
@@ -141,15 +157,22 @@ def opened(index: PictureIndex, chosen: object) -> Markup:
     strip = index.prototype(whole(chosen, "prototype", 0, max(prototypes - 1, 0)), LARGE)
     figures = Markup().join(
         Markup("<figure>{}<figcaption>{}, {}</figcaption></figure>").format(
-            html.img(picture_gallery.pieces()[picture.place].rgb, picture.name),
-            html.text(picture.name),
+            html.img(picture_gallery.pieces()[picture.place].rgb, tr(picture.name)),
+            html.text(tr(picture.name)),
             html.percent(picture.probability or 0.0),
         )
         for picture in strip.pictures
     )
-    first = "no picture" if strip.first == 0 else "1 picture" if strip.first == 1 else f"{strip.first} pictures"
+    first = html.pictures(strip.first) if strip.first else tr("no picture")
     return (
-        html.sentence(f"Prototype {strip.prototype + 1} is the first of {first} of the gallery's {len(index)}.")
+        html.sentence(
+            tr(
+                "Prototype {number} is the first of {pictures} of the gallery's {many}.",
+                number=strip.prototype + 1,
+                pictures=first,
+                many=len(index),
+            )
+        )
         + Markup('<div class="msn-wall-large">{}</div>').format(figures)
-        + html.hint("Its nearest pictures, and how much each of them belongs to it.")
+        + html.hint(tr("Its nearest pictures, and how much each of them belongs to it."))
     )

@@ -16,6 +16,7 @@ from vitmsn.encoder import Encoder
 from vitmsn.image import Picture
 from vitmsn.ui.app import App
 from vitmsn.ui.fair_queue import COSTLY
+from vitmsn.ui.locale import later, tr
 from vitmsn.ui.masking import batch_table, deciding_patches, filmstrip, similarity
 from vitmsn.ui.masking.controls import KINDS, MOST_SEED, MaskingControls, kept_grid, series
 from vitmsn.ui.masking.controls import draw as draw_mask
@@ -25,7 +26,7 @@ from vitmsn.ui.shared.checks import choice, linked_choice, whole
 from vitmsn.ui.shared.controls import Controls
 from vitmsn.ui.shared.endpoints import Parameter, PictureFile
 from vitmsn.ui.shared.photo import Files
-from vitmsn.ui.visits import Call, Stopped
+from vitmsn.ui.visits import PICTURES, Call, Stopped
 
 DRAWN = [name for name in KINDS if name != "painted"]
 QUICK, SLOW = 20, 100  # milliseconds of a full view: up to QUICK 8 draws per point, up to SLOW 4
@@ -62,7 +63,7 @@ def _progress(call: Call, ask: MaskingControls, name: str) -> Callable[[int, int
     def progress(done: int, total: int, what: str) -> None:
         call.progress(done, total, what)
         if kept.wanted[name] != begun:
-            raise Outdated("This stopped because the page now shows something else; start it again.")
+            raise Outdated(tr("This stopped because the page now shows something else; start it again."))
 
     return progress
 
@@ -110,7 +111,7 @@ def curves(call: Call, asked: MaskingControls) -> Iterator[str]:
     try:
         for point in running:
             points.append(point)
-            progress(len(points), total, "ratios")
+            progress(len(points), total, later("ratios"))
             if len(points) < total:
                 yield similarity.panels(points)
     except Outdated as outdated:
@@ -118,7 +119,7 @@ def curves(call: Call, asked: MaskingControls) -> Iterator[str]:
         yield ""
         return
     except Stopped as stopped:
-        so_far = f"Stopped at {100 * points[-1].ratio:.0f} % hidden; the curve so far stays."
+        so_far = tr("Stopped at {hidden:.0f} % hidden; the curve so far stays.", hidden=100 * points[-1].ratio)
         call.message = so_far if call.visit.stopped > call.began else str(stopped)
     views = points[-1].views
     compared = html.hint(similarity.worth(call.name, views.others, views.centered is not None))
@@ -135,7 +136,7 @@ def find(call: Call, by: str, asked: MaskingControls) -> str:
     """Hide patches until the answer changes."""
     encoder, picture = call.encoder, call.picture
     progress = _progress(call, asked, "search")
-    found = deciding_patches.run(encoder, picture, by, lambda done, total: progress(done, total, "masks"))
+    found = deciding_patches.run(encoder, picture, by, lambda done, total: progress(done, total, later("masks")))
     name = patch_grid.file_name(call)
     lines = [f"found = robustness.search(encoder, {name!r})", "print(found.answer, found.flip, found.keep)"]
     if by == "relevance":
@@ -164,7 +165,7 @@ def _table(call: Call, sources: Sequence[Picture | str], ask: MaskingControls) -
         encoder,
         sources,
         lambda seed: draw_mask(encoder, ask.kind, ask.ratio, seed),
-        lambda done, total: progress(done, total, "pictures"),
+        lambda done, total: progress(done, total, PICTURES),
     )
     return _remember(call, ask, "batch", batch_table.table(rows, call.name))
 
@@ -256,33 +257,33 @@ class Sections:
     results: dict[str, gr.HTML] = field(default_factory=dict)  # keys as in `_stamps`
 
     def __post_init__(self) -> None:
-        with gr.Accordion("Hide patches until the answer changes", open=False):
+        with gr.Accordion(tr("Hide patches until the answer changes"), open=False):
             self.by = gr.Radio(
-                [(words, name) for name, words in deciding_patches.BY.items()],
+                [(tr(words), name) for name, words in deciding_patches.BY.items()],
                 value="attention",
-                label="Hide first",
-                info="Patches are hidden in this order.",
+                label=tr("Hide first"),
+                info=tr("Patches are hidden in this order."),
                 elem_classes="msn-pills",
             )
-            self.find = gr.Button("Find the patches that decide", elem_classes="msn-quiet-button")
+            self.find = gr.Button(tr("Find the patches that decide"), elem_classes="msn-quiet-button")
             self.found_line, self.stop_find = _line(), _stop()
             self.found = gr.HTML(js_on_load=deciding_patches.SCRIPT, elem_id="masking-search")
-        with gr.Accordion("Many masks at once", open=False):
-            self.draw = gr.Button("Draw 16 masks", elem_classes="msn-quiet-button")
+        with gr.Accordion(tr("Many masks at once"), open=False):
+            self.draw = gr.Button(tr("Draw 16 masks"), elem_classes="msn-quiet-button")
             self.film_line = _line()
             self.film = gr.HTML(js_on_load=filmstrip.SCRIPT, elem_id="masking-film")
-        with gr.Accordion("Curves by mask ratio", open=False):
-            self.measure = gr.Button("Measure the curves", elem_classes="msn-quiet-button")
+        with gr.Accordion(tr("Curves by mask ratio"), open=False):
+            self.measure = gr.Button(tr("Measure the curves"), elem_classes="msn-quiet-button")
             self.curve_line, self.stop_curve = _line(), _stop()
             self.curves = gr.HTML(elem_id="masking-curves")
-        with gr.Accordion("Which pictures survive masking?", open=False):
+        with gr.Accordion(tr("Which pictures survive masking?"), open=False):
             self.files = Files(
                 file_count="multiple",
-                label="Pictures",
+                label=tr("Pictures"),
                 height=160,
                 elem_classes="msn-files",
             )
-            self.examples = gr.Button("Use the example pictures", elem_classes="msn-quiet-button")
+            self.examples = gr.Button(tr("Use the example pictures"), elem_classes="msn-quiet-button")
             self.batch_line, self.stop_batch = _line(), _stop()
             self.batch = gr.HTML(js_on_load=batch_table.SCRIPT, elem_id="masking-batch")
         self.results = {"film": self.film, "curves": self.curves, "search": self.found, "batch": self.batch}
@@ -311,4 +312,4 @@ def _line() -> gr.HTML:
 
 
 def _stop() -> gr.Button:
-    return gr.Button("Stop", elem_classes=["msn-quiet-button", "msn-stop"])
+    return gr.Button(tr("Stop"), elem_classes=["msn-quiet-button", "msn-stop"])

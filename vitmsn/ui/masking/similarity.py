@@ -11,6 +11,7 @@ from markupsafe import Markup
 from vitmsn import robustness
 from vitmsn.encoder import Encoder
 from vitmsn.image import Picture
+from vitmsn.ui.locale import tr, tr_number
 from vitmsn.ui.shared import charts, examples, html
 from vitmsn.ui.shared.charts import Axis, Line
 
@@ -25,7 +26,7 @@ Points = dict[int, list[float]]  # percent hidden -> similarities of some draws
 
 def alike(plain: float, centered: float | None) -> str:
     """The similarity in words, centered if the model has a feature mean: "similarity 0.94"."""
-    return f"similarity {html.similar(plain if centered is None else centered)}"
+    return tr("similarity {value}", value=html.similar(plain if centered is None else centered))
 
 
 def mean(views: robustness.Views) -> tuple[float, float | None]:
@@ -42,11 +43,14 @@ def worth(name: str, other: float | None, centered: bool) -> str:
         centered: whether the model has a feature mean to center on.
     """
     if centered:
-        return "Similarity: 1 = same, 0 = unrelated. What all pictures have in common is subtracted."
-    lacks = f"{name} has no feature mean to subtract"
+        return tr("Similarity: 1 = same, 0 = unrelated. What all pictures have in common is subtracted.")
     if other is None:
-        return f"{lacks}, so unrelated pictures may look similar too."
-    return f"{lacks}: unrelated pictures have a similarity of about {html.similar(other)}."
+        return tr("{name} has no feature mean to subtract, so unrelated pictures may look similar too.", name=name)
+    return tr(
+        "{name} has no feature mean to subtract: unrelated pictures have a similarity of about {other}.",
+        name=name,
+        other=html.similar(other),
+    )
 
 
 def measure(encoder: Encoder, picture: Picture, sample: Sampler, cost: float) -> tuple[Points, Points | None]:
@@ -104,20 +108,24 @@ def chart(
     other = 0.0 if centered else other
     known = [here, *(value for values in line.values() for value in values)]
     low, step = axis(min([*known, 1.0 if other is None else other]))
-    lines = [] if other is None else [Line([(0, other), (100, other)], "unrelated", kind="other")]
+    lines = [] if other is None else [Line([(0, other), (100, other)], tr("unrelated"), kind="other")]
     means = {0: 1.0} | {ratio: float(np.mean(values)) for ratio, values in line.items()}
     dots = [(ratio, value, "") for ratio, values in line.items() for value in values]
     lines.append(Line(list(means.items()), dots=dots, ring=(mark[0], here)))
-    told = "; ".join(f"{html.similar(mean)} at {ratio} %" for ratio, mean in means.items())
-    told += f"; this mask {html.similar(here)} at {mark[0]:.0f} %"
-    said = f"Similarity to the full picture, by mask ratio. Dots: {views} masks; line: their mean; ring: the mask above"
-    said += "" if other is None else f"; dashes: unrelated pictures, {'0' if centered else html.similar(other)}"
+    told = "; ".join(tr("{mean} at {ratio} %", mean=html.similar(mean), ratio=ratio) for ratio, mean in means.items())
+    told += tr("; this mask {here} at {mark:.0f} %", here=html.similar(here), mark=mark[0])
+    said = tr(
+        "Similarity to the full picture, by mask ratio. Dots: {kind} masks; line: their mean; ring: the mask above",
+        kind=views,
+    )
+    if other is not None:
+        said += tr("; dashes: unrelated pictures, {value}", value="0" if centered else html.similar(other))
     marks = [low + number * step for number in range(round((1 - low) / step) + 1)]
     return charts.chart(
         lines,
         HIDDEN,
-        Axis(low, 1, [(value, f"{value:g}") for value in marks]),
-        alt=f"Similarity to the full picture by mask ratio: {told}",
+        Axis(low, 1, [(value, tr_number(f"{value:g}")) for value in marks]),
+        alt=tr("Similarity to the full picture by mask ratio: {told}", told=told),
         caption=f"{said}.",
     )
 
@@ -150,23 +158,25 @@ def panels(points: list[robustness.CurvePoint]) -> Markup:
     similarity = centered or [point.views.similarity for point in points]
     least = min(1.0 if other is None else other, *(float(values.min()) for values in similarity))
     beside = None if other is None else [other] * len(points)
-    dashes = "" if other is None else "Dashes: unrelated pictures."
+    dashes = "" if other is None else tr("Dashes: unrelated pictures.")
     ends = axis(least)[0], 1.0
-    made = [_panel("Similarity to the full picture", shares, similarity, ends, "{:.2f}", beside, dashes)]
+    made = [_panel(tr("Similarity to the full picture"), shares, similarity, ends, "{:.2f}", beside, dashes)]
     kept = [point.views.same for point in points if point.views.same is not None]
     if kept:
         means = [np.array([100 * values.mean()]) for values in kept]
-        made.append(_panel(f"Masks that keep the answer, % of {draws}", shares, means, (0.0, 100.0), "{:.0f} %"))
+        made.append(
+            _panel(tr("Masks that keep the answer, % of {draws}", draws=draws), shares, means, (0.0, 100.0), "{:.0f} %")
+        )
     surprise = [point.views.cross_entropy for point in points if point.views.cross_entropy is not None]
     if surprise:
         top = ceiling(max(float(values.max()) for values in surprise))
-        made.append(_panel("Prototype cross-entropy, nats", shares, surprise, (0.0, top), "{:.2f} nats"))
+        made.append(_panel(tr("Prototype cross-entropy, nats"), shares, surprise, (0.0, top), tr("{:.2f} nats")))
     if all(point.steady for point in points):
         taken = [np.array([100 * took(point, points[0].kept)]) for point in points]
         left = [100 * tokens(point, points[0].kept) for point in points]
         ends = 0.0, ceiling(max(100.0, *(float(value[0]) for value in taken)))
-        dashes = "Medians of several rounds, each beside the full view. Dashes: the share of tokens left."
-        made.append(_panel("Time, % of the full view", shares, taken, ends, "{:.0f} %", left, dashes))
+        dashes = tr("Medians of several rounds, each beside the full view. Dashes: the share of tokens left.")
+        made.append(_panel(tr("Time, % of the full view"), shares, taken, ends, "{:.0f} %", left, dashes))
     return Markup('<section class="msn-depth"><div>{}</div></section>').format(Markup().join(made))
 
 
@@ -185,14 +195,21 @@ def told(points: list[robustness.CurvePoint]) -> str:
     """The curves in one sentence."""
     last = points[-1]
     half = min(points, key=lambda point: abs(point.ratio - 0.5))
-    said = f"With {100 * half.ratio:.0f} % hidden: {alike(*mean(half.views))}"
+    said = tr("With {hidden:.0f} % hidden: {alike}", hidden=100 * half.ratio, alike=alike(*mean(half.views)))
     if half.views.same is not None:
-        said += f", and {int(half.views.same.sum())} of {len(half.views.same)} masks keep the answer"
+        same = half.views.same
+        said += tr(", and {same} of {total} masks keep the answer", same=int(same.sum()), total=len(same))
     left, share = tokens(last, points[0].kept), took(last, points[0].kept)
-    time = f"in {100 * share:.0f} % of the time, " if all(point.steady for point in points) else ""
-    return (
-        f"{said}. With {100 * last.ratio:.0f} % hidden: {alike(*mean(last.views))}, {time}with {100 * left:.0f} % of "
-        "the tokens."
+    end = (
+        tr(
+            "{said}. With {hidden:.0f} % hidden: {alike}, in {time:.0f} % of the time, with {tokens:.0f} % of the "
+            "tokens."
+        )
+        if all(point.steady for point in points)
+        else tr("{said}. With {hidden:.0f} % hidden: {alike}, with {tokens:.0f} % of the tokens.")
+    )
+    return end.format(
+        said=said, hidden=100 * last.ratio, alike=alike(*mean(last.views)), time=100 * share, tokens=100 * left
     )
 
 
@@ -209,13 +226,16 @@ def _panel(
     lines = [] if other is None else [Line(list(zip(shares, other, strict=True)), kind="other")]
     dots = [(share, float(value), "") for share, values in zip(shares, runs, strict=True) for value in values]
     lines.append(Line(list(zip(shares, means, strict=True)), dots=dots))
-    rows = "; ".join(f"{form.format(mean)} at {share:.0f} %" for share, mean in zip(shares, means, strict=True))
+    rows = "; ".join(
+        tr("{value} at {share:.0f} %", value=tr_number(form.format(mean)), share=share)
+        for share, mean in zip(shares, means, strict=True)
+    )
     marks = [low + share * (high - low) for share in (0.0, 0.5, 1.0)]
     return charts.chart(
         lines,
         HIDDEN,
-        Axis(low, high, [(value, f"{float(f'{value:.3g}'):g}") for value in marks]),
-        alt=f"{title}, by mask ratio: {rows}",
+        Axis(low, high, [(value, tr_number(f"{float(f'{value:.3g}'):g}")) for value in marks]),
+        alt=tr("{title}, by mask ratio: {rows}", title=title, rows=rows),
         title=title,
         caption=caption,
         narrow=True,

@@ -16,6 +16,7 @@ from vitmsn.errors import InputError
 from vitmsn.image import Picture
 from vitmsn.robustness import Comparison
 from vitmsn.ui.app import SKIP, App
+from vitmsn.ui.locale import later, tr, tr_html, tr_number
 from vitmsn.ui.masking import before_after, gallery_sections, similarity
 from vitmsn.ui.masking.controls import KINDS, MOST_RATIO, MOST_SEED, MaskingControls, kept_grid, series
 from vitmsn.ui.masking.controls import draw as draw_mask
@@ -33,13 +34,13 @@ from vitmsn.ui.visits import Call
 SHOWN = 5  # classes compared
 PAINTING = script(__file__, "stroke.js", "paint.js")
 
-KIND = (
+KIND = later(
     "Random: single patches. Focal: all but one rectangle. Block: rectangles. Painted: drag over the masked picture to "
     "hide or show patches."
 )
-RATIO = "The share of patches hidden."
-SEED = "Same number, same mask."
-PAINT = "By row and column: 2.3 is one patch, 4.1-5.8 a rectangle."
+RATIO = later("The share of patches hidden.")
+SEED = later("Same number, same mask.")
+PAINT = later("By row and column: 2.3 is one patch, 4.1-5.8 a rectangle.")
 
 
 # ------------------------------------------------------------------------------------------------------------- masking
@@ -56,35 +57,53 @@ def compare(encoder: Encoder, picture: Picture, kept: np.ndarray, timed: bool = 
 def sentence(encoder: Encoder, found: Comparison, taken: tuple[float, float]) -> str:
     """What hiding patches changed, in words with numbers; `taken`: milliseconds of the full and the masked picture."""
     if found.kept.all():
-        return "Nothing is hidden. Click patches of the picture, or drag over them, to hide them."
-    left = f"With {found.count} of {found.total} patches left"
-    alike = similarity.alike(found.similarity, found.centered)
-    compared = " (unrelated pictures: 0)" if found.centered is not None else ""
-    change = ""
+        return tr("Nothing is hidden. Click patches of the picture, or drag over them, to hide them.")
+    similar = html.similar(found.similarity if found.centered is None else found.centered)
+    change, values = "", {"count": found.count, "total": found.total, "similar": similar}
     if encoder.has_classifier:
         before, after = encoder.classify_embeddings(np.concatenate([found.full, found.masked]), top_k=1)
         if before.labels == after.labels:
-            still = "it still says" if after.sure else "the closest match is still"
-            doubt = "" if after.sure else ", not sure"
-            unrelated = "; unrelated pictures: 0" if found.centered is not None else ""
-            return f"{left} {still} {after.labels[0]}{doubt} ({alike}{unrelated}).{faster(taken)}"
-        what = "Answer" if before.sure and after.sure else "Closest match"
-        doubts = {(True, True): "", (True, False): ", now unsure", (False, True): ", at first unsure"}
-        doubt = doubts.get((before.sure, after.sure), ", both unsure")
-        change = f" {what}: {before.labels[0]} → {after.labels[0]}{doubt}."
-    return f"{left}, {alike.replace(' ', ' is ', 1)}{compared}.{change}{faster(taken)}"
+            values["unrelated"] = tr("; unrelated pictures: 0") if found.centered is not None else ""
+            still = (
+                tr("With {count} of {total} patches left it still says {label} (similarity {similar}{unrelated}).")
+                if after.sure
+                else tr(
+                    "With {count} of {total} patches left the closest match is still {label}, not sure "
+                    "(similarity {similar}{unrelated})."
+                )
+            )
+            return still.format(label=after.labels[0], **values) + faster(taken)
+        change = {
+            (True, True): tr(" Answer: {before} → {after}."),
+            (True, False): tr(" Closest match: {before} → {after}, now unsure."),
+            (False, True): tr(" Closest match: {before} → {after}, at first unsure."),
+            (False, False): tr(" Closest match: {before} → {after}, both unsure."),
+        }[before.sure, after.sure].format(before=before.labels[0], after=after.labels[0])
+    left = (
+        tr("With {count} of {total} patches left, similarity is {similar}.")
+        if found.centered is None
+        else tr("With {count} of {total} patches left, similarity is {similar} (unrelated pictures: 0).")
+    )
+    return left.format(**values) + change + faster(taken)
 
 
 def faster(taken: tuple[float, float]) -> str:
     """How much faster the masked picture was, in a sentence; nothing where the difference is within the noise."""
     full, masked = taken
-    return f" {full / masked:.1f}\N{NO-BREAK SPACE}× faster." if full / masked >= 1.05 else ""
+    return tr(" {times:.1f}\xa0× faster.", times=full / masked) if full / masked >= 1.05 else ""
+
+
+def _in_words(kind: str) -> str:
+    """A kind of mask inside a sentence."""
+    return tr(KINDS[kind]).lower()
 
 
 def pairs(encoder: Encoder, found: Comparison, name: str) -> Markup:
     """The most probable classes of the full picture, with their bars before and after."""
     if not encoder.has_classifier:
-        return html.hint(f"{name} has no classifier, so there is no answer to compare, only the similarity.")
+        return html.hint(
+            tr("{name} has no classifier, so there is no answer to compare, only the similarity.", name=name)
+        )
     before, after = encoder.class_probabilities(np.concatenate([found.full, found.masked]))
     order = [int(index) for index in np.argsort(-before, kind="stable")[:SHOWN]]
     if (first := int(after.argmax())) not in order:
@@ -92,7 +111,7 @@ def pairs(encoder: Encoder, found: Comparison, name: str) -> Markup:
     rows = Markup().join(
         before_after.pair(encoder.labels[index], float(before[index]), float(after[index])) for index in order
     )
-    return Markup(
+    return tr_html(
         '<section class="msn-pairs"><p class="msn-hint"><i class="msn-before"></i> full picture '
         '<i class="msn-after"></i> masked picture</p><ol>{}</ol></section>'
     ).format(rows)
@@ -146,7 +165,7 @@ def stroke(call: Call, asked: MaskingControls) -> dict[str, Any]:
     hidden = ~kept_grid(asked, grid) if asked.kind != "painted" else masking.read_painted(asked.paint, grid)
     cells = call.chosen("cells")
     if not isinstance(cells, list) or not 0 < len(cells) <= hidden.size:
-        raise InputError("That stroke carried no patches; paint over the picture again.")
+        raise InputError(tr("That stroke carried no patches; paint over the picture again."))
     places = [_cell(cell, grid) for cell in cells]
     value = not hidden[places[0]]
     for place in places:
@@ -156,7 +175,7 @@ def stroke(call: Call, asked: MaskingControls) -> dict[str, Any]:
 
 def _cell(cell: Any, grid: tuple[int, int]) -> tuple[int, int]:
     if not isinstance(cell, list) or len(cell) != 2:
-        raise InputError("That stroke carried no patches; paint over the picture again.")
+        raise InputError(tr("That stroke carried no patches; paint over the picture again."))
     return whole(cell[0], "row", 0, grid[0] - 1), whole(cell[1], "column", 0, grid[1] - 1)
 
 
@@ -202,7 +221,13 @@ def _answer(call: Call, asked: MaskingControls, ask: MaskingControls) -> dict[st
         kept.drawn = ask
     return {
         "view": gr.update(
-            value=shown, alt_text=f"{KINDS[ask.kind]} mask: {found.count} of {found.total} patches are left"
+            value=shown,
+            alt_text=tr(
+                "{kind} mask: {count} of {total} patches are left",
+                kind=tr(KINDS[ask.kind]),
+                count=found.count,
+                total=found.total,
+            ),
         ),
         "sentence": html.sentence(sentence(encoder, found, taken)),
         "figures": figures(found, taken) + html.hint(worth),
@@ -210,7 +235,7 @@ def _answer(call: Call, asked: MaskingControls, ask: MaskingControls) -> dict[st
         "chart": similarity.chart(
             points,
             (hidden, found.similarity),
-            KINDS[series(ask.kind)].lower(),
+            _in_words(series(ask.kind)),
             elsewhere,
             None if centered is None or found.centered is None else (centered, found.centered),
         ),
@@ -232,10 +257,13 @@ def figures(found: Comparison, taken: tuple[float, float]) -> Markup:
     rows = (
         (
             html.similar(found.similarity if found.centered is None else found.centered),
-            "similarity to the full picture",
+            tr("similarity to the full picture"),
         ),
-        (f"{found.count} of {found.total}", "patches left"),
-        (f"{full / masked:.1f} ×", f"as fast: {milliseconds(masked)} instead of {milliseconds(full)}"),
+        (tr("{count} of {total}", count=found.count, total=found.total), tr("patches left")),
+        (
+            tr_number(f"{full / masked:.1f} ×"),
+            tr("as fast: {masked} instead of {full}", masked=milliseconds(masked), full=milliseconds(full)),
+        ),
     )
     return (
         Markup('<dl class="msn-figures">')
@@ -319,23 +347,23 @@ def build(app: App) -> None:
             picture = app.picture("masking")
             with gr.Column(elem_classes="msn-controls"):
                 kind = gr.Radio(
-                    [(label, name) for name, label in KINDS.items()],
+                    [(tr(label), name) for name, label in KINDS.items()],
                     value="random",
-                    label="Mask",
-                    info=KIND,
+                    label=tr("Mask"),
+                    info=tr(KIND),
                     elem_id="mask-kind",
                 )
                 with gr.Row():
-                    ratio = gr.Slider(0, MOST_RATIO, 70, step=5, label="Mask ratio, %", info=RATIO)
-                    seed = gr.Number(0, label="Seed", precision=0, info=SEED)
-                more = gr.Button("New mask", elem_classes="msn-quiet-button")
-                paint = gr.Textbox("", label="Hidden patches", info=PAINT, visible=False, submit_btn=False)
+                    ratio = gr.Slider(0, MOST_RATIO, 70, step=5, label=tr("Mask ratio, %"), info=tr(RATIO))
+                    seed = gr.Number(0, label=tr("Seed"), precision=0, info=tr(SEED))
+                more = gr.Button(tr("New mask"), elem_classes="msn-quiet-button")
+                paint = gr.Textbox("", label=tr("Hidden patches"), info=tr(PAINT), visible=False, submit_btn=False)
                 with gr.Row():
-                    opposite = gr.Button("Invert", elem_classes="msn-quiet-button", visible=False)
-                    nothing = gr.Button("Show all", elem_classes="msn-quiet-button", visible=False)
+                    opposite = gr.Button(tr("Invert"), elem_classes="msn-quiet-button", visible=False)
+                    nothing = gr.Button(tr("Show all"), elem_classes="msn-quiet-button", visible=False)
             drawn = gr.HTML(elem_classes="msn-late")
         with gr.Column(elem_classes="msn-right"):
-            shown = app.shown("What the model sees", height=348, elem_id="masked-view", elem_classes="msn-map")
+            shown = app.shown(tr("What the model sees"), height=348, elem_id="masked-view", elem_classes="msn-map")
             said = gr.HTML()
             numbers = gr.HTML()
             bars = gr.HTML()

@@ -22,6 +22,7 @@ from vitmsn.encoder import Encoder
 from vitmsn.errors import ImageError, InputError
 from vitmsn.image import Picture
 from vitmsn.training import shapes
+from vitmsn.ui.locale import current, later, tr, tr_html
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.scripts import script
 
@@ -30,20 +31,26 @@ STRIP_SIDE = 96  # pixels of the thumbnails under a picture
 
 # name, package, file, title (also the alternative text), credit; the page opens with the first
 PHOTOGRAPHS = (
-    ("coffee", "skimage", "data/coffee.png", "A cup of espresso", "Rachel Michetti, CC0, from scikit-image"),
-    ("cat", "skimage", "data/chelsea.png", "A tabby cat", "Stéfan van der Walt, CC0, from scikit-image"),
-    ("flower", "sklearn", "datasets/images/flower.jpg", "A dahlia", "vultilion, CC BY 2.0, from scikit-learn"),
+    ("coffee", "skimage", "data/coffee.png", later("A cup of espresso"), "Rachel Michetti, CC0, from scikit-image"),
+    ("cat", "skimage", "data/chelsea.png", later("A tabby cat"), "Stéfan van der Walt, CC0, from scikit-image"),
+    ("flower", "sklearn", "datasets/images/flower.jpg", later("A dahlia"), "vultilion, CC BY 2.0, from scikit-learn"),
     (
         "temple",
         "sklearn",
         "datasets/images/china.jpg",
-        "A Chinese temple",
+        later("A Chinese temple"),
         "danielbuechele, CC BY 2.0, from scikit-learn",
     ),
-    ("rocket", "skimage", "data/rocket.jpg", "A rocket at launch", "SpaceX, public domain, from scikit-image"),
-    ("astronaut", "skimage", "data/astronaut.png", "An astronaut", "NASA, public domain, from scikit-image"),
-    ("photographer", "skimage", "data/camera.png", "A photographer", "Lav Varshney, CC0, from scikit-image"),
-    ("horse", "skimage", "data/horse.png", "A horse, drawn", "Andreas Preuss, CC0, from scikit-image"),
+    ("rocket", "skimage", "data/rocket.jpg", later("A rocket at launch"), "SpaceX, public domain, from scikit-image"),
+    ("astronaut", "skimage", "data/astronaut.png", later("An astronaut"), "NASA, public domain, from scikit-image"),
+    ("photographer", "skimage", "data/camera.png", later("A photographer"), "Lav Varshney, CC0, from scikit-image"),
+    ("horse", "skimage", "data/horse.png", later("A horse, drawn"), "Andreas Preuss, CC0, from scikit-image"),
+)
+# the classes of the starter sets, which a visitor's set gets in the language of the page
+LABELS = (
+    *(later("brick"), later("grass"), later("gravel"), later("cat"), later("coffee"), later("flower"), later("temple")),
+    *(later("striped disk"), later("checked disk"), later("dotted square"), later("ringed square")),
+    *(later("striped triangle"), later("checked triangle"), later("dotted ring"), later("ringed star")),
 )
 TEXTURES = (
     ("brick", "data/brick.png"),
@@ -94,7 +101,7 @@ def photographs() -> tuple[ExamplePhoto, ...]:
                 found.append(ExamplePhoto(name, title, credit, image.decode(path, name=path.name)))
         except ImageError:
             continue  # a damaged file loses its picture, not the page
-    return tuple(found) or (ExamplePhoto("stripes", "Stripes", "drawn by this program", _stripes()),)
+    return tuple(found) or (ExamplePhoto("stripes", later("Stripes"), "drawn by this program", _stripes()),)
 
 
 def embed(encoder: Encoder) -> None:
@@ -115,19 +122,26 @@ def by_name(name: str) -> ExamplePhoto:
         if example.name == name:
             return example
     known = ", ".join(example.name for example in photographs())
-    raise InputError(f"There is no example called {name[:32]!r}; choose one of {known}.")
+    raise InputError(tr("There is no example called {name!r}; choose one of {known}.", name=name[:32], known=known))
 
 
-@lru_cache(maxsize=1)
 def strip() -> Markup:
     """The row of thumbnails under a picture, as buttons that contain their pixels."""
+    return _strip(current())
+
+
+@lru_cache
+def _strip(language: str) -> Markup:
+    """The same in a language, which is that of the page."""
     buttons = Markup().join(
         Markup('<button type="button" data-name="{}" title="{}">{}</button>').format(
-            html.text(e.name), html.text(e.title), html.img(square(e.picture.rgb), "Example: " + e.title)
+            html.text(e.name),
+            html.text(tr(e.title)),
+            html.img(square(e.picture.rgb), tr("Example: {title}", title=tr(e.title))),
         )
         for e in photographs()
     )
-    return Markup(
+    return tr_html(
         '<p class="msn-hint" role="status" data-said></p>'
         '<div class="msn-strip-row" role="group" aria-label="Example pictures">{}</div>'
     ).format(buttons)
@@ -135,7 +149,7 @@ def strip() -> Markup:
 
 def credit() -> str:
     """Who made the example pictures, in one sentence."""
-    return "; ".join(f"{e.title}: {e.credit}" for e in photographs()) + "."
+    return "; ".join(f"{tr(e.title)}: {e.credit}" for e in photographs()) + "."
 
 
 def square(picture: Image.Image) -> Image.Image:
@@ -159,7 +173,8 @@ def starter_set(name: str) -> StarterSet:
     for known in starter_sets():
         if known.name == name:
             return known
-    raise InputError(f"There is no starter set called {name[:32]!r}; choose one of {[s.name for s in starter_sets()]}.")
+    known = [s.name for s in starter_sets()]
+    raise InputError(tr("There is no starter set called {name!r}; choose one of {known}.", name=name[:32], known=known))
 
 
 def _split(label: str, tiles: list[Picture], seed: int, shots: int) -> tuple[list[Picture], list[tuple[str, Picture]]]:
@@ -186,7 +201,7 @@ def _textures() -> StarterSet | None:
         support[label], held_out = _split(label, tiles, seed, shots=8)
         queries += held_out
     credit = "CC0Textures (brick, gravel) and LinoLafett (grass), CC0, from scikit-image"
-    return StarterSet("textures", "Textures: brick, grass, gravel", credit, support, queries)
+    return StarterSet("textures", later("Textures: brick, grass, gravel"), credit, support, queries)
 
 
 def _crops() -> StarterSet | None:
@@ -198,7 +213,7 @@ def _crops() -> StarterSet | None:
         credits.append(f"{example.name}: {example.credit}")
     if len(support) < 2:
         return None
-    return StarterSet("photographs", "Pieces of photographs", "; ".join(credits), support, queries)
+    return StarterSet("photographs", later("Pieces of photographs"), "; ".join(credits), support, queries)
 
 
 def _digits(shots: int = 6, held_out: int = 2) -> StarterSet | None:
@@ -215,7 +230,7 @@ def _digits(shots: int = 6, held_out: int = 2) -> StarterSet | None:
         support[str(digit)] = pictures[:shots]
         queries += [(str(digit), picture) for picture in pictures[shots:]]
     credit = "E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, CC BY 4.0, from scikit-learn"
-    return StarterSet("digits", "Handwritten digits", credit, support, queries)
+    return StarterSet("digits", later("Handwritten digits"), credit, support, queries)
 
 
 def _shapes(shots: int = 6, held_out: int = 4) -> StarterSet:
@@ -231,7 +246,7 @@ def _shapes(shots: int = 6, held_out: int = 4) -> StarterSet:
             support[name].append(picture)
         else:
             queries.append((name, picture))
-    return StarterSet("shapes", "Drawn shapes", "drawn by this program", support, queries)
+    return StarterSet("shapes", later("Drawn shapes"), "drawn by this program", support, queries)
 
 
 def _digit_table() -> tuple[np.ndarray, np.ndarray]:

@@ -29,7 +29,7 @@ function said() {
   times = [...times.filter((time) => now - time < 2000), now];
   if (times.length > 2) {
     const rate = ((times.length - 1) / (now - times[0])) * 1000;
-    line.textContent = `${rate.toFixed(1)} answers a second. The camera's pictures are not kept.`;
+    line.textContent = tr("{rate} answers a second. The camera's pictures are not kept.", { rate: trNumber(rate.toFixed(1)) });
   }
   send();
 }
@@ -40,26 +40,26 @@ function stop(words = "") {
   answers.disconnect();
   video.srcObject = null;
   video.hidden = true;
-  button.textContent = "Live camera";
+  button.textContent = tr("Live camera");
   button.setAttribute("aria-pressed", "false");
   line.textContent = words;
 }
 
 button.addEventListener("click", async () => {
   if (stream) return stop();
-  line.textContent = "Asking for the camera …";
+  line.textContent = tr("Asking for the camera …");
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" }, audio: false });
   } catch {
     return stop(
       window.isSecureContext
-        ? "The camera was not allowed or there is none; allow it in the address bar, or choose pictures instead."
-        : "Browsers give the camera to https pages only; choose pictures instead.",
+        ? tr("The camera was not allowed or there is none; allow it in the address bar, or choose pictures instead.")
+        : tr("Browsers give the camera to https pages only; choose pictures instead."),
     );
   }
-  button.textContent = "Stop the camera";
+  button.textContent = tr("Stop the camera");
   button.setAttribute("aria-pressed", "true");
-  line.textContent = "The camera's pictures are not kept.";
+  line.textContent = tr("The camera's pictures are not kept.");
   video.hidden = false;
   video.srcObject = stream;
   times = [];

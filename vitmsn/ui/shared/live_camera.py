@@ -14,17 +14,22 @@ from vitmsn import image, limits
 from vitmsn.errors import InputError
 from vitmsn.image import Picture
 from vitmsn.ui.app import App
+from vitmsn.ui.locale import later, tr, tr_html
 from vitmsn.ui.shared.scripts import script
 from vitmsn.ui.visits import Call
 
 SCRIPT = script(__file__, "live_camera.js")
 START = "data:image/jpeg;base64,"
-PANEL = Markup(
-    '<section class="msn-live" data-said="{}"><button type="button" class="msn-button" data-live aria-pressed="false">'
-    'Live camera</button><video autoplay playsinline muted hidden aria-label="What the camera sees"></video>'
-    '<p role="status"></p></section>'
-)
-ODD = "The camera sent something else than a small picture; load the page again."
+ODD = later("The camera sent something else than a small picture; load the page again.")
+
+
+def panel(said: str) -> Markup:
+    """The button that starts the camera, and its picture; the answer is in the element with the id `said`."""
+    return tr_html(
+        '<section class="msn-live" data-said="{}"><button type="button" class="msn-button" data-live '
+        'aria-pressed="false">Live camera</button><video autoplay playsinline muted hidden aria-label="What the '
+        'camera sees"></video><p role="status"></p></section>'
+    ).format(said)
 
 
 def frame(call: Call) -> tuple[int, Picture]:
@@ -39,11 +44,11 @@ def frame(call: Call) -> tuple[int, Picture]:
         or not data.startswith(START)
         or len(data) > limits.FRAME_LENGTH
     ):
-        raise InputError(ODD)
+        raise InputError(tr(ODD))
     try:
         sent = base64.b64decode(data[len(START) :], validate=True)
     except binascii.Error:
-        raise InputError(ODD) from None
+        raise InputError(tr(ODD)) from None
     return number, image.decode(sent, name="camera.jpg", most=limits.PICTURE_SIDE)
 
 
@@ -52,7 +57,7 @@ def build(app: App, name: str, answer: Callable[..., str], inputs: Sequence[Any]
 
     `answer(call, ...)` gives HTML whose first element has the frame's number as `data-n`.
     """
-    live = gr.HTML(PANEL.format(f"{name}-live-said"), js_on_load=SCRIPT, elem_id=f"{name}-live")
+    live = gr.HTML(panel(f"{name}-live-said"), js_on_load=SCRIPT, elem_id=f"{name}-live")
     failed = app.notice()
     said = gr.HTML(elem_id=f"{name}-live-said")
     app.on(

@@ -16,12 +16,13 @@ async function take(files) {
   const [file] = files;
   if (!file) return;
   picture().classList.add("msn-sending");
-  say(files.length > 1 ? `Sending the first of ${files.length} pictures …` : `Sending ${file.name} …`);
+  const { name } = file;
+  say(files.length > 1 ? tr("Sending the first of {many} pictures …", { many: files.length }) : tr("Sending {name} …", { name }));
   try {
     trigger("files", { paths: [(await upload(file)).path] });
     say("");
   } catch {
-    say(`${file.name} could not be sent: it is larger than 200 MB, or the connection broke. Try again.`);
+    say(tr("{name} could not be sent: it is larger than 200 MB, or the connection broke. Try again.", { name }));
   }
   picture()?.classList.remove("msn-sending");
 }

@@ -10,6 +10,7 @@ from vitmsn import attention, draw, limits
 from vitmsn.encoder import Encoder
 from vitmsn.errors import InputError
 from vitmsn.image import Picture
+from vitmsn.ui.locale import tr, tr_number
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.photo import read_picture
 from vitmsn.ui.visits import Call
@@ -63,14 +64,14 @@ def clicked(call: Call, places: tuple[int, int], *, size: Size = 0, whole_pictur
     """
     encoder, picture = call.encoder, call.picture
     if whole_picture and encoder.processor.crop is not None:
-        raise InputError("This model sees only the middle of the picture; click on the map beside it.")
+        raise InputError(tr("This model sees only the middle of the picture; click on the map beside it."))
     sides = seen(encoder, picture, size, least=0 if whole_picture else LEAST).size
     try:
         x, y = (float(value) / side for value, side in zip(call.chosen("index"), sides, strict=True))
     except (TypeError, ValueError):
-        raise InputError("That click carried no place; click on the picture again.") from None
+        raise InputError(tr("That click carried no place; click on the picture again.")) from None
     if not (0 <= x <= 1.01 and 0 <= y <= 1.01):  # the page rounds up
-        raise InputError("That click was outside the picture; click on it again.")
+        raise InputError(tr("That click was outside the picture; click on it again."))
     rows, columns = places
     return min(int(y * rows), rows - 1), min(int(x * columns), columns - 1)
 
@@ -89,7 +90,7 @@ def file_name(call: Call) -> str:
 
 def legend(scale: draw.Scale, what: str, palette: str = "magma", shares: bool = True) -> Markup:
     """A color scale as HTML, for shares (in percent) or plain numbers, readable in light and dark mode."""
-    low, high = (draw.percent(end) if shares else f"{end:.2g}" for end in scale)
+    low, high = (html.share(end) if shares else tr_number(f"{end:.2g}") for end in scale)
     ramp = ", ".join(draw.ramp(palette=palette))
     return Markup(
         '<p class="msn-scale"><span>{}</span><span class="msn-ramp" aria-hidden="true" '

@@ -15,6 +15,7 @@ from gradio.utils import get_upload_folder
 
 from vitmsn import image, limits
 from vitmsn.errors import ImageError, InputError
+from vitmsn.ui.locale import tr
 from vitmsn.ui.shared import examples, html
 from vitmsn.ui.visits import Call, Visit
 
@@ -64,19 +65,28 @@ def sent(call: Call) -> list[str]:
     """The paths of pictures that the page uploaded: untrusted, so only files in the upload folder count."""
     paths, folder = call.chosen("paths"), Path(get_upload_folder()).resolve()
     if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths) or not paths:
-        raise InputError("No pictures came; choose some, or drop them on the page.")
+        raise InputError(tr("No pictures came; choose some, or drop them on the page."))
     if len(paths) > limits.MAX_EXAMPLES:
-        raise InputError(f"These are {len(paths)} files and {limits.MAX_EXAMPLES} go at once; send fewer.")
+        raise InputError(
+            tr(
+                "These are {many} files and {most} go at once; send fewer.",
+                many=len(paths),
+                most=limits.MAX_EXAMPLES,
+            )
+        )
     if any("\0" in path or not Path(path).resolve().is_relative_to(folder) for path in paths):
-        raise InputError("Only pictures sent through this page are taken; choose them, or drop them on the page.")
+        raise InputError(tr("Only pictures sent through this page are taken; choose them, or drop them on the page."))
     return paths
 
 
 def portrait(visit: Visit) -> dict[str, Any]:
     """The update that shows the visitor's picture, or none, with its alternative text."""
     if visit.picture is None:
-        return gr.update(value=None, alt_text="No picture")
-    title = examples.by_name(visit.example).title if visit.example else f"Your picture, {visit.picture.name}"
+        return gr.update(value=None, alt_text=tr("No picture"))
+    if visit.example:
+        title = tr(examples.by_name(visit.example).title)
+    else:
+        title = tr("Your picture, {name}", name=visit.picture.name)
     return gr.update(value=visit.picture.rgb, alt_text=title)
 
 
@@ -91,5 +101,5 @@ def read_picture(path: str) -> image.Picture:
     Raises a special error when the file is gone (a page can be inactive for longer than uploads are kept).
     """
     if not Path(path).is_file():
-        raise ImageError("That upload is no longer here; add the picture again.")
+        raise ImageError(tr("That upload is no longer here; add the picture again."))
     return image.decode(Path(path), most=limits.PICTURE_SIDE)

@@ -22,34 +22,35 @@ from vitmsn.encoder import Encoder
 from vitmsn.errors import ImageError
 from vitmsn.image import Picture
 from vitmsn.nearest import NearPicture, PictureIndex
+from vitmsn.ui.locale import later, tr
 from vitmsn.ui.shared import examples, html
 
 # package, file, what it shows, credit
 SOURCES = (
-    ("skimage", "data/chelsea.png", "tabby cat", "Stéfan van der Walt, CC0"),
-    ("skimage", "data/coffee.png", "cup of espresso", "Rachel Michetti, CC0"),
-    ("sklearn", "datasets/images/flower.jpg", "dahlia", "vultilion, CC BY 2.0"),
-    ("sklearn", "datasets/images/china.jpg", "Chinese temple", "danielbuechele, CC BY 2.0"),
-    ("skimage", "data/rocket.jpg", "rocket at launch", "SpaceX, public domain"),
-    ("skimage", "data/astronaut.png", "astronaut", "NASA, public domain"),
-    ("skimage", "data/camera.png", "photographer", "Lav Varshney, CC0"),
-    ("skimage", "data/horse.png", "horse, drawn", "Andreas Preuss, CC0"),
-    ("gradio", "media_assets/images/lion.jpg", "lion", "from gradio"),
-    ("gradio", "media_assets/images/cheetah1.jpg", "cheetah", "from gradio"),
-    ("gradio", "media_assets/images/cheetah.jpg", "running cheetah", "from gradio"),
-    ("gradio", "media_assets/images/tower.jpg", "Eiffel Tower", "from gradio"),
-    ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg", "Grace Hopper", "U.S. Navy, public domain"),
-    ("skimage", "data/motorcycle_left.png", "motorcycle", "Middlebury stereo dataset, CC0"),
-    ("skimage", "data/brick.png", "brick wall", "CC0Textures, CC0"),
-    ("skimage", "data/grass.png", "grass", "LinoLafett, CC0"),
-    ("skimage", "data/gravel.png", "gravel", "CC0Textures, CC0"),
-    ("skimage", "data/coins.png", "Greek coins", "Brooklyn Museum"),
-    ("skimage", "data/moon.png", "surface of the moon", "NASA, public domain"),
-    ("skimage", "data/hubble_deep_field.jpg", "galaxies", "NASA, public domain"),
-    ("skimage", "data/retina.jpg", "retina of an eye", "Mikael Häggström, CC0"),
-    ("skimage", "data/ihc.png", "stained tissue", "from scikit-image"),
-    ("skimage", "data/page.png", "printed page", "from scikit-image"),
-    ("skimage", "data/color.png", "color wheel", "from scikit-image"),
+    ("skimage", "data/chelsea.png", later("tabby cat"), "Stéfan van der Walt, CC0"),
+    ("skimage", "data/coffee.png", later("cup of espresso"), "Rachel Michetti, CC0"),
+    ("sklearn", "datasets/images/flower.jpg", later("dahlia"), "vultilion, CC BY 2.0"),
+    ("sklearn", "datasets/images/china.jpg", later("Chinese temple"), "danielbuechele, CC BY 2.0"),
+    ("skimage", "data/rocket.jpg", later("rocket at launch"), "SpaceX, public domain"),
+    ("skimage", "data/astronaut.png", later("astronaut"), "NASA, public domain"),
+    ("skimage", "data/camera.png", later("photographer"), "Lav Varshney, CC0"),
+    ("skimage", "data/horse.png", later("horse, drawn"), "Andreas Preuss, CC0"),
+    ("gradio", "media_assets/images/lion.jpg", later("lion"), "from gradio"),
+    ("gradio", "media_assets/images/cheetah1.jpg", later("cheetah"), "from gradio"),
+    ("gradio", "media_assets/images/cheetah.jpg", later("running cheetah"), "from gradio"),
+    ("gradio", "media_assets/images/tower.jpg", later("Eiffel Tower"), "from gradio"),
+    ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg", later("Grace Hopper"), "U.S. Navy, public domain"),
+    ("skimage", "data/motorcycle_left.png", later("motorcycle"), "Middlebury stereo dataset, CC0"),
+    ("skimage", "data/brick.png", later("brick wall"), "CC0Textures, CC0"),
+    ("skimage", "data/grass.png", later("grass"), "LinoLafett, CC0"),
+    ("skimage", "data/gravel.png", later("gravel"), "CC0Textures, CC0"),
+    ("skimage", "data/coins.png", later("Greek coins"), "Brooklyn Museum"),
+    ("skimage", "data/moon.png", later("surface of the moon"), "NASA, public domain"),
+    ("skimage", "data/hubble_deep_field.jpg", later("galaxies"), "NASA, public domain"),
+    ("skimage", "data/retina.jpg", later("retina of an eye"), "Mikael Häggström, CC0"),
+    ("skimage", "data/ihc.png", later("stained tissue"), "from scikit-image"),
+    ("skimage", "data/page.png", later("printed page"), "from scikit-image"),
+    ("skimage", "data/color.png", later("color wheel"), "from scikit-image"),
 )
 PIECES = 12  # of each photograph: its middle, then pieces drawn with a fixed seed
 LEAST, MOST = 0.25, 0.8  # side of a piece, as a share of the photograph's shorter side
@@ -97,7 +98,7 @@ def _cut(photograph: Image.Image, title: str, rng: np.random.Generator) -> Itera
 
 def credits() -> str:
     """Who made the photographs, in one line."""
-    return "; ".join(f"{title}: {credit}" for package, file, title, credit in SOURCES)
+    return "; ".join(f"{tr(title)}: {credit}" for _, _, title, credit in SOURCES)
 
 
 # ---------------------------------------------------------------------------------------------------- nearest pictures
@@ -151,9 +152,9 @@ def strip(pictures: Sequence[NearPicture], what: str, ringed: Collection[int] = 
         across: pictures in a row; 0 is all.
     """
     names = Counter(picture.name for picture in pictures)
-    heard = ", ".join(f"{many} × {name}" if many > 1 else name for name, many in names.items())
+    heard = ", ".join(f"{many} × {tr(name)}" if many > 1 else tr(name) for name, many in names.items())
     if ringed:
-        heard += f"; ringed: {sum(picture.place in ringed for picture in pictures)}"
+        heard += tr("; ringed: {many}", many=sum(picture.place in ringed for picture in pictures))
     tiles = Markup().join(tile(picture.place, picture.place in ringed) for picture in pictures)
     return Markup('<span class="msn-tiles" role="img" aria-label="{}" style="--tiles:{}">{}</span>').format(
         html.text(f"{what}: {heard}", 300), across or len(pictures), tiles

@@ -23,6 +23,7 @@ from vitmsn.errors import GalleryError, InputError
 from vitmsn.gallery import Added, Example, Gallery
 from vitmsn.image import Picture
 from vitmsn.names import clean_name, name_key
+from vitmsn.ui.locale import later, tr
 from vitmsn.ui.shared import examples, html
 from vitmsn.ui.visits import Call, Visit
 
@@ -30,18 +31,18 @@ if TYPE_CHECKING:
     from vitmsn.fewshot import Lesson
 
 FIRST = "textures"  # the starter set that a new workspace opens with, unless the tab has another
-BLANK = ("Class 1", "Class 2")  # the empty classes of a visitor's own set
+BLANK = (later("Class 1"), later("Class 2"))  # the empty classes of a visitor's own set
 QUERIES = "queries"  # the one class of the gallery of queries
 SIDE = 64  # pixels of the thumbnails on the page
 TOGETHER = 32  # pictures decoded and embedded together
 
 METHODS = {
-    "auto": "Automatic",
-    "knn": "k nearest examples",
-    "centroid": "Centroid",
-    "ridge": "Ridge",
-    "logistic": "Logistic",
-    "pixels": "Raw pixels",
+    "auto": later("Automatic"),
+    "knn": later("k nearest examples"),
+    "centroid": later("Centroid"),
+    "ridge": later("Ridge"),
+    "logistic": later("Logistic"),
+    "pixels": later("Raw pixels"),
 }
 
 
@@ -149,7 +150,7 @@ class Workspace:
     def take_back(self) -> str:
         """Undo the last change of the examples; returns what it was, in words."""
         if self._before is None:
-            raise GalleryError("There is nothing to undo.")
+            raise GalleryError(tr("There is nothing to undo."))
         words = self.undo
         self.gallery, self.queries, self.truth, starter = self._before
         self._before = None
@@ -163,43 +164,44 @@ class Workspace:
         if name:
             made = examples.starter_set(name)
             for label, pictures in made.support.items():
-                gallery.add(label, pictures, encoder.embed(pictures, progress=progress))
+                gallery.add(tr(label), pictures, encoder.embed(pictures, progress=progress))
             pictures = _mixed(made.queries)
             added = queries.add(QUERIES, pictures, encoder.embed(pictures, progress=progress))
-            of_digest = {picture.digest: label for label, picture in made.queries}
+            of_digest = {picture.digest: tr(label) for label, picture in made.queries}
             truth = {id: of_digest[queries[id].digest] for id in added.ids}
         else:
             for label in BLANK:
-                gallery.add_class(label)
+                gallery.add_class(tr(label))
         before = (self.gallery, self.queries, self.truth, self.starter)
         self.gallery, self.queries, self.truth = gallery, queries, truth
         self._before = before if self.begun and not before[3] and len(before[0]) else None
         self._automatic = self.switched = ""
-        self.changed("started anew" if self._before else "")
+        self.changed(tr("started anew") if self._before else "")
         self.starter, self.own = name, False
 
     def reopen(self, encoder: Encoder, bundle: Gallery) -> None:
         """Replace the examples with a saved gallery."""
-        with self.change("opened a saved set"):
+        with self.change(tr("opened a saved set")):
             self.gallery, self.queries, self.truth = bundle, Gallery(encoder), {}
         self.own = False  # it is saved in a file
 
     def adopt(self, id: str, label: str) -> None:
         """Make a query an example of the class that the visitor named."""
         query = self.queries[id]
-        with self.change(f"added {query.name} to {label}") as gallery:
+        with self.change(tr("added {name} to {label}", name=query.name, label=label)) as gallery:
             gallery.adopt(query, gallery.label(label))
         self.own = self.own or not self.truth
 
     def name_class(self, name: str) -> None:
         """Add a class; if one of the initial empty classes is still empty, rename it instead."""
         label = clean_name(name)
-        words = f"added the class {label}"
+        words = tr("added the class {label}", label=label)
         if words == self.undo:
             return  # the same again, from a double click
         if any(name_key(label) == name_key(known) for known in self.gallery.classes):
-            raise GalleryError(f"There is a class {label} already: choose another name.")
-        blank = next((known for known in BLANK if self.gallery.counts.get(known) == 0), None)
+            raise GalleryError(tr("There is a class {label} already: choose another name.", label=label))
+        names = [name for label in BLANK for name in (label, tr(label))]
+        blank = next((known for known in names if self.gallery.counts.get(known) == 0), None)
         with self.change(words) as gallery:
             if blank:
                 gallery.rename(blank, label)
@@ -210,7 +212,7 @@ class Workspace:
         """Add pictures to a class."""
         ids: list[str] = []
         skipped: list[Skipped] = []
-        with self.change(f"added to {label}") as gallery:
+        with self.change(tr("added to {label}", label=label)) as gallery:
             members = [example for example in gallery.examples if example.label == label]
             resting = bool(members) and not any(example.enabled for example in members)
             for batch in _batches(pictures):
@@ -229,15 +231,19 @@ class Workspace:
         if entries.total + held > limits.MAX_EXAMPLES:
             entries.close()
             raise GalleryError(
-                f"The zip holds {entries.total} files, {held} examples are here, and {limits.MAX_EXAMPLES} are kept: "
-                "send fewer."
+                tr(
+                    "The zip holds {total} files, {held} examples are here, and {most} are kept: send fewer.",
+                    total=entries.total,
+                    held=held,
+                    most=limits.MAX_EXAMPLES,
+                )
             )
-        with self.change("added a zip"):
+        with self.change(tr("added a zip")):
             if room:
                 self.gallery, self.queries, self.truth = Gallery(encoder), Gallery(encoder), {}
             added = self.gallery.extend(entries, encoder, progress)
             if not added.ids and room:
-                raise GalleryError("No picture came out of the zip: put pictures into one folder for each class.")
+                raise GalleryError(tr("No picture came out of the zip: put pictures into one folder for each class."))
         self.own = self.own or bool(added.ids)
         return added
 
@@ -247,7 +253,12 @@ class Workspace:
         held = 0 if room else len(self.queries)
         if held + count > limits.MAX_QUERIES:
             raise InputError(
-                f"{count} pictures came, {held} are here and {limits.MAX_QUERIES} are kept: clear them, or send fewer."
+                tr(
+                    "{count} pictures came, {held} are here and {most} are kept: clear them, or send fewer.",
+                    count=count,
+                    held=held,
+                    most=limits.MAX_QUERIES,
+                )
             )
         queries = Gallery(encoder) if room else self.queries.copy()
         twice = 0
