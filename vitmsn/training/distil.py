@@ -181,6 +181,7 @@ def center(student: Student, mean: Tensor) -> None:
         mean: (D,) of the embeddings.
     """
     for head in (student.classifier, student.teacher_head):
+        assert isinstance(head, nn.Linear)
         head.bias += head.weight @ mean
     student.vit.layernorm.bias -= mean
 
