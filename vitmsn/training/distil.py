@@ -182,8 +182,8 @@ def center(student: Student, mean: Tensor) -> None:
     """
     for head in (student.classifier, student.teacher_head):
         assert isinstance(head, nn.Linear)
-        head.bias += head.weight @ mean
-    student.vit.layernorm.bias -= mean
+        head.bias.add_(head.weight @ mean)
+    student.vit.layernorm.bias.sub_(mean)
 
 
 # --- what the command does -------------------------------------------------------------------------------------------
