@@ -105,13 +105,15 @@ class Page(gr.Blocks):
             log.warning("%s was refused: %s", block_fn.api_name or block_fn.name, cut(str(error), 200))
             raise gr.Error(sentence, print_exception=False) from None
 
-    async def process_api(self, block_fn: Any, *args: Any, request: Any = None, **more: Any) -> Any:
+    async def process_api(
+        self, block_fn: Any, inputs: Any, state: Any = None, request: Any = None, *rest: Any, **more: Any
+    ) -> Any:
         """Everything that a visitor asks for goes through here: in their language, and endpoints in English."""
         private = getattr(block_fn, "api_visibility", "") == "private"
         language = of_request(request.headers) if private and hasattr(request, "headers") else ENGLISH
         try:
             with speaking(language):
-                return await super().process_api(block_fn, *args, request=request, **more)
+                return await super().process_api(block_fn, inputs, state, request, *rest, **more)
         except gr.Error as error:
             error.print_exception = False  # the visitor sees it, and it was logged where it was raised
             raise

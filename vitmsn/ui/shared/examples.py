@@ -173,8 +173,8 @@ def starter_set(name: str) -> StarterSet:
     for known in starter_sets():
         if known.name == name:
             return known
-    known = [s.name for s in starter_sets()]
-    raise InputError(tr("There is no starter set called {name!r}; choose one of {known}.", name=name[:32], known=known))
+    names = [s.name for s in starter_sets()]
+    raise InputError(tr("There is no starter set called {name!r}; choose one of {known}.", name=name[:32], known=names))
 
 
 def _split(label: str, tiles: list[Picture], seed: int, shots: int) -> tuple[list[Picture], list[tuple[str, Picture]]]:
