@@ -75,7 +75,11 @@ model: $(VENV)/.test  ## train the embedded model anew, hours on two cores; DATA
 		--set muon=true linear=true similarity=0 --out $(OUT)/distilled-2
 	$(BIN)/python -m vitmsn distil --teacher benchmarks/efficientnet_lite.py:teacher --data $(DATA) --split train \
 		--held-out 0.03 --model $(OUT)/distilled-2/model --epochs 13.9 --batch-size 256 --views 64:0.69:0.7 64:0.23:0.5 64:0.08 \
-		--set muon=true linear=true similarity=0.7 layer_decay=0.95 --kinds assets/tiny-imagenet-kinds.json --out $(OUT)/distilled
+		--set muon=true linear=true similarity=0.7 layer_decay=0.95 --out $(OUT)/distilled-3
+	$(BIN)/python -m vitmsn distil --teacher benchmarks/efficientnet_lite.py:teacher --data $(DATA) --split train \
+		--held-out 0.03 --model $(OUT)/distilled-3/model --epochs 20 --batch-size 256 --views 64:0.87:0.7 64:0.11:0.5 64:0.02 \
+		--rate 8e-4 --set muon=true linear=true similarity=0.7 layer_decay=0.95 \
+		--kinds assets/tiny-imagenet-kinds.json --out $(OUT)/distilled
 	$(BIN)/python -m vitmsn calibrate $(OUT)/distilled/model --data $(DATA) --split validation --share 0.5 --out $(OUT)/calibrated
 	$(BIN)/python -m vitmsn pretrain tiny-8-64 --init $(OUT)/calibrated --freeze-backbone --data $(DATA) --split train \
 		--held-out 0.03 --epochs 0.6 --rate 2e-3 --views 64:32:1 --set warmup_epochs=0.05 ema=0.97,0.99 --out $(OUT)/prototypes
