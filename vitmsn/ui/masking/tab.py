@@ -18,7 +18,7 @@ from vitmsn.robustness import Comparison
 from vitmsn.ui.app import SKIP, App
 from vitmsn.ui.locale import later, tr, tr_html, tr_number
 from vitmsn.ui.masking import before_after, gallery_sections, similarity
-from vitmsn.ui.masking.controls import KINDS, MOST_RATIO, MOST_SEED, MaskingControls, kept_grid, series
+from vitmsn.ui.masking.controls import FIRST_SEED, KINDS, MOST_RATIO, MOST_SEED, MaskingControls, kept_grid, series
 from vitmsn.ui.masking.controls import draw as draw_mask
 from vitmsn.ui.masking.gallery_sections import GallerySections
 from vitmsn.ui.masking.sections import Sections, results
@@ -355,7 +355,7 @@ def build(app: App) -> None:
                 )
                 with gr.Row():
                     ratio = gr.Slider(0, MOST_RATIO, 70, step=5, label=tr("Mask ratio, %"), info=tr(RATIO))
-                    seed = gr.Number(0, label=tr("Seed"), precision=0, info=tr(SEED))
+                    seed = gr.Number(FIRST_SEED, label=tr("Seed"), precision=0, info=tr(SEED))
                 more = gr.Button(tr("New mask"), elem_classes="msn-quiet-button")
                 paint = gr.Textbox("", label=tr("Hidden patches"), info=tr(PAINT), visible=False, submit_btn=False)
                 with gr.Row():
