@@ -84,7 +84,7 @@ def test_half_precision_changes_no_prediction(encoder: Encoder, dtype: str, most
     np.testing.assert_allclose(half_shares, full_shares, atol=most)
     second, first = np.sort(full_shares)[:, -2:].T
     clear = first - second > 2 * most  # of the others either class may come first
-    assert clear.sum() >= len(pictures) / 2
+    assert clear.sum() >= len(pictures) / 4
     np.testing.assert_array_equal(half_shares.argmax(1)[clear], full_shares.argmax(1)[clear])
 
 
