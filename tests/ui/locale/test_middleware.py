@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.support import async_calls
 from vitmsn.ui.locale import COOKIE, current, speaking
 from vitmsn.ui.locale.middleware import PageLanguage, of_page, of_request, of_scope, said
 
@@ -71,7 +71,7 @@ def ask(path: str, **headers: str) -> httpx.Response:
         async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
             return await client.get(path, headers=headers)
 
-    return asyncio.run(run())
+    return async_calls.call(run)
 
 
 def test_a_choice_in_the_address_is_remembered() -> None:
