@@ -74,9 +74,9 @@ def test_again_draws_another_mask(masking: Page) -> None:
     before = shown(masking).get_attribute("src")
     assert before
     masking.get_by_role("button", name="New mask").click()
-    expect(masking.get_by_label("Seed")).to_have_value("1")
+    expect(masking.get_by_label("Seed")).to_have_value("2")
     expect(shown(masking)).not_to_have_attribute("src", before)
-    masking.get_by_label("Seed").fill("0")
+    masking.get_by_label("Seed").fill("1")
     expect(shown(masking)).to_have_attribute("src", before)
     masking.get_by_label("Seed").fill("-1")
     expect(masking.locator(".msn-notice:visible")).to_contain_text("seed is -1; it must be from 0")

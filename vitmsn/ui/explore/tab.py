@@ -285,8 +285,15 @@ def map(
 def build(app: App) -> None:
     line = app.notice()
     with gr.Row(elem_classes="msn-explore"):
-        method = gr.Radio([(tr(label), key) for key, label in METHODS.items()], value="pca", label=tr("Map"))
-        color = gr.Radio([(tr(label), key) for key, label in map_.COLORS.items()], value="class", label=tr("Color"))
+        method = gr.Radio(
+            [(tr(label), key) for key, label in METHODS.items()], value="pca", label=tr("Map"), elem_classes="msn-pills"
+        )
+        color = gr.Radio(
+            [(tr(label), key) for key, label in map_.COLORS.items()],
+            value="class",
+            label=tr("Color"),
+            elem_classes="msn-pills",
+        )
         faces = gr.Checkbox(True, label=tr("Pictures as points"))
         queries = gr.Checkbox(True, label=tr("Show the queries too"))
         teach = gr.Button(tr("Change the examples →"), elem_classes="msn-quiet-button")
