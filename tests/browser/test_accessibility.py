@@ -16,6 +16,7 @@ COVERS = "[data-testid=status-tracker]"
 SHOWN = (
     f"!document.getAnimations().some((one) => 'transitionProperty' in one && one.effect.target.matches?.('{COVERS}'))"
 )
+ROUNDS = 3  # on a busy machine what a late answer covers is dim for a moment; a fault stays
 STANDARDS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
 
 
@@ -36,11 +37,14 @@ def test_a_tab_has_no_violations(visit: Callable[..., Page], tab: str, width: in
     open_all(page, page.locator(f"#tab-{tab} summary"))
     expect(page.locator(f"#tab-{tab} {COVERS}:not(.hide)")).to_have_count(0)
     page.wait_for_function(SHOWN)  # a cover that fades still dims the text under it
-    found = Axe().run(page, options={"runOnly": STANDARDS})
-    faults = [
-        f"{violation['id']} ({violation['help']}): {node['html'][:200]}"
-        for violation in found.response["violations"]
-        for node in violation["nodes"]
-        if GRADIO.get(violation["id"], "\0") not in node["html"]
-    ]
+    for _ in range(ROUNDS):
+        found = Axe().run(page, options={"runOnly": STANDARDS})
+        faults = [
+            f"{violation['id']} ({violation['help']}): {node['html'][:200]}"
+            for violation in found.response["violations"]
+            for node in violation["nodes"]
+            if GRADIO.get(violation["id"], "\0") not in node["html"]
+        ]
+        if not faults:
+            break
     assert not faults, "\n".join(faults)
