@@ -30,6 +30,7 @@ from tests.support.checkpoints import (
     torch_bytes,
     write_shards,
 )
+from tests.support.zips import zipped
 from vitmsn import checkpoint, limits
 from vitmsn.checkpoint.layouts import HUGGING_FACE_4, META
 from vitmsn.errors import CheckpointError
@@ -212,7 +213,7 @@ PICKLES: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: zipped_again(torch_bytes(foreign(backbone(), HUGGING_FACE_4)), zipfile.ZIP_DEFLATED),
         "has the compressed entry 'archive/data.pkl'",
     ),
-    "another zip": (lambda: zip_of({"readme.txt": b"hello"}), "zip without a table of tensors"),
+    "another zip": (lambda: zipped({"readme.txt": b"hello"}), "zip without a table of tensors"),
     "a picture's bytes": (lambda: b"\xff\xd8\xff\xe0" + bytes(500), "truncated, damaged"),
     "code": (lambda: torch_bytes({"a": Spy()}), "asks for 'posix mkdir', which could be code"),
     "a model": (lambda: torch_bytes(torch.nn.Linear(2, 2)), "could be code"),
@@ -231,14 +232,6 @@ PICKLES: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "bad head": (lambda: torch_bytes({"target_encoder": {"module.norm.bias": "text"}}), "has str under"),
 }
-
-
-def zip_of(entries: dict[str, bytes]) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        for name, content in entries.items():
-            archive.writestr(name, content)
-    return stream.getvalue()
 
 
 @pytest.mark.parametrize("fault", PICKLES)

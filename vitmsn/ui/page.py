@@ -270,7 +270,7 @@ def _about(models: Models, key: str) -> Markup:
             (tr("Input"), tr("{height} × {width} px, patches of {patch} px", height=height, width=width, patch=patch)),
             (tr("Device"), str(encoder.device)),
             (tr("Precision"), precision(encoder)),
-            (tr("Computed by"), {"torch": "PyTorch", "openvino": "OpenVINO"}[encoder.backend]),
+            (tr("Computed by"), "OpenVINO" if encoder.engine == "openvino" else "PyTorch"),
             (
                 tr("Classes"),
                 f"{len(encoder.labels)}" if encoder.has_classifier else tr("none: this model has no classifier"),
