@@ -1,8 +1,8 @@
-"""Act on a control as a person would: wait until it is enabled."""
+"""Act on a page and read it as a person would."""
 
 from __future__ import annotations
 
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Locator, Page, expect
 
 
 def hold(control: Locator) -> None:
@@ -10,3 +10,8 @@ def hold(control: Locator) -> None:
     expect(control).to_be_enabled()
     control.focus()
     expect(control).to_be_focused()
+
+
+def sentence(page: Page, text: str) -> Locator:
+    """A sentence of the page that holds `text`; ``get_by_text`` also finds the copy that screen readers hear."""
+    return page.locator(".msn-sentence", has_text=text)

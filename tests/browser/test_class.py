@@ -9,7 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from tests.browser.hands import hold
+from tests.browser.hands import hold, sentence
 from tests.support.app import Served, serving
 
 STANDARDS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
@@ -40,7 +40,7 @@ def lead(visit: Callable[..., Page], width: int = 1440, height: int = 900, dark:
 
 def join(visit: Callable[..., Page], dark: bool = False) -> Page:
     page = visit(width=390, height=844, touch=True, dark=dark, address="class")
-    expect(page.get_by_text("You are in.")).to_be_visible()
+    expect(sentence(page, "You are in.")).to_be_visible()
     return page
 
 
@@ -94,7 +94,7 @@ def test_a_lesson_from_the_code_to_the_board(visit: Callable[..., Page], served:
     teacher.get_by_role("button", name="Close the class").click()
     expect(phone.get_by_text("The class was closed")).to_be_visible()
     phone.get_by_role("button", name="Join again").tap()
-    expect(phone.get_by_text("You are in.")).to_be_visible()
+    expect(sentence(phone, "You are in.")).to_be_visible()
 
 
 def test_the_keyboard_alone_is_enough(visit: Callable[..., Page]) -> None:

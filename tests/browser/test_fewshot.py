@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import FilePayload, Locator, Page, expect
 
-from tests.browser.hands import hold
+from tests.browser.hands import hold, sentence
 from tests.support.ui import pictures, png
 from tests.support.zips import zipped
 
@@ -43,7 +43,7 @@ def page(visit: Visit) -> Page:
 def named(page: Page, *names: str) -> Page:
     """Use own classes instead of the starter set."""
     page.get_by_role("button", name="Your own pictures").click()
-    expect(page.get_by_text("Add pictures to two classes")).to_be_visible()
+    expect(sentence(page, "Add pictures to two classes")).to_be_visible()
     for number, name in enumerate(names):
         page.get_by_label("New class").fill(name)
         page.get_by_label("New class").press("Enter")
@@ -174,7 +174,7 @@ def test_the_keyboard_is_enough(page: Page) -> None:
     own = page.get_by_role("button", name="Your own pictures")
     hold(own)
     page.keyboard.press("Enter")
-    expect(page.get_by_text("Add pictures to two classes")).to_be_visible()
+    expect(sentence(page, "Add pictures to two classes")).to_be_visible()
     hold(page.get_by_label("New class"))
     page.keyboard.type("red")
     page.keyboard.press("Enter")

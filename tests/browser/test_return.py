@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import FilePayload, Locator, Page, Route, expect
 
+from tests.browser.hands import sentence
 from tests.support.ui import pictures, png
 
 Visit = Callable[..., Page]
@@ -101,9 +102,9 @@ def test_a_reload_brings_back_the_sections_of_masking_and_the_settings_of_learn(
 def test_a_reload_at_every_point_of_the_makers_path(page: Page) -> None:
     page.get_by_role("tab", name="Few-shot", exact=True).click()
     page.get_by_role("button", name="Your own pictures").click()
-    expect(page.get_by_text("Add pictures to two classes")).to_be_visible()
+    expect(sentence(page, "Add pictures to two classes")).to_be_visible()
     page.reload()
-    expect(page.get_by_text("Add pictures to two classes")).to_be_visible()  # empty classes, as before
+    expect(sentence(page, "Add pictures to two classes")).to_be_visible()  # empty classes, as before
     fill(page, 0, "red", 3)
     page.reload()
     expect(card(page, 0).locator("li")).to_have_count(3)
@@ -138,7 +139,7 @@ def test_leaving_asks_only_while_a_set_is_not_saved(page: Page) -> None:
     expect(page.locator(".msn-answers").first).to_be_visible()
     assert asked == []  # a starter set is nobody's own
     page.get_by_role("button", name="Your own pictures").click()
-    expect(page.get_by_text("Add pictures to two classes")).to_be_visible()
+    expect(sentence(page, "Add pictures to two classes")).to_be_visible()
     fill(page, 0, "red", 1)
     save = page.locator("#fewshot-examples").get_by_role("button", name="Save set (.zip)")
     expect(save).to_be_in_viewport()  # from the first own picture
