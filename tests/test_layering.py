@@ -118,7 +118,21 @@ ALLOWED: dict[str, set[str]] = {
             "fewshot.lesson",
         ),
     },
-    "lowshot": {"image", "data", "encoder"},
+    "lowshot.features": {"image", "data", "encoder", "lowshot.rows"},
+    "lowshot.rows": set(),
+    "lowshot.neighbors": {"lowshot.rows"},
+    "lowshot.logistic": {"lowshot.rows"},
+    "lowshot.probe": {"lowshot.rows", "lowshot.logistic"},
+    "lowshot.report": set(),
+    "lowshot.few_labels": {"lowshot.rows", "lowshot.logistic", "lowshot.report"},
+    "lowshot.evaluation": {
+        *("data", "encoder", "lowshot.rows", "lowshot.features", "lowshot.neighbors", "lowshot.probe"),
+        *("lowshot.few_labels", "lowshot.report"),
+    },
+    "lowshot": {
+        *("lowshot.evaluation", "lowshot.features", "lowshot.few_labels", "lowshot.neighbors", "lowshot.probe"),
+        *("lowshot.report", "lowshot.rows"),
+    },
     "parquet": {"image", "encoder", "names"},
     "gallery": {"archive", "image", "encoder", "names"},
     "bundle": {"archive", "image", "encoder", "gallery", "names"},
@@ -296,7 +310,6 @@ WHEN_USED = {"fsspec", "onnx", "onnxruntime", "onnxscript", "openvino", "umap", 
 LONG_FROM = 450
 LONG: dict[str, str] = {
     "encoder": "the one way from pictures to embeddings, tokens and classes, with its lock and its cache",
-    "lowshot": "features, kNN, linear probe and low-shot protocol, on the rows and the solver that they share",
     "model": "backbone, classifier and head on one forward path, with the reading and writing of each",
 }
 

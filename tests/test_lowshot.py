@@ -16,6 +16,7 @@ from vitmsn.config import ViTMSNConfig
 from vitmsn.data import open_data
 from vitmsn.encoder import Encoder
 from vitmsn.errors import DataError, InputError
+from vitmsn.lowshot import logistic, neighbors
 
 CONFIG = ViTMSNConfig(
     hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=16, patch_size=8
@@ -51,7 +52,7 @@ def folder(where: Path, classes: dict[str, tuple[int, int, int]], each: int, see
 
 @pytest.mark.parametrize("k", [1, 7, 1000])
 def test_knn_is_a_weighted_vote_of_the_nearest_rows(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lowshot, "BLOCK", 5)  # 8 x 5 training rows at a time: the best are merged over blocks
+    monkeypatch.setattr(neighbors, "BLOCK", 5)  # 8 x 5 training rows at a time: the best are merged over blocks
     X, y, T, t = clouds(90, 40, apart=0.7)
     mean = X.mean(0)
     unit = [(rows - mean) / np.linalg.norm(rows - mean, axis=1, keepdims=True) for rows in (X, T)]
@@ -101,8 +102,8 @@ def test_mismatched_inputs_are_refused(change: dict[str, object], word: str) -> 
 def test_the_solver_matches_scikit_learn(penalty: float, intercept: bool, round_first: bool) -> None:
     X, y, T, _ = clouds(300, 50, apart=0.8)
     rows = torch.from_numpy(np.c_[X, np.ones(len(X))].astype(np.float32) if intercept else X)
-    codes, spread = torch.from_numpy(y), lowshot._spread(rows) if round_first else None
-    ours = lowshot._logistic(rows, codes, 4, penalty, intercept=intercept, spread=spread).numpy()
+    codes, spread = torch.from_numpy(y), logistic.spread_of(rows) if round_first else None
+    ours = logistic.fit_logistic(rows, codes, 4, penalty, intercept=intercept, spread=spread).numpy()
     oracle = LogisticRegression(C=1 / (len(X) * penalty), fit_intercept=intercept, tol=1e-8, max_iter=10_000).fit(X, y)
     weight, bias = (ours[:, :-1], ours[:, -1]) if intercept else (ours, 0)
     ours_says, theirs = T @ weight.T + bias, T @ oracle.coef_.T + oracle.intercept_
@@ -117,7 +118,7 @@ def test_the_gradient_matches_the_objective() -> None:
     weight = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
     loss = torch.nn.functional.cross_entropy(rows @ weight.T, codes) + 0.05 * weight[:, :-1].square().sum()
     loss.backward()
-    value, gradient = lowshot._objective(weight.detach(), rows, codes, 0.1, True)
+    value, gradient = logistic.objective(weight.detach(), rows, codes, 0.1, True)
     assert value == pytest.approx(loss.item(), rel=1e-9)
     torch.testing.assert_close(gradient, weight.grad)
 
