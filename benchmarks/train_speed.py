@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from benchmarks import Row, in_turn, rate, speedup
 from vitmsn import masking
 from vitmsn.encoder import choose_dtype
-from vitmsn.model import MSNHead
+from vitmsn.msn_head import MSNHead
 from vitmsn.training import augment
 from vitmsn.training.recipe import PRESETS, Stage
 from vitmsn.training.trainer import Trainer

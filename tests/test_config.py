@@ -12,7 +12,8 @@ import transformers
 
 from vitmsn.config import OFFICIAL, VARIANTS, ViTMSNConfig, msn_head_shapes, pair
 from vitmsn.errors import ConfigError
-from vitmsn.model import ACTIVATIONS, MSNHead
+from vitmsn.layers import ACTIVATIONS
+from vitmsn.msn_head import MSNHead
 
 
 def test_defaults_match_transformers() -> None:

@@ -22,7 +22,8 @@ from vitmsn.classification import Classification
 from vitmsn.encoder import Encoder, choose_device, choose_dtype, timings
 from vitmsn.errors import ImageError, InputError, MissingHeadError, ViTMSNError
 from vitmsn.image import ViTMSNImageProcessor, decode
-from vitmsn.model import MSNHead, ViTMSNModel
+from vitmsn.model import ViTMSNModel
+from vitmsn.msn_head import MSNHead
 
 LABELS = ("siamese cat", "tabby", "goldfish", "shark")
 CONFIG = models.small(LABELS)

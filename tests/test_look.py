@@ -16,7 +16,8 @@ from vitmsn.encoder import Encoder
 from vitmsn.errors import InputError, MissingHeadError
 from vitmsn.image import Picture, ViTMSNImageProcessor, decode
 from vitmsn.look import KINDS, look
-from vitmsn.model import MSNHead, ViTMSNModel
+from vitmsn.model import ViTMSNModel
+from vitmsn.msn_head import MSNHead
 
 CONFIG = ViTMSNConfig(
     hidden_size=16,

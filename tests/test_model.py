@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from vitmsn import checkpoint
 from vitmsn.config import ViTMSNConfig
 from vitmsn.errors import CheckpointError, InputError, MissingHeadError
-from vitmsn.model import PIECE, MSNHead, ViTMSNForImageClassification, ViTMSNModel, log_assignment
+from vitmsn.layers import PIECE
+from vitmsn.model import ViTMSNForImageClassification, ViTMSNModel
+from vitmsn.msn_head import MSNHead, log_assignment
 
 CONFIG = ViTMSNConfig(
     hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=48, image_size=24, patch_size=4

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vitmsn import ViTMSNConfig, ViTMSNModel, relevance
 from vitmsn.errors import InputError
-from vitmsn.model import MSNHead
+from vitmsn.msn_head import MSNHead
 from vitmsn.outputs import ViTMSNOutput
 
 CONFIG = ViTMSNConfig(

@@ -18,7 +18,8 @@ from vitmsn.config import ViTMSNConfig
 from vitmsn.encoder import Encoder
 from vitmsn.errors import InputError, MissingHeadError
 from vitmsn.image import Picture, ViTMSNImageProcessor, decode
-from vitmsn.model import MSNHead, ViTMSNModel
+from vitmsn.model import ViTMSNModel
+from vitmsn.msn_head import MSNHead
 from vitmsn.robustness import masked_views
 from vitmsn.training.loss import msn_loss, sharpen
 

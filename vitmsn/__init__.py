@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from vitmsn.config import ViTMSNConfig
     from vitmsn.encoder import Encoder
     from vitmsn.image import ViTMSNImageProcessor
-    from vitmsn.model import MSNHead, ViTMSNForImageClassification, ViTMSNModel
+    from vitmsn.model import ViTMSNForImageClassification, ViTMSNModel
+    from vitmsn.msn_head import MSNHead
 
 __version__ = "0.1.0"
 
@@ -27,7 +28,7 @@ __all__ = [
 
 _HOMES = {
     "Encoder": "encoder",
-    "MSNHead": "model",
+    "MSNHead": "msn_head",
     "ViTMSNConfig": "config",
     "ViTMSNForImageClassification": "model",
     "ViTMSNImageProcessor": "image",

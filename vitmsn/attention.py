@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from vitmsn.errors import InputError
-from vitmsn.model import Attention, Layer, ViTMSNModel
+from vitmsn.layers import Attention, Layer
+from vitmsn.model import ViTMSNModel
 from vitmsn.outputs import ViTMSNOutput
 
 PIECE = 128  # queries whose attention is in memory at a time

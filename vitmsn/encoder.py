@@ -32,7 +32,8 @@ from vitmsn.classification import MULTI, REGRESSION, SINGLE, Classification
 from vitmsn.config import VARIANTS, ViTMSNConfig, pair
 from vitmsn.errors import InputError, MissingHeadError
 from vitmsn.image import Batch, ImageSource, Picture, ViTMSNImageProcessor, ahead, batches, decode, listed
-from vitmsn.model import MSNHead, ViTMSNModel, log_assignment
+from vitmsn.model import ViTMSNModel
+from vitmsn.msn_head import MSNHead, log_assignment
 from vitmsn.outputs import ViTMSNOutput
 from vitmsn.packed import TOKENS
 from vitmsn.pickled import Reference

@@ -1,7 +1,7 @@
-"""ViT-MSN: the backbone, the classifier on it, and the MSN head (projector + prototypes). One forward path.
+"""ViT-MSN: the backbone, and the classifier on it. One forward path.
 
 Letters in shape comments: B pictures, C channels, N patches of the grid, K patches kept (K = N unless some are
-dropped), T = 1 + K tokens (CLS first), D width, H heads, d = D / H, P prototypes.
+dropped), T = 1 + K tokens (CLS first), D width, H heads.
 
 A masked view *drops* patches (Assran et al. 2022, section 3): position embeddings are added first, then only the kept
 tokens go through the layers, so the cost falls with the number of tokens. ``bool_masked_pos`` replaces patches by a
@@ -10,7 +10,7 @@ mask token instead, as transformers does; it saves nothing and is here for compa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,183 +23,8 @@ from torch.utils.checkpoint import checkpoint as recompute
 from vitmsn import checkpoint
 from vitmsn.config import ViTMSNConfig, pair
 from vitmsn.errors import CheckpointError, InputError, MissingHeadError
+from vitmsn.layers import Attention, Embeddings, Layer, initialize, jit_traced, traced
 from vitmsn.outputs import ClassifierOutput, ViTMSNOutput
-
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "gelu": nn.GELU,
-    "gelu_new": lambda: nn.GELU(approximate="tanh"),
-    "gelu_pytorch_tanh": lambda: nn.GELU(approximate="tanh"),
-    "relu": nn.ReLU,
-    "silu": nn.SiLU,
-    "swish": nn.SiLU,
-    "tanh": nn.Tanh,
-}
-
-
-class PatchEmbeddings(nn.Module):
-    """One linear map of the pixels of a patch; its weight has the shape of a convolution, as checkpoints have it."""
-
-    def __init__(self, config: ViTMSNConfig) -> None:
-        super().__init__()
-        patch = pair(config.patch_size)
-        self.projection = nn.Conv2d(config.num_channels, config.hidden_size, kernel_size=patch, stride=patch)
-
-    def forward(self, pixel_values: Tensor, chosen: Tensor | None) -> Tensor:
-        """Pictures (B, C, height, width) -> (B N, D), or (B K, D) for the rows ``chosen`` of all B x N patches.
-
-        A product over the chosen patches is faster than the convolution, which computes all of them.
-        """
-        pixels = self.cut(pixel_values, chosen)
-        return F.linear(pixels, self.projection.weight.flatten(1), self.projection.bias)
-
-    def cut(self, pixel_values: Tensor, chosen: Tensor | None) -> Tensor:
-        """The pixels of each patch, in the order of the weights: (B N, C patch_height patch_width), or the chosen."""
-        patch_height, patch_width = self.projection.weight.shape[2:]
-        rows, columns = pixel_values.shape[2] // patch_height, pixel_values.shape[3] // patch_width
-        pixels = pixel_values[:, :, : rows * patch_height, : columns * patch_width]  # the remainder fills no patch
-        pixels = pixels.unflatten(3, (columns, patch_width)).unflatten(2, (rows, patch_height))
-        pixels = pixels.permute(0, 2, 4, 1, 3, 5).flatten(0, 2).flatten(1)
-        return pixels if chosen is None else pixels.index_select(0, chosen)
-
-
-class Embeddings(nn.Module):
-    """Pixels -> tokens: of the patches kept, then the mask token, then positions, then CLS before them."""
-
-    def __init__(self, config: ViTMSNConfig, use_mask_token: bool) -> None:
-        super().__init__()
-        self.config = config
-        self.patch_embeddings = PatchEmbeddings(config)
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
-        self.mask_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size)) if use_mask_token else None
-        self.position_embeddings = nn.Parameter(torch.zeros(1, 1 + config.num_patches, config.hidden_size))
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-
-    def positions(self, grid: tuple[int, int]) -> Tensor:
-        """Patch position embeddings (1, rows * columns, D), bicubically interpolated to another grid."""
-        patches = self.position_embeddings[:, 1:]
-        if grid == self.config.grid:
-            return patches
-        plane = patches.unflatten(1, self.config.grid).permute(0, 3, 1, 2)  # (1, D, native rows, native columns)
-        plane = F.interpolate(plane, size=grid, mode="bicubic", align_corners=False)
-        return plane.flatten(2).transpose(1, 2)
-
-    def kept(self, grid: tuple[int, int], keep_indices: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Positions of the patches kept (B, K, D), and their places among all B x N patches (B K,).
-
-        Without ``keep_indices``: (1, N, D) for all pictures, and None.
-        """
-        positions = self.positions(grid)
-        if keep_indices is None:
-            return positions, None
-        first = grid[0] * grid[1] * torch.arange(keep_indices.shape[0], device=keep_indices.device)
-        chosen = (keep_indices + first[:, None]).flatten()
-        return positions[0].index_select(0, keep_indices.flatten()).unflatten(0, keep_indices.shape), chosen
-
-    def forward(
-        self,
-        pixel_values: Tensor,
-        grid: tuple[int, int],
-        bool_masked_pos: Tensor | None = None,
-        keep_indices: Tensor | None = None,
-    ) -> Tensor:
-        batch = pixel_values.shape[0]  # not len(), which an exported batch has not
-        positions, chosen = self.kept(grid, keep_indices)
-        tokens = self.patch_embeddings(pixel_values, chosen).unflatten(0, (batch, positions.shape[1]))  # (B, K, D)
-        if bool_masked_pos is not None:
-            if self.mask_token is None:
-                raise InputError(
-                    "bool_masked_pos was given but this model has no mask token; build it with use_mask_token=True, "
-                    "or drop patches with keep_indices."
-                )
-            masked = bool_masked_pos.bool() if keep_indices is None else bool_masked_pos.bool().gather(1, keep_indices)
-            tokens = torch.where(masked.unsqueeze(-1), self.mask_token.to(tokens.dtype), tokens)
-        cls = self.cls_token + self.position_embeddings[:, :1]
-        return self.dropout(torch.cat((cls.expand(batch, -1, -1), tokens + positions), dim=1))
-
-
-# With half precision in CPU hardware, plain products beat the fused kernel up to about this many tokens
-PLAIN_TOKENS = 320
-
-
-class Attention(nn.Module):
-    def __init__(self, config: ViTMSNConfig) -> None:
-        super().__init__()
-        self.heads, self.head_dim = config.num_attention_heads, config.head_dim
-        self.scale = self.head_dim**-0.5
-        self.dropout = config.attention_probs_dropout_prob
-        self.eager = False  # always compute plain products
-        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=config.qkv_bias)
-        self.output = nn.Linear(config.hidden_size, config.hidden_size)
-
-    def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens (B, T, D) -> query, key, value, each (B, H, T, d)."""
-        qkv = self.qkv(x).unflatten(-1, (3, self.heads, self.head_dim))  # (B, T, 3, H, d)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        return query, key, value
-
-    def forward(self, x: Tensor, want_weights: bool) -> tuple[Tensor, Tensor | None]:
-        query, key, value = self.split(x)
-        dropout = self.dropout if self.training else 0.0
-        weights: Tensor | None = None
-        if want_weights or self.eager or self.plain(query):
-            # transformers' eager attention takes every softmax in float32, float64 models included
-            scores = (query * self.scale) @ key.transpose(-2, -1)  # (B, H, T, T)
-            weights = F.softmax(scores, dim=-1, dtype=torch.float32).to(scores.dtype)
-            mixed = F.dropout(weights, dropout) @ value  # (B, H, T, d)
-        else:
-            mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
-        return self.output(mixed.transpose(1, 2).flatten(2)), weights if want_weights else None
-
-    @staticmethod
-    def plain(query: Tensor) -> bool:
-        """Whether to compute plain products: exact for float64, and faster for half precision on a CPU."""
-        if query.dtype in (torch.float32, torch.float64):
-            return query.dtype == torch.float64
-        return query.device.type == "cpu" and query.shape[2] <= PLAIN_TOKENS
-
-
-def traced() -> bool:
-    """Whether a graph is being recorded, which must also hold for other inputs."""
-    return torch.compiler.is_compiling() or _tracing()
-
-
-def _tracing() -> bool:
-    return torch.jit.is_tracing()  # type: ignore[attr-defined]
-
-
-PIECE = 256  # tokens whose activations are computed at a time
-
-
-class MLP(nn.Module):
-    def __init__(self, config: ViTMSNConfig) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.activation = ACTIVATIONS[config.hidden_act]()
-        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        hidden = self.fc1(x)  # (B, T, intermediate)
-        if hidden.requires_grad or traced() or hidden.numel() < 2 * PIECE * hidden.shape[-1]:
-            return self.fc2(self.activation(hidden))
-        # The largest tensor of the network: allocating a second one would cost more than the activation itself
-        for piece in hidden.flatten(0, -2).split(PIECE):
-            piece.copy_(self.activation(piece))
-        return self.fc2(hidden)
-
-
-class Layer(nn.Module):
-    def __init__(self, config: ViTMSNConfig) -> None:
-        super().__init__()
-        self.layernorm_before = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.attention = Attention(config)
-        self.layernorm_after = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.mlp = MLP(config)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-
-    def forward(self, x: Tensor, want_weights: bool = False) -> tuple[Tensor, Tensor | None]:
-        mixed, weights = self.attention(self.layernorm_before(x), want_weights)
-        x = x + self.dropout(mixed)
-        return x + self.dropout(self.mlp(self.layernorm_after(x))), weights
 
 
 class Network(nn.Module):
@@ -332,7 +157,7 @@ class ViTMSNModel(Network):
         if pixel_values is None:
             raise InputError("pixel_values is missing; give what ViTMSNImageProcessor makes of pictures.")
         pixel_values = pixel_values.to(self.embeddings.cls_token.dtype)
-        grid = self._check(pixel_values, bool_masked_pos, keep_indices, interpolate_pos_encoding)
+        grid = self.checked_grid(pixel_values, bool_masked_pos, keep_indices, interpolate_pos_encoding)
         x = self.embeddings(pixel_values, grid, bool_masked_pos, keep_indices)  # (B, 1 + K, D)
         hidden_states, attentions = [x], []
         room = None
@@ -359,7 +184,9 @@ class ViTMSNModel(Network):
         )
         return out if _as_dict(return_dict) else out.to_tuple()
 
-    def _check(self, pixels: Tensor, masked: Tensor | None, keep: Tensor | None, interpolate: bool) -> tuple[int, int]:
+    def checked_grid(
+        self, pixels: Tensor, masked: Tensor | None, keep: Tensor | None, interpolate: bool
+    ) -> tuple[int, int]:
         config = self.config
         if pixels.ndim != 4 or pixels.shape[1] != config.num_channels:
             raise InputError(
@@ -401,7 +228,7 @@ class ViTMSNModel(Network):
 
 
 def _as_dict(return_dict: bool | None) -> bool:
-    return not _tracing() if return_dict is None else return_dict
+    return not jit_traced() if return_dict is None else return_dict
 
 
 class ViTMSNForImageClassification(Network):
@@ -521,73 +348,3 @@ class ViTMSNForImageClassification(Network):
         if kind == "single_label_classification":
             return F.cross_entropy(logits, labels.view(-1))
         return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
-
-
-class MSNHead(nn.Module):
-    """Projector and prototypes: what turns a CLS token into an assignment (arXiv 2204.07141, section 3).
-
-    The projector is Linear-BN-GELU, Linear-BN-GELU, Linear; an assignment is softmax(cosine / tau) over P prototypes.
-
-    Args:
-        dim: width D of the backbone.  hidden: of the projector.  output: of the space the prototypes live in.
-        prototypes: how many.  temperature: tau of anchors.  sharpening: T, so that targets have tau * T.
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        hidden: int = 2048,
-        output: int = 256,
-        prototypes: int = 1024,
-        temperature: float = 0.1,
-        sharpening: float = 0.25,
-    ) -> None:
-        super().__init__()
-        self.temperature, self.sharpening = temperature, sharpening
-        self.projector = nn.Sequential()
-        for name, module in (
-            ("fc1", nn.Linear(dim, hidden)),
-            ("bn1", nn.BatchNorm1d(hidden)),
-            ("gelu1", nn.GELU()),
-            ("fc2", nn.Linear(hidden, hidden)),
-            ("bn2", nn.BatchNorm1d(hidden)),
-            ("gelu2", nn.GELU()),
-            ("fc3", nn.Linear(hidden, output)),
-        ):
-            self.projector.add_module(name, module)
-        self.prototypes = nn.Parameter(torch.empty(prototypes, output))
-        initialize(self.projector, 0.02)
-        nn.init.uniform_(self.prototypes, -(output**-0.5), output**-0.5)
-
-    @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor], temperature: float = 0.1, sharpening: float = 0.25) -> MSNHead:
-        """Rebuild a trained head, in eval mode; its sizes are those of its tensors."""
-        hidden, dim = tensors["projector.fc1.weight"].shape
-        prototypes, output = tensors["prototypes"].shape
-        head = cls(dim, hidden, output, prototypes, temperature, sharpening)
-        head.load_state_dict(tensors, strict=True)
-        return head.eval()
-
-    def forward(self, cls: Tensor) -> Tensor:
-        """CLS (B, D) -> projections (B, output), not normalized."""
-        return self.projector(cls)
-
-    def assign(self, cls: Tensor, sharpen: bool = False) -> Tensor:
-        """CLS (B, D) -> log-probabilities over prototypes (B, P): an anchor's, or a target's when sharpened."""
-        temperature = self.temperature * (self.sharpening if sharpen else 1.0)
-        return log_assignment(self(cls), self.prototypes, temperature)
-
-
-def log_assignment(projections: Tensor, prototypes: Tensor, temperature: float) -> Tensor:
-    """log softmax(cosine / temperature): (B, d) and (P, d) -> (B, P), in float32 (equation 1 of the paper)."""
-    cosine = F.normalize(projections.float(), dim=-1) @ F.normalize(prototypes.float(), dim=-1).T
-    return F.log_softmax(cosine / temperature, dim=-1)
-
-
-def initialize(module: nn.Module, std: float) -> None:
-    """Truncated normal weights and zero biases for linear and patch layers; norms start as the identity."""
-    for part in module.modules():
-        if isinstance(part, nn.Linear | nn.Conv2d):
-            nn.init.trunc_normal_(part.weight, std=std)
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from vitmsn import extras
 from vitmsn.config import pair
 from vitmsn.errors import MissingPackageError
-from vitmsn.model import Attention, Layer, ViTMSNModel
+from vitmsn.layers import Attention, Layer
+from vitmsn.model import ViTMSNModel
 from vitmsn.outputs import ViTMSNOutput
 from vitmsn.packed import TOKENS, difference
 
@@ -199,7 +200,7 @@ class OpenVINOModel:
             return self._unlike[every_layer]
 
     def _compute(self, pixel_values: Tensor, keep_indices: Tensor | None, every_layer: bool) -> ViTMSNOutput:
-        grid = self.model._check(pixel_values, None, keep_indices, interpolate=True)
+        grid = self.model.checked_grid(pixel_values, None, keep_indices, interpolate=True)
         batch, width, depth = len(pixel_values), self.model.config.hidden_size, len(self.model.layers)
         tokens = 1 + (grid[0] * grid[1] if keep_indices is None else keep_indices.shape[1])
         pixels, keep = pixel_values.float().numpy(), None if keep_indices is None else keep_indices.numpy()

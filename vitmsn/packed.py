@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitmsn.config import pair
-from vitmsn.model import Layer, ViTMSNModel
+from vitmsn.layers import Layer
+from vitmsn.model import ViTMSNModel
 from vitmsn.outputs import ViTMSNOutput
 
 TOKENS = 1600  # that go through the network together
@@ -121,7 +122,7 @@ class PackedModel:
     ) -> ViTMSNOutput:
         """As the plain forward with ``interpolate_pos_encoding``; without mask tokens and attention maps."""
         pixel_values = pixel_values.to(self.model.dtype)
-        grid = self.model._check(pixel_values, None, keep_indices, interpolate=True)
+        grid = self.model.checked_grid(pixel_values, None, keep_indices, interpolate=True)
         batch = len(pixel_values)
         tokens = 1 + (grid[0] * grid[1] if keep_indices is None else keep_indices.shape[1])
         width, depth = self.model.config.hidden_size, len(self.layers)

@@ -19,7 +19,9 @@ from torch.nn import functional
 
 from vitmsn.attention import PIECE, check_layer, layer_states
 from vitmsn.errors import InputError
-from vitmsn.model import Layer, MSNHead, ViTMSNModel
+from vitmsn.layers import Layer
+from vitmsn.model import ViTMSNModel
+from vitmsn.msn_head import MSNHead
 from vitmsn.outputs import ViTMSNOutput
 
 Score = Callable[

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vitmsn.checkpoint.layouts import META, Layout
 from vitmsn.config import ViTMSNConfig
-from vitmsn.model import MSNHead
+from vitmsn.msn_head import MSNHead
 
 # heads are 64 wide, so that their number follows from the shapes
 CONFIG = ViTMSNConfig(

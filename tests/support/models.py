@@ -13,7 +13,8 @@ from vitmsn import checkpoint
 from vitmsn.config import ViTMSNConfig, pair
 from vitmsn.encoder import Encoder
 from vitmsn.image import ViTMSNImageProcessor
-from vitmsn.model import MSNHead, ViTMSNModel
+from vitmsn.model import ViTMSNModel
+from vitmsn.msn_head import MSNHead
 
 BFLOAT16 = torch.cpu._is_avx512_bf16_supported()  # whether this processor computes in it
 # What a forward has to get right, as changes of `small`.

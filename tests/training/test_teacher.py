@@ -16,7 +16,8 @@ from vitmsn import checkpoint, cli
 from vitmsn.encoder import Encoder
 from vitmsn.errors import DataError, InputError
 from vitmsn.image import ViTMSNImageProcessor
-from vitmsn.model import MSNHead, ViTMSNForImageClassification
+from vitmsn.model import ViTMSNForImageClassification
+from vitmsn.msn_head import MSNHead
 from vitmsn.training import distil
 from vitmsn.training.answers import TeacherViews
 from vitmsn.training.distil import DistilRecipe

@@ -23,7 +23,8 @@ from vitmsn import checkpoint, masking
 from vitmsn.config import pair
 from vitmsn.errors import ConfigError, DataError
 from vitmsn.image import ViTMSNImageProcessor
-from vitmsn.model import MSNHead, ViTMSNModel, log_assignment
+from vitmsn.model import ViTMSNModel
+from vitmsn.msn_head import MSNHead, log_assignment
 from vitmsn.training import augment, loss, schedule
 from vitmsn.training.distributed import Processes
 from vitmsn.training.loop import DivergedError

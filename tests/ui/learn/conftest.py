@@ -11,7 +11,8 @@ from tests.support.ui import CONFIG
 from vitmsn import checkpoint
 from vitmsn.encoder import Encoder
 from vitmsn.image import ViTMSNImageProcessor
-from vitmsn.model import MSNHead, ViTMSNModel
+from vitmsn.model import ViTMSNModel
+from vitmsn.msn_head import MSNHead
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import torch
 
 from vitmsn import robustness
 from vitmsn.encoder import Encoder
-from vitmsn.model import MSNHead
+from vitmsn.msn_head import MSNHead
 from vitmsn.ui.masking import before_after
 from vitmsn.ui.models import RANDOM
 from vitmsn.ui.visits import Call
