@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import fields
 from typing import Any
 
 import gradio as gr
@@ -60,3 +61,9 @@ def event(call: Call, **values: Any) -> Call:
     call.event = gr.EventData(None, values)
     call.message = ""
     return call
+
+
+def changes(controls: type, out: dict[str, Any]) -> dict[str, Any]:
+    """The new values of a tab's controls, a dataclass; skipped updates are left out."""
+    names = [field.name for field in fields(controls)]
+    return {name: out[name]["value"] for name in names if "value" in out.get(name, {})}

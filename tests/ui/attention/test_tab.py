@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.support.ui import changes, event
 from vitmsn import attention as rows
 from vitmsn import draw
 from vitmsn.config import VARIANTS, ViTMSNConfig
@@ -23,22 +24,13 @@ from vitmsn.ui.models import EMBEDDED, RANDOM, Models
 from vitmsn.ui.visits import Call
 
 START = AttentionControls(layer=2)  # what the page sends first: the last of the tiny model's two layers
+new_values = partial(changes, AttentionControls)
 
 
 def answered(
     call: Call, ask: AttentionControls = START, fn: Callable[..., dict[str, Any]] = tab.answer
 ) -> dict[str, Any]:
     return fn(call, ask)
-
-
-def click(call: Call, **values: Any) -> Call:
-    call.event = gr.EventData(None, values)
-    return call
-
-
-def changes(out: dict[str, Any]) -> dict[str, Any]:
-    """The new values of the controls; skipped updates are left out."""
-    return {name: out[name]["value"] for name in AttentionControls.__dataclass_fields__ if "value" in out.get(name, {})}
 
 
 # The maps
@@ -193,7 +185,7 @@ def test_the_first_answer_sets_the_ranges_of_the_controls(call: Callable[..., Ca
     assert out["layer"]["maximum"] == 2 and out["layer"]["value"] == 2
     assert out["head"]["choices"] == tab.head_choices(2) and out["head"]["value"] == 0
     assert out["size"]["choices"][0] == ("16", 0) and out["column"]["label"] == "Column (1 to 4)"
-    assert changes(answered(visit)) == {}, "and the next one leaves them alone"
+    assert new_values(answered(visit)) == {}, "and the next one leaves them alone"
 
 
 def test_the_last_layer_stays_the_last_with_another_model(models: Models, call: Callable[..., Call]) -> None:
@@ -259,12 +251,12 @@ def test_a_tampered_control_is_refused(call: Callable[..., Call], ask: Attention
 
 
 def test_a_small_map_is_shown_large(call: Callable[..., Call]) -> None:
-    visit = click(call(), layer=1, head=2)
+    visit = event(call(), layer=1, head=2)
     answered(visit)
     out = answered(visit, fn=tab.enlarge)
-    assert "In layer 1, head 2, CLS" in out["sentence"] and changes(out) == {"layer": 1, "head": 2}
+    assert "In layer 1, head 2, CLS" in out["sentence"] and new_values(out) == {"layer": 1, "head": 2}
     out = answered(visit, replace(START, kind="rollout"), fn=tab.enlarge)
-    assert changes(out)["kind"] == "cls"
+    assert new_values(out)["kind"] == "cls"
     out = answered(visit, replace(START, kind="patch", row=2), fn=tab.enlarge)
     assert "the patch at row 2" in out["sentence"]
 
@@ -274,15 +266,15 @@ def test_a_small_map_is_shown_large(call: Callable[..., Call]) -> None:
 )
 def test_a_missing_map_is_refused(call: Callable[..., Call], values: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"(layer|head) is"):
-        answered(click(call(), **values), fn=tab.enlarge)
+        answered(event(call(), **values), fn=tab.enlarge)
 
 
 @pytest.mark.parametrize("fn", [tab.point, tab.point_in_whole])
 def test_a_click_shows_what_that_patch_attends_to(call: Callable[..., Call], fn: Callable[..., list[Any]]) -> None:
-    visit = click(call(), index=[130, 250])
+    visit = event(call(), index=[130, 250])
     answered(visit)
     out = answered(visit, fn=fn)
-    assert changes(out) == {"kind": "patch", "row": 4, "column": 3}
+    assert new_values(out) == {"kind": "patch", "row": 4, "column": 3}
     assert "the patch at row 4, column 3 looks most at" in out["sentence"]
     assert "the patch at row 4, column 3" in out["heads"]
 
@@ -291,7 +283,7 @@ def test_typing_a_row_is_the_same_as_a_click(call: Callable[..., Call]) -> None:
     visit = call()
     answered(visit)
     out = answered(visit, replace(START, row=4, column=3), fn=tab.choose)
-    assert changes(out) == {"kind": "patch"} and "the patch at row 4, column 3" in out["sentence"]
+    assert new_values(out) == {"kind": "patch"} and "the patch at row 4, column 3" in out["sentence"]
 
 
 def test_a_missing_picture_is_reported(call: Callable[..., Call]) -> None:

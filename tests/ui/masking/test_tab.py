@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from tests.support.ui import changes, event
 from vitmsn import draw
 from vitmsn import masking as masks
 from vitmsn.encoder import Encoder, timings
@@ -28,21 +29,13 @@ from vitmsn.ui.visits import Call
 CONTROLS = [field.name for field in fields(MaskingControls)]
 RESULTS = ["film", "curves", "search", "batch"]
 START = MaskingControls()
+new_values = partial(changes, MaskingControls)
 
 
 def answered(
     call: Call, ask: MaskingControls = START, fn: Callable[..., dict[str, Any]] = tab.answer
 ) -> dict[str, Any]:
     return fn(call, ask)
-
-
-def click(call: Call, **values: Any) -> Call:
-    call.event = gr.EventData(None, values)
-    return call
-
-
-def changes(out: dict[str, Any]) -> dict[str, Any]:
-    return {name: out[name]["value"] for name in CONTROLS if "value" in out.get(name, {})}
 
 
 def gray(out: dict[str, Any]) -> int:
@@ -236,7 +229,7 @@ def test_the_python_lines_give_the_same_similarity(
 
 def test_only_the_controls_of_this_kind_are_visible(call: Callable[..., Call]) -> None:
     out = answered(call())
-    assert changes(out) == {}
+    assert new_values(out) == {}
     visible = {name: out[name].get("visible") for name in (*CONTROLS[1:], "again", "invert", "clear")}
     assert visible == {"ratio": True, "seed": True, "paint": False, "again": True, "invert": False, "clear": False}
     out = answered(call(), MaskingControls("painted"))
@@ -245,58 +238,58 @@ def test_only_the_controls_of_this_kind_are_visible(call: Callable[..., Call]) -
 
 
 def test_a_new_mask_is_the_next_seed_and_wraps_around(call: Callable[..., Call]) -> None:
-    assert changes(answered(call(), MaskingControls(seed=4), tab.again)) == {"seed": 5}
-    assert changes(answered(call(), MaskingControls(seed=MOST_SEED), tab.again)) == {"seed": 0}
+    assert new_values(answered(call(), MaskingControls(seed=4), tab.again)) == {"seed": 5}
+    assert new_values(answered(call(), MaskingControls(seed=MOST_SEED), tab.again)) == {"seed": 0}
 
 
 def test_an_empty_seed_is_zero(call: Callable[..., Call]) -> None:
-    assert changes(answered(call(), MaskingControls(seed=None))) == {"seed": 0}  # type: ignore[arg-type]
-    assert changes(answered(call(), MaskingControls(seed=None), tab.again)) == {"seed": 1}  # type: ignore[arg-type]
+    assert new_values(answered(call(), MaskingControls(seed=None))) == {"seed": 0}  # type: ignore[arg-type]
+    assert new_values(answered(call(), MaskingControls(seed=None), tab.again)) == {"seed": 1}  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("fn", [tab.toggle, tab.toggle_in_whole])
 def test_a_click_hides_a_patch_and_shows_it_again(call: Callable[..., Call], fn: Callable[..., list[Any]]) -> None:
-    visit = click(call(), index=[130, 250])
+    visit = event(call(), index=[130, 250])
     out = answered(visit, MaskingControls("painted", paint="1.1"), fn)
-    assert changes(out) == {"paint": "1.1, 4.3"} and gray(out) == 2
-    assert changes(answered(visit, MaskingControls("painted", paint="1.1, 4.3"), fn)) == {"paint": "1.1"}
+    assert new_values(out) == {"paint": "1.1, 4.3"} and gray(out) == 2
+    assert new_values(answered(visit, MaskingControls("painted", paint="1.1, 4.3"), fn)) == {"paint": "1.1"}
 
 
 def test_a_click_on_a_drawn_mask_starts_from_it(call: Callable[..., Call]) -> None:
-    visit = click(call(), index=[0, 0])
+    visit = event(call(), index=[0, 0])
     before = kept_grid(MaskingControls(ratio=50, seed=1), (4, 4))
     out = answered(visit, MaskingControls(ratio=50, seed=1), tab.toggle)
-    assert changes(out)["kind"] == "painted"
-    after = ~masks.read_painted(changes(out)["paint"], (4, 4))
+    assert new_values(out)["kind"] == "painted"
+    after = ~masks.read_painted(new_values(out)["paint"], (4, 4))
     assert np.argwhere(before != after).tolist() == [[0, 0]]
 
 
 def test_a_stroke_hides_all_it_crossed_or_shows_them_again(call: Callable[..., Call]) -> None:
-    visit = click(call(), cells=[[0, 0], [0, 1], [1, 1]])
+    visit = event(call(), cells=[[0, 0], [0, 1], [1, 1]])
     out = answered(visit, MaskingControls("painted", paint="4.4"), tab.stroke)
-    assert changes(out) == {"paint": "1.1-1.2, 2.2, 4.4"} and 'data-rows="4" data-columns="4"' in out["brush"]
+    assert new_values(out) == {"paint": "1.1-1.2, 2.2, 4.4"} and 'data-rows="4" data-columns="4"' in out["brush"]
     out = answered(visit, MaskingControls("painted", paint="1.1, 4.4"), tab.stroke)
-    assert changes(out) == {"paint": "4.4"}, "it began on a hidden one"
-    assert changes(answered(visit, MaskingControls(ratio=50), tab.stroke))["kind"] == "painted"
+    assert new_values(out) == {"paint": "4.4"}, "it began on a hidden one"
+    assert new_values(answered(visit, MaskingControls(ratio=50), tab.stroke))["kind"] == "painted"
 
 
 @pytest.mark.parametrize("cells", [None, [], "x", [[0]], [[0, 4]], [[-1, 0]], [["a", 0]], [[0, 0]] * 17])
 def test_an_invalid_stroke_is_refused(call: Callable[..., Call], cells: Any) -> None:
     with pytest.raises(InputError):
-        answered(click(call(), cells=cells), MaskingControls("painted"), tab.stroke)
+        answered(event(call(), cells=cells), MaskingControls("painted"), tab.stroke)
 
 
 def test_leaving_the_text_field_answers_only_if_the_text_is_new(call: Callable[..., Call]) -> None:
     visit = call()
     answered(visit, MaskingControls("painted", paint="1.1"))
     assert tab.leave(visit, MaskingControls("painted", paint="1.1")) is SKIP
-    assert changes(answered(visit, MaskingControls("painted", paint="1.2"), tab.leave)) == {}
+    assert new_values(answered(visit, MaskingControls("painted", paint="1.2"), tab.leave)) == {}
     visit.visit.model = RANDOM
     assert tab.leave(visit, MaskingControls("painted", paint="1.2")) is not SKIP
 
 
 def test_the_last_patch_cannot_be_hidden(call: Callable[..., Call]) -> None:
-    visit = click(call(), index=[255, 255])
+    visit = event(call(), index=[255, 255])
     with pytest.raises(InputError, match="leave at least one"):
         answered(visit, MaskingControls("painted", paint="1.1-4.3, 1.4-3.4"), tab.toggle)
 
@@ -307,12 +300,12 @@ def test_painting_starts_from_the_last_mask(call: Callable[..., Call]) -> None:
     out = answered(visit, MaskingControls("painted", 40, 5), tab.choose)
     assert (np.asarray(out["view"]["value"]) == np.asarray(drawn["view"]["value"])).all()
     kept = answered(visit, MaskingControls("painted", 40, 5, paint="2.2"), tab.choose)
-    assert changes(kept) == {} and gray(kept) == 1, "what was painted before stays"
+    assert new_values(kept) == {} and gray(kept) == 1, "what was painted before stays"
 
 
 def test_invert_and_show_all(call: Callable[..., Call]) -> None:
-    assert changes(answered(call(), MaskingControls("painted", paint="1.1-4.2"), tab.invert)) == {"paint": "1.3-4.4"}
-    assert changes(answered(call(), MaskingControls("painted", paint="1.1-4.2"), tab.clear)) == {"paint": ""}
+    assert new_values(answered(call(), MaskingControls("painted", paint="1.1-4.2"), tab.invert)) == {"paint": "1.3-4.4"}
+    assert new_values(answered(call(), MaskingControls("painted", paint="1.1-4.2"), tab.clear)) == {"paint": ""}
     with pytest.raises(InputError, match="leave at least one"):
         answered(call(), MaskingControls("painted"), tab.invert)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import gradio as gr
 import pytest
 from PIL import Image
 
+from tests.support.ui import event
 from vitmsn import image, limits
 from vitmsn.encoder import Encoder
 from vitmsn.errors import ImageError, InputError
@@ -18,22 +18,17 @@ from vitmsn.ui.shared import patch_grid
 from vitmsn.ui.visits import Call
 
 
-def click(call: Call, **values: Any) -> Call:
-    call.event = gr.EventData(None, values)
-    return call
-
-
 @pytest.mark.parametrize(
     ("place", "patch"),
     [([0, 0], (0, 0)), ([255, 255], (3, 3)), ([256, 256], (3, 3)), ([100, 70], (1, 1)), ([63, 64], (1, 0))],
 )
 def test_a_click_names_a_patch(call: Callable[..., Call], place: list[int], patch: tuple[int, int]) -> None:
-    assert patch_grid.clicked(click(call(), index=place), (4, 4)) == patch  # 256 x 256 pixels, patches of 64
+    assert patch_grid.clicked(event(call(), index=place), (4, 4)) == patch  # 256 x 256 pixels, patches of 64
 
 
 def test_clicks_on_large_pictures_are_scaled_to_the_shown_size(call: Callable[..., Call]) -> None:
     large = image.decode(Image.new("RGB", (1600, 400)))
-    assert patch_grid.clicked(click(call(picture=large), index=[790, 10]), (4, 4)) == (0, 3)
+    assert patch_grid.clicked(event(call(picture=large), index=[790, 10]), (4, 4)) == (0, 3)
     assert patch_grid.seen(call().encoder, large).size == (800, 200)
 
 
@@ -43,20 +38,20 @@ def test_small_pictures_are_enlarged_for_clicks(call: Callable[..., Call]) -> No
     assert shown.size == (300, 100) and shown.getpixel((299, 4)) == small.rgb.getpixel((59, 0)), "five times, no blur"
     assert patch_grid.seen(call().encoder, small, side=160).size == (120, 40)
     assert patch_grid.seen(call().encoder, small, least=0).size == (60, 20)
-    assert patch_grid.clicked(click(call(picture=small), index=[295, 5]), (4, 4)) == (0, 3)
-    assert patch_grid.clicked(click(call(picture=small), index=[59, 1]), (4, 4), whole_picture=True) == (0, 3)
+    assert patch_grid.clicked(event(call(picture=small), index=[295, 5]), (4, 4)) == (0, 3)
+    assert patch_grid.clicked(event(call(picture=small), index=[59, 1]), (4, 4), whole_picture=True) == (0, 3)
 
 
 @pytest.mark.parametrize("index", [None, [], [1], ["a", 2], [1, 2, 3], {"x": 1}, [None, None], 7])
 def test_a_click_without_a_position_is_refused(call: Callable[..., Call], index: Any) -> None:
     with pytest.raises(InputError, match="carried no place"):
-        patch_grid.clicked(click(call(), index=index), (4, 4))
+        patch_grid.clicked(event(call(), index=index), (4, 4))
 
 
 @pytest.mark.parametrize("index", [[-5, 0], [0, 300], [1e9, 1], [float("nan"), 1], [float("inf"), 1]])
 def test_a_click_outside_the_picture_is_refused(call: Callable[..., Call], index: Any) -> None:
     with pytest.raises(InputError, match="outside the picture"):
-        patch_grid.clicked(click(call(), index=index), (4, 4))
+        patch_grid.clicked(event(call(), index=index), (4, 4))
 
 
 def test_cropped_parts_are_not_shown_and_not_clickable(
@@ -65,9 +60,9 @@ def test_cropped_parts_are_not_shown_and_not_clickable(
     cropping = ViTMSNImageProcessor(size={"shortest_edge": 20}, crop=16)
     monkeypatch.setattr(tiny, "processor", cropping)
     assert patch_grid.seen(tiny, call().picture).size == (256, 256)
-    assert patch_grid.clicked(click(call(), index=[255, 0]), (4, 4)) == (0, 3)
+    assert patch_grid.clicked(event(call(), index=[255, 0]), (4, 4)) == (0, 3)
     with pytest.raises(InputError, match="only the middle"):
-        patch_grid.clicked(click(call(), index=[0, 0]), (4, 4), whole_picture=True)
+        patch_grid.clicked(event(call(), index=[0, 0]), (4, 4), whole_picture=True)
 
 
 def test_the_grid_follows_the_size(tiny: Encoder) -> None:
