@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from benchmarks import Row, in_turn, rate, speedup
 from vitmsn import masking
-from vitmsn.encoder import choose_dtype
+from vitmsn.devices import choose_dtype
 from vitmsn.msn_head import MSNHead
 from vitmsn.training import augment
 from vitmsn.training.recipe import PRESETS, Stage

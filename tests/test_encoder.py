@@ -17,13 +17,14 @@ from PIL import Image
 
 from tests.support import models
 from vitmsn import checkpoint, limits
-from vitmsn import encoder as encoder_module
 from vitmsn.classification import Classification
-from vitmsn.encoder import Encoder, choose_device, choose_dtype, timings
+from vitmsn.devices import choose_device, choose_dtype
+from vitmsn.encoder import Encoder
 from vitmsn.errors import ImageError, InputError, MissingHeadError, ViTMSNError
 from vitmsn.image import ViTMSNImageProcessor, decode
 from vitmsn.model import ViTMSNModel
 from vitmsn.msn_head import MSNHead
+from vitmsn.timing import timings
 
 LABELS = ("siamese cat", "tabby", "goldfish", "shark")
 CONFIG = models.small(LABELS)
@@ -530,7 +531,7 @@ def test_auto_precision_follows_the_processor(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("VITMSN_DTYPE")  # the tests choose it (conftest.py)
     for has_it in (True, False):
         for ask in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
-            monkeypatch.setattr(encoder_module.torch.cpu, ask, lambda has_it=has_it: has_it, raising=False)
+            monkeypatch.setattr(torch.cpu, ask, lambda has_it=has_it: has_it, raising=False)
         assert choose_dtype("auto", torch.device("cpu")) == (torch.bfloat16 if has_it else torch.float32)
 
 

@@ -20,7 +20,7 @@ BOTTOM = {"errors", "extras", "limits"}  # which every module may know
 WORDS = {"ui.locale"}  # which every module of the page may know
 LIBRARY = {
     *("errors", "limits", "outputs", "classification", "config", "checkpoint", "layers", "model", "msn_head", "image"),
-    *("data", "masking", "packed", "openvino_forward", "backend", "scikit", "pickled", "encoder"),
+    *("data", "masking", "packed", "openvino_forward", "backend", "scikit", "pickled", "devices", "timing", "encoder"),
     *("attention", "relevance", "robustness", "look", "names", "archive", "fewshot", "gallery", "bundle"),
     *("projection", "lowshot", "bulk", "export", "onnx_export", "parquet", "publish", "draw", "nearest"),
 }
@@ -83,21 +83,12 @@ ALLOWED: dict[str, set[str]] = {
     "archive": {"names"},
     "data": {"image", "names"},
     "scikit": set(),
+    "devices": set(),
+    "timing": set(),
     "pickled": set(),
     "encoder": {
-        *(
-            "backend",
-            "classification",
-            "config",
-            "checkpoint",
-            "image",
-            "model",
-            "msn_head",
-            "outputs",
-            "packed",
-            "pickled",
-        ),
-        "scikit",
+        *("backend", "classification", "config", "checkpoint", "devices", "image", "masking", "model", "msn_head"),
+        *("outputs", "packed", "pickled", "scikit", "timing"),
     },
     "attention": {"layers", "model", "outputs"},
     "relevance": {"attention", "layers", "model", "msn_head", "outputs"},
@@ -169,24 +160,24 @@ ALLOWED: dict[str, set[str]] = {
     "training.picture_store": {"data", "image"},
     "training.recipe": {"config", "checkpoint", "training.augment"},
     "training.answers": {"training.augment"},
-    "training.teacher": {"classification", "encoder", "training.answers"},
+    "training.teacher": {"classification", "devices", "encoder", "training.answers"},
     "training.trainer": {
         *("config", "checkpoint", "model", "msn_head", "image", "masking"),
         *("training.augment", "training.distributed", "training.loop", "training.loss", "training.picture_store"),
         *("training.recipe", "training.schedule"),
     },
     "training.pretrain": {
-        *("checkpoint", "data", "encoder", "lowshot"),  # kNN while it learns
+        *("checkpoint", "data", "devices", "lowshot"),  # kNN while it learns
         *("training.digits", "training.distributed", "training.log_figure", "training.loop"),
         *("training.picture_store", "training.recipe", "training.result", "training.shapes", "training.trainer"),
     },
     "training.finetune": {
-        *("config", "checkpoint", "model", "image", "masking", "data", "encoder"),
+        *("config", "checkpoint", "model", "image", "masking", "data", "devices"),
         *("training.augment", "training.calibration", "training.card", "training.distributed", "training.loop"),
         *("training.optimizer", "training.result", "training.schedule", "training.trainer"),
     },
     "training.distil": {
-        *("checkpoint", "config", "data", "encoder", "image", "model"),
+        *("checkpoint", "config", "data", "devices", "image", "model"),
         *("training.answers", "training.calibration", "training.card", "training.distributed", "training.finetune"),
         *("training.log_figure", "training.loop", "training.result", "training.similarity", "training.teacher"),
     },
@@ -198,11 +189,11 @@ ALLOWED: dict[str, set[str]] = {
     "ui.locale.middleware": {"ui.locale"},
     "ui.zero_gpu": {"config", "encoder", "model", "outputs"},
     "ui.models": {"checkpoint", "encoder", "ui.shared.html", "ui.zero_gpu"},
-    "ui.visits": {"image", "encoder", "ui.models", "ui.shared.html"},
+    "ui.visits": {"image", "encoder", "timing", "ui.models", "ui.shared.html"},
     "ui.shared": set(),
     "ui.fair_queue": set(),
     "ui.uploads": set(),
-    "ui.faults": {"encoder", "ui.uploads"},
+    "ui.faults": {"devices", "ui.uploads"},
     "ui.sessions": set(),
     "ui.blocks": {
         *("ui.fair_queue", "ui.faults", "ui.locale.middleware", "ui.sessions"),

@@ -18,9 +18,10 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from tests.support import models
-from vitmsn.encoder import Encoder, timings
+from vitmsn.encoder import Encoder
 from vitmsn.errors import ImageError, InputError
 from vitmsn.fewshot import CentroidClassifier, KNNClassifier
+from vitmsn.timing import timings
 
 LABELS = ["dark", "light"] * 6
 

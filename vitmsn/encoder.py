@@ -9,13 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,29 +27,20 @@ from vitmsn import checkpoint, limits, pickled
 from vitmsn.backend import Forward, choose_backend, fits, prepare
 from vitmsn.classification import MULTI, REGRESSION, SINGLE, Classification
 from vitmsn.config import VARIANTS, ViTMSNConfig, pair
+from vitmsn.devices import choose_device, choose_dtype, short_of_memory
 from vitmsn.errors import InputError, MissingHeadError
 from vitmsn.image import Batch, ImageSource, Picture, ViTMSNImageProcessor, ahead, batches, decode, listed
+from vitmsn.masking import Keep, keep_rows
 from vitmsn.model import ViTMSNModel
 from vitmsn.msn_head import MSNHead, log_assignment
 from vitmsn.outputs import ViTMSNOutput
 from vitmsn.packed import TOKENS
 from vitmsn.pickled import Reference
 from vitmsn.scikit import SETTINGS, PictureTransformer
+from vitmsn.timing import Timing, record, timings
 
 Progress = Callable[[int, int], None]
-Keep = Tensor | np.ndarray | Sequence[int] | None
 _Key = tuple[tuple[int, int], str, bytes]
-
-
-@dataclass(frozen=True)
-class Timing:
-    """One forward: the model's name, how long it took, over how many patches of how large an input."""
-
-    model: str
-    milliseconds: float
-    pictures: int
-    patches: int
-    size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -63,25 +51,6 @@ class _Ready:
     part: slice
     keys: list[_Key]
     seen: list[Image.Image | Picture]
-
-
-_RECORDINGS: ContextVar[tuple[list[Timing], ...]] = ContextVar("recordings", default=())
-
-
-@contextmanager
-def timings() -> Iterator[list[Timing]]:
-    """Record the forwards of this block, in order; not those of other threads, and not results from the cache.
-
-    with timings() as forwards:
-        encoder.embed("cat.jpg")
-    print(forwards[-1].milliseconds)
-    """
-    forwards: list[Timing] = []
-    token = _RECORDINGS.set((*_RECORDINGS.get(), forwards))
-    try:
-        yield forwards
-    finally:
-        _RECORDINGS.reset(token)
 
 
 class Encoder(PictureTransformer):
@@ -315,7 +284,7 @@ class Encoder(PictureTransformer):
         if not sources:
             return np.zeros((0, self.config.hidden_size), np.float32)
         height, width = self._size(size)
-        rows = self._keep(keep_indices, len(sources), (height, width))
+        rows = keep_rows(keep_indices, len(sources), math.prod(self.grid((height, width))))
         if len(sources) == 1:
             out = self._tokens(decode(sources[0]), (height, width), rows[0] if rows else None)
             if progress is not None:
@@ -338,7 +307,7 @@ class Encoder(PictureTransformer):
             size, keep_indices: as in :meth:`embed`; a size may also be (height, width), for pictures that keep theirs.
         """
         where = self._size(size)
-        rows = self._keep(keep_indices, 1, where)
+        rows = keep_rows(keep_indices, 1, math.prod(self.grid(where)))
         return self._tokens(decode(image), where, rows[0] if rows else None)
 
     def classify(
@@ -453,7 +422,7 @@ class Encoder(PictureTransformer):
             warm_up: one forward more before them, not counted: the first of its size prepares its products.
         """
         where = self._size(size)
-        rows = self._keep(keep_indices, 1, where)
+        rows = keep_rows(keep_indices, 1, math.prod(self.grid(where)))
         pixels = self.processor([decode(image)], size=where)["pixel_values"]
         with timings() as forwards:
             for _ in range(int(warm_up) + repeats):
@@ -594,8 +563,7 @@ class Encoder(PictureTransformer):
         height, width = pixels.shape[-2:]
         patches = out.last_hidden_state.shape[1] - 1
         timing = Timing(self.name, milliseconds, len(pixels), patches, (height, width))
-        for forwards in _RECORDINGS.get():
-            forwards.append(timing)
+        record(timing)
         return out
 
     def _compute(self, pixels: Tensor, keep: Tensor | None, hidden: bool) -> ViTMSNOutput:
@@ -622,33 +590,6 @@ class Encoder(PictureTransformer):
                 "choose a smaller one."
             )
         return height, width
-
-    def _keep(self, keep: Keep, pictures: int, size: tuple[int, int]) -> list[np.ndarray] | None:
-        """Masks in any accepted shape -> a checked, sorted int64 row for each picture."""
-        if keep is None:
-            return None
-        try:
-            rows = np.atleast_2d(np.asarray(keep.cpu() if isinstance(keep, Tensor) else keep))
-        except ValueError:  # rows of different lengths
-            rows = np.full((1, 1), np.nan)
-        if rows.size and rows.dtype.kind not in "iu":  # a bool mask would be read as patches 0 and 1
-            raise InputError(
-                "keep_indices must be rows of equally many whole numbers, the places of the patches to keep "
-                "(masking.painted_mask makes them of a bool grid)."
-            )
-        rows = rows.astype(np.int64)
-        if rows.ndim != 2 or len(rows) not in (1, pictures) or rows.shape[1] < 1:
-            raise InputError(
-                f"keep_indices has the shape {rows.shape}; (patches kept,) or ({pictures}, patches kept) is needed."
-            )
-        patches = math.prod(self.grid(size))
-        rows = np.sort(rows, axis=1)
-        if rows.min() < 0 or rows.max() >= patches or (np.diff(rows, axis=1) == 0).any():
-            raise InputError(
-                f"keep_indices runs from {rows.min()} to {rows.max()} and must name different patches from 0 to "
-                f"{patches - 1}."
-            )
-        return [rows[0]] * pictures if len(rows) == 1 else list(rows)
 
     def _key(self, size: tuple[int, int], picture: Picture, row: np.ndarray | None, what: str = "") -> _Key:
         return size, what + picture.digest, b"" if row is None else row.tobytes()
@@ -699,52 +640,3 @@ def _row(entry: np.ndarray | ViTMSNOutput | None, layernorm: bool) -> np.ndarray
     """A cached result of one picture -> its CLS token (D,)."""
     assert entry is not None
     return entry if isinstance(entry, np.ndarray) else _cls(entry, layernorm)[0]
-
-
-def short_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a device, or this machine, has no memory left."""
-    said = isinstance(error, RuntimeError) and "allocate memory" in str(error)  # torch on the CPU
-    return said or isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError))
-
-
-def choose_device(device: str = "auto") -> torch.device:
-    """A name -> a device; "auto" is CUDA where there is one, else the CPU.
-
-    Raises:
-        InputError: a device that this machine does not have.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.zeros(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"The device {device!r} is not available on this machine; choose auto or cpu.") from error
-    return chosen
-
-
-def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
-    """A name -> a precision; "auto" is VITMSN_DTYPE where that is set, bfloat16 where ``device`` computes in it, else
-    float32.
-
-    Without bfloat16 instructions a processor emulates them, a hundred times slower.
-
-    Raises:
-        InputError: a name that is none of these, here or in VITMSN_DTYPE.
-    """
-    if isinstance(dtype, torch.dtype):
-        return dtype
-    what = "dtype"
-    if dtype == "auto" and (chosen := os.environ.get("VITMSN_DTYPE")):
-        what, dtype = "VITMSN_DTYPE", chosen
-    named = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if dtype in named:
-        return named[dtype]
-    if dtype != "auto":
-        raise InputError(f"{what} is {dtype!r}; choose auto, {', '.join(named)}.")
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        asks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        fast = device.type == "cpu" and any(getattr(torch.cpu, ask, bool)() for ask in asks)
-    return torch.bfloat16 if fast else torch.float32

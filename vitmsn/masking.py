@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from vitmsn import limits
 from vitmsn.errors import InputError
 
 Grid = tuple[int, int]  # (rows, columns)
+Keep = Tensor | np.ndarray | Sequence[int] | None  # patches to keep, of one picture or of each; None is all
 
 
 def kept_count(patches: int, ratio: float) -> int:
@@ -29,6 +30,40 @@ def kept_count(patches: int, ratio: float) -> int:
     if not 0 <= ratio < 1:
         raise InputError(f"The mask ratio is {ratio}; it must be at least 0 (hide nothing) and below 1.")
     return max(1, round(patches * (1 - ratio)))
+
+
+def keep_rows(keep: Keep, pictures: int, patches: int) -> list[np.ndarray] | None:
+    """A mask as people give it, (K,) or (1, K) for all pictures or (pictures, K), checked.
+
+    Returns:
+        for each picture its patches (K,) int64, sorted; None for None.
+
+    Raises:
+        InputError: another shape, numbers that are not whole, patches twice, or that the grid does not have.
+    """
+    if keep is None:
+        return None
+    try:
+        rows = np.atleast_2d(np.asarray(keep.cpu() if isinstance(keep, Tensor) else keep))
+    except ValueError:  # rows of different lengths
+        rows = np.full((1, 1), np.nan)
+    if rows.size and rows.dtype.kind not in "iu":  # a bool mask would be read as patches 0 and 1
+        raise InputError(
+            "keep_indices must be rows of equally many whole numbers, the places of the patches to keep "
+            "(masking.painted_mask makes them of a bool grid)."
+        )
+    rows = rows.astype(np.int64)
+    if rows.ndim != 2 or len(rows) not in (1, pictures) or rows.shape[1] < 1:
+        raise InputError(
+            f"keep_indices has the shape {rows.shape}; (patches kept,) or ({pictures}, patches kept) is needed."
+        )
+    rows = np.sort(rows, axis=1)
+    if rows.min() < 0 or rows.max() >= patches or (np.diff(rows, axis=1) == 0).any():
+        raise InputError(
+            f"keep_indices runs from {rows.min()} to {rows.max()} and must name different patches from 0 to "
+            f"{patches - 1}."
+        )
+    return [rows[0]] * pictures if len(rows) == 1 else list(rows)
 
 
 def random_mask(grid: Grid, ratio: float, generator: torch.Generator, batch: int = 1) -> Tensor:

@@ -15,7 +15,8 @@ from safetensors import safe_open
 
 from vitmsn import checkpoint, cli
 from vitmsn.config import ViTMSNConfig
-from vitmsn.encoder import Encoder, choose_dtype
+from vitmsn.devices import choose_dtype
+from vitmsn.encoder import Encoder
 from vitmsn.model import ViTMSNForImageClassification
 from vitmsn.training import recipe
 

@@ -17,9 +17,10 @@ import pytest
 
 from tests.support.ui import CONFIG
 from vitmsn import checkpoint, limits
-from vitmsn.encoder import Encoder, timings
+from vitmsn.encoder import Encoder
 from vitmsn.errors import CheckpointError
 from vitmsn.image import Picture
+from vitmsn.timing import timings
 from vitmsn.ui import page, server
 from vitmsn.ui.app import App
 from vitmsn.ui.models import EMBEDDED, RANDOM, Models

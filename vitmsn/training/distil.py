@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from vitmsn import checkpoint
 from vitmsn.config import VARIANTS, pair
 from vitmsn.data import DataSet, open_data, to_uint8
-from vitmsn.encoder import choose_device, choose_dtype
+from vitmsn.devices import choose_device, choose_dtype
 from vitmsn.errors import ConfigError, DataError
 from vitmsn.image import ViTMSNImageProcessor
 from vitmsn.model import ViTMSNForImageClassification, ViTMSNModel

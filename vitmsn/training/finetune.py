@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from vitmsn import checkpoint, masking
 from vitmsn.config import VARIANTS, pair
 from vitmsn.data import DataSet, open_data, to_uint8
-from vitmsn.encoder import choose_device
+from vitmsn.devices import choose_device
 from vitmsn.errors import ConfigError, DataError, InputError
 from vitmsn.image import ViTMSNImageProcessor
 from vitmsn.model import ViTMSNForImageClassification, ViTMSNModel

@@ -19,7 +19,7 @@ from torch import Tensor
 from vitmsn import checkpoint
 from vitmsn.checkpoint import Checkpoint
 from vitmsn.data import DataSet, open_data
-from vitmsn.encoder import choose_device, choose_dtype
+from vitmsn.devices import choose_device, choose_dtype
 from vitmsn.errors import InputError
 from vitmsn.lowshot import knn_accuracy
 from vitmsn.training import digits, log_figure, loop, shapes

@@ -139,7 +139,7 @@ def _near_centers(embedded: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 def _of_transformers(source: str, name: str, device: str) -> Teacher:
     with extras.named():
         from transformers import AutoImageProcessor, AutoModelForImageClassification
-    from vitmsn.encoder import choose_device
+    from vitmsn.devices import choose_device
 
     chosen = choose_device(device)
     processor: Any = AutoImageProcessor.from_pretrained(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from vitmsn.encoder import short_of_memory
+from vitmsn.devices import short_of_memory
 from vitmsn.errors import ViTMSNError
 from vitmsn.ui.locale import later, tr, tr_said
 from vitmsn.ui.uploads import FULL, READ_ONLY

@@ -19,9 +19,10 @@ from typing import Any, TypeVar, cast
 import gradio as gr
 
 from vitmsn import image, limits
-from vitmsn.encoder import Encoder, Timing, timings
+from vitmsn.encoder import Encoder
 from vitmsn.errors import InputError, ViTMSNError
 from vitmsn.image import Picture
+from vitmsn.timing import Timing, timings
 from vitmsn.ui.locale import later, tr, tr_number
 from vitmsn.ui.models import EMBEDDED, RANDOM, Download, Models
 from vitmsn.ui.shared.html import of_megabytes, time_left

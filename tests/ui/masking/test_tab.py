@@ -16,9 +16,10 @@ from PIL import Image
 from tests.support.ui import changes, event
 from vitmsn import draw
 from vitmsn import masking as masks
-from vitmsn.encoder import Encoder, timings
+from vitmsn.encoder import Encoder
 from vitmsn.errors import ImageError, InputError
 from vitmsn.robustness import Comparison
+from vitmsn.timing import timings
 from vitmsn.ui.app import SKIP
 from vitmsn.ui.masking import tab
 from vitmsn.ui.masking.controls import MOST_SEED, MaskingControls, kept_grid

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from vitmsn.encoder import Encoder, timings
+from vitmsn.encoder import Encoder
+from vitmsn.timing import timings
 from vitmsn.ui.masking.view_times import FRESH, ROUNDS, ViewTimes
 from vitmsn.ui.visits import Call
 
