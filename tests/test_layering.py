@@ -191,7 +191,7 @@ ALLOWED: dict[str, set[str]] = {
     "ui.models": {"checkpoint", "encoder", "ui.shared.html", "ui.zero_gpu"},
     "ui.visits": {"image", "encoder", "timing", "ui.models", "ui.shared.html"},
     "ui.shared": set(),
-    "ui.fair_queue": set(),
+    "ui.fair_queue": {"ui.request_body"},
     "ui.uploads": set(),
     "ui.faults": {"devices", "ui.uploads"},
     "ui.sessions": set(),
@@ -248,7 +248,8 @@ ALLOWED: dict[str, set[str]] = {
     "ui.agents": {"__init__", "ui.faults", "ui.request_body", "ui.shared.checks", "ui.shared.endpoints", "ui.uploads"},
     "ui.server": {
         *("ui.agents",),  # inside `launch`: it needs an extra
-        *("ui.app", "ui.blocks", "ui.guard", "ui.memory", "ui.models", "ui.page", "ui.learn.training_film"),
+        *("ui.app", "ui.blocks", "ui.fair_queue", "ui.guard", "ui.memory", "ui.models", "ui.page", "ui.visits"),
+        "ui.learn.training_film",
         *("ui.classroom.address", "ui.classroom.dialog", "ui.classroom.room"),
         *("ui.shared.examples", "ui.shared.picture_gallery", "ui.uploads", "ui.zero_gpu"),
     },

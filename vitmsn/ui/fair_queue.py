@@ -19,6 +19,7 @@ from starlette.requests import Request
 
 from vitmsn import limits
 from vitmsn.ui.locale import later, tr
+from vitmsn.ui.request_body import named
 
 # The lines that jobs wait in, as arguments of an event. Short jobs interleave (the encoder has its own lock). A costly
 # one is a single large forward; a long one (a zip, a batch, UMAP) may take minutes. Opening a model may be a download,
@@ -118,6 +119,7 @@ class FairQueue(queueing.Queue):
             await super().process_events(events, batch, begin_time, fn)
         finally:
             for event in events:
+                self.event_ids_to_events.pop(event._id, None)  # Gradio's own end waits before it, and may be cancelled
                 self._ended[event.session_hash] = self._clock()
                 if not event.alive:  # its answer is sent to nobody; Gradio would keep later streams of the session open
                     self.pending_event_ids_session.get(event.session_hash, set()).discard(event._id)
@@ -132,6 +134,11 @@ class FairQueue(queueing.Queue):
 
     def running(self) -> list[Event]:
         return [event for events in self.active_jobs if events for event in events]
+
+    def uploads(self) -> set[str]:
+        """The uploads that jobs name which wait or run, as paths below the upload folder."""
+        asked = [event.data for event in list(self.event_ids_to_events.values()) if event.data is not None]
+        return named([[body.data, body.event_data] for body in asked])
 
     def abandoned(self, event_id: str | None) -> bool:
         """Whether nobody waits for this job's answer any more: its client has closed the connection."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,13 +89,28 @@ def is_here(value: Any) -> bool:
 
     For what agents send: their files come as plain texts.
     """
+    return not any(ADDRESS.match(text) and FILE not in text for text in texts(value))
+
+
+def named(value: Any) -> set[str]:
+    """The uploads that a value names at any depth, as paths below this server's upload folder.
+
+    That folder's name is random, so whatever comes after it names an upload, however the path begins.
+    """
+    folder = f"{Path(get_upload_folder()).name}/"
+    found = (unquote(text) if FILE in text else text for text in texts(value))
+    return {os.path.normpath(text.rpartition(folder)[2]) for text in found if folder in text}
+
+
+def texts(value: Any) -> Iterator[str]:
+    """All texts in a value, at any depth; names of fields are none."""
     waiting = [value]
     while waiting:
         item = waiting.pop()
-        if isinstance(item, str) and ADDRESS.match(item) and FILE not in item:
-            return False
-        waiting += item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
-    return True
+        if isinstance(item, str):
+            yield item
+        else:
+            waiting += item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
 
 
 def objects(value: Any) -> Iterator[dict[str, Any]]:

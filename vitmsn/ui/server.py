@@ -29,12 +29,14 @@ from vitmsn.ui.blocks import Page, Seldom
 from vitmsn.ui.classroom import address as lan
 from vitmsn.ui.classroom import dialog as classroom
 from vitmsn.ui.classroom.room import Room
+from vitmsn.ui.fair_queue import FairQueue
 from vitmsn.ui.learn import training_film
 from vitmsn.ui.locale import ENGLISH, GERMAN, LANGUAGES, speaking
 from vitmsn.ui.memory import bound_arenas
 from vitmsn.ui.models import OPENING, Models
 from vitmsn.ui.page import build, precision, theme
 from vitmsn.ui.shared import examples, picture_gallery
+from vitmsn.ui.visits import Visitors
 
 # Gradio reads these words to screen readers and has no text for them
 SPOKEN = {
@@ -105,8 +107,7 @@ class Server:
                 self.app.sweep()
                 if self._room is not None:
                     self._room.sweep()
-                self.app.visitors.sweep_uploads(self._folder)
-                uploads.forget(self.app.page)
+                sweep_uploads(self.app.page, self.app.visitors, self._folder)
             self.app.visitors.close()
             self.app.page.close(verbose=False)
             idle = _wait_for_jobs(ENDING_SECONDS) and not self.app.page.server.thread.is_alive()
@@ -114,6 +115,14 @@ class Server:
             sys.stdout.flush()
             os._exit(0)
         return 0
+
+
+def sweep_uploads(page: gr.Blocks, visitors: Visitors, folder: Path) -> None:
+    """Delete uploads that have grown old, but for those that still arrive and those that a job names."""
+    now, queue = time.time(), page._queue  # the time comes first: a later job names what was old before it
+    named = queue.uploads() if isinstance(queue, FairQueue) else set()
+    visitors.sweep_uploads(folder, now, named | uploads.unfinished())
+    uploads.forget(page)
 
 
 def in_all_languages(models: Models, room: Room | None, host: str) -> App:

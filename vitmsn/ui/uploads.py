@@ -49,17 +49,35 @@ def take_room(size: int) -> None:
 
 
 _files: ContextVar[list[Any] | None] = ContextVar("_files", default=None)
+_parts: set[str] = set()  # paths of the files of uploads that still arrive
 
 
-def _remembered(*args: Any, **more: Any) -> Any:
-    file = NamedTemporaryFile(*args, **more)  # noqa: SIM115 (Gradio closes it, or `arriving` does)
-    if (files := _files.get()) is not None:
-        files.append(file)
-    return file
+class _Part:
+    """A file of an upload. Its age begins when it is closed: with the last file of the same request."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        self._file = NamedTemporaryFile(*args, **more)  # noqa: SIM115 (Gradio closes it, or `arriving` does)
+        self.name = self._file.name
+        if (files := _files.get()) is not None:
+            files.append(self)
+            _parts.add(self.name)
+
+    def close(self) -> None:
+        self._file.close()
+        with suppress(OSError):  # it was deleted
+            os.utime(self.name)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def unfinished() -> set[str]:
+    """The files of uploads that still arrive, as paths below the upload folder."""
+    return {os.path.relpath(name, get_upload_folder()) for name in list(_parts)}
 
 
 # Gradio's reader of uploads makes temporary files, and leaves them when the client goes away or the disk is full.
-route_utils.NamedTemporaryFile = _remembered  # type: ignore[attr-defined]  # it imports it
+route_utils.NamedTemporaryFile = _Part  # type: ignore[attr-defined]  # it imports it
 
 
 @contextmanager
@@ -90,6 +108,7 @@ def arriving(size: int) -> Iterator[None]:
                 file.close()
             with suppress(OSError):
                 os.unlink(file.name)
+            _parts.discard(file.name)
 
 
 def forget(page: gr.Blocks) -> None:

@@ -11,7 +11,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -186,10 +186,18 @@ class Visitors:
         with self._lock:
             self._read[path] = time.time()
 
-    def sweep_uploads(self, folder: Path, now: float | None = None) -> None:
-        """Delete read uploads and unread uploads, each after their time limit, and folders left empty."""
+    def sweep_uploads(self, folder: Path, now: float | None = None, kept: Collection[str] = ()) -> None:
+        """Delete read uploads and unread uploads, each after their time limit, and folders left empty.
+
+        Args:
+            folder: where they are.
+            now: wall time in seconds.
+            kept: paths below the folder of those that stay whatever their age.
+        """
         now = time.time() if now is None else now
         for path in _files(folder):
+            if path.relative_to(folder).as_posix() in kept:
+                continue
             try:
                 written = path.stat().st_mtime
                 read = self._read.get(path)
