@@ -31,6 +31,9 @@ ENVIRONMENT = {
 }
 REST = 75.0  # seconds until everything old is deleted: a sweep every 30 s
 FEW = 8  # descriptors that may stay: connections that the server has not yet closed
+# Matplotlib remembers the last 64 fonts, each for one thread, and holds two files open for one: its own font, and the
+# font for characters that the first lacks. Threads come and go, so these grow up to that bound.
+FONTS = 64 * 2
 FLAT = 1.05
 
 
@@ -70,6 +73,8 @@ def problems(app: Served, watch: Watch, first: int, flat: bool, before: tuple[in
         found.append(f"{now.files} temporary files stayed")
     if now.descriptors > descriptors + FEW:
         found.append(f"{now.descriptors} descriptors stayed, of {descriptors} before")
+    if now.fonts > FONTS:
+        found.append(f"{now.fonts} fonts stayed open, and {FONTS} may be")
     if "Traceback" in app.said():
         found.append("the log holds a traceback")
     if flat and (grown := growth(during)) > FLAT:

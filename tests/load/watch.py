@@ -19,12 +19,14 @@ from matplotlib.figure import Figure
 class Sample:
     seconds: float  # since the watch began
     resident_mb: float
-    descriptors: int
+    descriptors: int  # but for those of fonts
     threads: int
     files: int  # in the temporary folder
+    fonts: int  # descriptors of fonts: matplotlib keeps some open for each thread that drew
 
     def __str__(self) -> str:
-        return f"{self.resident_mb:.0f} MB, {self.descriptors} descriptors, {self.threads} threads, {self.files} files"
+        open_ = f"{self.descriptors} descriptors and {self.fonts} of fonts"
+        return f"{self.resident_mb:.0f} MB, {open_}, {self.threads} threads, {self.files} files"
 
 
 class Watch:
@@ -47,8 +49,10 @@ class Watch:
     def now(self) -> Sample:
         with self._process.oneshot():
             memory, threads = self._process.memory_info().rss / 1e6, self._process.num_threads()
+            fonts = sum(file.path.endswith((".ttf", ".otf")) for file in self._process.open_files())
+            descriptors = self._process.num_fds() - fonts
         files = sum(path.is_file() for path in self._folder.rglob("*"))
-        return Sample(time.monotonic() - self._began, memory, self._process.num_fds(), threads, files)
+        return Sample(time.monotonic() - self._began, memory, descriptors, threads, files, fonts)
 
     def _run(self) -> None:
         while not self._ended.wait(1.0):
