@@ -8,7 +8,7 @@ import json
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
@@ -160,7 +160,8 @@ class _Handler(BaseHTTPRequestHandler):
             came = self.hub.stalls
             self.wfile.flush()
             self.hub.goes_on.wait()
-        self.wfile.write(part[came:])
+        with suppress(ConnectionError):  # the client has gone
+            self.wfile.write(part[came:])
         if self.path.startswith("/bytes/"):
             self.hub.sent += len(part)
         if len(part) < len(data):

@@ -166,10 +166,16 @@ class Visitor:
     def _body(self, fn: dict[str, Any], data: list[Any]) -> dict[str, Any]:
         return {"data": data, "fn_index": fn["id"], "session_hash": self.session, "trigger_id": fn["targets"][0][0]}
 
-    def messages(self, fn: dict[str, Any], data: list[Any]) -> Iterator[dict[str, Any]]:
-        """Ask for a function as the page does; yields what comes of it until its end."""
+    def messages(
+        self, fn: dict[str, Any], data: list[Any], event_data: dict[str, Any] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Ask for a function as the page does; yields what comes of it until its end.
+
+        event_data: what an event of the page's own scripts brings, like a frame of the camera.
+        """
         deadline = time.monotonic() + self.patience
-        event = self._post("gradio_api/queue/join", json=self._body(fn, data))["event_id"]
+        body = {**self._body(fn, data), "event_data": event_data}
+        event = self._post("gradio_api/queue/join", json=body)["event_id"]
         with self.http.stream("GET", "gradio_api/queue/data", params={"session_hash": self.session}) as stream:
             for line in stream.iter_lines():
                 self._check(deadline, fn["id"])

@@ -141,9 +141,9 @@ class FairQueue(queueing.Queue):
         return named([[body.data, body.event_data] for body in asked])
 
     def abandoned(self, event_id: str | None) -> bool:
-        """Whether nobody waits for this job's answer any more: its client has closed the connection."""
+        """Whether nobody gets this job's answer any more: its client has closed the connection, or the server ends."""
         event = self.event_ids_to_events.get(event_id or "")
-        return event is not None and not event.alive
+        return self.stopped or (event is not None and not event.alive)
 
     def sweep(self) -> None:
         """Delete answers that nobody has fetched for `limits.ANSWER_SECONDS`."""

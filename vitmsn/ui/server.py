@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import logging
 import os
 import signal
@@ -12,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,7 +37,7 @@ from vitmsn.ui.memory import bound_arenas
 from vitmsn.ui.models import OPENING, Models
 from vitmsn.ui.page import build, precision, theme
 from vitmsn.ui.shared import examples, picture_gallery
-from vitmsn.ui.visits import Visitors
+from vitmsn.ui.visits import Stopped, Visitors
 
 # Gradio reads these words to screen readers and has no text for them
 SPOKEN = {
@@ -44,7 +45,7 @@ SPOKEN = {
     GERMAN: {"common.complete": "Fertig", "common.progress": "Fortschritt"},
 }
 SWEEP_SECONDS = 30  # between two deletions of old visits and uploads
-ENDING_SECONDS = 3.0  # a job has to notice that the server ends; closing takes up to five more
+ENDING_SECONDS = 4.0  # what still answers when the server ends has so long to finish; then the process ends anyway
 T = TypeVar("T")
 # in this order: what a tab needs comes after what the whole page has
 STYLES = [Path(__file__).with_name(f"{name}.css") for name in ("theme", "picture_tabs", "set_tabs", "picture_gallery")]
@@ -99,22 +100,33 @@ class Server:
                 print(f"vitmsn: {self._models.warning}", file=sys.stderr)
             if self._room is not None:
                 print(_invitation(self._room, self._host or "", self.app.page.server_port), flush=True)
-            picture_gallery.sheet()  # before the first visitor of Learn or Masking needs it
-            if not zero_gpu.ACTIVE:  # no GPU is borrowed but for a visitor
-                examples.embed(self._encoder)
-                picture_gallery.index(self._encoder)
+            with suppress(Stopped):
+                self._warm_up()
             while not self._ended.wait(timeout=SWEEP_SECONDS):
                 self.app.sweep()
                 if self._room is not None:
                     self._room.sweep()
                 sweep_uploads(self.app.page, self.app.visitors, self._folder)
             self.app.visitors.close()
-            self.app.page.close(verbose=False)
-            idle = _wait_for_jobs(ENDING_SECONDS) and not self.app.page.server.thread.is_alive()
+            idle = _close(self.app.page, ENDING_SECONDS)
         if not idle:  # a normal Python exit would abort while a thread is inside torch
             sys.stdout.flush()
             os._exit(0)
+        gc.freeze()  # Python looks through millions of objects several times before it ends: seconds, for nothing
         return 0
+
+    def _warm_up(self) -> None:
+        """Compute what the first visitors of a tab would wait for; Stopped when the server ends meanwhile."""
+
+        def go_on(*_: int) -> None:
+            if self._ended.is_set():
+                raise Stopped
+
+        picture_gallery.sheet()
+        if not zero_gpu.ACTIVE:  # no GPU is borrowed but for a visitor
+            go_on()
+            examples.embed(self._encoder)
+            picture_gallery.index(self._encoder, go_on)
 
 
 def sweep_uploads(page: gr.Blocks, visitors: Visitors, folder: Path) -> None:
@@ -216,14 +228,20 @@ def _inside_a_loop(make: Callable[[], T]) -> T:
     return make()
 
 
-def _wait_for_jobs(seconds: float) -> bool:
-    """Whether all threads that answer visitors or open models have ended; a worker ends after the event loop and its
-    own job."""
+def _close(page: gr.Blocks, seconds: float) -> bool:
+    """Close the page's server; returns whether all that answers visitors or opens models has ended in that time.
+
+    A worker ends after the event loop and its own job. The loop waits for connections without end: for an upload, or
+    for a client that reads slowly.
+    """
     end = time.monotonic() + seconds
+    closing = threading.Thread(target=page.close, kwargs={"verbose": False}, daemon=True)
     workers = [thread for thread in threading.enumerate() if thread.name.startswith(("AnyIO worker", OPENING))]
-    for thread in workers:
+    closing.start()
+    ending = [closing, page.server.thread, *workers]
+    for thread in ending:
         thread.join(max(0.0, end - time.monotonic()))
-    return not any(thread.is_alive() for thread in workers)
+    return not any(thread.is_alive() for thread in ending)
 
 
 def check_address(host: str | None, port: int | None) -> None:
