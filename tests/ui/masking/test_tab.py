@@ -23,6 +23,7 @@ from vitmsn.timing import timings
 from vitmsn.ui.app import SKIP
 from vitmsn.ui.masking import tab
 from vitmsn.ui.masking.controls import MOST_SEED, MaskingControls, kept_grid
+from vitmsn.ui.masking.view_times import TURNS
 from vitmsn.ui.models import RANDOM
 from vitmsn.ui.shared import html
 from vitmsn.ui.visits import Call
@@ -189,14 +190,15 @@ def test_the_status_line_is_about_the_masked_view(call: Callable[..., Call]) -> 
 @pytest.mark.parametrize(
     "ask", [MaskingControls(ratio=35), MaskingControls(seed=9), MaskingControls("painted", paint="1.1-2.2")], ids=str
 )
-def test_a_mask_that_moves_costs_two_forwards(call: Callable[..., Call], ask: MaskingControls) -> None:
-    """Its embedding and, once that has warmed up, its time; the full view and the chart are known from before."""
+def test_a_mask_that_moves_costs_few_forwards(call: Callable[..., Call], ask: MaskingControls) -> None:
+    """Its embedding and, once that has warmed up, both times in turns; the chart is known from before."""
     visit = call()
     answered(visit)
     with timings() as forwards:
         answered(visit, ask)
     patches = int(kept_grid(ask, (4, 4)).sum())
-    assert [(forward.pictures, forward.patches) for forward in forwards] == [(1, patches)] * 2
+    times = [(1, 16), (1, patches)] * TURNS
+    assert [(forward.pictures, forward.patches) for forward in forwards] == [(1, patches), *times]
 
 
 @pytest.mark.parametrize(
@@ -386,9 +388,17 @@ def test_the_endpoint_refuses_a_file_that_is_no_picture(call: Callable[..., Call
         tab.mask(call(), str(tmp_path / "no.png"))
 
 
-def test_a_mask_that_hides_nothing_takes_as_long_as_the_full_view(tiny: Encoder, call: Callable[..., Call]) -> None:
+def test_a_mask_that_hides_nothing_has_no_time_of_its_own(tiny: Encoder, call: Callable[..., Call]) -> None:
     found = tab.compare(tiny, call().picture, np.ones((4, 4), bool), timed=True)
     assert found.milliseconds is not None
     full, masked = found.milliseconds
     assert found.count == found.total == 16 and full == masked > 0
-    assert "1.0 ×" in tab.figures(found, (full, masked))
+    assert "as fast" not in tab.figures(found, (full, masked))
+
+
+def test_a_time_that_could_not_be_measured_is_left_out(tiny: Encoder, call: Callable[..., Call]) -> None:
+    found = tab.compare(tiny, call().picture, np.arange(16).reshape(4, 4) < 8)
+    assert "2.0 ×" in tab.figures(found, (8.0, 4.0)) and "faster" in tab.sentence(tiny, found, (8.0, 4.0))
+    without = tab.figures(found, None)
+    assert "8 of 16" in without and "as fast" not in without
+    assert "faster" not in tab.sentence(tiny, found, None)

@@ -54,8 +54,9 @@ def compare(encoder: Encoder, picture: Picture, kept: np.ndarray, timed: bool = 
 # ------------------------------------------------------------------------------------------------------------ sentences
 
 
-def sentence(encoder: Encoder, found: Comparison, taken: tuple[float, float]) -> str:
-    """What hiding patches changed, in words with numbers; `taken`: milliseconds of the full and the masked picture."""
+def sentence(encoder: Encoder, found: Comparison, taken: tuple[float, float] | None) -> str:
+    """What hiding patches changed, in words with numbers; `taken`: milliseconds of the full and the masked picture,
+    None where they could not be measured."""
     if found.kept.all():
         return tr("Nothing is hidden. Click patches of the picture, or drag over them, to hide them.")
     similar = html.similar(found.similarity if found.centered is None else found.centered)
@@ -87,8 +88,10 @@ def sentence(encoder: Encoder, found: Comparison, taken: tuple[float, float]) ->
     return left.format(**values) + change + faster(taken)
 
 
-def faster(taken: tuple[float, float]) -> str:
+def faster(taken: tuple[float, float] | None) -> str:
     """How much faster the masked picture was, in a sentence; nothing where the difference is within the noise."""
+    if taken is None:
+        return ""
     full, masked = taken
     return tr(" {times:.1f}\xa0× faster.", times=full / masked) if full / masked >= 1.05 else ""
 
@@ -251,20 +254,19 @@ def _answer(call: Call, asked: MaskingControls, ask: MaskingControls) -> dict[st
     }
 
 
-def figures(found: Comparison, taken: tuple[float, float]) -> Markup:
-    """The main numbers, in large type."""
-    full, masked = taken
-    rows = (
+def figures(found: Comparison, taken: tuple[float, float] | None) -> Markup:
+    """The main numbers, in large type; without the time where it could not be measured."""
+    rows = [
         (
             html.similar(found.similarity if found.centered is None else found.centered),
             tr("similarity to the full picture"),
         ),
         (tr("{count} of {total}", count=found.count, total=found.total), tr("patches left")),
-        (
-            tr_number(f"{full / masked:.1f} ×"),
-            tr("as fast: {masked} instead of {full}", masked=milliseconds(masked), full=milliseconds(full)),
-        ),
-    )
+    ]
+    if taken is not None and not found.kept.all():
+        full, masked = taken
+        speed = tr("as fast: {masked} instead of {full}", masked=milliseconds(masked), full=milliseconds(full))
+        rows.append((tr_number(f"{full / masked:.1f} ×"), speed))
     return (
         Markup('<dl class="msn-figures">')
         + Markup().join(Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(what, value) for value, what in rows)

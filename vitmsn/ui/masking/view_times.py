@@ -1,8 +1,9 @@
-"""How long the full and the masked view take, from one forward for each new mask.
+"""How long the full and the masked view take, from a few forwards for each new mask.
 
-The full view is measured when a visit first needs it and again once that is old; a masked view once, after the forward
-that gave its embedding. Views with as many patches take as long, whichever they are, so that what was measured of them
-lately counts together.
+Both are measured in turns, after the forward that gave the masked view's embedding; a slow model's full view only once
+that is old. Views with as many patches take as long, whichever they are, so what was measured of them lately counts
+together. Other work of the machine only makes a forward longer, so the shortest is nearest to the truth. Where the
+shortest two differ much, or the one view cannot be that much faster or slower than the other, nothing is claimed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,11 @@ from vitmsn.image import Picture
 FRESH = 30.0  # seconds for which a measurement counts
 MOST = 5  # measurements of as many patches that count together
 ROUNDS = 3  # forwards of a full view that is quick
+TURNS = 2  # of both views, where the full one is quick
 QUICK = 50.0  # milliseconds
+AGREE = 1.4  # the shortest two forwards differ by less, or the machine is too busy to measure
+NOISE = 0.95  # fewer patches never take longer; what is left of that after measuring
+MOST_SAVED = 2.0  # times the share of tokens: attention saves more than its share, but no view saves more than this
 
 
 @dataclass
@@ -46,25 +51,35 @@ class ViewTimes:
             assert known is not None
         return known
 
-    def both(self, encoder: Encoder, picture: Picture, kept: np.ndarray) -> tuple[float, float]:
-        """Milliseconds of the full view, and of the one that keeps ``kept`` (rows, columns) bool, measured once now.
+    def both(self, encoder: Encoder, picture: Picture, kept: np.ndarray) -> tuple[float, float] | None:
+        """Milliseconds of the full view, and of the one that keeps ``kept`` (rows, columns) bool; None where what was
+        measured is not to be believed.
 
         A view with so many patches must have had a forward before: the first one is slower.
         """
-        full = self.full(encoder, picture)
+        known = self.full(encoder, picture)
         if kept.all():
-            return full, full
-        count = int(kept.sum())
-        self._add(count, encoder.time(picture, keep_indices=np.flatnonzero(kept), repeats=1, warm_up=False))
-        masked = self._known(count)
-        assert masked is not None
-        return full, masked
+            return known, known
+        count, keep = int(kept.sum()), np.flatnonzero(kept)
+        for _ in range(TURNS if known < QUICK else 1):
+            if known < QUICK:
+                self._add(kept.size, encoder.time(picture, repeats=1, warm_up=False))
+            self._add(count, encoder.time(picture, keep_indices=keep, repeats=1, warm_up=False))
+        full, masked = self._fresh(kept.size), self._fresh(count)
+        tokens = (1 + kept.size) / (1 + count)
+        steady = all(times[1:2] <= [AGREE * times[0]] for times in (full, masked))
+        likely = NOISE <= full[0] / masked[0] <= MOST_SAVED * tokens
+        return (full[0], masked[0]) if steady and likely else None
 
     def _add(self, patches: int, milliseconds: float) -> None:
         self._found.setdefault(patches, deque(maxlen=MOST)).append((self.clock(), milliseconds))
 
     def _known(self, patches: int) -> float | None:
         """The median of what was measured lately; None without any."""
-        now = self.clock()
-        fresh = [value for when, value in self._found.get(patches, ()) if now - when < FRESH]
+        fresh = self._fresh(patches)
         return float(np.median(fresh)) if fresh else None
+
+    def _fresh(self, patches: int) -> list[float]:
+        """What was measured lately, the shortest first."""
+        now = self.clock()
+        return sorted(value for when, value in self._found.get(patches, ()) if now - when < FRESH)
