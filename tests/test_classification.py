@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from vitmsn.classification import MULTI, REGRESSION, Classification
 
 
@@ -24,6 +26,26 @@ def test_single_label_output() -> None:
         "Probably a cat (70 %). Closest match: "
     )
     assert Classification(["tabby"], [0.4], sure=False).named() == "not sure"
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("cat", "a cat"),
+        ("insect", "an insect"),
+        ("fruit or vegetable", "a fruit or vegetable"),
+        ("octopus", "an octopus"),
+        ("glass", "a glass"),
+        ("clothes", "clothes"),
+        ("food", "food"),
+        ("Outdoor furniture", "Outdoor furniture"),
+        ("musical instruments", "musical instruments"),
+    ],
+)
+def test_a_kind_has_the_article_that_its_word_wants(kind: str, words: str) -> None:
+    doubt = Classification(["tabby"], [0.4], sure=False, kind=kind, kind_probability=0.7)
+    assert doubt.named() == f"probably {words} (70 %)"
+    assert doubt.sentence() == f"Probably {words} (70 %). Closest match: tabby (40 %)."
 
 
 def test_multi_label_output() -> None:

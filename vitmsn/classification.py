@@ -7,6 +7,19 @@ from typing import Any
 
 SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
 
+UNCOUNTED = {
+    "clothing",
+    "equipment",
+    "food",
+    "fruit",
+    "fungi",
+    "furniture",
+    "jewelry",
+    "people",
+    "scenery",
+    "tableware",
+}
+
 
 @dataclass(frozen=True)
 class Classification:
@@ -71,8 +84,7 @@ class Classification:
             return ", ".join(self.labels[: max(self.right, 1)])
         if self.kind is None:
             return "not sure"
-        article = "an" if self.kind[:1].lower() in "aeiou" else "a"
-        return f"probably {article} {self.kind} ({percent(self.kind_probability)})"
+        return f"probably {with_article(self.kind)} ({percent(self.kind_probability)})"
 
     def sentence(self) -> str:
         """The answer in words."""
@@ -87,6 +99,14 @@ class Classification:
             return f"This looks like: {first}."
         named = self.named()
         return f"{named[0].upper()}{named[1:]}. Closest match: {first}."
+
+
+def with_article(kind: str) -> str:
+    """A kind of thing inside a sentence: "a cat", "an insect"; "clothes" and "food" are not counted, so have none."""
+    last = kind.split()[-1].lower() if kind.strip() else ""
+    if last in UNCOUNTED or (last.endswith("s") and not last.endswith(("ss", "us", "is"))):
+        return kind
+    return f"{'an' if kind[:1].lower() in 'aeiou' else 'a'} {kind}"
 
 
 def percent(probability: float) -> str:
