@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
@@ -47,6 +48,27 @@ def test_the_switch_changes_every_word_and_loses_nothing(visit: Visit, watch: ob
     page.get_by_role("link", name="English").click()
     expect(page.get_by_role("tab", name="Classify")).to_be_visible()
     expect(page.locator("html")).to_have_attribute("lang", "en")
+
+
+def test_sections_and_their_results_come_back_in_the_other_language(visit: Visit, watch: object) -> None:
+    watch.allow(r"AbortError|Connection errored out|Failed to fetch|network error")  # type: ignore[attr-defined]
+    page = visit(address="?tab=masking")
+    page.get_by_role("button", name="Many masks at once").click()
+    page.get_by_role("button", name="Draw 16 masks").click()
+    expect(page.locator("#masking-film li").first).to_contain_text("similarity")
+    page.get_by_role("tab", name="Attention").click()
+    page.locator("#attention-more .label-wrap").click()
+    expect(page.locator("#attention-more .label-wrap")).to_have_class(re.compile("open"))
+    page.get_by_role("tab", name="Few-shot").click()
+    expect(page.locator("#fewshot-more .label-wrap")).to_be_visible()
+    expect(page.locator("#fewshot-more .label-wrap")).not_to_have_class(re.compile("open"))
+    page.get_by_role("tab", name="Masking").click()
+    page.get_by_role("link", name="Deutsch").click()
+
+    expect(page.locator("#masking-film li").first).to_be_visible()
+    expect(page.locator("#masking-film li").first).to_contain_text("Ähnlichkeit")
+    page.get_by_role("tab", name="Blick").click()
+    expect(page.locator("#attention-more .label-wrap")).to_have_class(re.compile("open"))
 
 
 @pytest.mark.parametrize("tab", TABS)

@@ -22,6 +22,7 @@ from vitmsn.encoder import Encoder
 from vitmsn.errors import ImageError, InputError, MissingHeadError
 from vitmsn.image import Picture
 from vitmsn.ui.classify import tab
+from vitmsn.ui.locale import speaking
 from vitmsn.ui.models import EMBEDDED, RANDOM
 from vitmsn.ui.shared import html
 from vitmsn.ui.visits import Call
@@ -206,3 +207,16 @@ def test_embed_of_nothing_is_an_error(call: Maker, files: list[str]) -> None:
         tab.embed(call(), [])
     with pytest.raises(ImageError, match=r"bad\.png"):
         tab.embed(call(), [files[1]])
+
+
+def test_a_table_comes_back_in_the_language_of_the_page(call: Maker, files: list[str]) -> None:
+    visit = call()
+    table = tab.many(visit, files)
+    assert "Closest match" in table and "save it as JPEG or PNG" in table
+    assert visit.visit.nbytes >= len(table)
+    visit.visit.page.clear()
+    with speaking("de"):
+        again = tab.answer(visit).table
+    assert "Am ehesten" in again and "speichere es als JPEG oder PNG" in again and "Closest match" not in again
+    visit.visit.page.clear()
+    assert tab.answer(visit).table == table

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from vitmsn.classification import Classification
 from vitmsn.ui.locale import (
     NARROW,
+    Retold,
     current,
     later,
     preferred,
@@ -49,6 +50,28 @@ def test_one_and_several_have_their_own_words() -> None:
     assert [tr_count(n, "{n} picture", "{n} pictures") for n in (1, 2)] == ["1 picture", "2 pictures"]
     with speaking("de"):
         assert [tr_count(n, "{n} picture", "{n} pictures") for n in (0, 1)] == ["0 Bilder", "1 Bild"]
+
+
+def test_a_kept_text_is_written_once_in_each_language() -> None:
+    asked: list[str] = []
+
+    def answer() -> str:
+        asked.append(current())
+        return tr("Answer")
+
+    kept = Retold(answer)
+    assert kept.text == kept.text == "Answer" and kept.nbytes == 6
+    with speaking("de"):
+        assert kept.text == kept.text == "Antwort"
+    assert kept.text == "Answer" and asked == ["en", "de"] and kept.nbytes == 13
+
+
+@pytest.mark.parametrize("kind", ["cat", "insect", "clothes"])
+def test_every_kind_has_its_german_sentence(kind: str) -> None:
+    doubt = Classification(["tabby"], [0.4], sure=False, kind=kind, kind_probability=0.7)
+    with speaking("de"):
+        assert tr_said(doubt.named()) == f"wahrscheinlich: {kind} (70{NARROW}%)"
+        assert tr_said(doubt.sentence()) == (f"Wahrscheinlich: {kind} (70{NARROW}%). Am ehesten: tabby (40{NARROW}%).")
 
 
 def test_html_is_translated_in_its_texts_and_spoken_attributes_alone() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 from vitmsn import image, robustness
 from vitmsn.errors import InputError
 from vitmsn.robustness import masked_views
+from vitmsn.ui.locale import speaking
 from vitmsn.ui.masking import sections, tab
 from vitmsn.ui.masking.controls import MaskingControls
 from vitmsn.ui.masking.controls import draw as draw_mask
@@ -112,6 +114,24 @@ def test_a_page_that_is_loaded_again_gets_the_results_back(call: Callable[..., C
     visit.visit.page.clear()
     other = tab.answer(visit, MaskingControls(ratio=60))  # not those of another mask
     assert other["film"] == "" and other["search"] == found
+
+
+def test_a_page_that_comes_back_in_german_gets_the_results_in_german(call: Callable[..., Call]) -> None:
+    visit = call()
+    tab.answer(visit, PLAIN)
+    sections.film(visit, PLAIN)
+    list(sections.curves(visit, PLAIN))
+    sections.find(visit, "attention", PLAIN)
+    sections.batch_of_examples(visit, PLAIN)
+    visit.visit.page.clear()
+    with speaking("de"):
+        out = tab.answer(visit, PLAIN)
+    for name, words in (("film", "Ähnlichkeit"), ("curves", "Ähnlichkeit"), ("search", "Patch"), ("batch", "Masken")):
+        assert words in out[name], name
+        told = re.sub(r"<code>.*?</code>|<[^>]*>", "", out[name], flags=re.DOTALL)
+        assert not re.search(r"similarity|hidden|keep|survives|answer", told), name
+    visit.visit.page.clear()
+    assert "similarity" in tab.answer(visit, PLAIN)["film"]
 
 
 def test_outdated_results_are_emptied(call: Callable[..., Call]) -> None:

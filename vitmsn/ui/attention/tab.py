@@ -280,7 +280,7 @@ def build(app: App) -> None:
                 with gr.Row():
                     keep = gr.Slider(5, 100, 100, step=5, label=tr("Strongest patches only, %"), info=tr(KEEP))
                     size = gr.Radio(sizes(encoder), value=0, label=tr("Input size, px"), info=tr(SIZE))
-                with gr.Accordion(tr("More"), open=False):
+                with gr.Accordion(tr("More"), open=False, elem_id="attention-more"):
                     with gr.Row():
                         row = gr.Number(1, label=tr("Row"), precision=0, info=tr(ROW))
                         column = gr.Number(1, label=tr("Column"), precision=0, info=tr("Counted from the left."))
@@ -317,19 +317,19 @@ def build(app: App) -> None:
                     elem_classes="msn-pills",
                 )
                 maps = gr.HTML(js_on_load=head_grid.SCRIPT)
-    with gr.Accordion(tr("Film of layers"), open=False):
+    with gr.Accordion(tr("Film of layers"), open=False, elem_id="attention-film-fold"):
         gr.HTML(html.hint(tr(layer_film.WHAT)))
         frames = gr.HTML(js_on_load=layer_film.SCRIPT, elem_id="attention-film")
-    with gr.Accordion(tr("Live camera"), open=False):
+    with gr.Accordion(tr("Live camera"), open=False, elem_id="attention-camera-fold"):
         gr.HTML(html.hint(tr(camera.WHAT)))
         live = gr.Row(elem_classes="msn-live-row")
-    with gr.Accordion(tr("All heads, layer by layer"), open=False):
+    with gr.Accordion(tr("All heads, layer by layer"), open=False, elem_id="attention-depth-fold"):
         plotted = gr.HTML()
         ask = gr.Button(tr("Measure all heads"), visible=False, elem_classes="msn-quiet-button")
-    with gr.Accordion(tr("Compare"), open=False):
+    with gr.Accordion(tr("Compare"), open=False, elem_id="attention-compare-fold"):
         beside, upload = compare.controls()
         both = gr.HTML(elem_id="attention-compare")
-    with gr.Accordion(tr("Download the map"), open=False):
+    with gr.Accordion(tr("Download the map"), open=False, elem_id="attention-download-fold"):
         gr.HTML(html.hint(tr(downloads.WHAT)))
         taken = gr.Button(tr("Prepare the files"), elem_classes="msn-quiet-button")
         links = gr.HTML(elem_id="attention-files")

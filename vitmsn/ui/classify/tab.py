@@ -17,7 +17,7 @@ from vitmsn.encoder import Encoder
 from vitmsn.errors import ImageError, InputError, MissingHeadError
 from vitmsn.image import Picture
 from vitmsn.ui.app import App
-from vitmsn.ui.locale import ENGLISH, current, later, tr, tr_html, tr_number, tr_said
+from vitmsn.ui.locale import ENGLISH, Retold, current, later, tr, tr_html, tr_number, tr_said
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.checks import whole
 from vitmsn.ui.shared.endpoints import Parameter, PictureFile
@@ -40,17 +40,17 @@ SEARCH = script(__file__, "class_filter.js", "class_list.js")
 
 @dataclass
 class ClassifyState:
-    table: str = ""  # the answers to several pictures
+    table: Retold | None = None  # the answers to several pictures
 
     @property
     def nbytes(self) -> int:
-        return len(self.table)
+        return self.table.nbytes if self.table else 0
 
 
 @dataclass
 class ClassifyOnPage:
     listed: str = ""  # the model whose classes the page shows
-    table: str = ""  # the table that it shows
+    table: Retold | None = None  # the table that it shows
 
 
 # ------------------------------------------------------------------------------------------------------ one picture
@@ -128,7 +128,7 @@ def _table_again(call: Call) -> Any:
     if shown.table == kept:
         return gr.skip()
     shown.table = kept
-    return Markup(kept)
+    return Markup(kept.text if kept else "")
 
 
 def classes(encoder: Encoder, name: str) -> Markup:
@@ -163,7 +163,7 @@ def _class(label: str, kind: str) -> Markup:
 def many(call: Call, paths: list[str] | None) -> Markup:
     """A table with an answer for every picture and a CSV link; an unreadable file gets a row with the reason."""
     if not paths:
-        return _shown(call, Markup())
+        return _shown(call, None)
     if len(paths) > limits.MAX_QUERIES:
         raise InputError(
             tr(
@@ -184,13 +184,13 @@ def many(call: Call, paths: list[str] | None) -> Markup:
             face = picture.thumbnail(FACE) if picture else None  # the table needs only this
             rows.append((name, face, next(results) if picture else None, reason))
     call.progress(len(paths), len(paths))
-    return _shown(call, _table(rows) + _download(rows))
+    return _shown(call, Retold(lambda: _table(rows) + _download(rows)))
 
 
-def _shown(call: Call, table: Markup) -> Markup:
+def _shown(call: Call, table: Retold | None) -> Markup:
     """Remember what the page shows now."""
     call.visit.state(ClassifyState).table = call.visit.on_page(ClassifyOnPage).table = table
-    return table
+    return Markup(table.text if table else "")
 
 
 def tried(call: Call, paths: list[str], start: int) -> list[tuple[str, Picture | None, str]]:
@@ -207,7 +207,7 @@ def _try(path: str) -> tuple[str, Picture | None, str]:
         picture = read_picture(path)
         return picture.name, picture, ""
     except ImageError as error:
-        return Path(path).name, None, tr_said(str(error))
+        return Path(path).name, None, str(error)
 
 
 def _table(rows: list[Tried]) -> Markup:
@@ -221,7 +221,9 @@ def _table(rows: list[Tried]) -> Markup:
 
 def _row(name: str, picture: Image.Image | None, result: Classification | None, reason: str) -> Markup:
     if picture is None or result is None:
-        cells = Markup('<td></td><td>{}</td><td colspan="2">{}</td>').format(html.text(name, 40), html.text(reason))
+        cells = Markup('<td></td><td>{}</td><td colspan="2">{}</td>').format(
+            html.text(name, 40), html.text(tr_said(reason))
+        )
         return Markup('<tr class="msn-refused">{}</tr>').format(cells)
     first = result.probabilities[0]
     figure = tr_number(f"{first:.4g}") if result.problem_type == REGRESSION else html.percent(first)
@@ -331,7 +333,7 @@ def build(app: App) -> None:
             teach = gr.Button(tr("Teach it your own classes →"), elem_classes="msn-quiet-button")
             about = gr.HTML()
             code = gr.HTML()
-    with gr.Accordion(tr("Several pictures at once"), open=False):
+    with gr.Accordion(tr("Several pictures at once"), open=False, elem_id="classify-several-fold"):
         files = Files(
             file_count="multiple",
             label=tr("Pictures"),
@@ -341,7 +343,7 @@ def build(app: App) -> None:
         line = app.notice()
         stop = gr.Button(tr("Stop"), elem_classes=["msn-quiet-button", "msn-stop"])
         table = gr.HTML(elem_id="classify-several")
-    with gr.Accordion(tr("What it can recognize"), open=False):
+    with gr.Accordion(tr("What it can recognize"), open=False, elem_id="classify-known-fold"):
         known = gr.HTML(js_on_load=SEARCH)
     page = {"sentence": said, "bars": bars, "about": about, "code": code, "table": table, "classes": known}
     app.answer("classify", answer, [], page)

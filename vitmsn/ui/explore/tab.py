@@ -301,7 +301,7 @@ def build(app: App) -> None:
         said = gr.HTML()
         stop = gr.Button(tr("Stop"), elem_classes=["msn-quiet-button", "msn-stop"])
     shown = gr.HTML(js_on_load=SCRIPT, elem_id="explore-map")
-    with gr.Accordion(tr("More"), open=False):
+    with gr.Accordion(tr("More"), open=False, elem_id="explore-more"):
         neighbors = gr.Slider(
             2, limits.MAX_NEIGHBORS, 15, step=1, label=tr("Neighbors"),
             info=tr("How many pictures UMAP ties each one to: few show small groups, many the overall shape."),

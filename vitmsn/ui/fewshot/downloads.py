@@ -110,7 +110,7 @@ def build(app: App, controls: Controls[FewShotControls]) -> None:
             gr.Button(tr(words), elem_classes="msn-quiet-button", elem_id=f"fewshot-{kind}")
             for kind, words in zip(KINDS, BUTTONS, strict=True)
         ]
-    with gr.Accordion(tr("What these are"), open=False):
+    with gr.Accordion(tr("What these are"), open=False, elem_id="fewshot-downloads-fold"):
         gr.Markdown(tr(ABOUT, changes=tr_said(export.CHANGES)))
         gr.HTML(html.in_python(*PYTHON))
     file = gr.DownloadButton(tr("Download"), visible="hidden", elem_id="fewshot-file")

@@ -348,7 +348,7 @@ def build(app: App) -> None:
                 0.01, 1, 0.07, step=0.01, label=tr("Temperature"), visible=False,
                 info=tr("Of the vote: low, the nearest decides; high, all k count alike."),
             )  # fmt: skip
-            with gr.Accordion(tr("More"), open=False):
+            with gr.Accordion(tr("More"), open=False, elem_id="fewshot-more"):
                 caution = gr.Slider(
                     0, limits.MAX_CAUTION, 5, step=1,
                     label=tr('How easily it says "none of these", in %'),

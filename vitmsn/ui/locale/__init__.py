@@ -5,7 +5,8 @@
     tr_html('<p aria-label="Classes">{}</p>')                     a template of HTML: its texts and spoken attributes
     TITLE = later("Picture")  ...  tr(TITLE)                      a constant, made before anybody asks
 
-`tr_said` does the same for what the library says in English. A catalogue is JSON, `NAME.de.json`: {English: German};
+`tr_said` does the same for what the library says in English, `Retold` keeps a text that somebody may want in the other
+language later. A catalogue is JSON, `NAME.de.json`: {English: German};
 `tr_count` has a key with "|". What is missing in a catalogue stays English. tests/ui/locale has the rules.
 """
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
@@ -145,6 +146,27 @@ def tr_number(text: str) -> str:
 def scripts() -> dict[str, str]:
     """The texts of the page's JavaScript in the current language, for words.js."""
     return catalogues(current()).get(SCRIPTS, {})
+
+
+class Retold:
+    """A piece of the page that is kept, like a result that took long: as text in the language of whoever asks.
+
+    `make` writes it in the current language; it is asked once for each language.
+    """
+
+    def __init__(self, make: Callable[[], str]) -> None:
+        self._make = make
+        self._made = {current(): make()}
+
+    @property
+    def text(self) -> str:
+        if current() not in self._made:
+            self._made[current()] = self._make()
+        return self._made[current()]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(len(text) for text in self._made.values())
 
 
 class _Form(string.Formatter):

@@ -69,7 +69,7 @@ def judge(
         try:
             picture = source if isinstance(source, Picture) else read_picture(source)
         except ImageError as error:
-            rows.append(Row(Path(str(source)).name, refused=tr_said(str(error))))
+            rows.append(Row(Path(str(source)).name, refused=str(error)))
             continue
         sure = not encoder.has_classifier or encoder.classify(picture, top_k=1)[0].sure
         face = picture.thumbnail(64)  # all the table needs
@@ -142,7 +142,7 @@ def _row(row: Row) -> Markup:
     if row.views is None or row.picture is None:
         cells = Markup('<td></td><td data-value="{}">{}</td>').format(html.text(row.name), html.text(row.name, 40))
         return Markup('<tr class="msn-refused">{}<td colspan="{}">{}</td></tr>').format(
-            cells, len(HEADER) - 1, html.text(row.refused)
+            cells, len(HEADER) - 1, html.text(tr_said(row.refused))
         )
     cells = Markup("<td>{}</td>").format(html.img(row.picture, ""))
     for value, said in zip(_values(row), _shown(row), strict=True):

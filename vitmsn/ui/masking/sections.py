@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import gradio as gr
 import numpy as np
-from markupsafe import Markup
 from PIL import Image
 
 from vitmsn import draw, robustness
@@ -16,7 +15,7 @@ from vitmsn.encoder import Encoder
 from vitmsn.image import Picture
 from vitmsn.ui.app import App
 from vitmsn.ui.fair_queue import COSTLY
-from vitmsn.ui.locale import later, tr
+from vitmsn.ui.locale import Retold, later, tr
 from vitmsn.ui.masking import batch_table, deciding_patches, filmstrip, similarity
 from vitmsn.ui.masking.controls import KINDS, MOST_SEED, MaskingControls, kept_grid, series
 from vitmsn.ui.masking.controls import draw as draw_mask
@@ -49,9 +48,11 @@ def results(call: Call, ask: MaskingControls) -> dict[str, str]:
     others back."""
     kept, page = call.visit.state(MaskingState), call.visit.on_page(MaskingOnPage)
     kept.wanted = _stamps(call, ask)
-    again = {} if page.filled else dict(kept.results)
-    page.filled = True
     old = [name for name, stamp in kept.wanted.items() if kept.made.get(name) not in (None, stamp)]
+    for name in old:
+        kept.results.pop(name, None)
+    again = {} if page.filled else {name: result.text for name, result in kept.results.items()}
+    page.filled = True
     return again | dict.fromkeys(old, "")
 
 
@@ -72,11 +73,12 @@ class Outdated(Stopped):
     """The page no longer shows what was being measured."""
 
 
-def _remember(call: Call, ask: MaskingControls, name: str, result: str) -> str:
-    """`result`, which the page shows for these settings; a page that is loaded again gets it back."""
+def _remember(call: Call, ask: MaskingControls, name: str, make: Callable[[], str]) -> str:
+    """The result that `make` writes, which the page shows for these settings; a page that is loaded again gets it back,
+    in its language."""
     kept = call.visit.state(MaskingState)
-    kept.made[name], kept.results[name] = _stamps(call, ask)[name], result
-    return result
+    kept.made[name], kept.results[name] = _stamps(call, ask)[name], (result := Retold(make))
+    return result.text
 
 
 # ------------------------------------------------------------------------------------------------------------ sections
@@ -85,15 +87,12 @@ def _remember(call: Call, ask: MaskingControls, name: str, result: str) -> str:
 def film(call: Call, asked: MaskingControls) -> str:
     """Sixteen masks of the chosen kind, starting at its seed."""
     first = min(whole(asked.seed or 0, "seed", 0, MOST_SEED), MOST_SEED - filmstrip.MANY)
-    grid = call.encoder.grid()
-    made = filmstrip.strip(
-        call.encoder,
-        call.name,
-        call.picture,
-        lambda seed: kept_grid(MaskingControls(series(asked.kind), asked.ratio, seed), grid),
-        first,
-    )
-    return _remember(call, asked, "film", made)
+    encoder, name, picture = call.encoder, call.name, call.picture
+
+    def sample(seed: int) -> np.ndarray:
+        return kept_grid(MaskingControls(series(asked.kind), asked.ratio, seed), encoder.grid())
+
+    return _remember(call, asked, "film", lambda: filmstrip.strip(encoder, name, picture, sample, first))
 
 
 def curves(call: Call, asked: MaskingControls) -> Iterator[str]:
@@ -103,11 +102,11 @@ def curves(call: Call, asked: MaskingControls) -> Iterator[str]:
     choice(kind, "kind", KINDS)
     seeds = _seeds(encoder, picture)
     points: list[robustness.CurvePoint] = []
-    _remember(call, asked, "curves", "")
+    _remember(call, asked, "curves", str)
     total = len(robustness.RATIOS)
     progress = _progress(call, asked, "curves")
     running = robustness.curve(encoder, picture, lambda r, seed: draw_mask(encoder, kind, 100 * r, seed), seeds=seeds)
-    code = _code(call, kind)
+    name, lines = call.name, _code(call, kind)
     try:
         for point in running:
             points.append(point)
@@ -122,8 +121,11 @@ def curves(call: Call, asked: MaskingControls) -> Iterator[str]:
         so_far = tr("Stopped at {hidden:.0f} % hidden; the curve so far stays.", hidden=100 * points[-1].ratio)
         call.message = so_far if call.visit.stopped > call.began else str(stopped)
     views = points[-1].views
-    compared = html.hint(similarity.worth(call.name, views.others, views.centered is not None))
-    made = html.sentence(similarity.told(points)) + compared + similarity.panels(points) + code
+
+    def made() -> str:
+        compared = html.hint(similarity.worth(name, views.others, views.centered is not None))
+        return html.sentence(similarity.told(points)) + compared + similarity.panels(points) + html.in_python(*lines)
+
     yield _remember(call, asked, "curves", made)
 
 
@@ -142,9 +144,13 @@ def find(call: Call, by: str, asked: MaskingControls) -> str:
     if by == "relevance":
         scores = f"scores = look(encoder, {name!r}, 'relevance').values.ravel()"
         lines = ["from vitmsn.look import look", scores, lines[0].replace(")", ", scores)"), lines[1]]
-    code = html.in_python("from vitmsn import Encoder, robustness", call.python, *lines)
-    said = html.sentence(deciding_patches.sentence(encoder, picture, found))
-    return _remember(call, asked, "search", said + deciding_patches.shown(encoder, picture, found) + code)
+    lines = ["from vitmsn import Encoder, robustness", call.python, *lines]
+
+    def made() -> str:
+        said = html.sentence(deciding_patches.sentence(encoder, picture, found))
+        return said + deciding_patches.shown(encoder, picture, found) + html.in_python(*lines)
+
+    return _remember(call, asked, "search", made)
 
 
 def batch(call: Call, paths: list[str] | None, asked: MaskingControls) -> str:
@@ -159,7 +165,7 @@ def batch_of_examples(call: Call, asked: MaskingControls) -> str:
 
 
 def _table(call: Call, sources: Sequence[Picture | str], ask: MaskingControls) -> str:
-    encoder = call.encoder
+    encoder, name = call.encoder, call.name
     progress = _progress(call, ask, "batch")
     rows = batch_table.judge(
         encoder,
@@ -167,13 +173,13 @@ def _table(call: Call, sources: Sequence[Picture | str], ask: MaskingControls) -
         lambda seed: draw_mask(encoder, ask.kind, ask.ratio, seed),
         lambda done, total: progress(done, total, PICTURES),
     )
-    return _remember(call, ask, "batch", batch_table.table(rows, call.name))
+    return _remember(call, ask, "batch", lambda: batch_table.table(rows, name))
 
 
-def _code(call: Call, kind: str) -> Markup:
+def _code(call: Call, kind: str) -> list[str]:
     grid = call.encoder.grid()
     similarity = "similarity" if call.encoder.feature_mean is None else "centered"
-    return html.in_python(
+    return [
         "import torch",
         "from vitmsn import Encoder, masking, robustness",
         call.python,
@@ -181,7 +187,7 @@ def _code(call: Call, kind: str) -> Markup:
         f"sample = lambda ratio, seed: masking.{kind}_mask({grid}, ratio, draw(seed))[0].numpy()",
         f"for point in robustness.curve(encoder, {patch_grid.file_name(call)!r}, sample):",
         f"    print(point.ratio, point.views.{similarity}.mean(), point.milliseconds)",
-    )
+    ]
 
 
 # ----------------------------------------------------------------------------------------------------------- endpoints
@@ -257,7 +263,7 @@ class Sections:
     results: dict[str, gr.HTML] = field(default_factory=dict)  # keys as in `_stamps`
 
     def __post_init__(self) -> None:
-        with gr.Accordion(tr("Hide patches until the answer changes"), open=False):
+        with gr.Accordion(tr("Hide patches until the answer changes"), open=False, elem_id="masking-search-fold"):
             self.by = gr.Radio(
                 [(tr(words), name) for name, words in deciding_patches.BY.items()],
                 value="attention",
@@ -268,15 +274,15 @@ class Sections:
             self.find = gr.Button(tr("Find the patches that decide"), elem_classes="msn-quiet-button")
             self.found_line, self.stop_find = _line(), _stop()
             self.found = gr.HTML(js_on_load=deciding_patches.SCRIPT, elem_id="masking-search")
-        with gr.Accordion(tr("Many masks at once"), open=False):
+        with gr.Accordion(tr("Many masks at once"), open=False, elem_id="masking-film-fold"):
             self.draw = gr.Button(tr("Draw 16 masks"), elem_classes="msn-quiet-button")
             self.film_line = _line()
             self.film = gr.HTML(js_on_load=filmstrip.SCRIPT, elem_id="masking-film")
-        with gr.Accordion(tr("Curves by mask ratio"), open=False):
+        with gr.Accordion(tr("Curves by mask ratio"), open=False, elem_id="masking-curves-fold"):
             self.measure = gr.Button(tr("Measure the curves"), elem_classes="msn-quiet-button")
             self.curve_line, self.stop_curve = _line(), _stop()
             self.curves = gr.HTML(elem_id="masking-curves")
-        with gr.Accordion(tr("Which pictures survive masking?"), open=False):
+        with gr.Accordion(tr("Which pictures survive masking?"), open=False, elem_id="masking-batch-fold"):
             self.files = Files(
                 file_count="multiple",
                 label=tr("Pictures"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from vitmsn.ui.locale import Retold
 from vitmsn.ui.masking.controls import MaskingControls
 from vitmsn.ui.masking.view_times import ViewTimes
 
@@ -16,14 +17,14 @@ class MaskingState:
     drawn: MaskingControls | None = None  # the last mask that was not painted: painting starts from it
     wanted: dict[str, Stamp] = field(default_factory=dict)  # the stamp that each section would get now,
     made: dict[str, Stamp] = field(default_factory=dict)  # and the stamp of the result it shows
-    results: dict[str, str] = field(default_factory=dict)  # the last result of each section, for a page loaded again
+    results: dict[str, Retold] = field(default_factory=dict)  # the last result of each section, for a page loaded again
     wall: bool = False  # the prototype wall was opened
     opened: str = ""  # fingerprint of the model whose prototype is shown large
     times: ViewTimes = field(default_factory=ViewTimes)  # of the model chosen last
 
     @property
     def nbytes(self) -> int:
-        return sum(len(result) for result in self.results.values())
+        return sum(result.nbytes for result in self.results.values())
 
 
 @dataclass
