@@ -317,9 +317,15 @@ def launch(
 
 
 def sheet(drawn: Callable[[], bytes]) -> Callable[[Request], Response]:
-    """A route's function for one of the page's own pictures, which the browser keeps for an hour."""
+    """A route's function for one of the page's own pictures, which the browser keeps for an hour.
+
+    Drawing it for the first time takes seconds; a class that opens the page at once waits for the same drawing.
+    """
+    one_at_a_time = threading.Lock()
 
     def answer(request: Request) -> Response:
-        return Response(drawn(), media_type="image/webp", headers={"cache-control": "max-age=3600"})
+        with one_at_a_time:
+            picture = drawn()
+        return Response(picture, media_type="image/webp", headers={"cache-control": "max-age=3600"})
 
     return answer

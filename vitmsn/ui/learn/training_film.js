@@ -71,13 +71,18 @@ function draw() {
   const share = from ? Math.min(1, (performance.now() - began) / MOVES) : 1;
   const points = from ? between(from, shown().xy, share) : shown().xy;
   const scale = Math.min(width, height) / 2 / about.half, size = Math.max(16, width / 22);
+  const here = sheet.complete && sheet.naturalWidth; // until then, and without it, dots
   points.forEach(([x, y], i) => {
-    const left = width / 2 + x * scale - size / 2, top = height / 2 - y * scale - size / 2;
+    const across = width / 2 + x * scale, down = height / 2 - y * scale, left = across - size / 2, top = down - size / 2;
     pen.fillStyle = about.inks[labels[i] % about.inks.length];
-    pen.fillRect(left - 2, top - 2, size + 4, size + 4);
-    if (sheet.complete && sheet.naturalWidth) {
-      pen.drawImage(sheet, (i % about.columns) * about.side, Math.floor(i / about.columns) * about.side, about.side, about.side, left, top, size, size);
+    if (!here) {
+      pen.beginPath();
+      pen.arc(across, down, 4, 0, 2 * Math.PI);
+      pen.fill();
+      return;
     }
+    pen.fillRect(left - 2, top - 2, size + 4, size + 4);
+    pen.drawImage(sheet, (i % about.columns) * about.side, Math.floor(i / about.columns) * about.side, about.side, about.side, left, top, size, size);
   });
   if (share < 1) requestAnimationFrame(draw);
 }
