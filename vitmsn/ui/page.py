@@ -89,6 +89,8 @@ def theme() -> Base:
         color_accent="#4f46e5",
         block_label_text_color="#5b6275",
         block_label_text_color_dark="#a3a9ba",
+        block_title_text_color="#5b6275",
+        block_title_text_color_dark="#a3a9ba",
         border_color_primary="#e5e7ee",
         border_color_primary_dark="#2a2e3a",
     )

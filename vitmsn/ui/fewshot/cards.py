@@ -39,7 +39,7 @@ def cards(workspace: Workspace) -> Markup:
     undo = tr_html('<button type="button" class="msn-button" data-act="undo">Undo: {}</button>').format(
         html.text(workspace.undo)
     )
-    credit = next((known.credit for known in examples.starter_sets() if known.name == workspace.starter), "")
+    credit = next((tr(known.credit) for known in examples.starter_sets() if known.name == workspace.starter), "")
     room = tr(
         "{many} of at most {most} pictures in {classes} of at most {most_classes} classes; "
         "{size} MB a picture. Click pictures to move or remove them.",

@@ -52,7 +52,11 @@ def picture(encoder: Encoder, lesson: Walk) -> Markup:
         x = round(column * large.width / columns)
         pen.line([(x, 0), (x, large.height)], fill=(255, 255, 255), width=1)
     whole = lesson.picture.rgb
-    own = tr("what this model was made for") if lesson.ask.size == "own" else tr("another size than this model's own")
+    own = (
+        tr("the size this model was trained at")
+        if lesson.ask.size == "own"
+        else tr("another size than this model's own")
+    )
     return said(
         tr(
             "Your picture has {size} pixels; the network gets {seen} of them, {own}, cut into {grid} = {many} "

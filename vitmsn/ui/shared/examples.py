@@ -27,6 +27,7 @@ from vitmsn.ui.shared import html
 from vitmsn.ui.shared.scripts import script
 
 SCRIPT = script(__file__, "examples.js", "own_picture.js")
+DRAWN_HERE = later("drawn by this program")  # a credit
 STRIP_SIDE = 96  # pixels of the thumbnails under a picture
 
 # name, package, file, title (also the alternative text), credit; the page opens with the first
@@ -101,7 +102,7 @@ def photographs() -> tuple[ExamplePhoto, ...]:
                 found.append(ExamplePhoto(name, title, credit, image.decode(path, name=path.name)))
         except ImageError:
             continue  # a damaged file loses its picture, not the page
-    return tuple(found) or (ExamplePhoto("stripes", later("Stripes"), "drawn by this program", _stripes()),)
+    return tuple(found) or (ExamplePhoto("stripes", later("Stripes"), DRAWN_HERE, _stripes()),)
 
 
 def embed(encoder: Encoder) -> None:
@@ -246,7 +247,7 @@ def _shapes(shots: int = 6, held_out: int = 4) -> StarterSet:
             support[name].append(picture)
         else:
             queries.append((name, picture))
-    return StarterSet("shapes", later("Drawn shapes"), "drawn by this program", support, queries)
+    return StarterSet("shapes", later("Drawn shapes"), DRAWN_HERE, support, queries)
 
 
 def _digit_table() -> tuple[np.ndarray, np.ndarray]:
