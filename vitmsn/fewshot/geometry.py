@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
-from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import brentq
 from sklearn.preprocessing import normalize
 
@@ -208,6 +207,9 @@ def ridge_without_rows(U: Array, codes: Array, rows: Array, alpha: float) -> Arr
 
     The folds of one class share all but their row: ``B = sum_j w_j u_j u_j' + alpha`` is factored once for the
     class, and without row i the solution is ``B^-1 u_i / (1 - w_i u_i' B^-1 u_i)`` (Sherman and Morrison).
+
+    All of it by numpy: scipy has threads of its own, and where its solver takes turns with numpy's products, the
+    threads of one spin beside the work of the other.
     """
     exact = U.astype(np.float64)
     counts = np.bincount(codes)
@@ -225,8 +227,8 @@ def ridge_without_rows(U: Array, codes: Array, rows: Array, alpha: float) -> Arr
         each[present] = whole / left[present]  # the weight of a row of each class
         members = exact[codes == k]
         correction = whole / left[k] - whole / counts[k] if left[k] else 0.0
-        factor = cho_factor(whole * balanced + correction * (members.T @ members) + penalty)
-        solution = cho_solve(factor, own.T).T
+        factor = whole * balanced + correction * (members.T @ members) + penalty
+        solution = np.linalg.solve(factor, own.T).T
         mine = each[k] if left[k] else whole  # what the row that is held out weighs in the factor
         solution /= (1 - mine * np.einsum("rd,rd->r", own, solution))[:, None]
         score = each * (solution @ sums.T)
