@@ -78,17 +78,21 @@ class Row:
         return "holds" if low <= self.ratio.median <= high else "missed"
 
 
-def in_turn(calls: Mapping[str, Callable[[], object]], rounds: int, wall: bool = False) -> Times:
+def in_turn(calls: Mapping[str, Callable[[], object]], rounds: int, wall: bool = False, apart: bool = False) -> Times:
     """Seconds of each call in each round. The order changes every round; the first round is not counted.
 
     Args:
         wall: always by the clock on the wall. Otherwise, where torch has one thread, this is processor time, which
             other programs disturb less.
+        apart: each call is made twice, and the second one counts. For libraries with threads of their own, which stay
+            awake for a moment after a call and would take time from whichever library comes next.
     """
     clock = time.process_time if torch.get_num_threads() == 1 and not wall else time.perf_counter
     names, times = list(calls), {name: np.zeros(rounds) for name in calls}
     for turn in range(rounds + 1):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            if apart:
+                calls[name]()
             start = clock()
             calls[name]()
             if turn:

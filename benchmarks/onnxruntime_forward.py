@@ -37,7 +37,7 @@ def rows(quick: bool = False) -> Iterator[Row]:
                 "packed": partial(packed, pixels),
                 "onnxruntime": partial(session.run, ["embedding"], {given.name: numbers}),
             }
-            times = in_turn(calls, rounds)
+            times = in_turn(calls, rounds, apart=True)
             claim = f"ViT-S/16, batch {batch}, float32: packed over ONNX Runtime"
             said = (rate(times, name, batch) for name in calls)
             yield Row(claim, *said, speedup(times, "packed", "onnxruntime"), 1.0)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import Figure, Missing, Row, alone, in_turn, peer, rate, small, speedup
+from benchmarks import Figure, Missing, Row, alone, in_turn, milliseconds, peer, rate, small, speedup
 from vitmsn import extras
 from vitmsn.encoder import Encoder
 from vitmsn.image import ViTMSNImageProcessor
@@ -81,10 +81,26 @@ def first() -> Row:
     return Row("embedded model, first forward: OpenVINO's time over torch's", said["openvino"], said["torch"], ratio)
 
 
+def single(dtype: str, rounds: int) -> Row:
+    """One picture in the embedded model, whose products are small."""
+    made = {
+        name: Encoder.from_pretrained(None, device="cpu", dtype=small.DTYPES[dtype], backend=name)
+        for name in ("torch", "openvino")
+    }
+    pixels = torch.randn(1, 3, *made["torch"].input_size, generator=torch.Generator().manual_seed(0))
+    calls = {name: partial(encoder._timed, pixels, None, False) for name, encoder in made.items()}
+    times = in_turn(calls, rounds, apart=True)
+    said = (milliseconds(times, name) for name in calls)
+    claim = f"embedded model, batch 1, {dtype}: packed over the backend OpenVINO"
+    return Row(claim, *said, speedup(times, "torch", "openvino"))
+
+
 def rows(quick: bool = False) -> Iterator[Row]:
     peer("transformers")
     compiled = by_openvino()
     yield first()
+    for dtype in reversed(compiled):
+        yield single(dtype, small.batches(quick)[1])
     for dtype, model in reversed(compiled.items()):
         packed, openvino = (encoder(dtype, backend) for backend in ("torch", "openvino"))
         for batch, rounds in small.batches(quick).items():
@@ -95,7 +111,7 @@ def rows(quick: bool = False) -> Iterator[Row]:
                 "every layer": partial(openvino, pixels, None, True),
                 "alone": partial(model, pixels.numpy()),
             }
-            times = in_turn(calls, rounds)
+            times = in_turn(calls, rounds, apart=True)
             said = {name: rate(times, name, batch) for name in calls}
             what = f"ViT-S/16, batch {batch}, {dtype}:"
             for ours, reference, claim, least in (

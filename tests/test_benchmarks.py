@@ -24,6 +24,14 @@ def test_things_are_timed_in_turn_and_the_first_round_does_not_count() -> None:
     assert all((found > 0).all() for found in times.values())
 
 
+def test_libraries_with_threads_of_their_own_are_timed_by_a_second_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+    monkeypatch.setattr(benchmarks.time, "perf_counter", lambda: called.append("clock") or len(called))
+    calls = {"a": lambda: called.append("a"), "b": lambda: called.append("b")}
+    assert benchmarks.in_turn(calls, 1, wall=True, apart=True)["a"].tolist() == [2]
+    assert "".join(called) == "aclocka" + "bclockb" + "bclockbclock" + "aclockaclock"
+
+
 def test_on_one_thread_processor_time_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     clocks = {"process_time": count(0, 5), "perf_counter": count(0, 7)}
     for name, ticks in clocks.items():
