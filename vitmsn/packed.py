@@ -28,6 +28,7 @@ from vitmsn.outputs import ViTMSNOutput
 
 TOKENS = 1600  # that go through the network together
 ROWS = 256  # queries of one picture whose attention is in memory at a time
+FUSED_TOKENS = 64  # of a single picture whose attention torch's fused kernel computes fastest in bfloat16 as well
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.05}  # length of the difference to the plain forward, over its own
 PROBE = (3, 5)  # rows and columns of the patches of the input that is compared
 
@@ -88,11 +89,12 @@ def _norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
 def _attention(qkv: Tensor, tokens: int, heads: int) -> Tensor:
     """Queries (scaled), keys and values (B T, 3 D) -> what each token takes from the others (B T, D).
 
-    In float32 torch's fused kernel is fastest at all lengths. In bfloat16 it is slower than plain products, of which
-    a few rows are computed at a time, so that memory grows with the tokens and not with their square.
+    In float32 torch's fused kernel is fastest at all lengths. In bfloat16 it is slower than plain products but for a
+    single picture with few tokens, where calling several operators costs more than they compute. Of plain products a
+    few rows are computed at a time, so that memory grows with the tokens and not with their square.
     """
     split = qkv.view(-1, tokens, 3, heads, qkv.shape[1] // (3 * heads))  # (B, T, 3, H, d)
-    if qkv.dtype == torch.float32:
+    if qkv.dtype == torch.float32 or (len(split) == 1 and tokens <= FUSED_TOKENS):
         query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)
         return F.scaled_dot_product_attention(query, key, value, scale=1.0).transpose(1, 2).flatten(2).flatten(0, 1)
     mixed = qkv.new_empty(len(split), tokens, heads, split.shape[-1])
