@@ -95,7 +95,7 @@ ALLOWED: dict[str, set[str]] = {
     "robustness.prediction": {"encoder"},
     "robustness.masked_views": {"classification", "image", "encoder", "robustness.prediction"},
     "robustness.deciding_patches": {
-        *("image", "encoder", "attention", "robustness.prediction", "robustness.masked_views"),
+        *("image", "encoder", "attention", "robustness.prediction"),
     },
     "robustness": {"robustness.prediction", "robustness.masked_views", "robustness.deciding_patches"},
     "nearest": {"image", "encoder"},

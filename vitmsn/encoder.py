@@ -42,6 +42,8 @@ from vitmsn.timing import Timing, record, timings
 Progress = Callable[[int, int], None]
 _Key = tuple[tuple[int, int], str, bytes]
 
+VIEWS = 16  # of the last pictures, resized, kept for other masks of them
+
 
 @dataclass(frozen=True)
 class _Ready:
@@ -98,6 +100,8 @@ class Encoder(PictureTransformer):
         self.labels = list(self.config.id2label.values()) if classifier is not None else []
         choose_backend(backend, self.device, dtype)  # what is not there is said now
         self._lock = threading.RLock()
+        self._views: LRUCache[tuple[str, tuple[int, int]], Image.Image] = LRUCache(VIEWS)
+        self._views_lock = threading.Lock()
         self._made: Forward | None = None
         self._cache: LRUCache[_Key, np.ndarray | ViTMSNOutput] = LRUCache(limits.CACHE_BYTES, getsizeof=_bytes)
 
@@ -152,15 +156,27 @@ class Encoder(PictureTransformer):
 
     @classmethod
     def random(
-        cls, config: ViTMSNConfig | None = None, seed: int = 0, device: str = "auto", backend: str = "auto"
+        cls,
+        config: ViTMSNConfig | None = None,
+        seed: int = 0,
+        device: str = "auto",
+        backend: str = "auto",
+        processor: ViTMSNImageProcessor | None = None,
     ) -> Encoder:
-        """Random weights, to compare with: what did training change? By default the embedded architecture."""
-        config = config or VARIANTS["tiny-8-64"]
+        """Random weights, to compare with: what did training change?
+
+        Args:
+            config: the architecture; by default that of the embedded model, which then also gives the preprocessing.
+            processor: the preprocessing; by default pictures are squashed to ``config.image_size``.
+        """
+        if config is None:
+            config = VARIANTS["tiny-8-64"]
+            processor = processor or ViTMSNImageProcessor.from_pretrained(checkpoint.embedded())
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = ViTMSNModel(config)
         height, width = pair(config.image_size)
-        processor = ViTMSNImageProcessor(size={"height": height, "width": width})
+        processor = processor or ViTMSNImageProcessor(size={"height": height, "width": width})
         chosen = choose_device(device)
         return cls(model, processor, name="random weights", source=f"seed {seed}", device=chosen, backend=backend)
 
@@ -423,7 +439,7 @@ class Encoder(PictureTransformer):
         """
         where = self._size(size)
         rows = keep_rows(keep_indices, 1, math.prod(self.grid(where)))
-        pixels = self.processor([decode(image)], size=where)["pixel_values"]
+        pixels = self._pixels(decode(image), where)
         with timings() as forwards:
             for _ in range(int(warm_up) + repeats):
                 with self._lock:
@@ -449,6 +465,21 @@ class Encoder(PictureTransformer):
         tokens = 1 + (math.prod(self.grid(size)) if rows is None else len(rows[0]))
         return max(8, 2 * TOKENS // tokens)
 
+    def _view(self, picture: Picture, size: tuple[int, int]) -> Image.Image:
+        """What the model sees of a picture; resized once for many masked views of it."""
+        key = picture.digest, size
+        with self._views_lock:
+            view = self._views.get(key)
+        if view is None:
+            view = self.processor.view(picture, size)
+            with self._views_lock:
+                self._views[key] = view
+        return view
+
+    def _pixels(self, picture: Picture, size: tuple[int, int]) -> Tensor:
+        """The input of one picture, (1, 3, H, W)."""
+        return torch.from_numpy(self.processor.normalized([self._view(picture, size)]))
+
     def _ready(
         self, batch: Batch[int], size: tuple[int, int], rows: list[np.ndarray] | None, layernorm: bool
     ) -> _Ready:
@@ -459,7 +490,7 @@ class Encoder(PictureTransformer):
         keys = [self._key(size, picture, row, before) for picture, row in zip(batch.pictures, masks, strict=True)]
         # A guess without the lock, which a forward may hold: what is gone by then is resized there
         seen: list[Image.Image | Picture] = [
-            picture if key in self._cache else self.processor.view(picture, size)
+            picture if key in self._cache else self._view(picture, size)
             for key, picture in zip(keys, batch.pictures, strict=True)
         ]
         return _Ready(part, keys, seen)
@@ -472,7 +503,7 @@ class Encoder(PictureTransformer):
             missing = [i for i, entry in enumerate(found) if entry is None]
             if missing:
                 seen = [batch.seen[i] for i in missing]
-                views = [self.processor.view(one, size) if isinstance(one, Picture) else one for one in seen]
+                views = [self._view(one, size) if isinstance(one, Picture) else one for one in seen]
                 pixels = torch.from_numpy(self.processor.normalized(views))
                 masks = None if rows is None else [rows[batch.part][i] for i in missing]
                 out = self._forward(pixels, masks, not layernorm)
@@ -487,7 +518,7 @@ class Encoder(PictureTransformer):
             known = self._cache.get(key)
             if isinstance(known, ViTMSNOutput):
                 return known
-            pixels = self.processor([picture], size=size)["pixel_values"]
+            pixels = self._pixels(picture, size)
             out = self._forward(pixels, None if row is None else [row], hidden=True)
             assert out.hidden_states is not None
             out = ViTMSNOutput(

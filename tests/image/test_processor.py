@@ -99,6 +99,22 @@ def test_other_input_sizes_keep_the_recipe(side: int) -> None:
     assert paper(image, size=(side, 2 * side))["pixel_values"].shape == (1, 3, side, 2 * side)
 
 
+@pytest.mark.parametrize("target", [None, (64, 64), (128, 128), (64, 96), (96, 64)])
+@pytest.mark.parametrize("size", [(300, 200), (90, 410)])
+def test_the_part_that_is_seen(size: tuple[int, int], target: tuple[int, int] | None) -> None:
+    image = decode(Image.linear_gradient("L").resize(size).rotate(20))
+    assert ViTMSNImageProcessor(64).seen(size, target) == (0, 0, 1, 1)
+    assert ViTMSNImageProcessor(64).part(image, target).size == size
+    paper = ViTMSNImageProcessor(64).with_recipe("resize-256-crop-224")
+    left, top, right, bottom = paper.seen(size, target)
+    height, width = target or (64, 64)
+    assert (right - left) * size[0] / ((bottom - top) * size[1]) == pytest.approx(width / height, rel=0.03)
+    assert left + right == pytest.approx(1, abs=0.03) and top + bottom == pytest.approx(1, abs=0.03)
+    assert max(right - left, bottom - top) == pytest.approx(64 / 73, abs=0.02)  # and less of the longer side
+    again = np.asarray(paper.part(image, target).resize((width, height), Image.Resampling.BILINEAR), int)
+    assert np.abs(again - np.asarray(paper.view(image, target), int)).mean() < 5
+
+
 def test_recipes_have_names() -> None:
     squash = ViTMSNImageProcessor(image_mean=(0.1, 0.2, 0.3))
     paper = squash.with_recipe("resize-256-crop-224")

@@ -31,8 +31,7 @@ class Seen:
 
 def seen(encoder: Encoder, picture: Picture, size: tuple[int, int] | None = None) -> Image.Image:
     """The part of a picture that the model sees, in the picture's own resolution where it sees all of it."""
-    height, width = size or encoder.input_size
-    return picture.rgb if encoder.processor.crop is None else encoder.processor.view(picture, (4 * height, 4 * width))
+    return encoder.processor.part(picture, size)
 
 
 def counted(value: int, name: str, most: int, least: int = 1) -> int:

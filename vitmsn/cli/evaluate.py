@@ -93,7 +93,8 @@ def lowshot(options: Options) -> Result:
     if options.baselines:
         networks = [name for name in options.features if name != "raw-pixels"]
         runs[0] = encoder, [*networks, "raw-pixels"]
-        runs.append((Encoder.random(encoder.config, device=str(encoder.device), backend=encoder.backend), networks))
+        same = {"device": str(encoder.device), "backend": encoder.backend, "processor": encoder.processor}
+        runs.append((Encoder.random(encoder.config, **same), networks))
     settings = {name: getattr(options, name) for name in ("shots", "splits", "seed", "k", "centering")}
     reports = [
         protocols.evaluate(one, train, test, features=features, progress=Bar().named, **settings)

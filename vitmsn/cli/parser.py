@@ -18,6 +18,7 @@ TEACHER = (
     "or a .npy file of probabilities, a row for each picture"
 )
 DTYPES = ("float32", "float16", "bfloat16")
+RECIPES = ("squash", "resize-256-crop-224")  # of image.processor, which would bring torch
 KINDS = 'JSON file of wider names for classes: {"pet": ["cat", "dog"]}'
 
 
@@ -309,6 +310,8 @@ def make_parser(prog: str = "python -m vitmsn") -> argparse.ArgumentParser:
     about = "of the pictures that is used; the rest stays unseen, to measure with (default: 1)"
     add("--share", type=float, default=1.0, help=about)
     add("--kinds", help=KINDS)
+    about = "how pictures become the model's input from now on (default: as before)"
+    add("--recipe", choices=RECIPES, help=about)
     add("--dtype", choices=DTYPES, default="float32", help="of the weights in the file (default: float32)")
     add("--out", required=True, help="the model folder to write; it may be that of the classifier")
     add("--threads", type=int, help="processor threads")

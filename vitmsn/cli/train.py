@@ -254,6 +254,7 @@ def calibrate(options: Options) -> Result:
         split=options.split,
         share=options.share,
         kinds=_kinds(options),
+        recipe=options.recipe,
         dtype=getattr(torch, options.dtype),
         progress=Bar().named,
     )

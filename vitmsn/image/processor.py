@@ -174,9 +174,35 @@ class ViTMSNImageProcessor:
         if self.shortest_edge is None:
             assert self.resized is not None
             return round(self.resized[1] * width / own[1]), round(self.resized[0] * height / own[0])
-        shorter = round(self.shortest_edge * max(height / own[0], width / own[1]))
+        times = max(height / own[0], width / own[1])
+        if height * own[1] != width * own[0]:  # of other proportions: as much around it on the sides that limit
+            least = height / own[0] * min(size) / size[1], width / own[1] * min(size) / size[0]
+            times = max(least)
+        shorter = round(self.shortest_edge * times)
         longer = int(shorter * max(size) / min(size))
         return (shorter, longer) if size[0] <= size[1] else (longer, shorter)
+
+    def seen(self, size: tuple[int, int], target: tuple[int, int] | None = None) -> tuple[float, float, float, float]:
+        """The part of a picture of ``size`` (width, height) that the model sees: left, top, right and bottom, as shares
+        of its width and height; (0, 0, 1, 1) is all of it, less than 0 or more than 1 is black.
+
+        ``target``: the input (height, width) in pixels, where it is not the processor's own.
+        """
+        if self.crop is None:
+            return 0.0, 0.0, 1.0, 1.0
+        height, width = target or self.input_size
+        resized = self._resized(size, (height, width)) if self.do_resize else size
+        left, top = (resized[0] - width) // 2, (resized[1] - height) // 2
+        return left / resized[0], top / resized[1], (left + width) / resized[0], (top + height) / resized[1]
+
+    def part(self, picture: ImageSource, target: tuple[int, int] | None = None) -> Image.Image:
+        """The part of ``picture`` that the model sees, RGB in the picture's own resolution; see :meth:`seen`."""
+        rgb = decode(picture).rgb
+        if self.crop is None:
+            return rgb.copy()
+        left, top, right, bottom = self.seen(rgb.size, target)
+        width, height = rgb.size
+        return rgb.crop((round(left * width), round(top * height), round(right * width), round(bottom * height)))
 
     def __call__(
         self,

@@ -13,7 +13,6 @@ from vitmsn import attention, image
 from vitmsn.encoder import Encoder, Progress
 from vitmsn.errors import InputError
 from vitmsn.image import ImageSource
-from vitmsn.robustness.masked_views import as_seen
 from vitmsn.robustness.prediction import Predictions, predict
 
 ORDERS = 3  # random orders, to compare a search with
@@ -104,7 +103,7 @@ def search(
     full = predict(encoder, encoder.embed(picture))
     if scores is None:
         scores = attention.cls_attention(encoder.model, encoder.tokens(picture))[0, -1].mean(0).numpy()
-    look = _Look(encoder, as_seen(encoder, picture), full)
+    look = _Look(encoder, image.decode(picture), full)
     order = np.argsort(-np.asarray(scores), kind="stable")
     patches = len(order)
     if patches != len(look.all):

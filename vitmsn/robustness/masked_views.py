@@ -222,22 +222,15 @@ class Views:
 
 def views(encoder: Encoder, picture: ImageSource, kept: np.ndarray) -> Views:
     """Look at S masked views (S, K) of a picture; what each model can say of them."""
+    picture = image.decode(picture)
     full = encoder.embed(picture)
-    masked = encoder.embed([as_seen(encoder, picture)] * len(kept), keep_indices=kept)
+    masked = encoder.embed([picture] * len(kept), keep_indices=kept)
     told = predict(encoder, np.concatenate([full, masked])) if encoder.has_classifier or encoder.has_msn_head else None
     surprise = None
     if encoder.has_msn_head:
         surprise = cross_entropies(encoder.assign_embeddings(full, sharpen=True), encoder.assign_embeddings(masked))
     around, elsewhere = centered(encoder, full, masked), others(encoder, full)
     return Views(cosine(full, masked), told, surprise, around, elsewhere)
-
-
-def as_seen(encoder: Encoder, picture: ImageSource) -> image.Picture:
-    """The picture resized once for many views of it; unchanged where the preprocessing also crops."""
-    picture = image.decode(picture)
-    if encoder.processor.crop is not None:
-        return picture
-    return image.decode(encoder.processor.view(picture), name=picture.name)
 
 
 # --- over the mask ratio ---------------------------------------------------------------------------------------------
@@ -275,7 +268,7 @@ def curve(
     Args:
         sample: draws the patches kept for a ratio and a seed.
     """
-    seen = as_seen(encoder, picture)
+    seen = image.decode(picture)
     full = encoder.time(seen, repeats=2)
     quick = full < QUICK
     patches = math.prod(encoder.grid())

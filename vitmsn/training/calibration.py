@@ -66,6 +66,7 @@ def run(
     split: str | None = None,
     share: float = 1.0,
     kinds: Mapping[str, Sequence[str]] | None = None,
+    recipe: str | None = None,
     dtype: torch.dtype = torch.float32,
     progress: Callable[[str, int, int], object] | None = None,
 ) -> Calibration:
@@ -76,6 +77,7 @@ def run(
         data: labelled pictures of the model's classes, by their names.
         share: of every class that is used; the rest stays unseen, to measure with.
         kinds: wider names for classes, for the model's card; None: those that it has.
+        recipe: how pictures become its input from now on (``ViTMSNImageProcessor.with_recipe``); None: as before.
         dtype: of the weights in the file.
 
     Raises:
@@ -83,6 +85,8 @@ def run(
         DataError: no picture of its classes.
     """
     encoder, loaded = Encoder.from_pretrained(source, dtype="float32"), checkpoint.load(source)
+    if recipe is not None:
+        encoder.processor = encoder.processor.with_recipe(recipe)
     dataset = data if isinstance(data, DataSet) else open_data(data, split)
     if share < 1:
         dataset = dataset.split(share)[1]
@@ -100,13 +104,14 @@ def run(
     about = {**loaded.card, "held_out": measured.held_out, "not_sure_below": measured.not_sure_below}
     if kinds:
         about["kinds"] = {kind: list(labels) for kind, labels in kinds.items()}
-    kept = ("msn_head", "feature_mean", "processor", "temperature", "sharpening")
+    kept = ("msn_head", "feature_mean", "temperature", "sharpening")
     checkpoint.save(
         out,
         loaded.config,
         loaded.tensors,
         classifier=fold_temperature(loaded.classifier, measured.temperature),
         card=about,
+        processor=encoder.processor.to_dict(),
         dtype=dtype,
         **{name: getattr(loaded, name) for name in kept},
     )

@@ -57,12 +57,18 @@ def test_a_click_outside_the_picture_is_refused(call: Callable[..., Call], index
 def test_cropped_parts_are_not_shown_and_not_clickable(
     call: Callable[..., Call], tiny: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cropping = ViTMSNImageProcessor(size={"shortest_edge": 20}, crop=16)
-    monkeypatch.setattr(tiny, "processor", cropping)
-    assert patch_grid.seen(tiny, call().picture).size == (256, 256)
-    assert patch_grid.clicked(event(call(), index=[255, 0]), (4, 4)) == (0, 3)
-    with pytest.raises(InputError, match="only the middle"):
-        patch_grid.clicked(event(call(), index=[0, 0]), (4, 4), whole_picture=True)
+    monkeypatch.setattr(tiny, "processor", ViTMSNImageProcessor(size={"shortest_edge": 20}, crop=16))
+    wide = image.decode(Image.linear_gradient("L").resize((800, 400)))  # seen: 240 to 560 across, 40 to 360 down
+    assert patch_grid.seen(tiny, wide).size == (320, 320)
+    assert patch_grid.clicked(event(call(picture=wide), index=[319, 0]), (4, 4)) == (0, 3)
+
+    def whole(x: int, y: int) -> tuple[int, int]:
+        return patch_grid.clicked(event(call(picture=wide), index=[x, y]), (4, 4), whole_picture=True)
+
+    assert [whole(241, 41), whole(559, 359), whole(405, 130)] == [(0, 0), (3, 3), (1, 2)]
+    for x, y in ((230, 200), (570, 200), (400, 30), (400, 370)):
+        with pytest.raises(InputError, match="does not see this edge"):
+            whole(x, y)
 
 
 def test_the_grid_follows_the_size(tiny: Encoder) -> None:

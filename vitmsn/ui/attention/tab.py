@@ -10,6 +10,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from vitmsn import draw
+from vitmsn.config import VARIANTS
 from vitmsn.encoder import Encoder
 from vitmsn.image import Picture
 from vitmsn.look import HEADLESS, OF_A_PATCH, THROUGH
@@ -258,7 +259,7 @@ def class_choices(encoder: Encoder) -> list[tuple[str, str]]:
 
 
 def build(app: App) -> None:
-    encoder = app.models.loaded(app.models.default) or Encoder.random()
+    encoder = app.models.loaded(app.models.default) or Encoder.random(VARIANTS["tiny-8-64"])
     layers, many = encoder.config.num_hidden_layers, encoder.config.num_attention_heads
     with gr.Row(elem_classes=["msn-columns", "msn-bench"]):
         with gr.Column(elem_classes="msn-left"):

@@ -103,7 +103,7 @@ def make(
     Raises:
         MissingHeadError: the model gives no answer.
     """
-    seen = robustness.as_seen(encoder, picture)
+    seen = image.decode(picture)
     full = robustness.predict(encoder, encoder.embed(seen))
     first = int(full.index[0])
     squares, side, square = divided(encoder.grid())

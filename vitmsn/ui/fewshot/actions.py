@@ -123,7 +123,7 @@ def look(workspace: Workspace, encoder: Encoder, id: str) -> None:
         picture = image.decode(query.thumbnail, name=query.name)
         tokens = encoder.tokens(picture)
         maps = attention.cls_attention(encoder.model, tokens)[:, -1].mean(1)  # of the last layer, the mean of its heads
-        seen = encoder.processor.view(picture) if encoder.processor.crop is not None else picture.rgb.copy()
+        seen = encoder.processor.part(picture)
         seen.thumbnail((128, 128))
         shown = draw.overlay(seen, attention.to_grid(maps, tokens)[0].numpy(), 0.6)
         workspace.kept["look", id] = html.data_url(shown, quality=75)

@@ -61,7 +61,6 @@ def measure(encoder: Encoder, picture: Picture, sample: Sampler, cost: float) ->
     afford = int(MILLISECONDS / max(cost / 2, 0.1))  # a masked view costs about half a full one
     ratios = RATIOS if afford >= len(RATIOS) else RATIOS[::2]
     seeds = range(min(SEEDS, max(1, afford // len(ratios))))
-    picture = robustness.as_seen(encoder, picture)
     full = encoder.embed(picture)
     plain: Points = {}
     centered: Points = {}

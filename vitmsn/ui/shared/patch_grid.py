@@ -28,15 +28,18 @@ def seen(
 
     A small one is enlarged by a whole factor, to at least `least` where `side` allows, without smoothing.
     """
-    if encoder.processor.crop is None:
-        shown = picture.rgb.copy()
-    else:
-        height, width = input_size(encoder, size)
-        shown = encoder.processor.view(picture, (4 * height, 4 * width))
+    shown = encoder.processor.part(picture, input_size(encoder, size))
     shown.thumbnail((side, side))
     longer = max(shown.size)
     times = min(-(-least // longer), side // longer)
     return shown.resize((shown.width * times, shown.height * times), Image.Resampling.NEAREST) if times > 1 else shown
+
+
+def _shown_whole(picture: Picture) -> tuple[int, int]:
+    """(width, height) of the visitor's whole picture as the page shows it."""
+    shown = Image.new("1", picture.rgb.size)
+    shown.thumbnail((limits.SHOWN_SIDE, limits.SHOWN_SIDE))
+    return shown.size
 
 
 def input_size(encoder: Encoder, size: Size = 0) -> tuple[int, int]:
@@ -63,15 +66,19 @@ def clicked(call: Call, places: tuple[int, int], *, size: Size = 0, whole_pictur
     `size`: of the input whose `seen` was clicked; `whole_picture`: the visitor's whole picture was clicked instead.
     """
     encoder, picture = call.encoder, call.picture
-    if whole_picture and encoder.processor.crop is not None:
-        raise InputError(tr("This model sees only the middle of the picture; click on the map beside it."))
-    sides = seen(encoder, picture, size, least=0 if whole_picture else LEAST).size
+    sides = _shown_whole(picture) if whole_picture else seen(encoder, picture, size).size
     try:
         x, y = (float(value) / side for value, side in zip(call.chosen("index"), sides, strict=True))
     except (TypeError, ValueError):
         raise InputError(tr("That click carried no place; click on the picture again.")) from None
     if not (0 <= x <= 1.01 and 0 <= y <= 1.01):  # the page rounds up
         raise InputError(tr("That click was outside the picture; click on it again."))
+    if whole_picture:
+        left, top, right, bottom = encoder.processor.seen(picture.rgb.size, input_size(encoder, size))
+        x, y = (x - left) / (right - left), (y - top) / (bottom - top)
+        if not (-0.01 <= x <= 1.01 and -0.01 <= y <= 1.01):
+            raise InputError(tr("The model does not see this edge of the picture; click nearer to the middle."))
+    x, y = max(x, 0), max(y, 0)
     rows, columns = places
     return min(int(y * rows), rows - 1), min(int(x * columns), columns - 1)
 
