@@ -53,7 +53,7 @@ def test_the_answer_is_the_encoders(call: Maker, tiny: Encoder, picture: Picture
     widths = [float(width) for width in re.findall(r"width:([\d.]+)%", bars)]
     np.testing.assert_allclose(widths, np.array(result.probabilities) * 100, atol=0.01)
     assert "msn-quiet" not in bars
-    assert "sees 16 × 16 pixels, so expect mistakes" in about
+    assert "sees 16 × 16 pixels, so expect mistakes" in about and "middle" not in about
     assert "Encoder.from_pretrained()" in code and "gradient.png" in code
 
 

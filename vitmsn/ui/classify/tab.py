@@ -97,7 +97,8 @@ def modesty(call: Call) -> Markup:
             if encoder.has_classifier
             else tr("A small model: it gives {many} numbers and sees {height} × {width} pixels, so expect mistakes.")
         )
-        return html.hint(small.format(many=many, height=height, width=width) + language())
+        middle = tr(" It looks at the middle of a picture.") if encoder.processor.crop is not None else ""
+        return html.hint(small.format(many=many, height=height, width=width) + middle + language())
     large = (
         tr("{name} knows {many} things and sees {height} × {width} pixels{trained}.")
         if encoder.has_classifier
