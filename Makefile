@@ -80,7 +80,8 @@ model: $(VENV)/.test  ## train the embedded model anew, hours on two cores; DATA
 		--held-out 0.03 --model $(OUT)/distilled-3/model --epochs 20 --batch-size 256 --views 64:0.87:0.7 64:0.11:0.5 64:0.02 \
 		--rate 8e-4 --set muon=true linear=true similarity=0.7 layer_decay=0.95 \
 		--kinds assets/tiny-imagenet-kinds.json --out $(OUT)/distilled
-	$(BIN)/python -m vitmsn calibrate $(OUT)/distilled/model --data $(DATA) --split validation --share 0.5 --out $(OUT)/calibrated
+	$(BIN)/python -m vitmsn calibrate $(OUT)/distilled/model --data $(DATA) --split validation --share 0.5 \
+		--recipe resize-256-crop-224 --out $(OUT)/calibrated
 	$(BIN)/python -m vitmsn pretrain tiny-8-64 --init $(OUT)/calibrated --freeze-backbone --data $(DATA) --split train \
 		--held-out 0.03 --epochs 0.6 --rate 2e-3 --views 64:32:1 --set warmup_epochs=0.05 ema=0.97,0.99 --out $(OUT)/prototypes
 	$(BIN)/python -m vitmsn convert $(OUT)/prototypes/model $(OUT)/vit-msn-tiny-8-64 --dtype float16

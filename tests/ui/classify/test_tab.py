@@ -57,6 +57,11 @@ def test_the_answer_is_the_encoders(call: Maker, tiny: Encoder, picture: Picture
     assert "Encoder.from_pretrained()" in code and "gradient.png" in code
 
 
+def test_a_model_that_crops_says_so(call: Maker, tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny, "processor", tiny.processor.with_recipe("resize-256-crop-224"))
+    assert "It looks at the middle of a picture." in tab.modesty(call())
+
+
 def test_an_unsure_answer_is_shown_as_not_sure(call: Maker, tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(tiny.card, "not_sure_below", 1.0)
     said, bars, *_ = tab.answer(call())
