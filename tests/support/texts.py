@@ -38,7 +38,7 @@ def of_page() -> dict[str, list[str]]:
     """Every text of the page with the places where it stands."""
     found: dict[str, list[str]] = {}
     for path in sorted(UI.rglob("*.py")):
-        if path.parent.name != "locale":
+        if path != UI / "locale" / "__init__.py":
             for line, text in in_python(path):
                 found.setdefault(text, []).append(f"{path.relative_to(UI)}:{line}")
     return found

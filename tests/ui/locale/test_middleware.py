@@ -52,6 +52,21 @@ def test_the_page_says_its_language_before_all_other_scripts() -> None:
     assert "window.msnWords = {};" in said(HTML).decode()
 
 
+def test_the_page_is_named_and_shown_elsewhere_as_itself() -> None:
+    gradios = (
+        b'<meta property="og:title" content="Gradio" /><meta\n\tname="twitter:image"\n\tcontent="https://else.where/a.jpg"\n/>'
+        b'<meta name="viewport" content="width=device-width" /><link rel="manifest" href="/manifest.json" />'
+    )
+    whole = HTML.replace(b"<title>x</title>", gradios)
+    for language, words in (("en", "look inside an AI"), ("de", "Blick in eine KI")):
+        with speaking(language):
+            page = said(whole).decode()
+        assert page.count("<title>ViT-MSN: ") == 1 and page.count(words) == 2  # og:title, too
+        assert page.count('name="description"') == page.count('"og:description"') == 1
+        assert "Gradio" not in page.partition("</script>")[2] and "else.where" not in page and "viewport" in page
+        assert '"/manifest.json"' not in page and 'href="data:image/svg+xml,' in page
+
+
 async def page(scope: Any, receive: Any, send: Any) -> None:
     body = HTML if scope["path"] == "/" else current().encode()
     length = [(b"content-length", str(len(body)).encode())]

@@ -9,19 +9,34 @@ browser brings nothing of this and gets English.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 from markupsafe import Markup
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from vitmsn.ui.locale import COOKIE, ENGLISH, LANGUAGES, PARAMETER, current, preferred, scripts
+from vitmsn.ui.locale import COOKIE, ENGLISH, LANGUAGES, PARAMETER, current, later, preferred, scripts, tr
 
 PAGE = "/"
 REMEMBERED = 365 * 24 * 3600  # seconds for which a browser keeps the choice
 WORDS = Path(__file__).with_name("words.js").read_text(encoding="utf-8")
+
+TITLE = later("ViT-MSN: look inside an AI that learned to see from half-hidden pictures")
+DESCRIPTION = later("Drop a picture: see what the model says, where it looks, and how little of it it needs.")
+GRADIOS = re.compile(rb"""<meta\s+(?:property="og:|name="twitter:)[^>]*>""")
+PREVIEW = (
+    '<meta name="description" content="{1}"><meta property="og:type" content="website">'
+    '<meta property="og:title" content="{0}"><meta property="og:description" content="{1}">'
+    '<link rel="icon" type="image/svg+xml" href="{2}">'
+)
+# sixteen patches, ten of them hidden; inside the page, so that it is there below a path, too
+ICON = "data:image/svg+xml," + quote(
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#4f46e5"/>'
+    '<path fill="#fff" d="M5 5h5v5H5zM16 5h5v5h-5zM10 10h6v6h-6zM21 16h6v5h-6zM5 21h5v6H5zM16 21h5v6h-5z"/></svg>'
+)
 
 
 def of_page(query: str, headers: Mapping[str, str]) -> str:
@@ -99,15 +114,19 @@ class PageLanguage:
 
 
 def said(page: bytes) -> bytes:
-    """Gradio's page in the current language: its `lang`, and a script before all others.
+    """Gradio's page in the current language: its `lang`, what a link to it shows elsewhere, its icon, and a script
+    before all others.
 
-    Gradio's own words follow `navigator.language`, so the page's language stands there too.
+    Gradio's own words follow `navigator.language`, so the page's language stands there too. Its head names Gradio, a
+    picture of Gradio's, and files from the root of the server, where below a path another one has its own.
     """
     words = json.dumps(scripts(), ensure_ascii=False).replace("</", "<\\/")
     language = f'Object.defineProperty(navigator, "language", {{ get: () => "{current()}" }});'
     script = Markup("<script>{}</script>").format(Markup(f"window.msnWords = {words};\n{WORDS}{language}"))
+    about = Markup("<title>{0}</title>" + PREVIEW).format(tr(TITLE), tr(DESCRIPTION), ICON)
     spoken = page.replace(b'lang="en"', f'lang="{current()}"'.encode(), 1)
-    return spoken.replace(b"<head>", b"<head>" + script.encode(), 1)
+    spoken = GRADIOS.sub(b"", spoken).replace(b'href="/manifest.json"', b'href="manifest.json"', 1)
+    return spoken.replace(b"<head>", b"<head>" + (script + about).encode(), 1)
 
 
 def _cookie(language: str, scope: Scope) -> str:
