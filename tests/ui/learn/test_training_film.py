@@ -37,7 +37,7 @@ def test_the_film_has_every_frame() -> None:
     one = run(0, 10, 20)
     whole = data(training_film.reel(one))
     assert whole["labels"] == [3, 7] and [part["step"] for part in whole["frames"]] == [0, 10, 20]
-    assert whole["frames"][2] == {"step": 20, "knn": 0.5, "xy": frame(20)["xy"]}
+    assert whole["frames"][2] == {"step": 20, "percent": 50, "xy": frame(20)["xy"]}
     assert whole["run"] != data(training_film.reel(Run(Switches(), Visit("b", "m"), told=one.told, letter="B")))["run"]
     assert training_film.reel(Run(Switches(), Visit("a", "m"))) == ""
 

@@ -30,8 +30,8 @@ function go(place, before) {
   slider.value = place;
   from = before && !still.matches ? before.xy : null;
   began = performance.now();
-  const now = shown(), percent = Math.round(100 * now.knn);
-  const values = { step: now.step, share: trNumber(`${percent} %`), many: labels.length };
+  const now = shown();
+  const values = { step: now.step, share: trNumber(`${now.percent} %`), many: labels.length };
   said.textContent = tr("step {step}: {share}", values);
   slider.setAttribute("aria-valuetext", tr("step {step}, {share} named correctly", values));
   canvas.setAttribute("aria-label", tr("Map of {many} pictures after {step} steps: {share} named correctly", values));

@@ -62,7 +62,10 @@ def reel(run: Run) -> Markup:
     data = {
         "run": f"{run.letter}{run.began:.3f}",
         "labels": run.about["labels"],
-        "frames": [{name: frame[name] for name in ("step", "knn", "xy")} for frame in run.frames],
+        # rounded here, as the sentence above the film is: JavaScript rounds halves up
+        "frames": [
+            {"step": frame["step"], "percent": round(100 * frame["knn"]), "xy": frame["xy"]} for frame in run.frames
+        ],
     }
     return Markup('<span class="msn-reel" data-reel="{}"></span>').format(json.dumps(data, separators=(",", ":")))
 
