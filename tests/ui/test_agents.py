@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import io
 import json
+import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -205,12 +207,19 @@ def test_mistakes_are_answered_in_sentences(place: Place, picture: str) -> None:
 def test_a_fault_of_the_server_is_told_without_its_details(
     place: Place, picture: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    def read_only(*_: Any, **more: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "/secret/folder")
+
     def full(size: int) -> None:
         raise uploads.NoRoom
 
     def broken(size: int) -> None:
         raise RuntimeError("/secret/folder")
 
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", read_only)
+        assert said(ask(place, "classify", image=picture)) == faults.NO_ROOM
+    assert "Traceback" not in caplog.text
     monkeypatch.setattr(uploads, "take_room", full)
     assert said(ask(place, "classify", image=picture)) == faults.NO_ROOM
     monkeypatch.setattr(uploads, "take_room", broken)

@@ -67,6 +67,11 @@ def classifying(visitor: Visitor) -> Iterator[Message]:
         yield from endpoint("classify", partial(png, seed, 1200), 5)(visitor)
 
 
+def embedding(visitor: Visitor) -> Iterator[Message]:
+    sent = [visitor.upload(png(seed, 1200), f"{seed}.png") for seed in range(60)]
+    return visitor.messages(visitor.endpoint("embed"), [sent])
+
+
 def camera(visitor: Visitor) -> Iterator[Message]:
     """One frame after another, as the page sends them."""
     visitor.open("attention")
@@ -97,6 +102,8 @@ def read(message: Message) -> bool:
 
 JOBS: dict[str, tuple[Job, Callable[[Message], bool]]] = {
     "classify": (classifying, starts),
+    "embed": (embedding, steps),
+    "deciding patches": (endpoint("mask_search", partial(png, 1), "relevance"), steps),
     "masking curve": (endpoint("mask_curve", partial(png, 1), "random", 16), steps),
     "stream of curves": (
         click("Measure the curves", "masking"),

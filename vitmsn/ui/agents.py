@@ -84,7 +84,7 @@ class Tools(gradio.mcp.GradioMCPServer):
             answers = await self._ask(block_fn, values)
         except HTTPException as error:  # from the queue: too many jobs
             return _failed(str(error.detail))
-        except uploads.NoRoom:
+        except (uploads.NoRoom, uploads.NotWritable):
             return _failed(NO_ROOM)
         except Exception as error:
             return _failed(sentence(error, f"the tool {name}"))
