@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from tests.support import async_calls
 from vitmsn import limits
 from vitmsn.ui import blocks
 
@@ -57,6 +58,17 @@ def test_good_values_and_none_pass() -> None:
     kinds = [gr.Image(), gr.Number(), gr.Checkbox(), gr.Textbox()]
     blocks.check(list("abcd"), kinds, [{"path": "a.png"}, 1.5, False, ""])
     blocks.check(list("abcd"), kinds, [None] * 4)
+
+
+def test_a_refusal_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with blocks.Page(analytics_enabled=False) as page:
+        gr.Button().click(lambda file: file, [gr.File()], [gr.JSON()])
+    [fn] = page.fns.values()
+    file = {"path": "a.png", "orig_name": 5, "meta": {"_type": "gradio.FileData"}}
+    with pytest.raises(gr.Error, match="could not be read"):
+        async_calls.call(page.preprocess_data, fn, [file], None)
+    [record] = caplog.records
+    assert "orig_name" in record.getMessage() and "\n" not in record.getMessage()
 
 
 def test_a_flood_of_refusals_does_not_fill_the_log(monkeypatch: pytest.MonkeyPatch) -> None:

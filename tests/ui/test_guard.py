@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from anyio.from_thread import start_blocking_portal
+from starlette.exceptions import HTTPException
 
 from tests.support import async_calls
 from vitmsn import limits
@@ -52,6 +53,9 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     if scope["path"] == "/gradio_api/run/half":
         raise KeyError("later")
+    if scope["path"] == "/gradio_api/queue/data":
+        await send({"type": "http.response.body", "body": b"data: 404\n\n", "more_body": True})
+        raise RuntimeError("the response has already started") from HTTPException(404)
     await send({"type": "http.response.body", "body": str(length).encode()})
 
 
@@ -301,6 +305,15 @@ def test_the_connection_of_an_open_page_closes_when_the_server_ends(monkeypatch:
     assert sent[-1] == {"type": "http.response.body", "body": b""}
 
 
+def test_a_stream_for_a_session_without_jobs_ends_without_a_traceback(
+    request_: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = request_("GET", "/gradio_api/queue/data?session_hash=nobody")
+    assert answer.status_code == 200 and answer.text == "data: 404\n\n"
+    assert "GET /gradio_api/queue/data was not understood: HTTPException" in caplog.text
+    assert not any(record.exc_info for record in caplog.records)
+
+
 def test_a_request_that_makes_gradio_raise_gets_422(request_: Any, caplog: pytest.LogCaptureFixture) -> None:
     refused = request_("POST", "/gradio_api/run/broken", content=b"{}")
     assert refused.status_code == 422 and refused.json()["detail"] == guard.NOT_UNDERSTOOD
@@ -333,6 +346,7 @@ def test_errors_of_gradio_become_a_sentence(request_: Any, name: str, status: in
         b'{"fn_index": true}',
         b'{"trigger_id": [1]}',
         b'{"session_hash": 1}',
+        b'{"session_hash": ""}',
         b'{"session_hash": "' + b"a" * 65 + b'"}',
         b'{"data": [1e400]}',
         b'{"data": [' + b"9" * 300 + b"]}",

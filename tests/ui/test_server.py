@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import signal
@@ -22,6 +23,7 @@ from gradio import networking
 
 from tests.support import async_calls
 from tests.support.app import PATIENCE, ROOT, Served, answers, free_port
+from vitmsn import limits
 from vitmsn.errors import InputError
 from vitmsn.ui import server
 from vitmsn.ui.blocks import Page
@@ -34,6 +36,22 @@ def signals() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("name", ["vitmsn.ui", "uvicorn.error", "python_multipart.multipart", "root"])
+def test_no_flood_of_odd_requests_fills_the_log(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(limits, "LOG_LINES", 3)
+    log = logging.getLogger(name)
+    before = list(log.filters)
+    try:
+        server.bound_logs()
+        for _ in range(10):
+            log.warning("Invalid HTTP request received.")
+    finally:
+        log.filters[:] = before
+    assert len(caplog.records) == 3
 
 
 def test_a_failed_start_prints_a_sentence_and_exits_with_2(

@@ -102,7 +102,8 @@ class Page(gr.Blocks):
                 sentence = cut(str(error.message), limits.MESSAGE_LENGTH)  # one of ours
             else:
                 sentence = "A value of this request could not be read; send what the page or /gradio_api/info shows."
-            log.warning("%s was refused: %s", block_fn.api_name or block_fn.name, cut(str(error), 200))
+            why = cut(" ".join(str(error).split()), 200)  # pydantic's are several lines
+            log.warning("%s was refused: %s", block_fn.api_name or block_fn.name, why)
             raise gr.Error(sentence, print_exception=False) from None
 
     async def process_api(

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -89,7 +90,6 @@ FORWARDED = (b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-
 HEARTBEAT_SECONDS = 15.0  # between two messages that keep an open page connected
 LISTEN_SECONDS = 1.0  # between two checks whether the server is ending
 
-
 Headers = Sequence[tuple[bytes, bytes]]
 RETRY: Headers = ((b"retry-after", b"60"),)
 NOT_UNDERSTOOD = later("This request could not be understood.")
@@ -127,21 +127,22 @@ class Guard:
             with speaking(language.of_scope(scope)):
                 await self._admit(scope, receive, answer)
         except Exception as error:
-            if answer.begun:
+            reason = error.__cause__ or error
+            if answer.begun and not isinstance(reason, HTTPException):
                 raise
-            # Gradio raises on some requests (an unknown function, an odd header).
-            log.warning("%s %.100s was not understood: %.200r", scope["method"], scope["path"], error)
-            await refuse(answer, 422, tr(NOT_UNDERSTOOD))
+            # Gradio raises on some requests (an unknown function, an odd header), in a stream after it has said so.
+            log.warning("%s %.100s was not understood: %.200r", scope["method"], scope["path"], reason)
+            if answer.begun:
+                await answer({"type": "http.response.body", "body": b""})
+            else:
+                await refuse(answer, 422, tr(NOT_UNDERSTOOD))
 
     async def _admit(self, scope: Scope, receive: Receive, send: _Answer) -> None:
         scope = self._without_proxy(scope)
         host = _host(dict(scope["headers"]).get(b"host", b""))
         if not self._known(host, scope):
-            await refuse(
-                send,
-                421,
-                f"This server does not answer to the name {host[:80]!r}; its owner can add it to VITMSN_HOSTS.",
-            )
+            said = f"This server does not answer to the name {host[:80]!r}; its owner can add it to VITMSN_HOSTS."
+            await refuse(send, 421, said)
             return
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         agent = self._agents and path.rstrip("/") == AGENTS
@@ -165,9 +166,8 @@ class Guard:
         upload = path.startswith("/gradio_api/upload")
         cap = limits.MAX_UPLOAD_BYTES if upload else limits.MAX_TOOL_BYTES if agent else limits.MAX_JSON_BYTES
         if _length(headers) > cap:
-            await refuse(
-                send, 413, tr("This request is larger than {size} MB; send less at once.", size=cap // limits.MIB)
-            )
+            said = tr("This request is larger than {size} MB; send less at once.", size=cap // limits.MIB)
+            await refuse(send, 413, said)
         elif upload:
             await self._stream(scope, receive, send, cap)
         else:

@@ -61,8 +61,9 @@ def shape(value: dict[str, Any]) -> str:
         if value.get(name) is not None and type(value[name]) is not int:
             return f"{name} must be a whole number."
     session = value.get("session_hash")
-    if session is not None and not (isinstance(session, str) and len(session) <= limits.SESSION_LENGTH):
-        return f"session_hash must be a text of at most {limits.SESSION_LENGTH} characters."
+    # Gradio takes an empty one for none in one place and not in another, so that its job could not answer
+    if session is not None and not (isinstance(session, str) and 0 < len(session) <= limits.SESSION_LENGTH):
+        return f"session_hash must be a text of 1 to {limits.SESSION_LENGTH} characters."
     return ""
 
 

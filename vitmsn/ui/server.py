@@ -73,7 +73,7 @@ class Server:
         bound_arenas()
         self._ended, self._agents, self._host = threading.Event(), agents, host
         self._room = Room() if share_local else None
-        logging.getLogger("vitmsn.ui").addFilter(Seldom())
+        bound_logs()
         if threading.current_thread() is threading.main_thread():  # Gradio's reload runs in another
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: self._ended.set())
@@ -127,6 +127,12 @@ class Server:
             go_on()
             examples.embed(self._encoder)
             picture_gallery.index(self._encoder, go_on)
+
+
+def bound_logs() -> None:
+    """Bound the lines that requests can write: ours, and the parsers' about what is no HTTP or no upload."""
+    for name in ("vitmsn.ui", "uvicorn.error", "python_multipart.multipart", "root"):  # MCP's are those of the root
+        logging.getLogger(name).addFilter(Seldom())
 
 
 def sweep_uploads(page: gr.Blocks, visitors: Visitors, folder: Path) -> None:
