@@ -77,7 +77,7 @@ def unfinished() -> set[str]:
 
 
 # Gradio's reader of uploads makes temporary files, and leaves them when the client goes away or the disk is full.
-route_utils.NamedTemporaryFile = _Part  # type: ignore[attr-defined]  # it imports it
+route_utils.NamedTemporaryFile = _Part  # type: ignore[attr-defined, assignment]  # it imports it
 
 
 @contextmanager
