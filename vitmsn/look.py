@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from vitmsn import attention, relevance, robustness
-from vitmsn.encoder import Encoder, Keep
+from vitmsn.encoder import Encoder
 from vitmsn.errors import InputError, MissingHeadError
 from vitmsn.image import ImageSource
+from vitmsn.masking import Keep
 from vitmsn.outputs import ViTMSNOutput
 
 # kind -> what its values are

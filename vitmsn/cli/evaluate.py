@@ -93,8 +93,9 @@ def lowshot(options: Options) -> Result:
     if options.baselines:
         networks = [name for name in options.features if name != "raw-pixels"]
         runs[0] = encoder, [*networks, "raw-pixels"]
-        same = {"device": str(encoder.device), "backend": encoder.backend, "processor": encoder.processor}
-        runs.append((Encoder.random(encoder.config, **same), networks))
+        device, same = str(encoder.device), encoder.processor
+        other = Encoder.random(encoder.config, device=device, backend=encoder.backend, processor=same)
+        runs.append((other, networks))
     settings = {name: getattr(options, name) for name in ("shots", "splits", "seed", "k", "centering")}
     reports = [
         protocols.evaluate(one, train, test, features=features, progress=Bar().named, **settings)

@@ -12,8 +12,9 @@ import numpy as np
 
 from vitmsn import image
 from vitmsn.classification import Classification
-from vitmsn.encoder import Encoder, Keep
+from vitmsn.encoder import Encoder
 from vitmsn.image import ImageSource
+from vitmsn.masking import Keep
 from vitmsn.robustness.prediction import Assignment, Predictions, assignment, cross_entropies, predict
 
 RATIOS = tuple(round(0.05 * step, 2) for step in range(20))  # 0 to 0.95

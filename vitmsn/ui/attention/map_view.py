@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 
 from vitmsn import attention, draw, limits
-from vitmsn.encoder import Encoder, Keep
+from vitmsn.encoder import Encoder
 from vitmsn.image import Picture
 from vitmsn.look import OF_A_PATCH, Look, look
+from vitmsn.masking import Keep
 from vitmsn.outputs import ViTMSNOutput
 from vitmsn.ui.locale import later, tr, tr_number
 from vitmsn.ui.shared import html, patch_grid
