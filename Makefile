@@ -78,6 +78,9 @@ model: $(VENV)/.test  ## train the embedded model anew, hours on two cores; DATA
 		--set muon=true linear=true similarity=0.7 layer_decay=0.95 --out $(OUT)/distilled-3
 	$(BIN)/python -m vitmsn distil --teacher benchmarks/efficientnet_lite.py:teacher --data $(DATA) --split train \
 		--held-out 0.03 --model $(OUT)/distilled-3/model --epochs 20 --batch-size 256 --views 64:0.87:0.7 64:0.11:0.5 64:0.02 \
+		--rate 8e-4 --set muon=true linear=true similarity=0.7 layer_decay=0.95 --out $(OUT)/distilled-4
+	$(BIN)/python -m vitmsn distil --teacher benchmarks/efficientnet_lite.py:teacher --data $(DATA) --split train \
+		--held-out 0.03 --model $(OUT)/distilled-4/model --epochs 28.6 --batch-size 256 --views 64:0.75:0.7 64:0.17:0.5 64:0.08 \
 		--rate 8e-4 --set muon=true linear=true similarity=0.7 layer_decay=0.95 \
 		--kinds assets/tiny-imagenet-kinds.json --out $(OUT)/distilled
 	$(BIN)/python -m vitmsn calibrate $(OUT)/distilled/model --data $(DATA) --split validation --share 0.5 \
