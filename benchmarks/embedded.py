@@ -1,6 +1,7 @@
 """Accuracy of the embedded model: the figures of its card, on held-out pictures of its classes.
 
     python -m benchmarks.embedded DATA [--split validation] [--model MODEL ...]      two minutes a model on one core
+    python -m benchmarks.embedded DATA --recipe squash --wider 1.333                 pictures seen in another way
 
 DATA is any data set whose labels are among the model's classes; for the card, Tiny ImageNet's validation pictures.
 """
@@ -19,7 +20,7 @@ from sklearn.metrics import normalized_mutual_info_score
 from vitmsn import lowshot, masking
 from vitmsn.data import DataSet, open_data
 from vitmsn.encoder import Encoder
-from vitmsn.image import decode
+from vitmsn.image import RECIPES, Picture, decode
 
 SURE = 0.5  # probability over which an answer counts as sure
 RATIOS = (0.3, 0.5, 0.7)
@@ -34,9 +35,15 @@ def calibration_error(probability: NDArray[np.float32], right: NDArray[np.bool_]
     return float(sum(gaps))
 
 
-def measure(encoder: Encoder, dataset: DataSet, seed: int = 0) -> dict[str, Any]:
+def widened(picture: Picture, times: float) -> Picture:
+    """A picture ``times`` as wide, with its edges mirrored into the new sides: the shape of a photograph."""
+    side = round(picture.rgb.width * (times - 1) / 2)
+    return decode(np.pad(np.asarray(picture.rgb), ((0, 0), (side, side), (0, 0)), mode="reflect"), name=picture.name)
+
+
+def measure(encoder: Encoder, dataset: DataSet, seed: int = 0, wider: float = 1.0) -> dict[str, Any]:
     """Every figure of one model; the names are the keys of the table."""
-    pictures = [decode(record.data, name=record.id) for record in dataset]
+    pictures = [widened(decode(record.data, name=record.id), wider) for record in dataset]
     names, y = np.array(dataset.classes), dataset.labels
     X = encoder.embed(pictures)
     found: dict[str, Any] = {"pictures": len(y)}
@@ -80,6 +87,9 @@ def main() -> None:
     parser.add_argument("--model", nargs="+", default=[None], help="folders or hub ids; without it the embedded model")
     about = "share of the pictures that calibrated the model, as `calibrate --share` chose them; they are left out"
     parser.add_argument("--calibrated", type=float, default=0.0, help=about)
+    parser.add_argument("--recipe", choices=RECIPES, help="how pictures are seen; without it as the model has it")
+    about = "how many times as wide pictures are made, by mirroring their edges"
+    parser.add_argument("--wider", type=float, default=1.0, help=about)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     dataset = open_data(options.data, options.split)
@@ -88,7 +98,9 @@ def main() -> None:
     found = {}
     for source in options.model:
         encoder = Encoder.from_pretrained(source, "cpu", "float32")
-        found[encoder.name] = measure(encoder, dataset)
+        if options.recipe:
+            encoder.processor = encoder.processor.with_recipe(options.recipe)
+        found[encoder.name] = measure(encoder, dataset, wider=options.wider)
     if options.json:
         print(json.dumps(found, indent=1))
         return
