@@ -10,7 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from tests.browser.hands import hold, sentence
-from tests.support.app import Served, serving
+from tests.support.app import Served, serving, until
 
 STANDARDS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
 DIALOG = [[".msn-class"]]  # the page under it has tests of its own
@@ -51,7 +51,8 @@ def begin(teacher: Page, phone: Page) -> None:
 
 
 def test_a_lesson_from_the_code_to_the_board(visit: Callable[..., Page], served: Served) -> None:
-    assert "/class" in served.said() and "The teacher's code" in served.said()
+    until(lambda: "The teacher's code" in served.said())
+    assert "/class" in served.said()
     teacher = lead(visit)
     phone = join(visit)
     expect(teacher.locator("[data-phones]")).to_have_text("1")

@@ -29,6 +29,8 @@ TARGETS = """() => [...document.querySelectorAll(
 def filled(page: Page, tab: str) -> Page:
     expect(page.locator(f"#tab-{tab} :is(.msn-sentence, .msn-answer, h2.msn-step)").first).to_be_visible()
     expect(page.locator(".msn-status")).to_contain_text("px")
+    if tab == "fewshot":
+        expect(page.locator("#tab-fewshot .msn-answers").first).to_be_visible()  # the slowest part
     return page
 
 

@@ -27,15 +27,18 @@ WORDS = Path(__file__).with_name("words.js").read_text(encoding="utf-8")
 TITLE = later("ViT-MSN: look inside an AI that learned to see from half-hidden pictures")
 DESCRIPTION = later("Drop a picture: see what the model says, where it looks, and how little of it it needs.")
 GRADIOS = re.compile(rb"""<meta\s+(?:property="og:|name="twitter:)[^>]*>""")
-PREVIEW = (
+PREVIEW = Markup(
     '<meta name="description" content="{1}"><meta property="og:type" content="website">'
     '<meta property="og:title" content="{0}"><meta property="og:description" content="{1}">'
     '<link rel="icon" type="image/svg+xml" href="{2}">'
 )
 # sixteen patches, ten of them hidden; inside the page, so that it is there below a path, too
 ICON = "data:image/svg+xml," + quote(
-    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#4f46e5"/>'
-    '<path fill="#fff" d="M5 5h5v5H5zM16 5h5v5h-5zM10 10h6v6h-6zM21 16h6v5h-6zM5 21h5v6H5zM16 21h5v6h-5z"/></svg>'
+    Markup(
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
+        '<rect width="32" height="32" rx="7" fill="#4f46e5"/>'
+        '<path fill="#fff" d="M5 5h5v5H5zM16 5h5v5h-5zM10 10h6v6h-6zM21 16h6v5h-6zM5 21h5v6H5zM16 21h5v6h-5z"/></svg>'
+    )
 )
 
 
@@ -123,7 +126,7 @@ def said(page: bytes) -> bytes:
     words = json.dumps(scripts(), ensure_ascii=False).replace("</", "<\\/")
     language = f'Object.defineProperty(navigator, "language", {{ get: () => "{current()}" }});'
     script = Markup("<script>{}</script>").format(Markup(f"window.msnWords = {words};\n{WORDS}{language}"))
-    about = Markup("<title>{0}</title>" + PREVIEW).format(tr(TITLE), tr(DESCRIPTION), ICON)
+    about = (Markup("<title>{0}</title>") + PREVIEW).format(tr(TITLE), tr(DESCRIPTION), ICON)
     spoken = page.replace(b'lang="en"', f'lang="{current()}"'.encode(), 1)
     spoken = GRADIOS.sub(b"", spoken).replace(b'href="/manifest.json"', b'href="manifest.json"', 1)
     return spoken.replace(b"<head>", b"<head>" + (script + about).encode(), 1)
