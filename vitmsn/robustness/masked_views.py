@@ -269,17 +269,17 @@ def curve(
     Args:
         sample: draws the patches kept for a ratio and a seed.
     """
-    seen = image.decode(picture)
-    full = encoder.time(seen, repeats=2)
+    picture = image.decode(picture)
+    full = encoder.time(picture, repeats=2)
     quick = full < QUICK
     patches = math.prod(encoder.grid())
     until = time.monotonic() + CURVE_SECONDS
     for ratio in ratios:
         kept = np.stack([sample(ratio, seed) for seed in seeds])
-        steady = steady_times(encoder, seen, kept[0]) if quick and time.monotonic() < until else None
-        full, taken = steady or (full, encoder.time(seen, keep_indices=kept[0], repeats=1))
+        steady = steady_times(encoder, picture, kept[0]) if quick and time.monotonic() < until else None
+        full, taken = steady or (full, encoder.time(picture, keep_indices=kept[0], repeats=1))
         ideal = full * (1 + kept.shape[1]) / (1 + patches)
-        yield CurvePoint(ratio, kept.shape[1], views(encoder, seen, kept), taken, ideal, steady is not None)
+        yield CurvePoint(ratio, kept.shape[1], views(encoder, picture, kept), taken, ideal, steady is not None)
 
 
 @dataclass(frozen=True)

@@ -103,17 +103,17 @@ def make(
     Raises:
         MissingHeadError: the model gives no answer.
     """
-    seen = image.decode(picture)
-    full = robustness.predict(encoder, encoder.embed(seen))
+    picture = image.decode(picture)
+    full = robustness.predict(encoder, encoder.embed(picture))
     first = int(full.index[0])
     squares, side, square = divided(encoder.grid())
 
     def look(choices: Sequence[Iterable[int]]) -> list[Said]:
         kept = [np.flatnonzero(np.isin(square, list(choice))) for choice in choices]
         if len({len(one) for one in kept}) == 1:
-            rows = encoder.embed([seen] * len(kept), keep_indices=np.stack(kept))
+            rows = encoder.embed([picture] * len(kept), keep_indices=np.stack(kept))
         else:  # squares at the edge may have fewer patches
-            rows = np.concatenate([encoder.embed(seen, keep_indices=one) for one in kept])
+            rows = np.concatenate([encoder.embed(picture, keep_indices=one) for one in kept])
         told = robustness.predict(encoder, rows)
         return [
             Said(int(index), told.name(place), float(told.probability[place]), float(told.probabilities[place, first]))
