@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from tests.support import models
-from vitmsn import checkpoint, limits
+from vitmsn import checkpoint, devices, limits
 from vitmsn.classification import Classification
 from vitmsn.devices import choose_device, choose_dtype
 from vitmsn.encoder import Encoder
@@ -527,12 +527,23 @@ def test_devices_and_precisions_by_name() -> None:
             choose_device(name)
 
 
-def test_auto_precision_follows_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("has_it", "gain", "chosen"), [
+    (True, 1.9, torch.bfloat16), (True, 0.6, torch.float32), (True, 1.1, torch.float32), (False, 1.9, torch.float32),
+])  # fmt: skip
+def test_auto_precision_is_what_the_processor_is_fast_in(
+    monkeypatch: pytest.MonkeyPatch, has_it: bool, gain: float, chosen: torch.dtype
+) -> None:
     monkeypatch.delenv("VITMSN_DTYPE")  # the tests choose it (conftest.py)
-    for has_it in (True, False):
-        for ask in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
-            monkeypatch.setattr(torch.cpu, ask, lambda has_it=has_it: has_it, raising=False)
-        assert choose_dtype("auto", torch.device("cpu")) == (torch.bfloat16 if has_it else torch.float32)
+    monkeypatch.setattr(devices, "_has_bfloat16", lambda: has_it)
+    monkeypatch.setattr(devices, "_bfloat16_gain", lambda: gain)
+    assert choose_dtype("auto", torch.device("cpu")) == chosen
+
+
+def test_the_gain_of_bfloat16_is_measured_once_and_spares_the_random_numbers() -> None:
+    before = torch.random.get_rng_state()
+    gain = devices._bfloat16_gain()
+    assert 0 < gain < 1000 and devices._bfloat16_gain() is gain
+    assert torch.equal(torch.random.get_rng_state(), before)  # a seeded program gets the same numbers
 
 
 def test_the_environment_overrides_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:

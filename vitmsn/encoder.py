@@ -117,7 +117,7 @@ class Encoder(PictureTransformer):
 
         Args:
             device: "auto" takes CUDA where there is one, else the CPU.
-            dtype: "auto" takes bfloat16 where the device computes in it, else float32.
+            dtype: "auto" takes bfloat16 where the device is faster in it, else float32.
             backend: what computes: "torch", "openvino", or "auto", which takes OpenVINO on a CPU where it is installed.
 
         Raises:
