@@ -11,7 +11,7 @@ from PIL import Image
 
 from vitmsn.draw import HIDDEN
 from vitmsn.encoder import Encoder
-from vitmsn.image import Picture
+from vitmsn.image import Picture, ViTMSNImageProcessor, decode
 from vitmsn.nearest import kept
 from vitmsn.ui.learn import picture_steps, steps
 from vitmsn.ui.learn.walkthrough import LearnControls, Walk, study
@@ -33,7 +33,7 @@ def test_every_step_has_its_numbers(headed: Encoder, studied: Walk) -> None:
     told = [sentence(steps.answer(place, headed, studied, "headed")) for place in range(8)]
     found = studied.assigned
     assert found is not None and studied.index is not None
-    assert "256 × 256 pixels; the network gets 16 × 16" in told[0] and "4 × 4 = 16 patches of 4 × 4" in told[0]
+    assert "256 × 256 pixels become 16 × 16" in told[0] and "4 × 4 = 16 patches of 4 × 4" in told[0]
     assert "becomes 6 views" in told[1] and "4 close-ups" in told[1] and "The teacher sees the full view" in told[1]
     assert "16 patches 5 are dropped and 11 stay" in told[2] and " ms " in told[2]
     assert "The 11 patches that are left become 11 tokens" in told[3] and "In layer 1 of 2 CLS looks most" in told[3]
@@ -44,6 +44,15 @@ def test_every_step_has_its_numbers(headed: Encoder, studied: Walk) -> None:
     assert f"Of 8 prototypes the full view belongs most to prototype {first + 1} (" in told[5]
     assert f"Sharpening takes prototype {first + 1} from" in told[6]
     assert f"= {studied.loss:.2f} nats".replace("-", "−") in told[7] and "1 × " in told[7]
+
+
+def test_the_first_step_says_that_the_middle_is_cut_out(
+    headed: Encoder, monkeypatch: pytest.MonkeyPatch, picture: Picture
+) -> None:
+    monkeypatch.setattr(headed, "processor", ViTMSNImageProcessor({"shortest_edge": 18}, crop=16))
+    wide = decode(picture.rgb.crop((0, 0, 240, 160)))
+    told = sentence(steps.picture(headed, study(headed, wide, LearnControls(layer=1))))
+    assert told.startswith("Your picture's 240 × 160 pixels become 27 × 18; the network gets the 16 × 16 in the middle")
 
 
 def test_every_picture_has_alt_text(headed: Encoder, studied: Walk) -> None:
@@ -72,7 +81,7 @@ def test_dropping_no_patch_is_reported(headed: Encoder, picture: Picture) -> Non
 
 def test_another_size_is_cut_into_more_patches(headed: Encoder, picture: Picture) -> None:
     page = steps.answer(0, headed, study(headed, picture, LearnControls(size="double")), "headed")
-    assert "32 × 32 of them, another size than this model's own, cut into 8 × 8 = 64" in sentence(page)
+    assert "32 × 32, another size than this model's own, cut into 8 × 8 = 64" in sentence(page)
 
 
 def test_prototypes_are_strips_with_the_probabilities_under_them(headed: Encoder, studied: Walk) -> None:

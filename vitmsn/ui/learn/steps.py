@@ -57,11 +57,21 @@ def picture(encoder: Encoder, lesson: Walk) -> Markup:
         if lesson.ask.size == "own"
         else tr("another size than this model's own")
     )
-    return said(
+    left, top, right, bottom = encoder.processor.seen(whole.size, (height, width))
+    told = (
         tr(
-            "Your picture has {size} pixels; the network gets {seen} of them, {own}, cut into {grid} = {many} "
-            "patches of {patch} pixels.",
+            "Your picture's {size} pixels become {resized}; the network gets the {seen} in the middle, {own}, cut into "
+            "{grid} = {many} patches of {patch} pixels."
+        )
+        if encoder.processor.crop is not None
+        else tr(
+            "Your picture's {size} pixels become {seen}, {own}, cut into {grid} = {many} patches of {patch} pixels."
+        )
+    )
+    return said(
+        told.format(
             size=f"{whole.width}{BY}{whole.height}",
+            resized=f"{round(width / (right - left))}{BY}{round(height / (bottom - top))}",
             seen=f"{width}{BY}{height}",
             own=own,
             grid=f"{rows}{BY}{columns}",
