@@ -37,7 +37,7 @@ def test_the_curves_come_point_by_point(call: Callable[..., Call]) -> None:
     assert len(shown) == len(robustness.RATIOS)
     assert [html.count("<svg") for html in (shown[0], shown[-1])] == [3, 3]  # no prototypes here
     assert shown[0].count('r="3"') < shown[-1].count('r="3"')
-    assert "With 50 % hidden: similarity" in shown[-1] and "With 95 % hidden" in shown[-1]
+    assert "With 50\xa0% hidden: similarity" in shown[-1] and "With 95\xa0% hidden" in shown[-1]
     [bare] = {html.count("<svg") for html in sections.curves(call(RANDOM), PLAIN)}
     assert bare == 2
 
@@ -63,7 +63,7 @@ def test_stopping_keeps_the_curve_so_far(call: Callable[..., Call]) -> None:
         if len(shown) == 3:
             visit.visit.stopped = time.monotonic()
     assert len(shown) == 4 and "msn-sentence" in shown[-1]
-    assert visit.message == "Stopped at 15 % hidden; the curve so far stays."
+    assert visit.message == "Stopped at 15\xa0% hidden; the curve so far stays."
 
 
 @pytest.mark.parametrize("change", ["picture", "model", "kind"])
@@ -132,6 +132,16 @@ def test_a_page_that_comes_back_in_german_gets_the_results_in_german(call: Calla
         assert not re.search(r"similarity|hidden|keep|survives|answer", told), name
     visit.visit.page.clear()
     assert "similarity" in tab.answer(visit, PLAIN)["film"]
+
+
+def test_names_of_examples_are_in_the_language_of_the_page(call: Callable[..., Call]) -> None:
+    visit = call()
+    english = sections.batch_of_examples(visit, PLAIN)
+    with speaking("de"):
+        german = visit.visit.state(MaskingState).results["batch"].text
+    assert "A tabby cat" in english and "Eine getigerte Katze" not in english
+    names = re.findall(r'<td data-value="([^"]*)">\1</td>', german)  # sorted by what is shown
+    assert "Eine getigerte Katze" in names and "A tabby cat" not in re.sub(r"base64,[^\"]*", "", german)
 
 
 def test_outdated_results_are_emptied(call: Callable[..., Call]) -> None:

@@ -44,6 +44,11 @@ class Row:
     views: robustness.Views | None = None
     sure: bool = True
     refused: str = ""
+    example: bool = False  # its name is a text of the page, in the language of whoever reads the table
+
+    @property
+    def title(self) -> str:
+        return tr(self.name) if self.example else self.name
 
 
 def judge(
@@ -51,8 +56,13 @@ def judge(
     sources: Sequence[Picture | str],
     sample: Callable[[int], np.ndarray],
     progress: Progress,
+    *,
+    examples: bool = False,
 ) -> list[Row]:
-    """Every picture (or path of an upload) under the same DRAWS masks; `sample` gives the patches kept for a seed."""
+    """Every picture (or path of an upload) under the same DRAWS masks; `sample` gives the patches kept for a seed.
+
+    examples: whether they are the page's own, whose names are shown in the language of the page.
+    """
     if len(sources) > limits.MAX_QUERIES:
         raise InputError(
             tr(
@@ -73,7 +83,7 @@ def judge(
             continue
         sure = not encoder.has_classifier or encoder.classify(picture, top_k=1)[0].sure
         face = picture.thumbnail(64)  # all the table needs
-        rows.append(Row(picture.name, face, robustness.views(encoder, picture, kept), sure))
+        rows.append(Row(picture.name, face, robustness.views(encoder, picture, kept), sure, example=examples))
     progress(len(sources), len(sources))
     return rows
 
@@ -112,12 +122,12 @@ def sentence(rows: list[Row]) -> str:
     if not rows:
         return ""
     if len(rows) == 1:
-        return f"{rows[0].name}: {_words(rows[0])}."
+        return f"{rows[0].title}: {_words(rows[0])}."
     return tr(
         "{best} survives best ({best_words}), {worst} worst ({worst_words}).",
-        best=rows[0].name,
+        best=rows[0].title,
         best_words=_words(rows[0]),
-        worst=rows[-1].name,
+        worst=rows[-1].title,
         worst_words=_words(rows[-1]),
     )
 
@@ -145,7 +155,7 @@ def _row(row: Row) -> Markup:
             cells, len(HEADER) - 1, html.text(tr_said(row.refused))
         )
     cells = Markup("<td>{}</td>").format(html.img(row.picture, ""))
-    for value, said in zip(_values(row), _shown(row), strict=True):
+    for value, said in zip([row.title, *_values(row)[1:]], _shown(row), strict=True):
         cells += Markup('<td data-value="{}">{}</td>').format(html.text(value), html.text(said, 60))
     return Markup("<tr>{}</tr>").format(cells)
 
@@ -167,7 +177,7 @@ def _values(row: Row) -> list[str | float]:
 
 
 def _shown(row: Row) -> list[str]:
-    name, answer, *similarities, _, surprise = _values(row)
+    _, answer, *similarities, _, surprise = _values(row)
     kept = (
         ""
         if row.views is None or row.views.same is None
@@ -176,7 +186,7 @@ def _shown(row: Row) -> list[str]:
     unsure = "" if row.sure or not answer else tr(" (not sure)")
     loss = "" if surprise == "" else tr("{value:.2f} nats", value=surprise)
     alike = ["" if one == "" else html.similar(float(one)) for one in similarities]
-    return [str(name), f"{tr_said(str(answer))}{unsure}", *alike, kept, loss]
+    return [row.title, f"{tr_said(str(answer))}{unsure}", *alike, kept, loss]
 
 
 def _csv(rows: list[Row]) -> Markup:

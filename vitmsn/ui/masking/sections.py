@@ -161,10 +161,10 @@ def batch(call: Call, paths: list[str] | None, asked: MaskingControls) -> str:
 def batch_of_examples(call: Call, asked: MaskingControls) -> str:
     """The example pictures, for visitors without their own."""
     pictures = [replace(example.picture, name=example.title) for example in examples.photographs()]
-    return _table(call, pictures, asked)
+    return _table(call, pictures, asked, examples=True)
 
 
-def _table(call: Call, sources: Sequence[Picture | str], ask: MaskingControls) -> str:
+def _table(call: Call, sources: Sequence[Picture | str], ask: MaskingControls, *, examples: bool = False) -> str:
     encoder, name = call.encoder, call.name
     progress = _progress(call, ask, "batch")
     rows = batch_table.judge(
@@ -172,6 +172,7 @@ def _table(call: Call, sources: Sequence[Picture | str], ask: MaskingControls) -
         sources,
         lambda seed: draw_mask(encoder, ask.kind, ask.ratio, seed),
         lambda done, total: progress(done, total, PICTURES),
+        examples=examples,
     )
     return _remember(call, ask, "batch", lambda: batch_table.table(rows, name))
 
