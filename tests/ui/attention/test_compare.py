@@ -53,7 +53,7 @@ def test_overlap_counts_only_patches_visible_in_both(call: Callable[..., Call]) 
     said = compare.common(
         [("a", visit.encoder, visit.picture, found), ("b", visit.encoder, visit.picture, replace(found, values=half))]
     )
-    assert said == "The two attention maps overlap by 100 %, over the 8 patches that both see."
+    assert said == "The two attention maps overlap by 100\xa0%, over the 8 patches that both see."
     half[:] = np.nan
     said = compare.common(
         [("a", visit.encoder, visit.picture, found), ("b", visit.encoder, visit.picture, replace(found, values=half))]

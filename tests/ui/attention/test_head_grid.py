@@ -12,6 +12,7 @@ from PIL import Image
 
 from vitmsn import draw
 from vitmsn.ui.attention import head_grid
+from vitmsn.ui.shared.html import share
 
 
 def maps() -> np.ndarray:
@@ -54,7 +55,7 @@ def test_the_sheet_holds_every_map_without_loss() -> None:
     assert sheet.shape == (2 * 4, 3 * 5, 3)
     top = float(np.quantile(maps(), 0.98))
     np.testing.assert_allclose(sheet[4:, 10:].astype(int), draw.color(maps()[2, 1], (0, top)), atol=2)
-    assert f"{draw.percent(top)}</span> <span>or more" in html
+    assert f"{share(top)}</span> <span>or more" in html
 
 
 def test_heads_worth_a_look_are_buttons_with_their_reason() -> None:

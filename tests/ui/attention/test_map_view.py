@@ -74,6 +74,6 @@ def test_a_contour_holds_half_by_default(call: Callable[..., Call]) -> None:
     found = map_view.see(call().encoder, call().picture, AttentionControls(shape="contour"))
     held = found.values[map_view.inside(found)].sum() / found.values.sum()
     assert held >= 0.5
-    assert "hold 50 % of it" in tab.legend(found)
+    assert "hold 50\xa0% of it" in tab.legend(found)
     alike = map_view.see(call().encoder, call().picture, AttentionControls("similar", shape="contour"))
     assert map_view.inside(alike)[0, 0] and "similarity above" in tab.legend(alike)

@@ -14,13 +14,13 @@ from PIL import Image
 
 from tests.support.ui import changes, event
 from vitmsn import attention as rows
-from vitmsn import draw
 from vitmsn.config import VARIANTS, ViTMSNConfig
 from vitmsn.encoder import Encoder
 from vitmsn.errors import InputError
 from vitmsn.ui.attention import map_view, tab
 from vitmsn.ui.attention.map_view import AttentionControls
 from vitmsn.ui.models import EMBEDDED, RANDOM, Models
+from vitmsn.ui.shared.html import share
 from vitmsn.ui.visits import Call
 
 START = AttentionControls(layer=2)  # what the page sends first: the last of the tiny model's two layers
@@ -114,13 +114,15 @@ def test_the_sentence_has_numbers(call: Callable[..., Call]) -> None:
     values[2, 1] = 0.25
     found = map_view.Sight(AttentionControls("cls", 2, 1), values, np.stack([[values], [values]]), tokens)
     assert map_view.sentence(found, 1.0) == (
-        "In layer 2, head 1, CLS looks most at row 3, column 2: 25 % of its attention, 7 × the average patch."
+        "In layer 2, head 1, CLS looks most at row 3, column 2: 25\xa0% of its attention, 7 × the average patch."
     )
-    assert map_view.sentence(found, 0.4).endswith("; 40 % of the attention on patches is on 1 of 16 patches.")
+    assert map_view.sentence(found, 0.4).endswith("; 40\xa0% of the attention on patches is on 1 of 16 patches.")
     patch = replace(found, ask=AttentionControls("patch", 1, 0, row=4, column=2))
     assert "In layer 1, mean of heads, the patch at row 4, column 2 looks most" in map_view.sentence(patch, 1.0)
     rollout = replace(found, ask=AttentionControls("rollout", start=1))
-    assert map_view.sentence(rollout, 1.0).startswith("Through layers 1 to 2, row 3, column 2 reaches CLS most: 25 %")
+    assert map_view.sentence(rollout, 1.0).startswith(
+        "Through layers 1 to 2, row 3, column 2 reaches CLS most: 25\xa0%"
+    )
 
 
 def test_the_overlay_has_alt_text_and_a_legend(call: Callable[..., Call]) -> None:
@@ -129,7 +131,7 @@ def test_the_overlay_has_alt_text_and_a_legend(call: Callable[..., Call]) -> Non
     row, column = np.argwhere(found.values == found.values.max())[0] + 1
     assert out["overlay"]["alt_text"] == f"Attention of layer 1, head 2, peak at row {row}, column {column}"
     assert isinstance(out["overlay"]["value"], Image.Image) and out["overlay"]["value"].size == (256, 256)
-    assert draw.percent(float(found.values.max())) in out["legend"]
+    assert share(float(found.values.max())) in out["legend"]
     assert "Layer 1, head 2" in out["heads"] and out["heads"].count("data-x=") == 4
 
 

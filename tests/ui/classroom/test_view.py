@@ -41,7 +41,7 @@ def test_a_phone_has_a_button_for_every_square() -> None:
     game = view.game(CHALLENGE)
     assert re.findall(r'data-cell="(\d)"', game) == list("012345")
     assert game.count('tabindex="0"') == 1 and 'aria-label="Row 2, column 3"' in game
-    assert "6 of 6 left: &lt;i&gt;espresso&lt;/i&gt;, 88 %." in game and "Each square" not in game
+    assert "6 of 6 left: &lt;i&gt;espresso&lt;/i&gt;, 88\xa0%." in game and "Each square" not in game
     assert "Each square is 2 × 2 patches." in view.game(replace(CHALLENGE, patches=2))
     assert "a random choice needs 4 patches." in view.screen(CHALLENGE)
 
@@ -49,8 +49,8 @@ def test_a_phone_has_a_button_for_every_square() -> None:
 @pytest.mark.parametrize(
     ("kept", "said"),
     [
-        ([0], "1 of 6 left: still <i>espresso</i>, 75 %."),
-        ([1], "1 of 6 left: now teapot, 50 %; <i>espresso</i> has 12 %. Bring one back."),
+        ([0], "1 of 6 left: still <i>espresso</i>, 75\xa0%."),
+        ([1], "1 of 6 left: now teapot, 50\xa0%; <i>espresso</i> has 12\xa0%. Bring one back."),
     ],
 )
 def test_the_answer_is_a_sentence(kept: list[int], said: str) -> None:

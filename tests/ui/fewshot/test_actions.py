@@ -77,7 +77,7 @@ def test_opening_details_changes_no_data(taught: Call) -> None:
     assert [did(taught, act="sort").order for _ in range(3)] == ["up", "down", ""]
     assert did(taught, act="unfold", id="RED").unfolded == {"red"}
     _, page, _, _ = tab.act(event(taught, act="curve"))
-    assert "With 3 examples of each class 100 % are right" in page
+    assert "With 3 examples of each class 100\xa0% are right" in page
     assert workspace_of(taught).version == version
     with pytest.raises(GalleryError, match="there is no class"):
         did(taught, act="cell", id="gone", text="red")

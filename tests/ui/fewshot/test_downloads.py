@@ -86,7 +86,8 @@ def test_a_checkpoint_with_another_method_shows_its_accuracy_beside_the_button(t
     assert "checkpoint holds" not in tab.answer(taught, FewShotControls("ridge"))[3]
     said = tab.answer(taught, FewShotControls("pixels"))[3]
     assert (
-        "The checkpoint holds ridge, because raw pixels cannot be a layer of the model: 8 of 8 right (100 %)." in said
+        "The checkpoint holds ridge, because raw pixels cannot be a layer of the model: 8 of 8 right (100\xa0%)."
+        in said
     )
     assert "A checkpoint cannot hold k nearest examples" in tab.answer(taught, FewShotControls("knn"))[3]
 

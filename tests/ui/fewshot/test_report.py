@@ -21,13 +21,16 @@ from vitmsn.ui.shared.workspace import learn
     [
         ({"red": 1, "blue": 4}, "Fewer than 3 different examples per class (red): too few to judge."),
         ({"red": 2, "blue": 2}, "Fewer than 3 different examples per class (red, blue): too few to judge."),
-        ({"red": 4, "blue": 4}, "8 of 8 right (100 %). On new pictures expect 68\N{EN DASH}100 %; guessing gets 50 %."),
+        (
+            {"red": 4, "blue": 4},
+            "8 of 8 right (100\xa0%). On new pictures expect 68\N{EN DASH}100\xa0%; guessing gets 50\xa0%.",
+        ),
     ],
 )
 def test_the_verdict(tiny: Encoder, counts: dict[str, int], expected: str) -> None:
     shown = workspace_with(tiny, **counts)
     lesson = learn(shown.gallery, None)
-    assert lesson.sentence() == expected
+    assert lesson.sentence() == expected.replace("\xa0", " ")
     assert expected in report.trust(shown, lesson, False)
 
 
@@ -80,7 +83,7 @@ def test_raw_pixels_are_the_baseline(tiny: Encoder) -> None:
     shown = workspace_with(tiny, red=4, blue=4)
     lesson = learn(shown.gallery, None)
     assert lesson.pixels is not None and lesson.pixels.right == lesson.judged.right == 8
-    assert report.baseline(lesson).startswith("Raw pixels, without the model, do as well: 100 %.")
+    assert report.baseline(lesson).startswith("Raw pixels, without the model, do as well: 100\xa0%.")
     assert report.baseline(learn(shown.gallery, None, "pixels")) == ""
     chosen = dataclasses.replace(lesson, method="pixels", reason="the model finds all examples alike")
     assert report.baseline(chosen).endswith("without the model, because the model finds all examples alike.")
@@ -109,7 +112,7 @@ def test_near_copies_are_reported_and_count_once(tiny: Encoder) -> None:
     shown.add(tiny, "red", burst)
     page = report.trust(shown, learn(shown.gallery, None), False)
     assert "6 of the 10 pictures of red are near-copies of one another and count as 1" in page
-    assert "9 right (100 %)" in page and "Near-copies were hidden together and count once." in page
+    assert "9 right (100\xa0%)" in page and "Near-copies were hidden together and count once." in page
 
 
 def test_when_automatic_takes_another_method_it_says_so_once(tiny: Encoder) -> None:

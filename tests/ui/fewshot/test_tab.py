@@ -58,7 +58,7 @@ def files_of(color: str, count: int, seed: int = 0) -> dict[str, bytes]:
 def test_the_tab_opens_with_answers(call: Calls) -> None:
     cards, trust, tried, code = tab.answer(call())
     assert cards.count('class="msn-card"') == 3 and 'value="brick"' in cards
-    assert " right (" in trust and "guessing gets 33 %" in trust and "Confusion matrix" in trust
+    assert " right (" in trust and "guessing gets 33\xa0%" in trust and "Confusion matrix" in trust
     assert "new pictures named correctly" in tried and "Download as CSV" in tried
     assert "fewshot.learn(examples.X, examples.y," in code
 
@@ -70,7 +70,7 @@ def test_from_two_names_to_predictions(own: Call, sent: Callable[..., list[str]]
     _, trust, _, _ = tab.answer(own)
     assert "4 pictures waiting: add a second class." in trust
     _, trust, _, _ = tab.receive(event(own, to="blue", paths=sent(files_of("blue", 4))))
-    assert "8 of 8 right (100 %). On new pictures expect 68\N{EN DASH}100 %; guessing gets 50 %." in trust
+    assert "8 of 8 right (100\xa0%). On new pictures expect 68\N{EN DASH}100\xa0%; guessing gets 50\xa0%." in trust
     *_, tried, _ = tab.ask(event(own, to="queries", paths=sent(files_of("blue", 2, seed=1))))
     assert tried.count("<tr><td>") == 2 and ">blue</strong>" in tried
     assert not own.message

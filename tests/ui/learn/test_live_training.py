@@ -30,10 +30,10 @@ START, LEARNED, COLLAPSED = frame(0, 0.65, 0), frame(100, 0.91, 52), frame(100, 
 
 
 def test_the_sentence_of_a_run_has_numbers() -> None:
-    assert live_training.sentence(run(START)).startswith("With random weights kNN names 65 % of the test pictures")
+    assert live_training.sentence(run(START)).startswith("With random weights kNN names 65\xa0% of the test pictures")
     said = live_training.sentence(run(START, frame(50, 0.8, 47)))
-    assert said.startswith("After 50 of 100 steps in 5 s (about 5 s left), kNN names 80 % of the test pictures ")
-    assert "correctly (random weights: 65 %); " in said
+    assert said.startswith("After 50 of 100 steps in 5 s (about 5 s left), kNN names 80\xa0% of the test pictures ")
+    assert "correctly (random weights: 65\xa0%); " in said
     assert "47 of 64 prototypes are in use." in said and said.endswith("use.")
 
 
@@ -53,7 +53,7 @@ def test_every_way_to_end_has_a_sentence(ended: str, words: str) -> None:
 
 def test_a_run_that_is_stopped_at_its_first_frame_says_so() -> None:
     said = live_training.sentence(run(START, ended="stopped"))
-    assert said == "With random weights kNN names 65 % of the test pictures correctly. Stopped."
+    assert said == "With random weights kNN names 65\xa0% of the test pictures correctly. Stopped."
 
 
 def test_a_collapse_is_named() -> None:
@@ -68,15 +68,15 @@ def test_the_charts_show_reference_values() -> None:
     page = live_training.charts(run(START, frame(50, 0.8, 47), LEARNED))
     assert page.count("<svg") == 3 and page.count("aria-label=") == 3
     for words in (
-        "raw pixels 99 %",
-        "trained 91 %",
-        "random 65 %",
+        "raw pixels 99\xa0%",
+        "trained 91\xa0%",
+        "random 65\xa0%",
         "in use 52",
         "mean entropy 4.1",
         "cross-entropy 3.2",
     ):
         assert words in page
-    assert "65 % after 0, 80 % after 50, 91 % after 100" in page and f"log 64 = {math.log(64):.1f}" in page
+    assert "65\xa0% after 0, 80\xa0% after 50, 91\xa0% after 100" in page and f"log 64 = {math.log(64):.1f}" in page
     assert (
         live_training.charts(run(START)).count("<svg") == 1
         and live_training.charts(Run(Switches(), Visit("a", "m"))) == ""
@@ -87,7 +87,7 @@ def test_other_runs_are_lines_in_the_chart_of_accuracy() -> None:
     mine, other = run(START, LEARNED), run(START, frame(50, 0.7, 40))
     mine.letter, other.letter = "B", "A"
     page = live_training.charts(mine, [other, mine])
-    assert "B 91 %" in page and "A 70 %" in page and "trained" not in page
+    assert "B 91\xa0%" in page and "A 70\xa0%" in page and "trained" not in page
     assert page.count("<polyline") == live_training.charts(mine).count("<polyline") + 1
 
 
@@ -97,7 +97,7 @@ def test_runs_side_by_side_are_buttons_with_what_was_off() -> None:
     other.switches = Switches(sinkhorn=False, me_max=False)
     page = live_training.cards([one, other], other)
     assert page.count("<button") == page.count("<svg") == 2 and page.count("<circle") == 4
-    assert "everything on" in page and "no Sinkhorn, no me-max" in page and "kNN 62 %, 1 of 64 prototypes" in page
+    assert "everything on" in page and "no Sinkhorn, no me-max" in page and "kNN 62\xa0%, 1 of 64 prototypes" in page
     assert re.findall('data-letter="(.)" aria-pressed="(.*?)"', page) == [("A", "false"), ("B", "true")]
     assert live_training.cards([one], one) == ""
 

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from vitmsn.classification import Classification
 from vitmsn.ui.locale import (
     NARROW,
+    NO_BREAK,
     Retold,
     current,
     later,
@@ -44,6 +45,20 @@ def test_fields_are_filled_in_and_numbers_get_their_decimal_sign() -> None:
         assert tr("{n:,} files", n=12_345) == "12.345 files"
         assert tr("a file {name}", name="v1.5.png") == "a file v1.5.png"  # a text keeps what it is
         assert tr_number("8.4 %") == f"8,4{NARROW}%"
+
+
+def test_no_line_ends_between_a_number_and_its_percent_sign() -> None:
+    for language, space in (("en", NO_BREAK), ("de", NARROW)):
+        with speaking(language):
+            written = [
+                tr_number("50 %"),
+                tr("{hidden:.0f} % hidden", hidden=50),
+                tr("{hidden} % hidden").format(hidden=50),
+                tr_count(2, "50 % of {n} picture", "50 % of {n} pictures"),
+                tr_html("<p>{} % hidden</p>").format(50),
+                tr_said("13 of 20 right (50 %)."),
+            ]
+            assert all(f"50{space}%" in one for one in written), written
 
 
 def test_one_and_several_have_their_own_words() -> None:
@@ -106,7 +121,7 @@ def test_html_is_translated_in_its_texts_and_spoken_attributes_alone() -> None:
     ],
 )
 def test_sentences_of_the_library_are_found_by_their_pattern(said: str, german: str) -> None:
-    assert tr_said(said) == said
+    assert tr_said(said) == said.replace(" %", f"{NO_BREAK}%")
     with speaking("de"):
         assert tr_said(said) == german
 

@@ -22,7 +22,7 @@ test("a translation has the same fields", () => {
 
 test("numbers get the decimal sign of the page's language", () => {
   page("en");
-  assert.equal(trNumber("1.5 %"), "1.5 %");
+  assert.equal(trNumber("1.5 %"), "1.5\u00a0%");
   page("de");
   assert.equal(trNumber("1.5 %"), "1,5\u202f%");
 });

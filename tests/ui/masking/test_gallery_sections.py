@@ -19,7 +19,7 @@ Calls = Callable[..., Call]
 
 def test_every_answer_has_the_nearest_pictures(call: Calls) -> None:
     out = tab.answer(call(), MaskingControls(ratio=50))
-    assert "With 50 % hidden" in out["nearest"] and out["hide"]["value"] == "50"
+    assert "With 50\xa0% hidden" in out["nearest"] and out["hide"]["value"] == "50"
     assert "wall" not in out  # not opened yet
 
 

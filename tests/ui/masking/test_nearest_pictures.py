@@ -26,11 +26,11 @@ def near(*places: int) -> list[NearPicture]:
 @pytest.mark.parametrize(
     ("masked", "words"),
     [
-        ((1, 2, 3), "With 70 % hidden, 3 of the 3 nearest pictures stay, and the nearest one is the same."),
-        ((1, 3, 9), "With 70 % hidden, 2 of the 3 nearest pictures stay, the nearest one too."),
-        ((9, 8, 1), "With 70 % hidden, 1 of the 3 nearest pictures stays, but another one is nearest."),
-        ((2, 1, 3), "With 70 % hidden, 3 of the 3 nearest pictures stay, but another one is nearest."),
-        ((7, 8, 9), "With 70 % hidden, none of the 3 nearest pictures stays."),
+        ((1, 2, 3), "With 70\xa0% hidden, 3 of the 3 nearest pictures stay, and the nearest one is the same."),
+        ((1, 3, 9), "With 70\xa0% hidden, 2 of the 3 nearest pictures stay, the nearest one too."),
+        ((9, 8, 1), "With 70\xa0% hidden, 1 of the 3 nearest pictures stays, but another one is nearest."),
+        ((2, 1, 3), "With 70\xa0% hidden, 3 of the 3 nearest pictures stay, but another one is nearest."),
+        ((7, 8, 9), "With 70\xa0% hidden, none of the 3 nearest pictures stays."),
     ],
 )
 def test_the_sentence_counts_what_stays(masked: tuple[int, ...], words: str) -> None:

@@ -39,9 +39,9 @@ def test_standing_compares_the_first_prototypes_of_both_views(monkeypatch: pytes
 
 def test_the_sentence_counts_the_prototypes_that_stay() -> None:
     found = Standing(stays=(1, 2), lost=(3,), new=(4,))
-    assert prototype_wall.sentence(found, 0.7) == "With 70 % hidden, 2 of your picture's first 3 prototypes stay."
+    assert prototype_wall.sentence(found, 0.7) == "With 70\xa0% hidden, 2 of your picture's first 3 prototypes stay."
     one = Standing(stays=(1,), lost=(3,), new=(4,))
-    assert prototype_wall.sentence(one, 0.5) == "With 50 % hidden, 1 of your picture's first 2 prototypes stays."
+    assert prototype_wall.sentence(one, 0.5) == "With 50\xa0% hidden, 1 of your picture's first 2 prototypes stays."
     assert "watch which of them stay" in prototype_wall.sentence(found, 0)
 
 

@@ -92,7 +92,7 @@ def test_the_centered_curve_is_drawn_on_an_axis_down_to_zero() -> None:
     assert [value(y) for y in rings] == pytest.approx([0.6], abs=0.01)
     [named] = re.findall(r'y="([\d.]+)" class="word">unrelated<', html)
     assert value(float(named) - 4) == pytest.approx(0, abs=0.01), "the dashes have their name beside them"
-    assert "1.00 at 0 %; 0.80 at 50 %; 0.40 at 90 %; this mask 0.60 at 70 %" in html
+    assert "1.00 at 0\xa0%; 0.80 at 50\xa0%; 0.40 at 90\xa0%; this mask 0.60 at 70\xa0%" in html
 
 
 @pytest.mark.parametrize(("most", "end"), [(7.0, 8), (0.31, 0.4), (10, 10), (1.01, 2), (0, 1e-9), (98, 100)])
@@ -114,6 +114,6 @@ def test_the_drawing_is_to_scale() -> None:
     (x50, high), (_, low), (x90, floor), *_, (here_x, here_y) = circles
     assert x90 - x50 == pytest.approx((here_x - x50) * 2, abs=0.2)
     assert (low - high) / 0.2 == pytest.approx((floor - here_y) / 0.1, rel=0.02)
-    assert "50 %; 0.50 at 90 %; this mask 0.60 at 70 %" in html
+    assert "50\xa0%; 0.50 at 90\xa0%; this mask 0.60 at 70\xa0%" in html
     assert "random masks" in html and "unrelated pictures, 0.55" in html
     assert "dashes" not in similarity.chart({50: [0.9]}, (50, 0.9), "block", other=None)

@@ -116,7 +116,7 @@ def test_a_model_with_a_feature_mean_shows_the_centered_similarity(call: Callabl
     around = html.similar(expected)
     assert f"similarity {around}" in out["sentence"].replace(" is ", " ") and "pictures: 0)" in out["sentence"]
     assert f"full picture</dt><dd>{around}<" in out["figures"] and "0 = unrelated" in out["figures"]
-    assert f"this mask {around} at 62 %" in out["chart"] and "unrelated pictures, 0." in out["chart"]
+    assert f"this mask {around} at 62\xa0%" in out["chart"] and "unrelated pictures, 0." in out["chart"]
     assert "robustness.centered(encoder, full, masked)" in out["code"]
 
 
@@ -177,7 +177,7 @@ def test_the_curve_goes_through_this_view(call: Callable[..., Call]) -> None:
     dots = out["chart"].split('class="here"')[0]
     place = ring.split('cy="')[1].split('"')[0]
     assert f'cy="{place}" r="3"' in dots, "seed 2 is one of the measured views"
-    assert f"this mask {html.similar(found.similarity)} at 69 %" in out["chart"]
+    assert f"this mask {html.similar(found.similarity)} at 69\xa0%" in out["chart"]
     assert "random masks" in out["chart"] and "focal masks" in answered(visit, MaskingControls("focal"))["chart"]
 
 

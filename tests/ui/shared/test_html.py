@@ -50,12 +50,12 @@ def test_empty_text_gives_no_html(piece: object) -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (1.0, "over 99 %"),
-        (0.996, "over 99 %"),
-        (0.614, "61 %"),
-        (0.084, "8.4 %"),
-        (0.0042, "0.42 %"),
-        (0, "< 0.1 %"),
+        (1.0, "over 99\xa0%"),
+        (0.996, "over 99\xa0%"),
+        (0.614, "61\xa0%"),
+        (0.084, "8.4\xa0%"),
+        (0.0042, "0.42\xa0%"),
+        (0, "< 0.1\xa0%"),
     ],
 )
 def test_percent_has_two_digits_and_never_says_100(value: float, words: str) -> None:
@@ -103,9 +103,9 @@ def test_html_is_built_with_markup_alone() -> None:
 
 
 def test_markup_escapes_its_arguments() -> None:
-    assert Markup("<b>{}</b>").format(html.percent(0)) == "<b>&lt; 0.1 %</b>"
+    assert Markup("<b>{}</b>").format(html.percent(0)) == "<b>&lt; 0.1\xa0%</b>"
     assert Markup().join([html.hint("a"), "<i>"]).endswith("&lt;i&gt;")
-    assert html.percent(0.634, whole=True) == "63 %" and html.percent(1, whole=True) == "100 %"
+    assert html.percent(0.634, whole=True) == "63\xa0%" and html.percent(1, whole=True) == "100\xa0%"
 
 
 def test_a_csv_link_contains_the_file_without_formulas() -> None:

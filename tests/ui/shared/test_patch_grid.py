@@ -89,4 +89,4 @@ def test_pictures_sent_to_the_page_are_small(call: Callable[..., Call]) -> None:
 
 def test_the_legend_shows_its_ends_and_escapes_text() -> None:
     said = patch_grid.legend((0, 0.25), "of <b>")
-    assert "<span>0 %</span>" in said and "<span>25 %</span>" in said and "of &lt;b&gt;" in said
+    assert "<span>0\xa0%</span>" in said and "<span>25\xa0%</span>" in said and "of &lt;b&gt;" in said

@@ -111,7 +111,7 @@ def _correct(workspace: Workspace, query: Example) -> Markup:
 
 
 def _said(one: Prediction, numbers: dict[str, int], truth: str | None) -> str:
-    sure = html.percent(one.probability).replace(" %", "\N{NO-BREAK SPACE}%")
+    sure = html.percent(one.probability)
     if one.reason == fewshot.NONE:
         words = tr_html("<strong>none of these</strong><small>{}</small>").format(tr_said(one.far()))
     elif one.label is None:

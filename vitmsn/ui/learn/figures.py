@@ -49,7 +49,7 @@ def enlarged(shown: Image.Image, side: int) -> Image.Image:
 
 
 def percent(value: float) -> str:
-    return html.percent(float(value)).replace(" %", "\N{NO-BREAK SPACE}%")
+    return html.percent(float(value))
 
 
 def nats(value: float) -> str:

@@ -29,7 +29,7 @@ LANGUAGES = {ENGLISH: "English", GERMAN: "Deutsch"}  # each in its own words
 COOKIE = "vitmsn_language"
 PARAMETER = "lang"  # of the address: ?lang=de
 LIBRARY, SCRIPTS = "library", "scripts"  # the catalogues of what the library says, and of the page's JavaScript
-NARROW = "\u202f"  # a space that does not break, between a number and its unit
+NARROW, NO_BREAK = "\u202f", "\u00a0"  # spaces that do not break: between a number and "%" in German, in English
 SPOKEN = ("aria-label", "aria-valuetext", "alt", "title", "placeholder", "data-say")  # attributes that people meet
 HERE = Path(__file__).parent
 
@@ -81,7 +81,7 @@ def later(text: str) -> str:
 
 def tr(text: str, /, **values: Any) -> str:
     """The text in the current language, with its named fields filled in; numbers get the language's decimal sign."""
-    found = _catalogue(current()).get(text, text)
+    found = _unbroken(_catalogue(current()).get(text, text))
     return _Form().vformat(found, (), values) if values else found
 
 
@@ -91,12 +91,12 @@ def tr_count(n: int, one: str, several: str, /, **values: Any) -> str:
     forms = _catalogue(current()).get(f"{one}|{several}")
     if forms is not None:
         text = forms.split("|")[0 if n == 1 else 1]
-    return _Form().vformat(text, (), {"n": n, **values})
+    return _Form().vformat(_unbroken(text), (), {"n": n, **values})
 
 
 def tr_html(template: str) -> Markup:
     """A template of HTML with its texts in the current language, to be filled in with `.format`, which escapes."""
-    return Markup(template if current() == ENGLISH else _translated(template, current()))
+    return Markup(_unbroken(template if current() == ENGLISH else _translated(template, current())))
 
 
 def tr_said(text: str) -> str:
@@ -104,13 +104,11 @@ def tr_said(text: str) -> str:
 
     A text of several sentences is translated one by one, and so are the values that a sentence holds.
     """
-    if current() == ENGLISH or not text:
-        return text
-    if len(text) > 4 * LONGEST:
-        return text
+    if current() == ENGLISH or not text or len(text) > 4 * LONGEST:
+        return _unbroken(text)
     if found := _pattern(text, current()):
-        return found
-    return " ".join(_matched(part, current()) or part for part in SENTENCES.split(text))
+        return _unbroken(found)
+    return _unbroken(" ".join(_matched(part, current()) or part for part in SENTENCES.split(text)))
 
 
 def _pattern(text: str, language: str, deep: int = 0) -> str | None:
@@ -138,9 +136,14 @@ def _matched(text: str, language: str, deep: int = 0) -> str | None:
 
 def tr_number(text: str) -> str:
     """A number written in English, "8.4 %", as the current language writes it."""
-    if current() == ENGLISH:
-        return text
-    return re.sub(r"(?<=\d) (?=%)", NARROW, re.sub(r"(?<=\d)[.,](?=\d)", lambda dot: ",."[dot[0] == ","], text))
+    if current() != ENGLISH:
+        text = re.sub(r"(?<=\d)[.,](?=\d)", lambda dot: ",."[dot[0] == ","], text)
+    return _unbroken(text)
+
+
+def _unbroken(text: str) -> str:
+    """The same with a space before each "%" after a number, or after a field for one, that does not break a line."""
+    return BEFORE_PERCENT.sub(NO_BREAK if current() == ENGLISH else NARROW, text)
 
 
 def scripts() -> dict[str, str]:
@@ -212,6 +215,7 @@ def _patterns(language: str) -> tuple[tuple[re.Pattern[str], str], ...]:
     )
 
 
+BEFORE_PERCENT = re.compile(r"(?<=[\d}]) (?=%)")
 TAGS = re.compile(r"(<[^>]*>)")
 ATTRIBUTES = re.compile(rf"""((?:{"|".join(SPOKEN)})=(["']))(.*?)(\2)""", re.DOTALL)
 SENTENCES = re.compile(r"(?<=[.!?]) (?=\S)")

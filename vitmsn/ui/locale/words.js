@@ -7,6 +7,6 @@ function tr(text, values = {}) {
 
 // A number written in English, "1.5" or "63 %", as the page's language writes it.
 function trNumber(text) {
-  if (document.documentElement.lang !== "de") return text;
+  if (document.documentElement.lang !== "de") return text.replace(/(\d) %/g, "$1\u00a0%");
   return text.replace(/(\d)\.(\d)/g, "$1,$2").replace(/(\d) %/g, "$1\u202f%");
 }
