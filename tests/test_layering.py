@@ -178,10 +178,20 @@ ALLOWED: dict[str, set[str]] = {
     },
     "training.distil": {
         *("checkpoint", "config", "data", "devices", "image", "model"),
-        *("training.answers", "training.calibration", "training.card", "training.distributed", "training.finetune"),
-        *("training.log_figure", "training.loop", "training.result", "training.similarity", "training.teacher"),
+        *(
+            "training.answers",
+            "training.augment",
+            "training.calibration",
+            "training.card",
+            "training.distributed",
+            "training.finetune",
+        ),
+        *("training.log_figure", "training.loop", "training.result", "training.similarity", "training.student"),
+        "training.teacher",
     },
     "training.similarity": {"training.answers"},
+    "training.student": {"checkpoint", "config", "model"},
+    "training.soft_labels": {"training.calibration"},
     "training.head": {"checkpoint", "data", "encoder", "lowshot", "training.calibration", "training.card"},
     "training.live": {"lowshot", "training.trainer"},  # kNN while it learns
     "ui": set(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -136,3 +137,17 @@ def test_turning_the_hue_by_a_whole_circle_changes_nothing_and_keeps_brightness(
     third = augment._turn_hue(data, torch.full((4,), 1 / 3))
     assert torch.allclose(augment._luma(third), augment._luma(data), atol=1e-4)
     assert (third - data).abs().max() > 0.05
+
+
+def test_cutmix_takes_whole_patches_from_the_other_end_of_the_batch() -> None:
+    views = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 3, 32, 48)
+    shares = []
+    for seed in range(200):
+        mixed, share = augment.cutmix(views, (8, 16), np.random.default_rng(seed))
+        own = mixed == views
+        assert ((mixed == views) | (mixed == views.flip(0))).all()
+        blocks = own.float().unflatten(3, (3, 16)).unflatten(2, (4, 8))
+        assert (blocks.amax((3, 5)) == blocks.amin((3, 5))).all()  # a patch is of one picture
+        assert own.float().mean().item() == pytest.approx(share)
+        shares.append(share)
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.08) and min(shares) < 0.1 and max(shares) > 0.9

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -15,9 +16,10 @@ from vitmsn.errors import ConfigError, DataError
 from vitmsn.model import ViTMSNForImageClassification
 from vitmsn.training import augment
 from vitmsn.training.answers import Answers, TeacherViews, ask
-from vitmsn.training.distil import Distiller, DistilRecipe, Student, _features, center, grow
+from vitmsn.training.distil import Distiller, DistilRecipe, _features
 from vitmsn.training.finetune import Stretch, logits_of
 from vitmsn.training.loop import run
+from vitmsn.training.student import Student, center, grow
 
 CONFIG = MODEL.with_labels(id2label={0: "above", 1: "below", 2: "dark"})
 RECIPE = DistilRecipe(
@@ -72,6 +74,55 @@ def test_the_loss_weights_labels_and_teacher(tmp_path: Path) -> None:
     assert told["loss"] == pytest.approx(0.7 * told["divergence"] + 0.3 * told["cross_entropy"], rel=1e-5)
     alone = Distiller(recipe, model(), data, torch.full((32,), -1), answers(tmp_path, data)).train_step()
     assert alone["loss"] == pytest.approx(alone["divergence"]) and "cross_entropy" not in alone
+
+
+def test_soft_labels_join_the_label(tmp_path: Path) -> None:
+    data, labels = striped(32)
+    said, soft = answers(tmp_path, data), np.full((32, 3), 1 / 3, np.float32)
+
+    def cross_entropy(share: float) -> float:
+        recipe = replace(RECIPE, label_share=share, similarity=0.0)
+        return Distiller(recipe, model(), data, labels, said, soft_labels=soft).train_step()["cross_entropy"]
+
+    hard = Distiller(replace(RECIPE, similarity=0.0), model(), data, labels, said).train_step()["cross_entropy"]
+    assert cross_entropy(1.0) == pytest.approx(hard)
+    assert cross_entropy(0.25) == pytest.approx(0.25 * hard + 0.75 * cross_entropy(0.0), rel=1e-5)
+    with pytest.raises(DataError, match=r"soft labels are \(31, 3\); 32 pictures of 3 classes need \(32, 3\)"):
+        Distiller(RECIPE, model(), data, labels, said, soft_labels=soft[:31])
+
+
+def test_mixed_batches_end_with_the_last_stretch_and_resume_alike(tmp_path: Path) -> None:
+    data, labels = striped(64)
+    said = answers(tmp_path, data)
+    recipe = replace(RECIPE, epochs=2, cutmix=1.0)  # eight steps, the last of them in the last stretch
+
+    def distiller() -> Distiller:
+        return Distiller(recipe, model(), data, labels, said)
+
+    whole = distiller()
+    rows = [whole.train_step() for _ in range(whole.steps)]
+    assert ["similarity" in row for row in rows] == [False] * 7 + [True]
+    begun = distiller()
+    for _ in range(3):
+        begun.train_step()
+    rest = distiller()
+    rest.load_state_dict(begun.state_dict())
+    assert [rest.train_step()["loss"] for _ in range(3)] == [row["loss"] for row in rows[3:6]]
+
+
+def test_a_mixed_batch_is_matched_with_both_of_its_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, labels = striped(16)
+    recipe = replace(RECIPE, cutmix=1.0, similarity=0.0)
+    monkeypatch.setattr(augment, "cutmix", lambda views, patch, chance: (views, 0.75))
+    distiller = Distiller(recipe, model(), data, labels, answers(tmp_path, data))
+    indices = torch.arange(16)
+    pixels, keep = distiller._draw(indices, 0, 16)
+    loss, _ = distiller._loss(pixels, keep, indices, 0)
+    cls = distiller._encode(pixels, keep)
+    own, other = (
+        distiller._matched(cls, distiller.answers.take(order), order)[0] for order in (indices, indices.flip(0))
+    )
+    assert loss.item() == pytest.approx(0.75 * own.item() + 0.25 * other.item(), rel=1e-5)
 
 
 def test_the_similarities_join_the_loss_from_the_second_step_on(tmp_path: Path) -> None:

@@ -21,7 +21,9 @@ ROOT = Path(__file__).parents[2]
 
 SCRIPT = """
 import sys, torch
+from pathlib import Path
 from tests.support.pretraining import RECIPE, VARIED, noise
+from vitmsn.training import loop
 from vitmsn.training.distributed import Processes
 from vitmsn.training.trainer import Trainer
 
@@ -29,14 +31,20 @@ torch.set_num_threads(1)
 processes = Processes.from_environment("cpu")
 assert processes.count == 2 and processes.any(processes.index == 1) and not processes.any(False)
 trainer = Trainer(VARIED, noise(), processes=processes)
-rows = [trainer.train_step() for _ in range(trainer.steps)]
+rows = [trainer.train_step() for _ in range(5)]
+if processes.first:
+    loop.save_state(trainer.state_dict(), Path(sys.argv[1], loop.STATE))
+processes.wait()
+trainer = Trainer(VARIED, noise(), processes=processes)
+loop.resume(trainer, Path(sys.argv[1]))
+rows += [trainer.train_step() for _ in range(trainer.steps - 5)]
 processes.wait()
 state = {**trainer.target_model.state_dict(), **trainer.target_head.state_dict()}
 torch.save({"rows": rows, "state": state, "rank": trainer.feature_rank()}, f"{sys.argv[1]}/{processes.index}.pt")
 """
 
 
-def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
+def test_two_processes_that_resume_give_the_losses_of_one(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

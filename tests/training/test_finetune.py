@@ -79,6 +79,18 @@ def test_views_grow_when_their_share_is_over() -> None:
     assert sizes == [8, 8, 16, 16]
 
 
+def test_batches_take_the_ratios_of_a_stretch_in_turn() -> None:
+    recipe = replace(RECIPE, stretches=(Stretch(1.0, 16, (0.0, 0.75)),))
+    tuner = Finetuner(recipe, model(), *striped(32))
+    kept = []
+    for _ in range(4):
+        _, keep = tuner._draw(torch.arange(8), 0, 16)
+        kept.append(None if keep is None else keep.shape[1])
+        tuner.step += 1
+    patches = 16  # of 4 pixels
+    assert kept == [None, patches // 4, None, patches // 4]
+
+
 def test_dropped_patches_are_drawn_for_each_picture_and_never_reach_the_layers() -> None:
     tuner = Finetuner(RECIPE, model(), *striped(32))
     tokens: list[torch.Size] = []
@@ -88,10 +100,10 @@ def test_dropped_patches_are_drawn_for_each_picture_and_never_reach_the_layers()
     tuner.train_step()
     assert [shape[1] for shape in tokens] == [1 + 4, 1 + 12]  # 8 px: all 4; 16 px: 12 of 16
     keys = torch.arange(32)
-    keep = tuner._keep(keys, epoch=0, size=16)
+    keep = tuner._keep(keys, epoch=0, size=16, ratio=0.25)
     assert len(keep.unique(dim=0)) > 20
-    assert torch.equal(keep[3:4], tuner._keep(keys[3:4], epoch=0, size=16))
-    assert not torch.equal(keep, tuner._keep(keys, epoch=1, size=16))
+    assert torch.equal(keep[3:4], tuner._keep(keys[3:4], epoch=0, size=16, ratio=0.25))
+    assert not torch.equal(keep, tuner._keep(keys, epoch=1, size=16, ratio=0.25))
 
 
 def test_standardizing_only_shifts_and_scales_embeddings() -> None:

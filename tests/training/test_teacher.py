@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from tests.support.pretraining import MODEL, noise
 from tests.support.stripes import striped
 from vitmsn import checkpoint, cli
+from vitmsn.data import open_data
 from vitmsn.encoder import Encoder
 from vitmsn.errors import DataError, InputError
 from vitmsn.image import ViTMSNImageProcessor
@@ -185,6 +187,31 @@ def test_a_file_of_answers_needs_one_for_each_picture(tmp_path: Path) -> None:
             data, tmp_path / "crops", str(tmp_path / "said.npy"), model=start, recipe=quick, device="cpu",
             views=TeacherViews(2, scale=quick.scale),
         )  # fmt: skip
+
+
+def test_soft_labels_of_a_file_reach_their_pictures(tmp_path: Path, function: str) -> None:
+    data, start, file = folders(tmp_path / "data"), small(tmp_path / "start"), tmp_path / "soft.npy"
+    wrong = np.eye(3, dtype=np.float16)[(open_data(str(data)).labels + 1) % 3]  # each the class after its own
+    np.save(file, wrong)
+
+    def accuracy(soft: Path | None, share: float = 0.0) -> float:
+        recipe = replace(QUICK, teacher_share=0.0, similarity=0.0, label_share=share)
+        found = distil.run(
+            data, tmp_path / f"run-{soft is not None}-{share}", function, model=start, recipe=recipe, soft_labels=soft,
+            held_out=0.2, device="cpu", say=lambda _: None,
+        )  # fmt: skip
+        assert found is not None and found.accuracy is not None
+        assert found.card.get("soft_labels") == (None if soft is None else "soft.npy")
+        return found.accuracy
+
+    assert accuracy(None) > 0.9 and accuracy(file, share=1.0) > 0.9 and accuracy(file) < 0.2
+
+    np.save(file, wrong[:60])
+    with pytest.raises(DataError, match=r"probabilities \(60, 3\); data needs a row for each of its pictures"):
+        accuracy(file)
+    np.save(file, 2 * wrong)
+    with pytest.raises(DataError, match="holds no probabilities: each row must be at least 0 and sum to 1"):
+        accuracy(file)
 
 
 def test_the_distil_command_stops_and_resumes(

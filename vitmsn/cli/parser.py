@@ -61,12 +61,13 @@ def _view(text: str) -> tuple[float, int, int]:
         raise argparse.ArgumentTypeError(f"{text!r} is no TARGET:FOCAL:SHARE like 32:16:0.8") from None
 
 
-def _stretch(text: str) -> tuple[float, int, float]:
-    """64:0.8:0.7 -> (0.8, 64, 0.7); 64:0.2 -> (0.2, 64, 0.0)."""
+def _stretch(text: str) -> tuple[float, int, float | tuple[float, ...]]:
+    """64:0.8:0.7 -> (0.8, 64, 0.7); 64:0.2 -> (0.2, 64, 0.0); 64:0.2:0,0.7 -> (0.2, 64, (0.0, 0.7))."""
     try:
-        side, share, *ratio = text.split(":")
-        [dropped] = ratio or ["0"]
-        return float(share), int(side), float(dropped)
+        side, share, *given = text.split(":")
+        [dropped] = given or ["0"]
+        first, *others = map(float, dropped.split(","))
+        return float(share), int(side), (first, *others) if others else first
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no SIDE:SHARE[:DROPPED] like 64:0.8:0.7") from None
 
@@ -282,10 +283,13 @@ def make_parser(prog: str = "python -m vitmsn") -> argparse.ArgumentParser:
     add("--teacher-views", type=int, default=0, help=about)
     add("--teacher-side", type=_count, default=160, help="of what the teacher is shown, in pixels (default: 160)")
     add("--answers", help="folder for the teacher's answers, to share among runs (default: in --out)")
+    about = "probabilities of the data's classes, FILE.npy with a row for each picture, to learn beside the labels"
+    add("--soft-labels", metavar="FILE.npy", help=about)
     about = "any other setting of vitmsn.training.distil.DistilRecipe: teacher_share=0.8 muon=true average=0.9995"
     add("--set", type=_setting, nargs="+", metavar="NAME=VALUE", help=about)
     about = (
-        "side of the views in pixels, its share of the run, share of the patches dropped: 64:0.6:0.7 64:0.3:0.5 64:0.1"
+        "side of the views in pixels, its share of the run, share of the patches dropped (of several each batch takes "
+        "the next): 64:0.6:0.7 64:0.3:0.5 64:0.1:0,0.7"
     )
     add("--views", type=_stretch, nargs="+", metavar="SIDE:SHARE[:DROPPED]", help=about)
     add("--kinds", help=KINDS)

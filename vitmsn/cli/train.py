@@ -172,6 +172,7 @@ def distil(options: Options) -> Result | int:
         recipe=recipe,
         views=TeacherViews(options.teacher_views, options.teacher_side, recipe.scale),
         answers=options.answers,
+        soft_labels=options.soft_labels,
         kinds=_kinds(options),
         split=options.split,
         held_out=options.held_out,

@@ -77,6 +77,10 @@ class Probabilities:
     def to(self, device: torch.device) -> Probabilities:
         return Probabilities(self.classes.to(device), self.probabilities.to(device), self.rest.to(device))
 
+    def flip(self) -> Probabilities:
+        """In the reverse order of the pictures."""
+        return Probabilities(self.classes.flip(0), self.probabilities.flip(0), self.rest.flip(0))
+
     def divergence(self, logits: Tensor) -> Tensor:
         """Mean KL(self || softmax(logits)) in nats; logits (B, C)."""
         log_q = F.log_softmax(logits.float(), 1)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -117,6 +118,30 @@ def draw_crop(pictures: Tensor, indices: Tensor, recipe: ViewRecipe, seed: int, 
 def _uniform(names: tuple[str, ...], seed: int, draw: int, indices: Tensor) -> dict[str, Tensor]:
     """A column of keyed numbers for each name; a name's column is its place in ``_DRAWS``."""
     return dict(zip(names, keyed_uniform(seed, draw, indices, len(names)).unbind(1), strict=True))
+
+
+def cutmix(views: Tensor, patch: tuple[int, int], chance: np.random.Generator) -> tuple[Tensor, float]:
+    """Give each view a rectangle of another one, the same for all of the batch (CutMix, Yun et al., arXiv 1905.04899).
+
+    Args:
+        views: (B, C, height, width), partners of one another from both ends: the first gets from the last.
+        patch: height and width of a patch; the rectangle is made of whole ones, so that each belongs to one picture.
+        chance: draws the share of the area, uniformly, and the place.
+
+    Returns:
+        (the mixed views, a copy; the share of each that is its own).
+    """
+    part = math.sqrt(1 - chance.random())
+    mixed, area = views.clone(), 1.0
+    window: list[slice] = []
+    for side, step in zip(views.shape[2:], patch, strict=True):
+        count = side // step
+        cut = round(count * part)
+        first = int(chance.integers(0, count - cut + 1))
+        window.append(slice(first * step, (first + cut) * step))
+        area *= cut / count
+    mixed[:, :, window[0], window[1]] = views.flip(0)[:, :, window[0], window[1]]
+    return mixed, 1 - area
 
 
 def normalize(colors: Tensor) -> Tensor:

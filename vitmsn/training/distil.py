@@ -8,17 +8,19 @@ masking and meaning are learned together, and the patches dropped make it cheap.
     (1 - a) x cross entropy with the labels, where there are any, + a x KL(teacher || student) + b x similarities
 
 (Hinton et al., arXiv 1503.02531), the second through a head of its own with the teacher's classes. Both heads read the
-CLS token. The third makes the embeddings of pictures as similar as the teacher's answers to them (`similarity`).
+CLS token. A label can have a soft one beside it: what a teacher that was fitted to these very classes says, say. The
+third makes the embeddings of pictures as similar as the teacher's answers to them (`similarity`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -29,14 +31,16 @@ from vitmsn.data import DataSet, open_data, to_uint8
 from vitmsn.devices import choose_device, choose_dtype
 from vitmsn.errors import ConfigError, DataError
 from vitmsn.image import ViTMSNImageProcessor
-from vitmsn.model import ViTMSNForImageClassification, ViTMSNModel
-from vitmsn.training import calibration, card, log_figure, loop
-from vitmsn.training.answers import Answers, TeacherViews, ask
+from vitmsn.model import ViTMSNForImageClassification
+from vitmsn.training import augment, calibration, card, log_figure, loop
+from vitmsn.training.answers import Answers, Probabilities, TeacherViews, ask
 from vitmsn.training.calibration import Calibration
 from vitmsn.training.distributed import Processes
 from vitmsn.training.finetune import Finetuner, FinetuneRecipe, Stretch, logits_of, standardize
 from vitmsn.training.result import TrainingResult
 from vitmsn.training.similarity import SimilarityQueue
+from vitmsn.training.student import TEACHER_HEAD, Student, center, goes_on, grow, open_student, open_teacher_head
+from vitmsn.training.teacher import open_teacher, read_probabilities
 
 
 @dataclass(frozen=True)
@@ -44,18 +48,12 @@ class DistilRecipe(FinetuneRecipe):
     """All settings of a distillation, beside the model, the pictures and the teacher's answers."""
 
     teacher_share: float = 0.8  # a: of the loss; where there are no labels it is 1
+    label_share: float = 0.5  # of the label in what a picture with a soft label should be; the rest is the soft one
+    cutmix: float = 0.0  # share of the batches before the last stretch in which pictures get patches of one another
     similarity: float = 0.5  # b: weight of the loss of similarities
     queue: int = 4096  # pictures that each one is compared with, at most half of all
     stretches: tuple[Stretch, ...] = (Stretch(0.6, mask_ratio=0.7), Stretch(0.3, mask_ratio=0.5), Stretch(0.1))
     layer_decay: float = 0.9
-
-
-class Student(ViTMSNForImageClassification):
-    """A classifier with a second head, for the teacher's classes; ``model``'s parts are taken, not copied."""
-
-    def __init__(self, model: ViTMSNForImageClassification, teacher_head: nn.Linear) -> None:
-        super().__init__(model.config, backbone=model.vit)
-        self.classifier, self.teacher_head = model.classifier, teacher_head
 
 
 class Distiller(Finetuner):
@@ -65,6 +63,7 @@ class Distiller(Finetuner):
         model: a classifier over ``labels``' classes; trained in place.
         pictures: (N, 3, height, width) uint8.  labels: (N,) int64, -1 where there is none.
         answers: of the teacher to these pictures, in their order.
+        soft_labels: (N, classes) probabilities, rows summing to 1; read where there is a label too.
         teacher_head: a start for the head with the teacher's classes; None: a new one.
     """
 
@@ -77,6 +76,7 @@ class Distiller(Finetuner):
         answers: Answers,
         device: str | torch.device = "cpu",
         *,
+        soft_labels: np.ndarray | None = None,
         teacher_head: nn.Linear | None = None,
         processes: Processes | None = None,
         precision: torch.dtype = torch.float32,
@@ -90,6 +90,11 @@ class Distiller(Finetuner):
                 f"The teacher saw crops of {answers.views.scale} of a picture, the student is to see {recipe.scale}; "
                 "give both the same scale."
             )
+        if soft_labels is not None and soft_labels.shape != (len(pictures), model.config.num_labels):
+            raise DataError(
+                f"The soft labels are {soft_labels.shape}; {len(pictures)} pictures of {model.config.num_labels} "
+                f"classes need {(len(pictures), model.config.num_labels)}."
+            )
         torch.manual_seed(recipe.seed)
         width, classes = model.config.hidden_size, answers.num_classes
         head = teacher_head or nn.Linear(width, classes)
@@ -98,7 +103,7 @@ class Distiller(Finetuner):
                 f"The head for the teacher is {tuple(head.weight.shape)}; a model of width {width} and a teacher of "
                 f"{classes} classes need {(classes, width)}."
             )
-        self.answers = answers
+        self.answers, self.soft_labels = answers, soft_labels
         super().__init__(
             recipe, Student(model, head), pictures, labels, device, processes=processes, precision=precision
         )
@@ -115,22 +120,36 @@ class Distiller(Finetuner):
     def _loss(
         self, pixels: Tensor, keep: Tensor | None, indices: Tensor, epoch: int
     ) -> tuple[Tensor, dict[str, float]]:
-        labels = self.labels[indices].to(self.device)
-        told = self.answers.take(indices, epoch % self.answers.views.stored).to(self.device)
+        recipe, chance = self.recipe, np.random.default_rng((self.recipe.seed, self.step))
+        told = self.answers.take(indices, epoch % self.answers.views.stored)
+        if self.stretch is not recipe.stretches[-1] and chance.random() < recipe.cutmix:
+            pixels, share = augment.cutmix(pixels, pair(self.model.config.patch_size), chance)
+            cls = self._encode(pixels, keep)
+            own, numbers = self._matched(cls, told, indices)
+            other, _ = self._matched(cls, told.flip(), indices.flip(0))
+            return share * own + (1 - share) * other, {name: number.item() for name, number in numbers.items()}
         cls = self._encode(pixels, keep)
-        loss = divergence = told.divergence(self.model.teacher_head(cls))
+        loss, numbers = self._matched(cls, told, indices)
+        if self.queue is not None:
+            numbers["similarity"] = self.queue.loss(cls, told.to(self.device))
+            loss = loss + recipe.similarity * numbers["similarity"]
+        return loss, {name: number.item() for name, number in numbers.items()}
+
+    def _matched(self, cls: Tensor, told: Probabilities, indices: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """(how far embeddings (B, D) are from the answers and labels of these pictures, its parts)."""
+        recipe, labels = self.recipe, self.labels[indices].to(self.device)
+        loss = divergence = told.to(self.device).divergence(self.model.teacher_head(cls))
         numbers = {"divergence": divergence}
         if (labelled := labels >= 0).any():
-            logits = self.model.classifier(cls[labelled])
-            cross_entropy = F.cross_entropy(logits, labels[labelled], label_smoothing=self.recipe.smoothing)
-            share = self.recipe.teacher_share
-            loss = share * divergence + (1 - share) * cross_entropy
-            right = (logits.argmax(1) == labels[labelled]).float().mean()
+            logits, classes = self.model.classifier(cls[labelled]), labels[labelled]
+            cross_entropy = F.cross_entropy(logits, classes, label_smoothing=recipe.smoothing)
+            if self.soft_labels is not None:
+                soft = torch.from_numpy(self.soft_labels[indices[labelled.cpu()].numpy()]).to(logits)
+                cross_entropy = torch.lerp(F.cross_entropy(logits, soft), cross_entropy, recipe.label_share)
+            loss = torch.lerp(cross_entropy, divergence, recipe.teacher_share)
+            right = (logits.argmax(1) == classes).float().mean()
             numbers |= {"cross_entropy": cross_entropy, "training_accuracy": right}
-        if self.queue is not None:
-            numbers["similarity"] = self.queue.loss(cls, told)
-            loss = loss + self.recipe.similarity * numbers["similarity"]
-        return loss, {name: number.item() for name, number in numbers.items()}
+        return loss, numbers
 
     def state_dict(self) -> dict[str, Any]:
         """With several processes each has a queue of its own; that of the first is kept."""
@@ -142,53 +161,7 @@ class Distiller(Finetuner):
             self.queue.load_state_dict(state["queue"])
 
 
-@torch.no_grad()
-def grow(model: ViTMSNForImageClassification, layers: int) -> ViTMSNForImageClassification:
-    """The same function with more layers: new ones, spread evenly, whose two output projections are zero.
-
-    A residual block that adds nothing is the identity, and its gradients let it learn to add something.
-
-    Raises:
-        ConfigError: ``layers`` is less than the model has.
-    """
-    old = len(model.vit.layers)
-    if layers < old:
-        raise ConfigError(f"The model has {old} layers; it can grow to {old} or more, not to {layers}.")
-    places = {round((i + 1) * layers / (layers - old)) - 1 for i in range(layers - old)}
-    grown = ViTMSNForImageClassification(replace(model.config, num_hidden_layers=layers))
-    theirs = iter(model.vit.layers)
-    for place, layer in enumerate(grown.vit.layers):
-        if place in places:
-            for name, parameter in layer.named_parameters():
-                if name.startswith(("attention.output.", "mlp.fc2.")):
-                    nn.init.zeros_(parameter)
-        else:
-            layer.load_state_dict(next(theirs).state_dict())
-    grown.vit.embeddings.load_state_dict(model.vit.embeddings.state_dict())
-    grown.vit.layernorm.load_state_dict(model.vit.layernorm.state_dict())
-    grown.classifier.load_state_dict(model.classifier.state_dict())
-    return grown.train(model.training)
-
-
-@torch.no_grad()
-def center(student: Student, mean: Tensor) -> None:
-    """Move the mean of the embeddings to zero, in place; every answer stays as it is.
-
-    What all embeddings have in common makes any two of them similar, a masked picture and an unlike one too. The final
-    shift gives it up and the biases of both heads take it in.
-
-    Args:
-        mean: (D,) of the embeddings.
-    """
-    for head in (student.classifier, student.teacher_head):
-        assert isinstance(head, nn.Linear)
-        head.bias.add_(head.weight @ mean)
-    student.vit.layernorm.bias.sub_(mean)
-
-
 # --- what the command does -------------------------------------------------------------------------------------------
-
-TEACHER_HEAD = "teacher_head.safetensors"  # beside a model: another run can continue from it
 
 
 @dataclass(frozen=True)
@@ -215,6 +188,7 @@ def run(
     recipe: DistilRecipe | None = None,
     views: TeacherViews | None = None,
     answers: str | Path | None = None,
+    soft_labels: str | Path | None = None,
     kinds: Mapping[str, Sequence[str]] | None = None,
     split: str | None = None,
     held_out: float = 0.02,
@@ -238,6 +212,7 @@ def run(
         layers: grow the student to so many.
         views: what of each picture the teacher is shown; None: the whole of it, at 160 pixels.
         answers: folder for the teacher's answers, to share among runs; None: ``out / "answers"``.
+        soft_labels: a .npy file of probabilities, a row for each picture of the data and a column for each class.
         kinds: wider names for classes, for the model's card.
         held_out: share of each class that is not trained on, to measure and calibrate with.
         precision: of the backbone's forward pass; "auto": what is fast on the device.
@@ -252,8 +227,6 @@ def run(
         DataError: kinds of other classes, no picture that can be decoded, or answers for other pictures.
         ConfigError: a teacher or a number of layers that does not fit.
     """
-    from vitmsn.training.teacher import open_teacher
-
     recipe, out, source = recipe or DistilRecipe(), Path(out), model or checkpoint.EMBEDDED
     views = views or TeacherViews(0)
     dataset = data if isinstance(data, DataSet) else open_data(data, split)
@@ -281,14 +254,15 @@ def run(
         )
     )
     classes = dataset.classes or opened.classes or tuple(map(str, range(said.num_classes)))
-    student = _student(start, classes, recipe.seed)
-    if start is None or not _goes_on(start, classes):
+    student = open_student(start, classes, recipe.seed)
+    if start is None or not goes_on(start, classes):
         standardize(student, pictures)
     if layers is not None:
         student = grow(student, layers)
-    head = _teacher_head(source, (said.num_classes, student.config.hidden_size))
+    head = open_teacher_head(source, (said.num_classes, student.config.hidden_size))
     distiller = Distiller(
         recipe, student, pictures, labels, said,
+        soft_labels=None if soft_labels is None else _soft(Path(soft_labels), dataset, parts[0].rows),
         teacher_head=head, processes=processes, precision=choose_dtype(precision, processes.device),
     )  # fmt: skip
     asked = wanted >= 0
@@ -318,6 +292,8 @@ def run(
         "epochs": round(distiller.step / distiller.steps_per_epoch, 3),
         "agreement": round(last["agreement"], 4),
     }
+    if soft_labels is not None:
+        about["soft_labels"] = Path(soft_labels).name
     measured = None
     if asked.any():
         measured = calibration.measure(logits_of(distiller.average, queries[asked]), wanted[asked])
@@ -329,6 +305,20 @@ def run(
         out, out / "model", finished, distiller.step, distiller.steps, about, measured, last.get("accuracy"),
         last["agreement"],
     )  # fmt: skip
+
+
+def _soft(file: Path, dataset: DataSet, rows: np.ndarray) -> np.ndarray:
+    """(pictures, classes) float32 of a file, for the pictures in these rows of the data."""
+    found = read_probabilities(str(file))
+    if found.shape[1] != len(dataset.classes) or rows.max() >= len(found):
+        raise DataError(
+            f"{file} has probabilities {found.shape}; {dataset.name} needs a row for each of its pictures, at least "
+            f"{rows.max() + 1}, and {len(dataset.classes)} columns, one for each class."
+        )
+    soft = found[rows].astype(np.float32)
+    if not ((soft >= 0).all() and np.allclose(soft.sum(1), 1, atol=1e-2)):
+        raise DataError(f"{file} holds no probabilities: each row must be at least 0 and sum to 1.")
+    return soft
 
 
 def _ask(
@@ -353,39 +343,6 @@ def _ask(
         ask(answerer, pictures, place, views, teacher.checksum, progress)
     processes.wait()
     return ask(answerer, pictures, place, views, teacher.checksum)
-
-
-def _goes_on(start: checkpoint.Checkpoint, classes: Sequence[str]) -> bool:
-    """Whether the existing classifier is for these classes."""
-    return bool(start.classifier) and tuple(start.config.id2label.values()) == tuple(classes)
-
-
-def _student(start: checkpoint.Checkpoint | None, classes: Sequence[str], seed: int) -> ViTMSNForImageClassification:
-    """The network to train: what ``start`` has, under its classifier where that is one for these classes."""
-    torch.manual_seed(seed)
-    labels = dict(enumerate(classes))
-    if start is None:
-        return ViTMSNForImageClassification(VARIANTS["tiny-8-64"].with_labels(id2label=labels))
-    config = replace(start.config.with_labels(id2label=labels), problem_type=None)
-    tensors = {name: tensor for name, tensor in start.tensors.items() if name != "embeddings.mask_token"}
-    backbone = ViTMSNModel.from_checkpoint(replace(start, config=config, tensors=tensors))
-    student = ViTMSNForImageClassification(config, backbone=backbone)
-    if _goes_on(start, classes):
-        student.classifier.load_state_dict(start.classifier)
-    return student
-
-
-def _teacher_head(source: str | Path, shape: tuple[int, int]) -> nn.Linear | None:
-    """The head beside a student, if it is one for a teacher of so many classes."""
-    file = Path(source) / TEACHER_HEAD
-    if not file.is_file():
-        return None
-    tensors = {key.removeprefix("teacher_head."): tensor for key, tensor in checkpoint.load_tensors(file).items()}
-    if tuple(tensors["weight"].shape) != shape:
-        return None
-    head = nn.Linear(shape[1], shape[0])
-    head.load_state_dict(tensors)
-    return head
 
 
 def _features(model: ViTMSNForImageClassification, pictures: Tensor) -> Tensor:

@@ -73,7 +73,8 @@ class _Several(Processes):
             from accelerate import PartialState
 
         self._state = PartialState(cpu=torch.device(device).type == "cpu")
-        super().__init__(self._state.device)
+        on_cpu = self._state.device.type == "cpu"  # with a number, under which no checkpoint can be loaded
+        super().__init__("cpu" if on_cpu else self._state.device)
         self.index, self.count = self._state.process_index, self._state.num_processes
 
     def gather(self, own: Tensor) -> Tensor:

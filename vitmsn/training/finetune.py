@@ -42,7 +42,11 @@ class Stretch:
 
     share: float  # of all steps
     side: int | None = None  # of the views, pixels; None: the model's own
-    mask_ratio: float = 0.0  # share of the patches dropped, drawn for each picture; 0: none
+    mask_ratio: float | tuple[float, ...] = 0.0  # share of the patches dropped; of several each batch takes the next
+
+    @property
+    def mask_ratios(self) -> tuple[float, ...]:
+        return self.mask_ratio if isinstance(self.mask_ratio, tuple) else (self.mask_ratio,)
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,9 @@ class FinetuneRecipe:
         if abs(total - 1) > 1e-6:
             raise ConfigError(f"The shares of the stretches sum to {total:g}; they must sum to 1.")
         for stretch in self.stretches:
-            if not 0 <= stretch.mask_ratio < 1:
-                raise ConfigError(f"mask_ratio is {stretch.mask_ratio:g}; it must be at least 0 and below 1.")
+            for ratio in stretch.mask_ratios:
+                if not 0 <= ratio < 1:
+                    raise ConfigError(f"mask_ratio is {ratio:g}; it must be at least 0 and below 1.")
 
 
 class Finetuner:
@@ -183,7 +188,9 @@ class Finetuner:
         kind = augment.ViewRecipe(size=side, scale=self.recipe.scale, blur=0.0, gray=0.05)
         keys, pictures = indices.to(self.device), self.pictures[indices].to(self.device)
         pixels = augment.draw_view(pictures, keys, kind, self.recipe.seed, epoch, self._crop(epoch))
-        return pixels, self._keep(keys, epoch, side) if self.stretch.mask_ratio else None
+        ratios = self.stretch.mask_ratios
+        ratio = ratios[self.step % len(ratios)]
+        return pixels, self._keep(keys, epoch, side, ratio) if ratio else None
 
     def _crop(self, epoch: int) -> tuple[int, int] | None:
         """(seed, draw) of this epoch's crops; None: of their own."""
@@ -218,11 +225,11 @@ class Finetuner:
         shape = schedule.warmup_linear if recipe.linear else schedule.warmup_cosine
         return shape(step, self.steps - flat, warmup, 0.0, recipe.peak_rate, recipe.end_rate)
 
-    def _keep(self, keys: Tensor, epoch: int, size: int) -> Tensor:
-        """(B, K) patches that stay of views of ``size`` pixels, keyed as the views are."""
+    def _keep(self, keys: Tensor, epoch: int, size: int, ratio: float) -> Tensor:
+        """(B, K) patches that stay of views of ``size`` pixels where ``ratio`` is dropped, keyed as the views are."""
         rows, columns = (size // patch for patch in pair(self.model.config.patch_size))
         scores = augment.keyed_uniform(self.recipe.seed + 1, epoch, keys, rows * columns)
-        return masking.keep_lowest(scores, self.stretch.mask_ratio)
+        return masking.keep_lowest(scores, ratio)
 
     def details(self) -> dict[str, float]:
         """Nothing beyond the numbers of a step."""

@@ -14,6 +14,8 @@ import torch
 from vitmsn.errors import ViTMSNError
 from vitmsn.training.distributed import Processes
 
+STATE = "state.pt"  # in the folder of a run
+
 
 class DivergedError(ViTMSNError):
     """The loss is no longer a number."""
@@ -68,9 +70,9 @@ def run(
     """
     first = trainer.processes.first
     folder.mkdir(parents=True, exist_ok=True)
-    state, log = folder / "state.pt", folder / "log.csv"
+    state, log = folder / STATE, folder / "log.csv"
     if state.exists():
-        trainer.load_state_dict(torch.load(state, map_location=trainer.device, weights_only=True))
+        resume(trainer, folder)
         if first:
             say(f"resuming at step {trainer.step} of {trainer.steps}")
     rows = _read_log(log, trainer.step) if first else []
@@ -114,6 +116,11 @@ def run(
             break
     trainer.processes.wait()
     return trainer.step >= trainer.steps
+
+
+def resume(trainer: Trainable, folder: Path) -> None:
+    """Go on from the state in ``folder``."""
+    trainer.load_state_dict(torch.load(folder / STATE, map_location=trainer.device, weights_only=True))
 
 
 def save_state(state: dict[str, Any], path: Path) -> None:

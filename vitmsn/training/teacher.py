@@ -82,13 +82,25 @@ def _of_function(source: str, path: Path, name: str) -> Teacher:
     return Teacher(source, hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest(), answer)
 
 
-def _of_file(source: str) -> Teacher:
+def read_probabilities(source: str) -> np.ndarray:
+    """A .npy file of (pictures, classes), memory-mapped.
+
+    Raises:
+        InputError: it cannot be read.
+        DataError: it holds something else.
+    """
     try:
         rows = np.load(source, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise InputError(f"{source} is not an array ({error}); give a .npy file of (pictures, classes).") from error
     if rows.ndim != 2 or rows.dtype.kind != "f":
         raise DataError(f"{source} holds {rows.dtype} {rows.shape}; probabilities (pictures, classes) are needed.")
+    found: np.ndarray = rows
+    return found
+
+
+def _of_file(source: str) -> Teacher:
+    rows = read_probabilities(source)
     digest = hashlib.blake2b(repr((rows.shape, rows.dtype.str)).encode(), digest_size=8)
     for first in range(0, len(rows), 4096):
         digest.update(np.ascontiguousarray(rows[first : first + 4096]).tobytes())
