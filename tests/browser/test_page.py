@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pillow_heif
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
+from tests.browser.hands import hold
 from tests.support.pictures import noise
 
 WIDTHS = [(1280, 900, False), (390, 844, True)]
@@ -87,3 +88,34 @@ def test_any_file_may_be_chosen_and_is_recognized_by_its_content(page: Page, tmp
     expect(rows).to_have_count(3)
     expect(rows.nth(1)).to_contain_text("DS_Store is a file of unknown format")
     expect(page.locator("table.msn-table tr.msn-refused")).to_have_count(1)
+
+
+def test_the_arrow_keys_move_along_the_tabs_and_open_them(page: Page) -> None:
+    answered(page)
+
+    def tab(name: str) -> Locator:
+        return page.get_by_role("tab", name=name, exact=True)
+
+    hold(tab("Classify"))
+    for key, name in (
+        ("ArrowRight", "Attention"),
+        ("End", "Learn"),
+        ("ArrowRight", "Classify"),
+        ("ArrowLeft", "Learn"),
+    ):
+        page.keyboard.press(key)
+        expect(tab(name)).to_be_focused()
+        expect(tab(name)).to_have_attribute("aria-selected", "true")
+        expect(page).to_have_url(re.compile(f"tab={name.lower()}"))
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    expect(tab("Masking")).to_be_focused()
+    expect(page.locator("#tab-masking .msn-sentence").first).to_contain_text("of 64 patches left")
+    expect(page.locator("#msn-announcer")).to_contain_text("of 64 patches left")
+    stops = page.get_by_role("tab").evaluate_all(
+        "all => all.filter(one => one.tabIndex === 0).map(one => one.innerText)"
+    )
+    assert [name.strip() for name in stops] == ["Masking"]
+    page.go_back()
+    expect(tab("Attention")).to_have_attribute("aria-selected", "true")

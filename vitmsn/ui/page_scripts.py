@@ -6,7 +6,9 @@ from vitmsn.ui.shared.scripts import run, script
 from vitmsn.ui.visits import OWN
 
 HEADER, ABOUT = (
-    script(__file__, "address.js", "skip_link.js", "unheard.js", "announce.js", "folds.js"),
+    script(
+        __file__, "address.js", "skip_link.js", "next_tab.js", "tab_keys.js", "unheard.js", "announce.js", "folds.js"
+    ),
     script(__file__, "about.js", "language.js"),
 )
 KEEP_IN_ADDRESS = script(__file__, "keep_in_address.js")
