@@ -98,3 +98,29 @@ def test_an_unreadable_file_keeps_the_last_picture_and_its_answer(page: Page) ->
     expect(page.locator("#tab-classify .msn-notice").first).to_contain_text("holiday.jpg")
     assert shown(page) == "A cup of espresso"
     assert page.locator("#tab-classify .msn-sentence").first.inner_text() == answer
+
+
+@pytest.mark.parametrize(("width", "height", "touch"), WIDTHS, ids=["desk", "phone"])
+def test_a_removed_picture_takes_its_answers_along(
+    visit: Callable[..., Page], width: int, height: int, touch: bool
+) -> None:
+    page = visit(width=width, height=height, touch=touch)
+    for tab in ("Attention", "Masking", "Learn", "Classify"):
+        page.get_by_role("tab", name=tab, exact=True).click()
+        expect_shown(page, "A cup of espresso", tab.lower())
+    hand(page, "drop", "mine.png", encoded("red"), mime="image/png")
+    expect_shown(page, "Your picture, mine.png")
+    expect(page).to_have_url(re.compile("example=own"))
+    page.locator("#picture-classify").get_by_label("Remove Image").click()
+    for tab in ("Classify", "Attention", "Masking", "Learn"):
+        page.get_by_role("tab", name=tab, exact=True).click()
+        panel = page.locator(f"#tab-{tab.lower()}")
+        expect(panel.locator(".msn-notice").first).to_contain_text("No picture yet")
+        left = ".msn-bars, .msn-map img, .msn-figures, .msn-heads, .msn-step-title, .msn-code"
+        expect(panel.locator(left).locator("visible=true")).to_have_count(0)
+        expect(panel.locator(f"#picture-{tab.lower()} img")).to_have_count(0)
+    expect(page).not_to_have_url(re.compile("example="))
+    page.get_by_role("tab", name="Classify", exact=True).click()
+    page.locator("#tab-classify").get_by_role("button", name="Example: A tabby cat").click()
+    expect_shown(page, "A tabby cat")
+    expect(page.locator("#tab-classify .msn-bars")).to_be_visible()

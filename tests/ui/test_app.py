@@ -280,9 +280,29 @@ def test_an_unreadable_file_keeps_the_last_picture(app: App, tmp_path: Path) -> 
 def test_clearing_leaves_no_picture_and_says_what_to_do(app: App) -> None:
     _, made = handlers(app)
     begin(app)
-    notice, shown, _, _ = made["drop"](request(), gr.EventData(None, None), gr.Progress(), None)
+    made["open"](request(), gr.EventData(None, None))
+    notice, shown, answer, _ = made["drop"](request(), gr.EventData(None, None), gr.Progress(), None)
     assert "pick an example" in notice and shown["value"] is None
+    assert answer == "", "what was said of the picture goes with it"
     assert app.visitors.of("a").picture is None
+
+
+def test_a_tab_that_is_opened_without_a_picture_is_empty(app: App) -> None:
+    _, made = handlers(app)
+    begin(app)
+    made["open"](request(), gr.EventData(None, None))
+    app.visitors.of("a").picture = None  # removed on another tab
+    notice, shown, answer, _ = made["open"](request(), gr.EventData(None, None))
+    assert "pick an example" in notice and shown["value"] is None and answer == ""
+    made["example"](request(), gr.EventData(None, {"name": "coffee"}))
+    assert made["open"](request(), gr.EventData(None, None))[2] == SKIPPED, "answered when it came"
+
+
+def test_without_a_picture_controls_and_what_is_not_of_it_stay(app: App) -> None:
+    with app.page:
+        blocks = gr.HTML(), gr.HTML(), gr.Image(), gr.Slider()
+        app.answer("one", lambda call: [call.picture.name] * 4, [], blocks, stays=blocks[1:2])
+    assert app.answers["one"].empty == ["", SKIPPED, {"value": None, "__type__": "update"}, SKIPPED]
 
 
 def test_an_unknown_example_is_refused(app: App) -> None:

@@ -5,10 +5,12 @@ const settings = () => new URL(window.location).searchParams;
 const first = {}; // of entries whose address does not say it
 let latest = settings();
 
+// Write a setting into the address; one without a value goes from it.
 function write(name, value, how) {
   latest = settings();
-  if (latest.get(name) === String(value)) return;
-  latest.set(name, value);
+  if (latest.get(name) === (value === null ? null : String(value))) return;
+  if (value === null) latest.delete(name);
+  else latest.set(name, value);
   const url = new URL(window.location);
   url.search = latest;
   window.history[how](window.history.state, "", url);
@@ -30,6 +32,9 @@ window.msnAddress = {
   keep(name, value) {
     const step = name === "step" && window.msnTab === "learn";
     write(name, value, step ? "pushState" : "replaceState");
+  },
+  drop(name) {
+    write(name, null, "replaceState");
   },
   open(tab) {
     write("tab", tab, "pushState");

@@ -12,7 +12,7 @@ import functools
 import inspect
 import time
 import typing
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,9 @@ from vitmsn.ui.faults import sentence
 from vitmsn.ui.locale import tr, tr_said
 from vitmsn.ui.memory import give_back
 from vitmsn.ui.models import Models
-from vitmsn.ui.page_scripts import KEEP_IN_ADDRESS, OPEN_TAB, OWN_PICTURE, REFILL, REVEAL
+from vitmsn.ui.page_scripts import KEEP_IN_ADDRESS, OPEN_TAB, OWN_PICTURE, PICTURE_IN_ADDRESS, REFILL, REVEAL
 from vitmsn.ui.shared import examples, html
-from vitmsn.ui.shared.controls import Controls, Inputs, by_name, components, flat
+from vitmsn.ui.shared.controls import Controls, Inputs, by_name, components, emptied, flat
 from vitmsn.ui.shared.endpoints import Endpoint, endpoint
 from vitmsn.ui.shared.photo import Photo, portrait, read_picture, sent
 from vitmsn.ui.shared.scripts import run
@@ -62,6 +62,7 @@ class Answer:
     notice: gr.HTML
     stamp: Callable[[Visit], Hashable]
     controls: Controls[Any] | None  # the tab's own, if it has any
+    empty: list[Any]  # the outputs without a picture
     more: dict[str, Any] = field(default_factory=dict)
 
 
@@ -129,12 +130,14 @@ class App:
         again: Sequence[Any] = (),
         notice: gr.HTML | None = None,
         stamp: Callable[[Visit], Hashable] = picture_stamp,
+        stays: Collection[Block] = (),
         **more: Any,
     ) -> None:
         """The tab's main function, with the tab's `notice` line for what goes wrong.
 
         Runs at load when the tab is open, when it is opened and something changed (`stamp`, or the model), on a new
-        picture, on a new model, and on each event listed in `again`. `more` goes to `on`.
+        picture, on a new model, and on each event listed in `again`. When the visitor removes the picture, what says
+        something of it goes: HTML and pictures, but for those in `stays`. `more` goes to `on`.
         """
         line = notice or self.panels[tab].notice
         controls = next((thing for thing in inputs if isinstance(thing, Controls)), None)
@@ -143,7 +146,8 @@ class App:
             self.on(again, fn, inputs, outputs, notice=line, **more)
         if "costly" in more:
             more["costly"] = flat(more["costly"], inputs)
-        entry = Answer(wired, components(inputs), components(outputs), line, stamp, controls, more)
+        empty = emptied(components(outputs), stays)
+        entry = Answer(wired, components(inputs), components(outputs), line, stamp, controls, empty, more)
         self.answers[tab] = entry
 
     def on(
@@ -233,7 +237,7 @@ class App:
     def connect(self) -> None:
         """Join the tabs: your picture, opening a tab. Called once, after all tabs were built."""
         for tab, panel in self.panels.items():
-            panel.image.input(None, js=OWN_PICTURE, api_visibility="private")
+            panel.image.input(None, [panel.image], None, js=PICTURE_IN_ADDRESS, api_visibility="private")
             self.fill(panel.image.input, tab, before=self._receive, given=[panel.image])
             self.fill(panel.strip.click, tab, before=self._choose)
             files: Any = getattr(panel.strip, "files")  # noqa: B009 (an event of its script: own_picture.js)
@@ -288,6 +292,8 @@ class App:
                     visit.shown[tab] = self.stamp(visit, entry)
             except ViTMSNError as error:
                 call.message = str(error)
+            if panel and visit.picture is None:
+                results = entry.empty
             return [*shown, *results]
 
         outputs = [*([panel.image] if panel else []), *entry.outputs]

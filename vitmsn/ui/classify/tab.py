@@ -347,7 +347,7 @@ def build(app: App) -> None:
     with gr.Accordion(tr("What it can recognize"), open=False, elem_id="classify-known-fold"):
         known = gr.HTML(js_on_load=SEARCH)
     page = {"sentence": said, "bars": bars, "about": about, "code": code, "table": table, "classes": known}
-    app.answer("classify", answer, [], page)
+    app.answer("classify", answer, [], page, stays=(about, table, known))
     app.on([files.delete, files.clear], many, [files], [table], notice=line, long=True, show_progress="full")
     tried_all = app.on(files.upload, many, [files], [table], notice=line, long=True, show_progress="full")
     app.reveal(tried_all, "classify-several")

@@ -63,7 +63,7 @@ def _progress(call: Call, ask: MaskingControls, name: str) -> Callable[[int, int
 
     def progress(done: int, total: int, what: str) -> None:
         call.progress(done, total, what)
-        if kept.wanted[name] != begun:
+        if not begun == kept.wanted[name] == _stamps(call, ask)[name]:
             raise Outdated(tr("This stopped because the page now shows something else; start it again."))
 
     return progress
@@ -155,7 +155,12 @@ def find(call: Call, by: str, asked: MaskingControls) -> str:
 
 def batch(call: Call, paths: list[str] | None, asked: MaskingControls) -> str:
     """Several pictures, each under the same masks."""
-    return _table(call, paths, asked) if paths else ""
+    if paths:
+        return _table(call, paths, asked)
+    kept = call.visit.state(MaskingState)
+    kept.made.pop("batch", None)
+    kept.results.pop("batch", None)
+    return ""
 
 
 def batch_of_examples(call: Call, asked: MaskingControls) -> str:

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Generic, TypeVar
 
 import gradio as gr
+from gradio.blocks import Block
 from gradio.components import Component
 
 Values = TypeVar("Values")
@@ -48,6 +49,15 @@ class Controls(Mapping[str, Component], Generic[Values]):
 def bind(kind: type[Values], /, **components: Component) -> Controls[Values]:
     """The controls of a tab; TypeError if a field has no component or a component has no field."""
     return Controls(kind, components)
+
+
+def emptied(outputs: Sequence[Block], stays: Collection[Block] = ()) -> list[Any]:
+    """What outputs show where there is nothing to answer to: HTML and pictures go, controls and what `stays` stay."""
+    empty = {gr.HTML: "", gr.Image: gr.update(value=None)}
+    return [
+        next((value for kind, value in empty.items() if isinstance(one, kind) and one not in stays), gr.skip())
+        for one in outputs
+    ]
 
 
 def components(things: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
