@@ -15,6 +15,7 @@ from vitmsn.encoder import Encoder
 from vitmsn.errors import InputError
 from vitmsn.image import Picture
 from vitmsn.robustness import Comparison
+from vitmsn.timing import timings
 from vitmsn.ui.app import SKIP, App
 from vitmsn.ui.locale import later, tr, tr_html, tr_number
 from vitmsn.ui.masking import before_after, gallery_sections, similarity
@@ -207,14 +208,15 @@ def _answer(call: Call, asked: MaskingControls, ask: MaskingControls) -> dict[st
     """The answer to the controls `ask`; the page still shows the controls `asked`."""
     encoder, picture = call.encoder, call.picture
     ask = replace(ask, seed=0 if ask.seed is None else ask.seed, paint=ask.paint or "")
-    found = compare(encoder, picture, kept_grid(ask, encoder.grid()))
-    kept = call.visit.state(MaskingState)
-    cost = kept.times.full(encoder, picture)
+    patches, kept = kept_grid(ask, encoder.grid()), call.visit.state(MaskingState)
+    cost = kept.times.full(encoder, picture, patches)
     points, centered = similarity.measure(
         encoder, picture, lambda ratio, seed: draw_mask(encoder, ask.kind, ratio, seed), cost
     )
     elsewhere = similarity.others(encoder, picture, cost)
-    taken = kept.times.both(encoder, picture, found.kept)  # last, so that the status line is about this view
+    with timings() as forwards:  # last, so that the status line is about this view
+        found = compare(encoder, picture, patches)
+    taken = kept.times.both(encoder, picture, found.kept, forwards)
     hidden = 100 * (1 - found.count / found.total)
     shown = draw.masked_picture(patch_grid.seen(encoder, picture), found.kept)
     opened = "Encoder, masking" if found.centered is None else "Encoder, masking, robustness"
@@ -265,7 +267,9 @@ def figures(found: Comparison, taken: tuple[float, float] | None) -> Markup:
     ]
     if taken is not None and not found.kept.all():
         full, masked = taken
-        speed = tr("as fast: {masked} instead of {full}", masked=milliseconds(masked), full=milliseconds(full))
+        speed = tr(
+            "as fast: {masked} instead of {full}, medians so far", masked=milliseconds(masked), full=milliseconds(full)
+        )
         rows.append((tr_number(f"{full / masked:.1f} ×"), speed))
     return (
         Markup('<dl class="msn-figures">')
@@ -394,7 +398,8 @@ def build(app: App) -> None:
         "invert": opposite,
         "clear": nothing,
     }
-    app.answer("masking", answer, [controls], outputs, again=[ratio.input, seed.input, paint.submit])
+    again_on = [ratio.input, seed.input, paint.submit]
+    app.answer("masking", answer, [controls], outputs, again=again_on, stays=(brush, near.one, longer.batch))
     notice = app.panels["masking"].notice
     for event, fn in (
         (kind.input, choose),
