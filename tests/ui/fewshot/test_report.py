@@ -13,7 +13,7 @@ from tests.support.ui import pictures, workspace_with
 from vitmsn import image
 from vitmsn.encoder import Encoder
 from vitmsn.ui.fewshot import actions, report
-from vitmsn.ui.shared.workspace import learn
+from vitmsn.ui.shared.workspace import Workspace, learn
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,22 @@ def test_the_matrix_keeps_the_order_of_the_page(tiny: Encoder) -> None:
     order = [column["red"], column["blue"]]
     assert rows == lesson.judged.confusion[np.ix_(order, order)].tolist() == [[3, 0], [1, 4]]
     assert table.index(">A<") < table.index(">B<")
+
+
+def test_many_classes_have_their_names_at_both_edges_and_open_large(tiny: Encoder) -> None:
+    colors = ["red", "blue", "green", "white", "black", "yellow", "purple"]
+    names = [f"{color} {'x' * 50}" for color in colors]
+    shown = Workspace(tiny)
+    for number, (name, color) in enumerate(zip(names, colors, strict=True)):
+        if number == report.CROWDED:
+            few = report.confusion(shown, learn(shown.gallery, None))
+            assert "msn-many" not in few and "data-large" not in few
+        shown.add(tiny, name, pictures(color, 3))
+    table = report.confusion(shown, learn(shown.gallery, None))
+    for name in names:
+        assert f'<th scope="col" title="{name}"><span>{name}</span>' in table
+        assert f'<th scope="row" title="{name}">' in table and f"<span>{name}</span></div>" in table
+    assert "data-large" in table and "<dialog" in table
 
 
 def test_an_odd_example_has_a_button_that_fixes_it(tiny: Encoder) -> None:

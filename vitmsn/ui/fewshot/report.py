@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ODD = 5  # odd examples shown at once
 BEHIND = 24  # pictures of one cell of the confusion matrix shown at once
-CROWDED = 7  # from this many classes on, the confusion matrix is set smaller
+CROWDED = 6  # with more classes, the confusion matrix is set smaller, with names at its columns, and opens large
 
 EXPLAINED = {
     "knn": later("k nearest examples, where the most similar examples vote, the nearer the more"),
@@ -105,8 +105,12 @@ def confusion(workspace: Workspace, lesson: Lesson) -> Markup:
     """The confusion matrix: rows are true classes, columns predictions when held out; a number opens its pictures."""
     column = {label: i for i, label in enumerate(lesson.classes)}
     order = [(i, label) for i, label in enumerate(workspace.gallery.classes) if label in column]
+    many = len(order) > CROWDED
     head = Markup().join(
-        Markup('<th scope="col" title="{}">{}</th>').format(html.text(label), badge(i)) for i, label in order
+        Markup('<th scope="col" title="{}">{}{}</th>').format(
+            html.text(label), Markup("<span>{}</span>").format(html.text(label)) if many else "", badge(i)
+        )
+        for i, label in order
     )
     rows = ""
     for i, label in order:
@@ -115,13 +119,23 @@ def confusion(workspace: Workspace, lesson: Lesson) -> Markup:
             _cell(int(counts[column[other]]), int(counts.sum()), label, other, workspace.cell == (label, other))
             for _, other in order
         )
-        rows += Markup('<tr><th scope="row">{} <span>{}</span></th>{}</tr>').format(badge(i), html.text(label), cells)
-    return tr_html(
+        rows += Markup('<tr><th scope="row" title="{}"><div>{} <span>{}</span></div></th>{}</tr>').format(
+            html.text(label), badge(i), html.text(label), cells
+        )
+    matrix = tr_html(
         '<div class="msn-scroll" role="region" tabindex="0" aria-label="Confusion matrix"><table '
         'class="msn-confusion{}">'
         "<caption>Rows: what you said. Columns: what it said. A number opens its pictures.</caption>"
         "<thead><tr><td></td>{}</tr></thead><tbody>{}</tbody></table></div>"
-    ).format(" msn-many" if len(order) > CROWDED else "", head, rows)
+    ).format(" msn-many" if many else "", head, rows)
+    if not many:
+        return matrix
+    large = tr_html(
+        '<button type="button" class="msn-button" data-large aria-haspopup="dialog">Show the matrix large</button>'
+        '<dialog class="msn-large" aria-label="Confusion matrix">'
+        '<button type="button" class="msn-x" data-close aria-label="Close">×</button></dialog>'
+    )
+    return Markup('<div class="msn-matrix">{}{}</div>').format(matrix, large)
 
 
 def _cell(count: int, total: int, label: str, other: str, opened: bool) -> Markup:

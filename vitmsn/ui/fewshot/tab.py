@@ -30,7 +30,7 @@ from vitmsn.ui.shared.scripts import run, script
 from vitmsn.ui.shared.workspace import METHODS, Workspace, learn, opened, version
 from vitmsn.ui.visits import Call
 
-SCRIPT = script(__file__, "fewshot.js")
+SCRIPT, TRUST = script(__file__, "fewshot.js"), script(__file__, "fewshot.js", "large_matrix.js")
 NEAREST = 3  # examples shown beside each answer
 SLEPT = later("This page slept so long that your pictures were deleted; start again from here.")
 PRIVACY = later(
@@ -329,7 +329,7 @@ def build(app: App) -> None:
         with gr.Column(min_width=280):
             gr.HTML(_step(2, tr("Trust")))
             doubt = app.notice()
-            trusted = gr.HTML(js_on_load=SCRIPT, elem_id="fewshot-trust")
+            trusted = gr.HTML(js_on_load=TRUST, elem_id="fewshot-trust")
             method = gr.Dropdown(
                 [(tr(label), key) for key, label in METHODS.items()],
                 value="auto", label=tr("Classifier"), filterable=False,
