@@ -83,12 +83,16 @@ function nameClasses(pen, width, height, ink) {
   const paper = getComputedStyle(part(".msn-map")).backgroundColor;
   pen.font = "700 14px system-ui, sans-serif";
   pen.lineJoin = "round";
-  for (const [name, [x, y, many]] of sums) {
+  const labels = [...sums].map(([full, [x, y, many]]) => {
+    const name = full.slice(0, 24);
+    return { name, x: x / many, y: y / many, wide: pen.measureText(name).width };
+  });
+  for (const { name, x, y } of labelPlaces(labels, width, height, 18)) {
     pen.lineWidth = 5;
     pen.strokeStyle = paper;
-    pen.strokeText(name.slice(0, 24), x / many, y / many);
+    pen.strokeText(name, x, y);
     pen.fillStyle = ink;
-    pen.fillText(name.slice(0, 24), x / many, y / many);
+    pen.fillText(name, x, y);
   }
 }
 

@@ -26,7 +26,7 @@ from vitmsn.ui.shared.scripts import script
 from vitmsn.ui.shared.workspace import Workspace, center, opened, own_class, version
 from vitmsn.ui.visits import Call
 
-SCRIPT = script(__file__, "lasso.js", "zoom.js", "explore.js")
+SCRIPT = script(__file__, "lasso.js", "zoom.js", "label_places.js", "explore.js")
 METHODS = {"pca": later("PCA"), "umap": later("UMAP")}
 MIN_DIST = 0.1
 FIRST = "shapes"  # the starter set whose map shows most: groups by color, and in them by texture
