@@ -225,6 +225,21 @@ def test_changing_a_result_does_not_change_the_cache(encoder: Encoder) -> None:
         np.testing.assert_array_equal(encoder.embed(sources), expected)
 
 
+def test_another_processor_gets_answers_of_its_own(encoder: Encoder) -> None:
+    first, image, before = encoder.processor, picture(), encoder.fingerprint
+    squashed = encoder.embed(image)
+    for second in (first.with_recipe("resize-256-crop-224"), ViTMSNImageProcessor(16, image_mean=(0.1, 0.2, 0.3))):
+        encoder.processor = second
+        fresh = Encoder(encoder.model, second, name="fresh")
+        assert encoder.fingerprint == fresh.fingerprint != before
+        np.testing.assert_array_equal(encoder.embed(image), fresh.embed(image))
+        np.testing.assert_array_equal(encoder.embed([image, picture(1)]), fresh.embed([image, picture(1)]))
+        assert not np.array_equal(encoder.embed(image), squashed)
+    encoder.processor = first
+    assert encoder.fingerprint == before
+    np.testing.assert_array_equal(encoder.embed(image), squashed)
+
+
 def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "CACHE_BYTES", 3 * 16 * 4)  # three embeddings
     encoder = Encoder.random(CONFIG, device="cpu")

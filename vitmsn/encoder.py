@@ -1,7 +1,8 @@
 """Pictures -> embeddings, tokens, classes, prototype assignments: one model behind one lock and one cache.
 
 Everything that needs a model's view of a picture asks an :class:`Encoder`. A picture is encoded once for each input
-size and mask; results are cached, up to ``limits.CACHE_BYTES``, by (size, content of the picture, patches kept).
+size and mask; results are cached, up to ``limits.CACHE_BYTES``, by (fingerprint, size, content of the picture, patches
+kept).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from vitmsn.scikit import SETTINGS, PictureTransformer
 from vitmsn.timing import Timing, record, timings
 
 Progress = Callable[[int, int], None]
-_Key = tuple[tuple[int, int], str, bytes]
+_Key = tuple[str, tuple[int, int], str, bytes]
 
 VIEWS = 16  # of the last pictures, resized, kept for other masks of them
 
@@ -88,7 +89,7 @@ class Encoder(PictureTransformer):
     ) -> None:
         super().__init__()
         self.name, self.source = name, source or name
-        self.processor, self.config = processor, model.config
+        self._processor, self.config = processor, model.config
         self.dtype = dtype
         self._backend = backend
         self.feature_mean, self.card = feature_mean, card or {}
@@ -100,7 +101,7 @@ class Encoder(PictureTransformer):
         self.labels = list(self.config.id2label.values()) if classifier is not None else []
         choose_backend(backend, self.device, dtype)  # what is not there is said now
         self._lock = threading.RLock()
-        self._views: LRUCache[tuple[str, tuple[int, int]], Image.Image] = LRUCache(VIEWS)
+        self._views: LRUCache[tuple[str, str, tuple[int, int]], Image.Image] = LRUCache(VIEWS)
         self._views_lock = threading.Lock()
         self._made: Forward | None = None
         self._cache: LRUCache[_Key, np.ndarray | ViTMSNOutput] = LRUCache(limits.CACHE_BYTES, getsizeof=_bytes)
@@ -179,6 +180,17 @@ class Encoder(PictureTransformer):
         processor = processor or ViTMSNImageProcessor(size={"height": height, "width": width})
         chosen = choose_device(device)
         return cls(model, processor, name="random weights", source=f"seed {seed}", device=chosen, backend=backend)
+
+    @property
+    def processor(self) -> ViTMSNImageProcessor:
+        """The preprocessing. Another one may take its place: the fingerprint follows, and what was cached under the
+        old one is not used."""
+        return self._processor
+
+    @processor.setter
+    def processor(self, processor: ViTMSNImageProcessor) -> None:
+        with self._lock:
+            self._processor, self.fingerprint = processor, _fingerprint(self.model, processor)
 
     @property
     def device(self) -> torch.device:
@@ -467,7 +479,7 @@ class Encoder(PictureTransformer):
 
     def _view(self, picture: Picture, size: tuple[int, int]) -> Image.Image:
         """What the model sees of a picture; resized once for many masked views of it."""
-        key = picture.digest, size
+        key = self.fingerprint, picture.digest, size
         with self._views_lock:
             view = self._views.get(key)
         if view is None:
@@ -623,7 +635,7 @@ class Encoder(PictureTransformer):
         return height, width
 
     def _key(self, size: tuple[int, int], picture: Picture, row: np.ndarray | None, what: str = "") -> _Key:
-        return size, what + picture.digest, b"" if row is None else row.tobytes()
+        return self.fingerprint, size, what + picture.digest, b"" if row is None else row.tobytes()
 
     def _classification(self, probabilities: np.ndarray, top_k: int) -> Classification:
         best = np.argsort(-probabilities, kind="stable")[:top_k]
