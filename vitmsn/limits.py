@@ -84,6 +84,7 @@ MAX_CAUTION = _bound("MAX_CAUTION", 30)  # percent of one's own examples that "n
 
 # The app
 MAX_UPLOAD_BYTES = _bound("MAX_UPLOAD_BYTES", 256 * MIB)  # of one request's body
+MAX_FILES = _bound("MAX_FILES", 1000)  # of one upload; Gradio's clients send as many at once
 MAX_UPLOADS_BYTES = _bound("MAX_UPLOADS_BYTES", 4096 * MIB)  # of all uploads on disk together
 MAX_VISITORS = _bound("MAX_VISITORS", 200)  # whose galleries are kept at once
 VISIT_SECONDS = _bound("VISIT_SECONDS", 3600)  # a visitor's pictures are dropped after so long without a click

@@ -141,6 +141,16 @@ def test_quick_jobs_do_not_wait_for_slow_ones(place: Place) -> None:
     assert place.post("quick", 5, "three").status_code == 200  # type: ignore[arg-type]  # refused when it is its turn
 
 
+def test_what_is_refused_anyway_does_not_wait_for_its_turn(place: Place) -> None:
+    assert [place.post("slow", "long", "one").status_code for _ in range(2)] == [200, 200]
+    until(lambda: place.ran == ["long"])
+    for sent in (5, ["word"], {}):
+        wrong = place.post("slow", sent, "two")  # type: ignore[arg-type]
+        said = place.answer("slow", wrong)
+        assert "event: error" in said and "it must be a text" in said
+    assert place.ran == ["long"]
+
+
 def test_a_job_notices_that_its_client_has_gone(place: Place) -> None:
     first, second = (place.post("slow", word, word) for word in ("first", "second"))
     until(lambda: place.ran == ["first"])

@@ -153,6 +153,54 @@ def test_parts_that_nobody_asked_for_leave_nothing(place: Place) -> None:
     until(lambda: not place.left())
 
 
+def test_files_of_an_upload_are_counted_as_they_come(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Path] = []
+
+    def file(*args: Any, **more: Any) -> Any:
+        made.append(REAL(*args, **more))
+        return made[-1]
+
+    monkeypatch.setattr(uploads, "NamedTemporaryFile", file)
+    monkeypatch.setattr(limits, "MAX_FILES", 20)
+    assert place.upload(*[b"small"] * 20).status_code == 200 and len(made) == 20
+    refused = place.upload(*[b"small"] * 1200)
+    assert refused.status_code == 413 and len(made) == 40
+    assert refused.json()["detail"] == "This upload has more than 20 files; send fewer at once."
+    assert len(place.left()) == 20  # of the first upload
+
+
+def test_small_files_are_written_without_a_thread_each(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    by: list[str] = []
+
+    def file(*args: Any, **more: Any) -> Any:
+        made = REAL(*args, **more)
+        write = made.write
+
+        def told(data: bytes) -> int:
+            by.append(threading.current_thread().name)
+            return int(write(data))
+
+        made.write = told
+        return made
+
+    monkeypatch.setattr(uploads, "NamedTemporaryFile", file)
+    assert place.upload(b"small", b"short").status_code == 200
+    assert not any(name.startswith("AnyIO worker") for name in by) and len(by) == 2
+    assert place.upload(b"large" * 100_000).status_code == 200
+    assert any(name.startswith("AnyIO worker") for name in by)
+
+
+@pytest.mark.parametrize(
+    ("head", "sentence"),
+    [("multipart/form-data; boundary=x", "Only files are uploaded here"), ("multipart/form-data", "not be understood")],
+)
+def test_an_upload_without_files_gets_a_sentence(place: Place, head: str, sentence: str) -> None:
+    part = b'--x\r\nContent-Disposition: form-data; name="files"\r\n\r\n' + b"a" * 3_000_000 + b"\r\n--x--\r\n"
+    headers = {"Content-Type": head}
+    refused = httpx.post(f"{place.url}gradio_api/upload", content=part, headers=headers, timeout=PATIENCE)
+    assert refused.status_code == 422 and sentence in refused.json()["detail"] and place.left() == []
+
+
 def test_uploads_of_unknown_length_need_room_for_the_largest(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_UPLOADS_BYTES", limits.MAX_UPLOAD_BYTES - 1)
     url, head = f"{place.url}gradio_api/upload", {"Content-Type": "multipart/form-data; boundary=x"}

@@ -389,6 +389,7 @@ class App:
             visit = self.visitors.of(None if alone else request.session_hash)
             call = Call(self.models, visit, bar=bar, abandoned=self._abandoned())
             try:
+                endpoint.check(values)
                 with image.counted(call.budget):
                     return fn(call, *values)
             except Exception as error:

@@ -90,6 +90,15 @@ class Page(gr.Blocks):
             info = super().get_api_info(all_endpoints, page)
         return informed(info, {fn.endpoint.name: fn.endpoint for fn in handlers})
 
+    def refuses(self, block_fn: Any, values: Any) -> bool:
+        """Whether the values of a request alone tell that it is refused, which then takes no time."""
+        try:
+            check(_names(block_fn), block_fn.inputs, values)
+        except gr.Error:
+            return True
+        endpoint = getattr(block_fn.fn, "endpoint", None)
+        return block_fn.fn is None or (endpoint is not None and endpoint.refuses(values))
+
     async def preprocess_data(self, block_fn: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
         names = _names(block_fn)
         try:

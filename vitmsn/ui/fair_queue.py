@@ -28,6 +28,7 @@ SHORT: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 8}
 COSTLY: dict[str, Any] = {"concurrency_id": "costly", "concurrency_limit": 1}
 LONG: dict[str, Any] = {"concurrency_id": "long", "concurrency_limit": 1}
 OPEN: dict[str, Any] = {"concurrency_id": "open", "concurrency_limit": 8}
+REFUSED: dict[str, Any] = {"concurrency_id": "refused", "concurrency_limit": 8}  # nobody waits to be told what is wrong
 SLOW = (COSTLY["concurrency_id"], LONG["concurrency_id"])
 
 
@@ -51,11 +52,15 @@ class FairQueue(queueing.Queue):
             return await super().push(body, request, username)
         fn = route_utils.get_fn(self.blocks, None, body)
         costly = getattr(fn.fn, "costly", None)  # from `judged`
-        name = COSTLY["concurrency_id"] if costly and costly(body.data) else fn.concurrency_id
-        self._check_room(name in SLOW, body.session_hash, _host(request))
+        line: dict[str, Any] = {"concurrency_id": fn.concurrency_id}
+        if self.blocks.refuses(fn, body.data):  # type: ignore[attr-defined]  # a `Page`
+            line = REFUSED
+        elif costly and costly(body.data):
+            line = COSTLY
+        self._check_room(line["concurrency_id"] in SLOW, body.session_hash, _host(request))
         pushed = await super().push(body, request, username)
-        if pushed[0] and name != fn.concurrency_id:
-            self._move(self.event_ids_to_events[str(pushed[1])], name)
+        if pushed[0] and line["concurrency_id"] != fn.concurrency_id:
+            self._move(self.event_ids_to_events[str(pushed[1])], **line)
         return pushed
 
     def _check_room(self, slow: bool, session: str | None, address: str) -> None:
@@ -95,14 +100,14 @@ class FairQueue(queueing.Queue):
                 tr("{waiting} requests are waiting and no more are taken now; try again soon.", waiting=len(waiting)),
             )
 
-    def _move(self, event: Event, name: str) -> None:
+    def _move(self, event: Event, concurrency_id: str, concurrency_limit: int) -> None:
         """Move a job that waits to another line."""
         lines = self.event_queue_per_concurrency_id
         lines[event.concurrency_id].queue.remove(event)
-        event.concurrency_id = name
-        if name not in lines:
-            lines[name] = queueing.EventQueue(name, COSTLY["concurrency_limit"])
-        lines[name].queue.append(event)
+        event.concurrency_id = concurrency_id
+        if concurrency_id not in lines:
+            lines[concurrency_id] = queueing.EventQueue(concurrency_id, concurrency_limit)
+        lines[concurrency_id].queue.append(event)
 
     def get_events(self) -> Any:
         """The next job to run: of those that wait, one of the visitor and address with the fewest before it."""

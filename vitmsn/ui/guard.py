@@ -232,24 +232,16 @@ class Guard:
             message = await receive()
             passed += len(message.get("body", b""))
             if passed > cap:
-                raise _TooLarge
+                raise uploads.TooLarge
             return message
 
         try:
             await asyncio.to_thread(uploads.take_room, size)
             with uploads.arriving(size):
-                await self.app(scope, counted, send)
-        except _TooLarge:
+                await self.app(scope, counted, send.gradio)
+        except uploads.Refused as refused:
             if not send.begun:
-                await refuse(
-                    send, 413, tr("This upload is larger than {size} MB; send less at once.", size=cap // limits.MIB)
-                )
-        except uploads.NoRoom:
-            if not send.begun:
-                await refuse(send, 507, tr("There is no room for more uploads now; try again in some minutes."), RETRY)
-        except uploads.NotWritable:
-            if not send.begun:
-                await refuse(send, 503, tr("This server cannot store uploads now; try again in some minutes."), RETRY)
+                await refuse(send, refused.status, refused.sentence, RETRY if refused.later else ())
 
     async def _judge(self, scope: Scope, path: str, receive: Receive, send: _Answer, cap: int, agent: bool) -> None:
         """Read a small body; refuse pictures inside it and files from elsewhere, before Gradio fetches them."""
@@ -310,14 +302,15 @@ class _Answer:
         self._retry: Headers = []
 
     async def gradio(self, message: Message) -> None:
-        """The same, for Gradio's answer to a request for a function."""
+        """The same, for Gradio's answer to an upload or a request for a function."""
         if message["type"] == "http.response.start" and message["status"] >= 400:
             self.begun, self._status = True, message["status"]
             self._retry = [(name, value) for name, value in message["headers"] if name.lower() == b"retry-after"]
         elif self._status:
             self._error += message.get("body", b"")[: limits.MAX_JSON_BYTES - len(self._error)]
             if not message.get("more_body", False):
-                status = 422 if self._status == 500 else self._status  # Gradio's 500 here comes from a bad value
+                # Gradio's 500 here comes from a bad value, its 400 from an upload that it cannot read
+                status = 422 if self._status in (400, 500) else self._status
                 await refuse(self, status, _sentence(self._error), self._retry)
         else:
             await self(message)
@@ -333,16 +326,16 @@ class _Answer:
 
 def _sentence(body: bytes) -> str:
     """The sentence in an error from Gradio, if there is one: it may also be null, or the whole request repeated."""
+    if body.startswith(b"File size"):  # of one file of an upload
+        return tr(
+            "This file is larger than {size} MB; send a smaller one.", size=limits.MAX_ARCHIVE_BYTES // limits.MIB
+        )
     try:
         value = json.loads(body)
         said = value.get("error") or value.get("detail")
     except (ValueError, AttributeError, RecursionError):
         said = None
     return said[: limits.MESSAGE_LENGTH] if isinstance(said, str) else tr(NOT_UNDERSTOOD)
-
-
-class _TooLarge(Exception):
-    pass
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -17,8 +17,10 @@ from typing import Any
 import gradio as gr
 from gradio import route_utils, routes
 from gradio.utils import get_upload_folder
+from python_multipart.multipart import parse_options_header
 
 from vitmsn import limits
+from vitmsn.ui.locale import tr
 
 log = logging.getLogger("vitmsn.ui")
 
@@ -26,12 +28,66 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
-class NoRoom(Exception):
+class Refused(Exception):
+    """An upload is not taken.
+
+    Attributes: ``status`` of the answer; ``sentence``, what it says; ``later``, whether it may be taken later.
+    """
+
+    status, later = 422, False
+
+    @property
+    def sentence(self) -> str:
+        raise NotImplementedError
+
+
+class TooLarge(Refused):
+    """It is larger than `limits.MAX_UPLOAD_BYTES`."""
+
+    status = 413
+
+    @property
+    def sentence(self) -> str:
+        size = limits.MAX_UPLOAD_BYTES // limits.MIB
+        return tr("This upload is larger than {size} MB; send less at once.", size=size)
+
+
+class TooMany(Refused):
+    """It has more than `limits.MAX_FILES` files."""
+
+    status = 413
+
+    @property
+    def sentence(self) -> str:
+        return tr("This upload has more than {count} files; send fewer at once.", count=limits.MAX_FILES)
+
+
+class NoFile(Refused):
+    """A part of it is no file."""
+
+    @property
+    def sentence(self) -> str:
+        return "Only files are uploaded here, in parts named files; send each with a file name."
+
+
+class NoRoom(Refused):
     """The bound on uploads is reached, or the disk is full."""
 
+    status, later = 507, True
 
-class NotWritable(Exception):
+    @property
+    def sentence(self) -> str:
+        return tr("There is no room for more uploads now; try again in some minutes.")
+
+
+class NotWritable(Refused):
     """Nothing can be written into the folder of uploads."""
+
+    status, later = 503, True
+
+    @property
+    def sentence(self) -> str:
+        return tr("This server cannot store uploads now; try again in some minutes.")
 
 
 _lock = threading.Lock()
@@ -55,6 +111,10 @@ _parts: set[str] = set()  # paths of the files of uploads that still arrive
 class _Part:
     """A file of an upload. Its age begins when it is closed: with the last file of the same request."""
 
+    # What Gradio's reader asks of a file before it waits for a thread: up to this size none is needed. A thread each
+    # for writing and rewinding a thousand small files took seconds.
+    _rolled, _max_size = False, 1 << 16
+
     def __init__(self, *args: Any, **more: Any) -> None:
         self._file = NamedTemporaryFile(*args, **more)  # noqa: SIM115 (Gradio closes it, or `arriving` does)
         self.name = self._file.name
@@ -76,8 +136,24 @@ def unfinished() -> set[str]:
     return {os.path.relpath(name, get_upload_folder()) for name in list(_parts)}
 
 
+class _Reader(route_utils.GradioMultiPartParser):
+    """Gradio's reader of uploads for files alone: it would keep up to a thousand texts, of any length, in memory."""
+
+    def on_part_begin(self) -> None:
+        if self._current_files >= limits.MAX_FILES:
+            raise TooMany
+        super().on_part_begin()
+
+    def on_headers_finished(self) -> None:
+        _, options = parse_options_header(self._current_part.content_disposition or b"")
+        if b"filename" not in options:
+            raise NoFile
+        super().on_headers_finished()
+
+
 # Gradio's reader of uploads makes temporary files, and leaves them when the client goes away or the disk is full.
 route_utils.NamedTemporaryFile = _Part  # type: ignore[attr-defined, assignment]  # it imports it
+route_utils.GradioMultiPartParser = _Reader  # type: ignore[misc]
 
 
 @contextmanager
@@ -87,6 +163,7 @@ def arriving(size: int) -> Iterator[None]:
     Raises:
         NoRoom: the disk is full.
         NotWritable: the folder cannot be written.
+        TooMany, NoFile: what came is no upload of the page or a client.
     """
     files: list[Any] = []
     token = _files.set(files)

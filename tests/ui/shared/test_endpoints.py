@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -9,6 +10,8 @@ import gradio as gr
 import pytest
 from PIL import Image
 
+from vitmsn import limits
+from vitmsn.errors import InputError
 from vitmsn.ui.blocks import Page
 from vitmsn.ui.shared.endpoints import REQUIRED, VERSION, Parameter, PictureFile, endpoint, informed, page
 from vitmsn.ui.visits import Call
@@ -146,3 +149,44 @@ def test_programs_are_told_what_gradio_does_not_know() -> None:
     assert '| `how` Curve | `even`, `soft` | `"even"` | the curve. |' in text
     assert 'client.predict(image=handle_file("cat.jpg"), api_name="/darken")' in text
     assert "- **Answer**: `mean`, the brightness that is left." in text
+
+
+FILE: dict[str, Any] = {"path": "cat.jpg"}
+GOOD: list[Any] = [FILE, None, 0.5, "even", 3, False]
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "sentence"),
+    [
+        (2, 1.5, "by is 1.5; it must be from 0 to 1."),
+        (3, "loud", "how is 'loud'; choose one of even, soft."),
+        (0, None, ""),  # its function says what it needs
+        (1, [FILE] * (limits.MAX_QUERIES + 1), ""),
+    ],
+)
+def test_what_values_alone_tell_is_refused_before_any_work(place: int, value: Any, sentence: str) -> None:
+    found = endpoint("darken", darken)
+    assert not found.refuses(GOOD) and not found.refuses(GOOD[:5])
+    values = [value if number == place else good for number, good in enumerate(GOOD)]
+    assert found.refuses(values)
+    if sentence:
+        with pytest.raises(InputError, match=re.escape(sentence)):
+            found.check(values)
+    else:
+        found.check(values)
+
+
+def test_whole_numbers_are_rounded_before_they_are_judged() -> None:
+    def pick(call: Call, k: Annotated[int, Parameter("Number", 1, 5)] = 3) -> dict[str, Any]:
+        """Pick.
+
+        Args:
+            k: how many.
+
+        Returns:
+            Answer: nothing.
+        """
+        raise NotImplementedError
+
+    found = endpoint("pick", pick)
+    assert [found.refuses([k]) for k in (0.4, 0.6, 5.4, 5.6, 1e20)] == [True, False, False, True, True]

@@ -15,6 +15,7 @@ from vitmsn.encoder import Encoder
 from vitmsn.errors import FewShotError, GalleryError, InputError, ViTMSNError
 from vitmsn.fewshot import NONE
 from vitmsn.gallery import Gallery
+from vitmsn.ui.locale import GERMAN, speaking
 from vitmsn.ui.models import EMBEDDED, RANDOM, Models
 from vitmsn.ui.shared import examples, workspace
 from vitmsn.ui.shared.workspace import Workspace, learn, opened, own_class
@@ -135,6 +136,25 @@ def test_a_visit_starts_with_a_starter_set_without_shared_pictures(call: Calls) 
         assert shown.gallery.fingerprint == encoder.fingerprint
 
 
+def test_visits_share_the_examples_of_a_starter_set_and_none_of_their_changes(tiny: Encoder) -> None:
+    one, two, other = Workspace(tiny), Workspace(tiny), Workspace(tiny)
+    one.start(tiny, "textures")
+    two.start(tiny, "textures")
+    kept = [(example.id, example.label) for example in two.gallery.examples]
+    for mine, theirs in ((one.gallery, two.gallery), (one.queries, two.queries)):
+        assert mine is not theirs and len(mine) > 20
+        assert all(a is b for a, b in zip(mine.examples, theirs.examples, strict=True))
+    assert all(one.url(example) is two.url(example) for example in one.gallery.examples)
+    with one.change("all in one class") as gallery:
+        gallery.rename("brick", "wall")
+        gallery.remove([gallery.examples[-1].id])
+    one.ask(tiny, pictures("red", 1), 1)
+    assert [(example.id, example.label) for example in two.gallery.examples] == kept and two.truth
+    with speaking(GERMAN):
+        other.start(tiny, "textures")
+    assert other.gallery.classes != two.gallery.classes and len(other.gallery) == len(two.gallery)
+
+
 def test_a_link_chooses_the_starter_set(call: Calls) -> None:
     linked = call()
     linked.query["set"] = "digits"
@@ -150,10 +170,11 @@ def test_a_visit_keeps_one_workspace_and_counts_its_bytes(call: Calls) -> None:
     one = call()
     with opened(one) as (first, _):
         pass
-    with opened(one) as (second, _):
+    with opened(one) as (second, encoder):
         assert first is second
+        [id] = second.add(encoder, "brick", pictures("red", 1)).ids
         before = one.visit.nbytes
-        second.url(second.gallery.examples[0])
+        second.url(second.gallery[id])
         assert one.visit.nbytes > before > second.gallery.nbytes
 
 

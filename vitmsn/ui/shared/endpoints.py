@@ -24,7 +24,7 @@ import inspect
 import json
 import re
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -32,6 +32,9 @@ import gradio as gr
 import PIL.Image
 from gradio.components import Component
 
+from vitmsn import limits
+from vitmsn.errors import InputError
+from vitmsn.ui.shared.checks import choice, real, whole
 from vitmsn.ui.shared.photo import Files, Photo
 
 # Rises when a parameter or a key of an answer goes, moves or changes its meaning. New ones come last and have defaults.
@@ -93,6 +96,19 @@ class Taken:
         file = {"path": self.about.file, "meta": {"_type": "gradio.FileData"}}
         return [file] if self.several else file
 
+    def check(self, value: Any) -> None:
+        """Raise InputError if the value is out of bounds, or none of the choices."""
+        least, most = self.about.least, self.about.most
+        if value is None:
+            return
+        if self.about.choices:
+            choice(value, self.name, self.about.choices)
+        elif least is not None and most is not None:
+            if self.kind is int:
+                whole(value, self.name, int(least), int(most))
+            else:
+                real(value, self.name, least, most)
+
     def component(self) -> Component:
         more: dict[str, Any] = {"label": self.about.label, "visible": False}
         if self.several:
@@ -134,6 +150,23 @@ class Endpoint:
     text: str
     takes: tuple[Taken, ...]
     gives: tuple[Given, ...]
+
+    def check(self, values: Iterable[Any]) -> None:
+        """Raise InputError at the first value that is out of bounds, or none of the choices."""
+        for one, value in zip(self.takes, values):  # noqa: B905 (the last may be left out)
+            one.check(value)
+
+    def refuses(self, values: Sequence[Any]) -> bool:
+        """Whether its function refuses these values, as they were sent and of the right types, before any work: one is
+        missing, there are too many files, or `check` refuses one."""
+        for one, value in zip(self.takes, values):  # noqa: B905
+            if (value is None and one.required) or (one.several and len(value or ()) > limits.MAX_QUERIES):
+                return True
+            try:
+                one.check(round(value) if one.kind is int and value is not None else value)  # as its component does
+            except InputError:
+                return True
+        return False
 
     @property
     def docstring(self) -> str:

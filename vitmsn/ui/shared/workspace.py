@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from cachetools import LRUCache
 from PIL import Image
 
 from vitmsn import fewshot, image, limits
@@ -23,7 +24,7 @@ from vitmsn.errors import GalleryError, InputError
 from vitmsn.gallery import Added, Example, Gallery
 from vitmsn.image import Picture
 from vitmsn.names import clean_name, name_key
-from vitmsn.ui.locale import later, tr
+from vitmsn.ui.locale import current, later, tr
 from vitmsn.ui.shared import examples, html
 from vitmsn.ui.visits import Call, Visit
 
@@ -162,13 +163,9 @@ class Workspace:
         """Replace everything with a starter set, or with two empty classes for ""."""
         gallery, queries, truth = Gallery(encoder), Gallery(encoder), {}
         if name:
-            made = examples.starter_set(name)
-            for label, pictures in made.support.items():
-                gallery.add(tr(label), pictures, encoder.embed(pictures, progress=progress))
-            pictures = _mixed(made.queries)
-            added = queries.add(QUERIES, pictures, encoder.embed(pictures, progress=progress))
-            of_digest = {picture.digest: tr(label) for label, picture in made.queries}
-            truth = {id: of_digest[queries[id].digest] for id in added.ids}
+            made = _starter(encoder, name, progress)
+            gallery, queries, truth = made.gallery.copy(), made.queries.copy(), dict(made.truth)
+            self._urls.update(made.urls)
         else:
             for label in BLANK:
                 gallery.add_class(tr(label))
@@ -311,12 +308,50 @@ class Workspace:
         """A small picture of an example or query, as a data: URL; only thumbnails are cached."""
         if side == SIDE and example.digest in self._urls:
             return self._urls[example.digest]
-        picture = example.picture()
-        picture.thumbnail((side, side), Image.Resampling.BICUBIC)
-        url = html.data_url(picture, quality=75)
+        url = _url(example, side)
         if side == SIDE:
             self._urls[example.digest] = url
         return url
+
+
+def _url(example: Example, side: int) -> str:
+    picture = example.picture()
+    picture.thumbnail((side, side), Image.Resampling.BICUBIC)
+    return html.data_url(picture, quality=75)
+
+
+@dataclass(frozen=True)
+class _Starter:
+    """A starter set as a model embeds it, with the names of a language, and its thumbnails by their digest."""
+
+    gallery: Gallery
+    queries: Gallery
+    truth: dict[str, str]
+    urls: dict[str, str]
+
+
+# Visits share the examples of a starter set, which are most of what a visit with Few-shot open would hold.
+_starters: LRUCache[tuple[str, str, str, str], _Starter] = LRUCache(16)
+_starters_lock = threading.Lock()
+
+
+def _starter(encoder: Encoder, name: str, progress: Any) -> _Starter:
+    """The set of that name, made when it is first needed. Copy its galleries before a change."""
+    key = name, current(), encoder.name, encoder.fingerprint
+    with _starters_lock:
+        known = _starters.get(key)
+    if known is not None:
+        return known
+    made, gallery, queries = examples.starter_set(name), Gallery(encoder), Gallery(encoder)
+    for label, pictures in made.support.items():
+        gallery.add(tr(label), pictures, encoder.embed(pictures, progress=progress))
+    pictures = _mixed(made.queries)
+    added = queries.add(QUERIES, pictures, encoder.embed(pictures, progress=progress))
+    of_digest = {picture.digest: tr(label) for label, picture in made.queries}
+    truth = {id: of_digest[queries[id].digest] for id in added.ids}
+    urls = {example.digest: _url(example, SIDE) for example in (*gallery.examples, *queries.examples)}
+    with _starters_lock:
+        return _starters.setdefault(key, _Starter(gallery, queries, truth, urls))
 
 
 def _mixed(queries: Sequence[tuple[str, Picture]]) -> list[Picture]:
