@@ -1,10 +1,12 @@
-"""The server's memory: threads share the arenas of the C library."""
+"""The server's memory: threads share the arenas of the C library, and what is unused goes back."""
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
+import weakref
 
 import pytest
 
@@ -47,3 +49,32 @@ def test_threads_share_few_arenas_unless_the_environment_says_otherwise(monkeypa
     assert arenas("") > memory.ARENAS
     assert arenas("memory.bound_arenas()") == memory.ARENAS
     assert arenas("memory.bound_arenas()", MALLOC_ARENA_MAX="5") == 5
+
+
+def test_what_circles_of_objects_hold_is_given_back() -> None:
+    class Drawn:
+        canvas: object = None
+
+    figure = Drawn()
+    figure.canvas = figure
+    gone = weakref.ref(figure)
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        del figure
+        assert gone() is not None
+        memory.give_back()
+        assert gone() is None
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def test_what_the_app_is_made_of_is_looked_through_once() -> None:
+    before = gc.get_freeze_count()
+    try:
+        memory.settle()
+        assert gc.get_freeze_count() - before > 10_000
+        assert len(gc.get_objects()) < 10_000
+    finally:
+        gc.unfreeze()

@@ -33,7 +33,7 @@ from vitmsn.ui.classroom.room import Room
 from vitmsn.ui.fair_queue import FairQueue
 from vitmsn.ui.learn import training_film
 from vitmsn.ui.locale import ENGLISH, GERMAN, LANGUAGES, speaking
-from vitmsn.ui.memory import bound_arenas
+from vitmsn.ui.memory import bound_arenas, settle
 from vitmsn.ui.models import OPENING, Models
 from vitmsn.ui.page import build, precision, theme
 from vitmsn.ui.shared import examples, picture_gallery
@@ -102,6 +102,7 @@ class Server:
                 print(_invitation(self._room, self._host or "", self.app.page.server_port), flush=True)
             with suppress(Stopped):
                 self._warm_up()
+            settle()
             while not self._ended.wait(timeout=SWEEP_SECONDS):
                 self.app.sweep()
                 if self._room is not None:
