@@ -17,7 +17,6 @@ from typing import Any
 import gradio as gr
 from gradio import route_utils, routes
 from gradio.utils import get_upload_folder
-from python_multipart.multipart import parse_options_header
 
 from vitmsn import limits
 from vitmsn.ui.locale import tr
@@ -145,10 +144,9 @@ class _Reader(route_utils.GradioMultiPartParser):
         super().on_part_begin()
 
     def on_headers_finished(self) -> None:
-        _, options = parse_options_header(self._current_part.content_disposition or b"")
-        if b"filename" not in options:
-            raise NoFile
         super().on_headers_finished()
+        if self._current_part.file is None:
+            raise NoFile
 
 
 # Gradio's reader of uploads makes temporary files, and leaves them when the client goes away or the disk is full.
