@@ -81,8 +81,12 @@ model: $(VENV)/.test  ## train the embedded model anew, hours on two cores; DATA
 		--rate 8e-4 --set muon=true linear=true similarity=0.7 layer_decay=0.95 --out $(OUT)/distilled-4
 	$(BIN)/python -m vitmsn distil --teacher benchmarks/efficientnet_lite.py:teacher --data $(DATA) --split train \
 		--held-out 0.03 --model $(OUT)/distilled-4/model --epochs 28.6 --batch-size 256 --views 64:0.75:0.7 64:0.17:0.5 64:0.08 \
-		--rate 8e-4 --set muon=true linear=true similarity=0.7 layer_decay=0.95 \
-		--kinds assets/tiny-imagenet-kinds.json --out $(OUT)/distilled
+		--rate 8e-4 --set muon=true linear=true similarity=0.7 layer_decay=0.95 --out $(OUT)/distilled-5
+	$(BIN)/python -m benchmarks.efficientnet_lite $(DATA) --split train --held-out 0.03 --soft-labels $(OUT)/soft.npy
+	$(BIN)/python -m vitmsn distil --teacher benchmarks/efficientnet_lite.py:teacher --data $(DATA) --split train \
+		--held-out 0.03 --model $(OUT)/distilled-5/model --epochs 7.2 --batch-size 256 --views 64:0.67:0.7 64:0.15:0.5 64:0.18:0.7,0,0 \
+		--soft-labels $(OUT)/soft.npy --rate 8e-4 --set muon=true linear=true similarity=0.7 layer_decay=0.95 \
+		teacher_share=0.5 cutmix=0.33 --kinds assets/tiny-imagenet-kinds.json --out $(OUT)/distilled
 	$(BIN)/python -m vitmsn calibrate $(OUT)/distilled/model --data $(DATA) --split validation --share 0.5 \
 		--recipe resize-256-crop-224 --out $(OUT)/calibrated
 	$(BIN)/python -m vitmsn pretrain tiny-8-64 --init $(OUT)/calibrated --freeze-backbone --data $(DATA) --split train \

@@ -143,7 +143,7 @@ def fold_temperature(classifier: Mapping[str, Tensor], temperature: float) -> di
     return {name: tensor / temperature for name, tensor in classifier.items()}
 
 
-def sure_threshold(probabilities: Tensor, labels: Tensor, precision: float = 2 / 3, least: int = 50) -> float:
+def sure_threshold(probabilities: Tensor, labels: Tensor, precision: float = 3 / 4, least: int = 50) -> float:
     """The lowest top probability from which on answers are right at least ``precision`` of the time.
 
     Args:
