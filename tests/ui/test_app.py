@@ -65,17 +65,18 @@ class Recorder:
 
 
 def handlers(app: App, name: str = "one") -> tuple[Recorder, dict[str, Handler]]:
-    """The tab's function, and the handlers of opening it, a dropped picture and an example."""
+    """The tab's function, and the handlers of opening it, a dropped picture, a removed one and an example."""
     recorder = Recorder()
     with app.page:
         app.answer(name, recorder, [], [gr.HTML()])
         before = set(app.page.fns)
         panel = app.panels[name]
         app.fill(app.items[name].select, name, when_due=True)
-        app.fill(panel.image.input, name, before=app._receive, given=[panel.image])
+        app.fill(panel.image.upload, name, before=app._receive, given=[panel.image])
+        app.fill(panel.image.clear, name, before=app._remove)
         app.fill(panel.strip.click, name, before=app._choose)
     made = [app.page.fns[number].fn for number in sorted(set(app.page.fns) - before)]
-    return recorder, dict(zip(("open", "drop", "example"), made, strict=True))  # type: ignore[arg-type]
+    return recorder, dict(zip(("open", "drop", "remove", "example"), made, strict=True))  # type: ignore[arg-type]
 
 
 def begin(app: App, tab: str = "one", key: str = "a") -> None:
@@ -281,7 +282,7 @@ def test_clearing_leaves_no_picture_and_says_what_to_do(app: App) -> None:
     _, made = handlers(app)
     begin(app)
     made["open"](request(), gr.EventData(None, None))
-    notice, shown, answer, _ = made["drop"](request(), gr.EventData(None, None), gr.Progress(), None)
+    notice, shown, answer, _ = made["remove"](request(), gr.EventData(None, None), gr.Progress())
     assert "pick an example" in notice and shown["value"] is None
     assert answer == "", "what was said of the picture goes with it"
     assert app.visitors.of("a").picture is None

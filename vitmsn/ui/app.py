@@ -30,7 +30,7 @@ from vitmsn.ui.faults import sentence
 from vitmsn.ui.locale import tr, tr_said
 from vitmsn.ui.memory import give_back
 from vitmsn.ui.models import Models
-from vitmsn.ui.page_scripts import KEEP_IN_ADDRESS, OPEN_TAB, OWN_PICTURE, PICTURE_IN_ADDRESS, REFILL, REVEAL
+from vitmsn.ui.page_scripts import KEEP_IN_ADDRESS, NO_PICTURE, OPEN_TAB, OWN_PICTURE, REFILL, REVEAL
 from vitmsn.ui.shared import examples, html
 from vitmsn.ui.shared.controls import Controls, Inputs, by_name, components, emptied, flat
 from vitmsn.ui.shared.endpoints import Endpoint, endpoint
@@ -237,8 +237,10 @@ class App:
     def connect(self) -> None:
         """Join the tabs: your picture, opening a tab. Called once, after all tabs were built."""
         for tab, panel in self.panels.items():
-            panel.image.input(None, [panel.image], None, js=PICTURE_IN_ADDRESS, api_visibility="private")
-            self.fill(panel.image.input, tab, before=self._receive, given=[panel.image])
+            panel.image.upload(None, js=OWN_PICTURE, api_visibility="private")
+            self.fill(panel.image.upload, tab, before=self._receive, given=[panel.image])
+            panel.image.clear(None, js=NO_PICTURE, api_visibility="private")
+            self.fill(panel.image.clear, tab, before=self._remove)
             self.fill(panel.strip.click, tab, before=self._choose)
             files: Any = getattr(panel.strip, "files")  # noqa: B009 (an event of its script: own_picture.js)
             files(None, js=OWN_PICTURE, api_visibility="private")
@@ -311,13 +313,15 @@ class App:
         if visit.greeting and not call.message:
             call.message, visit.greeting = tr(visit.greeting), ""
 
-    def _receive(self, call: Call, path: str | None) -> bool:
-        """Store a new picture (or none, when it was cleared); if it cannot be read, say why and keep the last one."""
+    def _remove(self, call: Call) -> bool:
         visit = call.visit
-        if path is None:
-            visit.picture, visit.own, visit.example, visit.begun = None, None, "", True
-            call.message = tr("No picture yet. Drop one here, take a photo, or pick an example.")
-            return False
+        visit.picture, visit.own, visit.example, visit.begun = None, None, "", True
+        call.message = tr("No picture yet. Drop one here, take a photo, or pick an example.")
+        return False
+
+    def _receive(self, call: Call, path: str) -> bool:
+        """Store a new picture; if it cannot be read, say why and keep the last one."""
+        visit = call.visit
         try:
             keep_picture(visit, read_picture(path))
         except ViTMSNError as error:

@@ -13,7 +13,7 @@ HEADER, ABOUT = (
 )
 KEEP_IN_ADDRESS = script(__file__, "keep_in_address.js")
 OWN_PICTURE = run(KEEP_IN_ADDRESS, "example", OWN)
-PICTURE_IN_ADDRESS = run(script(__file__, "picture_in_address.js"), OWN)
+NO_PICTURE = "() => window.msnAddress.drop('example')"
 OPEN_TAB = script(__file__, "open_tab.js")
 REFILL = "() => document.getElementById(`fill-${window.msnTab}`).click()"
 PAGE_OPENS, PAGE_LOADED = script(__file__, "page_opens.js"), script(__file__, "page_loaded.js")
