@@ -133,9 +133,9 @@ def test_keep_a_mass_and_more_detail(attention: Page) -> None:
     hold(keep)
     for _ in range(8):
         attention.keyboard.press("ArrowLeft")
-    expect(said(attention)).to_contain_text(re.compile(r"60 % of the attention on patches is on \d+ of 64 patches"))
+    expect(said(attention)).to_contain_text(re.compile(r"60\s% of the attention on patches is on \d+ of 64 patches"))
     attention.get_by_label("128", exact=True).check()
-    expect(said(attention)).to_contain_text(re.compile(r"60 % of the attention on patches is on \d+ of 256 patches"))
+    expect(said(attention)).to_contain_text(re.compile(r"60\s% of the attention on patches is on \d+ of 256 patches"))
     expect(attention.locator(".msn-status")).to_contain_text("256 patches")
 
 
@@ -217,7 +217,7 @@ def test_compare_and_download(attention: Page) -> None:
     both = attention.locator("#attention-compare")
     expect(both.locator("figure")).to_have_count(2)
     expect(both.locator(".msn-ramp")).to_have_count(1)
-    expect(both).to_contain_text(re.compile(r"The two attention maps overlap by \d+ %"))
+    expect(both).to_contain_text(re.compile(r"The two attention maps overlap by \d+\s%"))
     attention.get_by_role("button", name="Download the map").click()
     attention.get_by_role("button", name="Prepare the files").click()
     links = attention.locator("#attention-files a")

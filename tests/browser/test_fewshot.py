@@ -60,7 +60,7 @@ def choose_nearest(page: Page) -> None:
 
 def test_it_opens_with_answers_and_a_set_is_one_click(page: Page) -> None:
     expect(page.locator("#fewshot-trust")).to_contain_text(
-        re.compile(r"\d+ of 24 right \(\d+ %\)\. On new pictures expect \d+.\d+ %; guessing gets 33 %")
+        re.compile(r"\d+ of 24 right \(\d+\s%\)\. On new pictures expect \d+.\d+\s%; guessing gets 33\s%")
     )
     expect(page.locator("#fewshot-try")).to_contain_text("of 24 new pictures named correctly")
     chosen = page.get_by_role("group", name="Chosen pictures").filter(visible=True)
