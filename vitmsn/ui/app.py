@@ -37,7 +37,7 @@ from vitmsn.ui.shared.endpoints import Endpoint, endpoint
 from vitmsn.ui.shared.photo import Photo, portrait, read_picture, sent
 from vitmsn.ui.shared.scripts import run
 from vitmsn.ui.status import status_line
-from vitmsn.ui.visits import ELSEWHERE, INACTIVE, Call, Visit, Visitors, keep_picture
+from vitmsn.ui.visits import ELSEWHERE, INACTIVE, Call, Visit, Visitors, keep_picture, remove_picture
 
 Function = Callable[..., Any]
 LARGE = 2_000_000  # pixels decoded in one event, above which memory is returned to the system at once
@@ -147,8 +147,7 @@ class App:
         if "costly" in more:
             more["costly"] = flat(more["costly"], inputs)
         empty = emptied(components(outputs), stays)
-        entry = Answer(wired, components(inputs), components(outputs), line, stamp, controls, empty, more)
-        self.answers[tab] = entry
+        self.answers[tab] = Answer(wired, components(inputs), components(outputs), line, stamp, controls, empty, more)
 
     def on(
         self,
@@ -294,9 +293,7 @@ class App:
                     visit.shown[tab] = self.stamp(visit, entry)
             except ViTMSNError as error:
                 call.message = str(error)
-            if panel and visit.picture is None:
-                results = entry.empty
-            return [*shown, *results]
+            return [*shown, *(entry.empty if panel and visit.picture is None else results)]
 
         outputs = [*([panel.image] if panel else []), *entry.outputs]
         more = dict(entry.more)
@@ -314,8 +311,7 @@ class App:
             call.message, visit.greeting = tr(visit.greeting), ""
 
     def _remove(self, call: Call) -> bool:
-        visit = call.visit
-        visit.picture, visit.own, visit.example, visit.begun = None, None, "", True
+        remove_picture(call.visit)
         call.message = tr("No picture yet. Drop one here, take a photo, or pick an example.")
         return False
 
@@ -325,8 +321,7 @@ class App:
         try:
             keep_picture(visit, read_picture(path))
         except ViTMSNError as error:
-            visit.begun = True
-            call.message = str(error)
+            visit.begun, call.message = True, str(error)
             return False
         if visit.picture is not None and visit.picture.notes:
             call.message = f"{visit.picture.name}: {', '.join(map(tr_said, visit.picture.notes))}."

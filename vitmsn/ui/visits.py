@@ -356,3 +356,8 @@ def keep_picture(visit: Visit, picture: Picture, example: str = "") -> None:
     with visit.lock:
         visit.picture, visit.example, visit.begun = picture, example, True
         visit.own = visit.own if example else picture
+
+
+def remove_picture(visit: Visit) -> None:
+    """Without a picture, by the visitor's own choice: the first example does not come back by itself."""
+    visit.picture, visit.own, visit.example, visit.begun = None, None, "", True
