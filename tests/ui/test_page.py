@@ -23,6 +23,7 @@ from vitmsn.image import Picture
 from vitmsn.timing import timings
 from vitmsn.ui import page, server
 from vitmsn.ui.app import App
+from vitmsn.ui.locale import NO_BREAK
 from vitmsn.ui.models import EMBEDDED, RANDOM, Models
 from vitmsn.ui.shared import examples, html
 from vitmsn.ui.visits import keep_picture
@@ -107,7 +108,7 @@ def filling(app: App, tab: str) -> Callable[..., Any]:
 
 def test_the_page_has_the_first_answer_in_it(app: App, opened: Callable[..., list[Any]], tiny: Encoder) -> None:
     example = examples.photographs()[0]
-    said = html.sentence(tiny.classify([example.picture], top_k=5)[0].sentence())
+    said = html.sentence(tiny.classify([example.picture], top_k=5)[0].sentence().replace(" %", f"{NO_BREAK}%"))
     assert said in text_of(app) and "msn-bars" in text_of(app) and "answer from cache" in text_of(app)
     fill = filling(app, "classify")
     with timings() as forwards:
