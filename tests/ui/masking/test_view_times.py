@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -25,6 +26,12 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
+
+
+@pytest.fixture
+def tiny(tiny: Encoder) -> Encoder:
+    """With a cache of its own: what other tests asked for would save forwards that are counted here."""
+    return copy.deepcopy(tiny)
 
 
 def counted(encoder: Encoder, times: ViewTimes, call: Call, kept: np.ndarray) -> list[int]:
