@@ -116,7 +116,7 @@ def test_a_removed_picture_takes_its_answers_along(
         page.get_by_role("tab", name=tab, exact=True).click()
         panel = page.locator(f"#tab-{tab.lower()}")
         expect(panel.locator(".msn-notice").first).to_contain_text("No picture yet")
-        left = ".msn-bars, .msn-figures, .msn-heads, .msn-step-title, .msn-code"
+        left = ".msn-bars, .msn-map img, .msn-figures, .msn-heads, .msn-step-title, .msn-code"
         expect(panel.locator(left).locator("visible=true")).to_have_count(0)
         expect(panel.locator(f"#picture-{tab.lower()} img")).to_have_count(0)
     expect(page).not_to_have_url(re.compile("example="))

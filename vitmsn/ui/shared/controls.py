@@ -52,8 +52,11 @@ def bind(kind: type[Values], /, **components: Component) -> Controls[Values]:
 
 
 def emptied(outputs: Sequence[Block], stays: Collection[Block] = ()) -> list[Any]:
-    """What outputs show where there is nothing to answer to: HTML and pictures go, controls and what `stays` stay."""
-    empty = {gr.HTML: "", gr.Image: gr.update(value=None)}
+    """What outputs show where there is nothing to answer to: HTML and pictures go, controls and what `stays` stay.
+
+    No updates with a value: these answers are sent again and again, and Gradio takes the value out of an update.
+    """
+    empty = {gr.HTML: "", gr.Image: None}
     return [
         next((value for kind, value in empty.items() if isinstance(one, kind) and one not in stays), gr.skip())
         for one in outputs
