@@ -56,7 +56,7 @@ def test_the_environment_says_what_auto_is(auto: pytest.MonkeyPatch) -> None:
     assert choose_backend("auto", CPU, torch.float32) == "openvino"
     assert choose_backend("auto", torch.device("cuda"), torch.float32) == "torch"  # of a choice that there is
     auto.setenv("VITMSN_BACKEND", "onnx")
-    with pytest.raises(InputError, match="VITMSN_BACKEND is 'onnx'; choose auto, torch, openvino"):
+    with pytest.raises(InputError, match="VITMSN_BACKEND is 'onnx'; choose auto, torch, compile, openvino"):
         choose_backend("auto", CPU, torch.float32)
 
 
@@ -77,7 +77,7 @@ def test_a_backend_that_is_not_there_is_one_sentence(
 
 
 def test_other_names_and_places_are_refused() -> None:
-    with pytest.raises(InputError, match="backend is 'onnx'; choose auto, torch, openvino"):
+    with pytest.raises(InputError, match="backend is 'onnx'; choose auto, torch, compile, openvino"):
         choose_backend("onnx", CPU, torch.float32)
     with pytest.raises(InputError, match=r"would compute in float32 on cuda; it takes float32 and bfloat16 on a CPU"):
         choose_backend("openvino", torch.device("cuda"), torch.float32)

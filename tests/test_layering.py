@@ -20,7 +20,19 @@ BOTTOM = {"errors", "extras", "limits"}  # which every module may know
 WORDS = {"ui.locale"}  # which every module of the page may know
 LIBRARY = {
     *("errors", "limits", "outputs", "classification", "config", "checkpoint", "layers", "model", "msn_head", "image"),
-    *("data", "masking", "packed", "openvino_forward", "backend", "scikit", "pickled", "devices", "timing", "encoder"),
+    *(
+        "data",
+        "masking",
+        "packed",
+        "compiled_forward",
+        "openvino_forward",
+        "backend",
+        "scikit",
+        "pickled",
+        "devices",
+        "timing",
+        "encoder",
+    ),
     *("attention", "relevance", "robustness", "look", "names", "archive", "fewshot", "gallery", "bundle"),
     *("projection", "lowshot", "bulk", "export", "onnx_export", "parquet", "publish", "draw", "nearest"),
 }
@@ -66,7 +78,8 @@ ALLOWED: dict[str, set[str]] = {
     "msn_head": {"layers"},
     "packed": {"config", "layers", "model", "outputs"},
     "openvino_forward": {"config", "layers", "model", "outputs", "packed"},
-    "backend": {"model", "openvino_forward", "outputs", "packed"},
+    "compiled_forward": {"devices", "layers", "model", "outputs", "packed"},
+    "backend": {"compiled_forward", "devices", "model", "openvino_forward", "outputs", "packed"},
     "image.formats": set(),
     "image.quiet": set(),
     "image.pixels": {"image.formats", "image.quiet"},

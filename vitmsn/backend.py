@@ -1,6 +1,7 @@
-"""What computes an encoder's forwards: OpenVINO where it is installed, weights packed for oneDNN, or the plain network.
+"""What computes an encoder's forwards: OpenVINO where it is installed, weights packed for oneDNN, kernels that
+``torch.compile`` writes where that is asked for, or the plain network.
 
-All three give the same numbers within a tolerance, which is measured before one of the first two is used.
+All give the same numbers within a tolerance, which is measured before one other than the plain network is used.
 """
 
 from __future__ import annotations
@@ -16,18 +17,20 @@ import torch
 from torch import Tensor, nn
 
 from vitmsn import extras
+from vitmsn.compiled_forward import CompiledModel, compile_model
+from vitmsn.devices import to_device
 from vitmsn.errors import InputError
 from vitmsn.model import ViTMSNModel
 from vitmsn.openvino_forward import PRECISIONS, OpenVINOModel, compiled
 from vitmsn.outputs import ViTMSNOutput
 from vitmsn.packed import PackedModel, pack
 
-BACKENDS = ("auto", "torch", "openvino")
+BACKENDS = ("auto", "torch", "compile", "openvino")
 
 
 def choose_backend(backend: str, device: torch.device, dtype: torch.dtype) -> str:
-    """A name -> "torch" or "openvino"; "auto" is VITMSN_BACKEND where that is set, OpenVINO where it is installed, can
-    compute (on a CPU, in float32 or bfloat16) and was measured (x86-64), else torch.
+    """A name -> "torch", "compile" or "openvino"; "auto" is VITMSN_BACKEND where that is set, OpenVINO where it is
+    installed, can compute (on a CPU, in float32 or bfloat16) and was measured (x86-64), else torch.
 
     Raises:
         InputError: a name that is none of these, or OpenVINO where it cannot compute.
@@ -38,6 +41,8 @@ def choose_backend(backend: str, device: torch.device, dtype: torch.dtype) -> st
         what, backend = "VITMSN_BACKEND", chosen
     if backend not in BACKENDS:
         raise InputError(f"{what} is {backend!r}; choose {', '.join(BACKENDS)}.")
+    if backend == "compile":
+        return backend
     can = device.type == "cpu" and dtype in PRECISIONS
     if asked == "openvino" and not can:
         said = str(dtype).removeprefix("torch.")
@@ -61,7 +66,7 @@ class Forward:
 
     Attributes:
         compute: (pixel_values, keep_indices or None, whether every layer's tokens are wanted) -> output.
-        engine: "openvino", "packed", or "plain: " and why; in brackets why it is not what was chosen.
+        engine: "openvino", "compiled", "packed", or "plain: " and why; in brackets why it is not what was chosen.
         made_of: what it was made of; see :func:`_state`.
     """
 
@@ -74,8 +79,8 @@ def prepare(model: ViTMSNModel, backend: str, every_layer: bool = False) -> Forw
     """The fastest forward of a frozen backbone on its device that gives the plain one's numbers.
 
     Args:
-        backend: "torch" or "openvino", as :func:`choose_backend` gives it. Where OpenVINO fails, torch computes, and a
-            warning says why.
+        backend: as :func:`choose_backend` gives it. Where OpenVINO or the compiler fails, torch computes, and a warning
+            says why.
         every_layer: whether every layer's tokens are wanted first.
     """
     made_of, instead = _state(model), ""
@@ -83,8 +88,15 @@ def prepare(model: ViTMSNModel, backend: str, every_layer: bool = False) -> Forw
         found = compiled(model, every_layer)
         if isinstance(found, OpenVINOModel):
             return Forward(found, "openvino", made_of)
-        warnings.warn(f"{found.reason}; torch computes instead.", stacklevel=2)
-        instead = f" ({found.reason})"
+        instead = found.reason
+    if backend == "compile":
+        written = compile_model(model)
+        if isinstance(written, CompiledModel):
+            return Forward(written, "compiled", made_of)
+        instead = written.reason
+    if instead:
+        warnings.warn(f"{instead}; torch computes instead.", stacklevel=2)
+        instead = f" ({instead})"
     packed = pack(model)
     if isinstance(packed, PackedModel):
         return Forward(packed, f"packed{instead}", made_of)
@@ -98,8 +110,8 @@ def fits(forward: Forward, model: ViTMSNModel) -> bool:
 
 def _plain(model: ViTMSNModel, pixels: Tensor, keep: Tensor | None, hidden: bool) -> ViTMSNOutput:
     return model(
-        pixels.to(model.device),
-        keep_indices=None if keep is None else keep.to(model.device),
+        to_device(pixels, model.device),
+        keep_indices=None if keep is None else to_device(keep, model.device),
         interpolate_pos_encoding=True,
         output_hidden_states=hidden,
     )

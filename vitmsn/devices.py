@@ -7,6 +7,7 @@ import time
 from functools import lru_cache
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from vitmsn.errors import InputError
@@ -56,6 +57,14 @@ def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     else:
         fast = device.type == "cpu" and _has_bfloat16() and _bfloat16_gain() > BFLOAT16_GAIN
     return torch.bfloat16 if fast else torch.float32
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on ``device``. To a GPU from pinned memory: that takes half the time, and the GPU goes on meanwhile with
+    what it was given before."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 BFLOAT16_GAIN = 1.2  # of speed, from which its fewer digits are worth it

@@ -119,7 +119,8 @@ class Encoder(PictureTransformer):
         Args:
             device: "auto" takes CUDA where there is one, else the CPU.
             dtype: "auto" takes bfloat16 where the device is faster in it, else float32.
-            backend: what computes: "torch", "openvino", or "auto", which takes OpenVINO on a CPU where it is installed.
+            backend: what computes: "torch", "compile" (``torch.compile``, for many pictures of one size), "openvino",
+                or "auto", which takes OpenVINO on a CPU where it is installed, else torch.
 
         Raises:
             CheckpointError: it cannot be loaded faithfully.
@@ -267,12 +268,12 @@ class Encoder(PictureTransformer):
 
     @property
     def backend(self) -> str:
-        """What is to compute its forwards, "torch" or "openvino"; :attr:`engine` says what does."""
+        """What is to compute its forwards, "torch", "compile" or "openvino"; :attr:`engine` says what does."""
         return choose_backend(self._backend, self.device, self.model.dtype)
 
     @property
     def engine(self) -> str:
-        """What computes its forwards: "openvino", "packed" (torch, see ``packed``), or "plain: " and why."""
+        """What computes its forwards: "openvino", "compiled", "packed" (by torch), or "plain: " and why."""
         return self._prepared().engine
 
     # Results

@@ -193,6 +193,7 @@ def difference(model: ViTMSNModel, forward: Callable[[Tensor, None, bool], ViTMS
     difference of the last tokens, over their own; of ``every_layer`` where it is farthest."""
     size = [rows * side for rows, side in zip(PROBE, pair(model.config.patch_size), strict=True)]
     probe = torch.randn(2, model.config.num_channels, *size, generator=torch.Generator().manual_seed(0))
+    probe = probe.to(model.device)
     found = forward(probe, None, every_layer)
     wanted = model(probe, interpolate_pos_encoding=True, output_hidden_states=every_layer)
     pairs = zip(

@@ -367,7 +367,8 @@ def _usual(add: Any, out: str, *endings: str) -> None:
     add("--model", default=os.environ.get("VITMSN_MODEL") or None, help=about)
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     add("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
-    add("--backend", default="auto", help="auto, torch or openvino, which auto takes on a CPU where it is installed")
+    backend = "auto, torch, compile (many pictures on a GPU) or openvino, which auto takes on a CPU if installed"
+    add("--backend", default="auto", help=backend)
     add("-o", "--out", type=_ending(*endings) if endings else str, help=out)
     add("--json", action="store_true", help="print JSON instead of a table")
 
