@@ -33,9 +33,10 @@ MIB = 1024 * 1024
 
 # Pictures
 MAX_PIXELS = _bound("MAX_PIXELS", 50_000_000)  # of one picture, checked on the header before any decoding
+MAX_WEBP_PIXELS = _bound("MAX_WEBP_PIXELS", 30_000_000)  # of one WebP: its decoder holds the pixels four times
 MAX_IMAGE_BYTES = _bound("MAX_IMAGE_BYTES", 20 * MIB)  # of one encoded picture
 MAX_ASPECT = _bound("MAX_ASPECT", 50)  # longer side / shorter side
-DECODING_PIXELS = _bound("DECODING_PIXELS", 64_000_000)  # of all pictures that are decoded at one moment
+DECODING_PIXELS = _bound("DECODING_PIXELS", 50_000_000)  # of all pictures that are decoded at one moment
 REQUEST_PIXELS = _bound("REQUEST_PIXELS", 1_200_000_000)  # decoded for one request to the app
 MAX_SCANNED_PIXELS = _bound("MAX_SCANNED_PIXELS", 1_000_000_000)  # of one JPEG: pixels times scans
 MAX_MISSING_PERCENT = _bound("MAX_MISSING_PERCENT", 5)  # of its pixels that a JPEG cut off at its end may lack

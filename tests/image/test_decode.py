@@ -610,6 +610,15 @@ def test_the_pixel_limit_does_not_depend_on_pillows_global_limit(monkeypatch: py
     assert "20 x 20 pixels" in refused(encoded(noise(20, 20)))
 
 
+def test_a_webp_may_have_fewer_pixels_than_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its decoder keeps the canvas twice, the pixels as bytes, and then the picture."""
+    monkeypatch.setattr(limits, "MAX_WEBP_PIXELS", 100)
+    said = refused(encoded(noise(20, 20), "WEBP"))
+    assert "20 x 20 pixels; at most 0.0001 million are taken of a WebP: save it as JPEG" in said
+    assert decode(encoded(noise(10, 10), "WEBP")).rgb.size == (10, 10)
+    assert decode(encoded(noise(20, 20))).rgb.size == (20, 20)
+
+
 def _progressive(scans: int) -> bytes:
     data = encoded(noise(64, 64), "JPEG", progressive=True)
     last = data.rindex(b"\xff\xda")

@@ -1,6 +1,6 @@
 """``python -m tests.load.floods``: small files with enormous pictures, as many as a request may hold, and what is left.
 
-Each flood is a WebP of 7070 x 7070 pixels in a few hundred bytes, repeated: to /embed as files, to /few_shot and /map
+Each flood is a WebP of 5477 x 5477 pixels in a few hundred bytes, repeated: to /embed as files, to /few_shot and /map
 as zips. Prints the answer's first words, its seconds, and the app's memory before, at most and at rest. Exits with 1
 when an answer is a server error, or memory is not back within a tenth of what it was.
 """
@@ -22,7 +22,7 @@ from tests.support.app import server_in
 from tests.support.visitor import Refused, Visitor, classes, png
 from tests.support.zips import zipped
 
-SIDE = 7070  # pixels: just below what one picture may have
+SIDE = 5477  # pixels: just below what one WebP may have
 BACK = 1.10
 REST = 20.0  # seconds in which memory has to be back
 

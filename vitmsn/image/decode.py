@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 import struct
 from collections.abc import Callable, Iterable
@@ -201,7 +202,14 @@ def _opened(data: bytes, shown: str) -> _Opened:
         image, notes = heif.read(data, lambda size: _check_size(size, shown), decoding)
         return _Opened(image, decoded=True, notes=notes)
     if kind == "WEBP":
-        _check_size(formats.webp_size(data), shown)  # Pillow allocates the canvas on opening
+        size = formats.webp_size(data)
+        _check_size(size, shown)  # Pillow allocates the canvas on opening
+        if math.prod(size) > limits.MAX_WEBP_PIXELS:
+            most = limits.MAX_WEBP_PIXELS / 1e6
+            raise ImageError(
+                f"{shown} is {size[0]} x {size[1]} pixels; at most {most:g} million are taken of a WebP: save it as "
+                "JPEG or PNG, or make it smaller."
+            )
     return _Opened(Image.open(io.BytesIO(data), formats=(kind,)))
 
 

@@ -113,6 +113,8 @@ def _pixels(path: str | os.PathLike[str], most: int | None) -> int:
             kind = formats.kind(data, "")
             if kind == "WEBP":
                 width, height = formats.webp_size(data)
+                if width * height > limits.MAX_WEBP_PIXELS:
+                    return 0
             elif kind in ("HEIC", "AVIF"):
                 return 0
             else:
