@@ -124,3 +124,26 @@ def test_the_first_tab_stop_skips_to_the_open_tab(visit: Visit) -> None:
     page.keyboard.press("Enter")
     expect(page.locator("#tab-masking")).to_be_focused()
     assert page.url == address
+
+
+def test_labels_pass_under_the_picture_that_stays_in_sight(phone: Page) -> None:
+    phone.get_by_role("tab", name="Masking", exact=True).click()
+    expect(phone.locator("#tab-masking .msn-map img")).to_be_visible()
+    expect(phone.locator("#tab-masking .msn-figures")).to_be_visible()
+    label = phone.locator("#tab-masking").get_by_text("Mask", exact=True).first
+    covered = """(label) => {
+      scrollBy(0, label.getBoundingClientRect().top - 120);
+      const box = label.getBoundingClientRect();
+      return document.elementFromPoint(box.left + 4, box.top + box.height / 2)?.closest(".msn-map") !== null;
+    }"""
+    assert label.evaluate(covered)
+
+
+@pytest.mark.parametrize("tab", ["Classify", "Masking"])
+def test_the_longest_figure_of_a_bar_is_on_one_line(page: Page, tab: str) -> None:
+    page.get_by_role("tab", name=tab, exact=True).click()
+    figure = page.locator(f"#tab-{tab.lower()} .msn-bar-value", has_text="over").first
+    expect(figure).to_be_visible()
+    fits = """(one) => one.scrollWidth <= one.clientWidth
+      && one.clientHeight < 1.7 * parseFloat(getComputedStyle(one).fontSize)"""
+    assert figure.evaluate(fits)

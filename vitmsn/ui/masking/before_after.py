@@ -50,8 +50,8 @@ def meaning(found: robustness.Assignment) -> str:
         least=found.least,
         even=found.even,
         best=best + 1,
-        target=html.share(float(found.target[best])),
-        anchor=html.share(float(found.anchor[best])),
+        target=html.percent(float(found.target[best])),
+        anchor=html.percent(float(found.anchor[best])),
     )
 
 
