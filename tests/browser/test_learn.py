@@ -44,7 +44,7 @@ def test_the_walkthrough_by_mouse_keyboard_and_link(visit: Visit) -> None:
     page.get_by_role("button", name="Example: A tabby cat").click()
     expect(page.locator("#step-1 .msn-sentence")).to_contain_text("451")
 
-    other = visit(address="?tab=learn&step=7&example=rocket&draw=9")
+    other = visit(address="?tab=learn&step=7&example=lion&draw=9")
     assert "Sharpening takes" in sentence(other, 7)
     other.get_by_role("button", name="← Back").click()
     sentence(other, 6)
