@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import threading
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import torch
 from PIL import Image
 
 from tests.support import models
+from tests.support.app import until
 from vitmsn import checkpoint, devices, limits
 from vitmsn.classification import Classification
 from vitmsn.devices import choose_device, choose_dtype
@@ -24,7 +27,8 @@ from vitmsn.errors import ImageError, InputError, MissingHeadError, ViTMSNError
 from vitmsn.image import ViTMSNImageProcessor, decode
 from vitmsn.model import ViTMSNModel
 from vitmsn.msn_head import MSNHead
-from vitmsn.timing import timings
+from vitmsn.outputs import ViTMSNOutput
+from vitmsn.timing import Timing, timings
 
 LABELS = ("siamese cat", "tabby", "goldfish", "shark")
 CONFIG = models.small(LABELS)
@@ -578,3 +582,69 @@ def test_every_error_is_a_vitmsn_error(encoder: Encoder) -> None:
         for wrong in ({"size": 3}, {"keep_indices": [99]}):
             with pytest.raises(ViTMSNError):
                 encoder.embed(picture(), **wrong)  # type: ignore[arg-type]
+
+
+def together(encoder: Encoder, asks: list[tuple[Image.Image, dict[str, Any]]]) -> tuple[list[Any], list[Timing]]:
+    """What threads get that begin while another forward runs, and the forwards that it took."""
+    ran: list[Timing] = []
+
+    def ask(picture: Image.Image, how: dict[str, Any]) -> Any:
+        with timings() as forwards:
+            found = encoder.tokens(picture, **how)
+        ran.extend(forwards)
+        return found
+
+    with ThreadPoolExecutor(len(asks)) as threads:
+        with encoder._lock:  # the other forward
+            coming = [threads.submit(ask, *each) for each in asks]
+            until(lambda: len(encoder._waiting) == len(asks))
+        return [each.result() for each in coming], ran
+
+
+def test_pictures_that_wait_for_a_forward_go_through_the_next_one_together(encoder: Encoder) -> None:
+    alone = copy.deepcopy(encoder)
+    asks: list[tuple[Image.Image, dict[str, Any]]] = [(picture(seed), {}) for seed in range(4)]
+    found, ran = together(encoder, [*asks, asks[0]])  # two visitors look at the same one
+    assert [one.pictures for one in ran] == [4]
+    for (image, _), its in zip(asks, found, strict=False):
+        wanted = alone.tokens(image)
+        assert its.last_hidden_state.shape == wanted.last_hidden_state.shape
+        for one, other in zip(its.hidden_states or (), wanted.hidden_states or (), strict=True):
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+            assert one.untyped_storage().nbytes() == one.nbytes, "an answer in the cache holds no others"
+
+
+def test_what_does_not_fit_together_is_computed_alone(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    asks: list[tuple[Image.Image, dict[str, Any]]] = [
+        (picture(0), {}),
+        (picture(1), {"keep_indices": [0, 3, 9]}),
+        (picture(2), {"keep_indices": [1, 2, 5]}),
+        (picture(3), {"keep_indices": [4]}),
+        (picture(4), {"size": 32}),
+    ]
+    found, ran = together(encoder, asks)
+    assert sorted((one.patches, one.pictures) for one in ran) == [(1, 1), (3, 2), (16, 1), (64, 1)]
+    assert [its.keep_indices.tolist() for its in found[1:3]] == [[[0, 3, 9]], [[1, 2, 5]]]
+    np.testing.assert_allclose(
+        found[2].last_hidden_state[:, 0], encoder.embed([picture(2)] * 2, keep_indices=[1, 2, 5])[:1], atol=1e-5
+    )
+    monkeypatch.setattr("vitmsn.encoder.TOKENS", 2 * 17)
+    _, ran = together(encoder, [(picture(seed), {}) for seed in range(10, 15)])
+    assert sorted(one.pictures for one in ran) == [1, 2, 2], "as many tokens as go through the network at once"
+
+
+def test_pictures_that_wait_together_are_halved_where_memory_is_short(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = encoder._compute
+
+    def small(pixels: torch.Tensor, *more: Any) -> ViTMSNOutput:
+        if len(pixels) > 2:
+            raise MemoryError
+        return real(pixels, *more)
+
+    monkeypatch.setattr(encoder, "_compute", small)
+    asks: list[tuple[Image.Image, dict[str, Any]]] = [(picture(n), {"keep_indices": [n, 7]}) for n in range(4)]
+    found, ran = together(encoder, asks)
+    assert [one.pictures for one in ran] == [2, 2]
+    assert [its.keep_indices.tolist() for its in found] == [[[n, 7]] for n in range(4)]

@@ -56,6 +56,16 @@ class _Ready:
     seen: list[Image.Image | Picture]
 
 
+@dataclass(frozen=True, eq=False)
+class _Wanted:
+    """One picture whose tokens a thread waits for."""
+
+    key: _Key
+    size: tuple[int, int]
+    picture: Picture
+    row: np.ndarray | None  # the patches kept
+
+
 class Encoder(PictureTransformer):
     """A model, its preprocessing and its heads on a device. Safe to share between threads, and a scikit-learn
     transformer (``scikit``) that can be pickled (``pickled``).
@@ -101,6 +111,7 @@ class Encoder(PictureTransformer):
         self.labels = list(self.config.id2label.values()) if classifier is not None else []
         choose_backend(backend, self.device, dtype)  # what is not there is said now
         self._lock = threading.RLock()
+        self._waiting: list[_Wanted] = []
         self._views: LRUCache[tuple[str, str, tuple[int, int]], Image.Image] = LRUCache(VIEWS)
         self._views_lock = threading.Lock()
         self._made: Forward | None = None
@@ -526,22 +537,37 @@ class Encoder(PictureTransformer):
         return np.stack([_row(entry, layernorm) for entry in found])
 
     def _tokens(self, picture: Picture, size: tuple[int, int], row: np.ndarray | None) -> ViTMSNOutput:
-        key = self._key(size, picture, row)
-        with self._lock:
-            known = self._cache.get(key)
-            if isinstance(known, ViTMSNOutput):
-                return known
-            pixels = self._pixels(picture, size)
-            out = self._forward(pixels, None if row is None else [row], hidden=True)
-            assert out.hidden_states is not None
-            out = ViTMSNOutput(
-                last_hidden_state=out.last_hidden_state.float().cpu(),
-                grid=out.grid,
-                keep_indices=None if out.keep_indices is None else out.keep_indices.cpu(),
-                hidden_states=tuple(state.float().cpu() for state in out.hidden_states),
-            )
-            self._remember(key, out)
-            return out
+        """Every layer's tokens of a picture. Threads that wait for one another's forward go through the next together:
+        whoever comes first computes for all, and the others find theirs in the cache."""
+        wanted = _Wanted(self._key(size, picture, row), size, picture, row)
+        self._waiting.append(wanted)
+        try:
+            with self._lock:
+                known = self._cache.get(wanted.key)
+                if isinstance(known, ViTMSNOutput):
+                    return known
+                group = self._with_those_waiting(wanted)
+                pixels = torch.cat([self._pixels(one.picture, size) for one in group])
+                out = self._forward(pixels, [one.row for one in group if one.row is not None] or None, hidden=True)
+                found = [_one_of(out, place, one.row) for place, one in enumerate(group)]
+                for one, its in zip(group, found, strict=True):
+                    self._remember(one.key, its)
+                return found[0]
+        finally:
+            self._waiting.remove(wanted)
+
+    def _with_those_waiting(self, wanted: _Wanted) -> list[_Wanted]:
+        """What is wanted, and what other threads wait for that fits into the same forward."""
+        kept = None if wanted.row is None else len(wanted.row)
+        tokens = 1 + (math.prod(self.grid(wanted.size)) if kept is None else kept)
+        group = {wanted.key: wanted}
+        for other in list(self._waiting):
+            if len(group) >= TOKENS // tokens:
+                break
+            same = other.size == wanted.size and (None if other.row is None else len(other.row)) == kept
+            if same and other.key not in self._cache:
+                group.setdefault(other.key, other)
+        return list(group.values())
 
     def _remember(self, key: _Key, value: np.ndarray | ViTMSNOutput) -> None:
         if _bytes(value) <= self._cache.maxsize:
@@ -670,6 +696,24 @@ def _bytes(value: np.ndarray | ViTMSNOutput) -> int:
     if isinstance(value, np.ndarray):
         return value.nbytes
     return sum(state.nbytes for state in (value.last_hidden_state, *(value.hidden_states or ())))
+
+
+def _one_of(out: ViTMSNOutput, place: int, row: np.ndarray | None) -> ViTMSNOutput:
+    """One picture of a batch, of which ``row`` was kept: every layer's tokens, float32, on the CPU; it holds nothing
+    of the others."""
+    assert out.hidden_states is not None
+    alone = len(out.last_hidden_state) == 1
+
+    def own(tensor: Tensor) -> Tensor:
+        found = tensor[place : place + 1].float().cpu()
+        return found if alone else found.clone()
+
+    return ViTMSNOutput(
+        last_hidden_state=own(out.last_hidden_state),
+        grid=out.grid,
+        keep_indices=None if row is None else torch.from_numpy(row)[None],
+        hidden_states=tuple(own(state) for state in out.hidden_states),
+    )
 
 
 def _cls(out: ViTMSNOutput, layernorm: bool) -> np.ndarray:
