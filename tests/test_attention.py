@@ -18,6 +18,7 @@ from torch import Tensor
 from vitmsn import ViTMSNConfig, ViTMSNModel, attention
 from vitmsn.errors import InputError
 from vitmsn.outputs import ViTMSNOutput
+from vitmsn.packed import NotPacked, pack
 
 CONFIG = ViTMSNConfig(
     hidden_size=24,
@@ -86,6 +87,28 @@ def test_rows_are_those_of_transformers_eager_attention(model: ViTMSNModel, pixe
 def test_with_the_cls_column_a_row_sums_to_one(model: ViTMSNModel, pixels: Tensor) -> None:
     rows = attention.cls_attention(model, run(model, pixels), with_cls=True)
     torch.testing.assert_close(rows.sum(-1), torch.ones(2, 3, 4))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_maps_are_the_same_without_keeping_tokens(
+    model: ViTMSNModel, pixels: Tensor, packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vitmsn.packed.TOKENS", 20)  # a picture at a time
+    maker = pack(model) if packed else model
+    assert not isinstance(maker, NotPacked)
+    for keep in (None, torch.tensor([[3, 1, 8], [0, 15, 2]])):
+        wanted = run(model, pixels, keep)
+        found = attention.cls_maps(maker, pixels, keep)
+        torch.testing.assert_close(found, maps_of(wanted)[:, :, :, 0, 1:], rtol=0, atol=1e-5)
+        assert found.shape == (2, 3, 4, 16 if keep is None else 3)
+    torch.testing.assert_close(attention.cls_maps(maker, pixels, with_cls=True).sum(-1), torch.ones(2, 3, 4))
+    other = torch.randn(1, 3, 10, 35)
+    torch.testing.assert_close(
+        attention.cls_maps(maker, other), attention.cls_attention(model, run(model, other)), rtol=0, atol=1e-5
+    )
+    with pytest.raises(InputError, match="keep_indices runs"):
+        attention.cls_maps(maker, pixels, torch.tensor([[3], [16]]))
+    assert not any(block._forward_pre_hooks for block in model.layers), "the model is left as it was"
 
 
 def test_other_sizes_and_models_without_qkv_bias() -> None:

@@ -103,7 +103,7 @@ ALLOWED: dict[str, set[str]] = {
         *("backend", "classification", "config", "checkpoint", "devices", "image", "masking", "model", "msn_head"),
         *("outputs", "packed", "pickled", "scikit", "timing"),
     },
-    "attention": {"layers", "model", "outputs"},
+    "attention": {"layers", "model", "outputs", "packed"},
     "relevance": {"attention", "layers", "model", "msn_head", "outputs"},
     "robustness.prediction": {"encoder"},
     "robustness.masked_views": {"classification", "image", "encoder", "masking", "robustness.prediction"},

@@ -21,6 +21,7 @@ from vitmsn.errors import InputError
 from vitmsn.layers import Attention, Layer
 from vitmsn.model import ViTMSNModel
 from vitmsn.outputs import ViTMSNOutput
+from vitmsn.packed import PackedModel
 
 PIECE = 128  # queries whose attention is in memory at a time
 COMBINATIONS = ("mean", "max")
@@ -41,6 +42,42 @@ def cls_attention(model: ViTMSNModel, tokens: ViTMSNOutput, with_cls: bool = Fal
     """
     states = layer_states(model, tokens)
     rows = torch.stack([_rows(model, states[layer], layer, 0) for layer in range(len(model.layers))], dim=1)
+    return rows if with_cls else rows[..., 1:]
+
+
+@torch.inference_mode()
+def cls_maps(
+    model: ViTMSNModel | PackedModel, pixel_values: Tensor, keep_indices: Tensor | None = None, with_cls: bool = False
+) -> Tensor:
+    """The same maps from pixels, for large inputs: each layer's are computed as the forward passes it, and no layer's
+    tokens are kept.
+
+    Args:
+        model: a backbone, or its ``packed.pack``, which is faster on a CPU.
+        pixel_values, keep_indices: as the backbone takes them, at any size that its patches divide.
+
+    Returns:
+        (B, L, H, K), or (B, L, H, 1 + K) with the CLS column.
+    """
+    backbone = model.model if isinstance(model, PackedModel) else model
+    found: list[list[Tensor]] = [[] for _ in backbone.layers]  # of each layer, the pictures in their order
+
+    def watch(layer: int, tokens: Tensor) -> None:
+        found[layer].append(_rows(backbone, tokens, layer, 0))
+
+    if isinstance(model, PackedModel):
+        model(pixel_values, keep_indices, watch=watch)
+    else:
+        hooks = [
+            block.register_forward_pre_hook(lambda _, given, layer=layer: watch(layer, given[0]))
+            for layer, block in enumerate(model.layers)
+        ]
+        try:
+            model(pixel_values, keep_indices=keep_indices, interpolate_pos_encoding=True)
+        finally:
+            for hook in hooks:
+                hook.remove()
+    rows = torch.stack([torch.cat(of_layer) for of_layer in found], dim=1)
     return rows if with_cls else rows[..., 1:]
 
 
@@ -359,11 +396,17 @@ def _project(attention: Attention, x: Tensor, part: int) -> Tensor:
 
 @torch.inference_mode()
 def _rows(model: ViTMSNModel, state: Tensor, layer: int, token: int) -> Tensor:
-    """One token's attention row in one layer: (B, H, T). One query against all keys."""
+    """One token's attention row in one layer: (B, H, T).
+
+    One query q against all keys is q (W x + b) = (q W) x + q b for each token x: no key is computed, and q b, the same
+    for all, makes no difference to the softmax.
+    """
     block = _block(model, layer)
+    attention = block.attention
     x = block.layernorm_before(state.to(next(block.parameters())))
-    query = _project(block.attention, x[:, token : token + 1], 0) * block.attention.scale  # (B, H, 1, d)
-    return (query @ _project(block.attention, x, 1).transpose(-2, -1)).squeeze(2).softmax(-1)
+    query = _project(attention, x[:, token : token + 1], 0) * attention.scale  # (B, H, 1, d)
+    weight = attention.qkv.weight.chunk(3)[1].unflatten(0, (attention.heads, attention.head_dim)).float().cpu()
+    return (query @ weight).squeeze(2).matmul(x.float().cpu().transpose(1, 2)).softmax(-1)
 
 
 def pieces(model: ViTMSNModel, state: Tensor, layer: int, first: int = 0) -> Iterator[tuple[slice, Tensor]]:

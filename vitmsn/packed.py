@@ -120,9 +120,17 @@ class PackedModel:
         self.layers = [_PackedLayer(layer, activation) for layer in model.layers if isinstance(layer, Layer)]
 
     def __call__(
-        self, pixel_values: Tensor, keep_indices: Tensor | None = None, output_hidden_states: bool = False
+        self,
+        pixel_values: Tensor,
+        keep_indices: Tensor | None = None,
+        output_hidden_states: bool = False,
+        *,
+        watch: Callable[[int, Tensor], object] | None = None,
     ) -> ViTMSNOutput:
-        """As the plain forward with ``interpolate_pos_encoding``; without mask tokens and attention maps."""
+        """As the plain forward with ``interpolate_pos_encoding``; without mask tokens and attention maps.
+
+        ``watch`` is called with each layer's number and the tokens (b, T, D) before it, of a few pictures at a time.
+        """
         pixel_values = pixel_values.to(self.model.dtype)
         grid = self.model.checked_grid(pixel_values, None, keep_indices, interpolate=True)
         batch = len(pixel_values)
@@ -137,6 +145,8 @@ class PackedModel:
             for place, layer in enumerate(self.layers):
                 if states is not None:
                     states[place, part] = x.unflatten(0, (-1, tokens))
+                if watch is not None:
+                    watch(place, x.unflatten(0, (-1, tokens)))
                 x = layer(x, tokens)
             if states is not None:
                 states[depth, part] = x.unflatten(0, (-1, tokens))
