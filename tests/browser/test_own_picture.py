@@ -119,6 +119,7 @@ def test_a_removed_picture_takes_its_answers_along(
         left = ".msn-bars, .msn-map img, .msn-figures, .msn-heads, .msn-step-title, .msn-code"
         expect(panel.locator(left).locator("visible=true")).to_have_count(0)
         expect(panel.locator(f"#picture-{tab.lower()} img")).to_have_count(0)
+        expect(panel.locator(".msn-map").locator("visible=true")).to_have_count(0)
     expect(page).not_to_have_url(re.compile("example="))
     page.get_by_role("tab", name="Classify", exact=True).click()
     page.locator("#tab-classify").get_by_role("button", name="Example: A tabby cat").click()
