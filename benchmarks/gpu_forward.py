@@ -1,9 +1,9 @@
 """ViT-B/16 at 224 pixels on a GPU: bfloat16 over float32, compiled kernels, and transformers' model compiled as well.
 
-    python -m benchmarks gpu_forward           two minutes on an NVIDIA GPU; left out where there is none
+    python -m benchmarks gpu_forward           on an NVIDIA GPU; left out where there is none
 
 From pixels in the memory of the CPU to the last tokens on the GPU, as an encoder computes. transformers' model (SDPA,
-bfloat16) gets its pixels on the GPU already, and is compiled whole, which takes longer and fuses a little more.
+bfloat16) gets its pixels on the GPU already, and is compiled whole.
 """
 
 from __future__ import annotations

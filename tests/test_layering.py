@@ -20,19 +20,8 @@ BOTTOM = {"errors", "extras", "limits"}  # which every module may know
 WORDS = {"ui.locale"}  # which every module of the page may know
 LIBRARY = {
     *("errors", "limits", "outputs", "classification", "config", "checkpoint", "layers", "model", "msn_head", "image"),
-    *(
-        "data",
-        "masking",
-        "packed",
-        "compiled_forward",
-        "openvino_forward",
-        "backend",
-        "scikit",
-        "pickled",
-        "devices",
-        "timing",
-        "encoder",
-    ),
+    *("data", "masking", "packed", "compiled_forward", "openvino_forward", "backend"),
+    *("scikit", "pickled", "devices", "timing", "encoder"),
     *("attention", "relevance", "robustness", "look", "names", "archive", "fewshot", "gallery", "bundle"),
     *("projection", "lowshot", "bulk", "export", "onnx_export", "parquet", "publish", "draw", "nearest"),
 }

@@ -1,8 +1,8 @@
 """The backbone's forward with kernels that ``torch.compile`` writes, for many pictures of one size. For inference only.
 
 One layer is compiled, and its kernels compute all of them, so that a new shape costs seconds and not minutes: the norm,
-the activation and the residual around each product become one kernel. What it gains is largest on a GPU, where these
-are a quarter of the time; on a CPU packed weights (``packed``) or OpenVINO are faster. Nothing is written by default.
+the activation and the residual around each product become one kernel. It is meant for a GPU: on a CPU packed weights
+(``packed``) or OpenVINO are faster.
 
 Each number of pictures and of tokens is a shape of its own; after the eighth torch computes new ones without kernels of
 its own. So this is for folders and tables, not for a page where every mask has another size.

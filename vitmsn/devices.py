@@ -60,8 +60,8 @@ def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor on ``device``. To a GPU from pinned memory: that takes half the time, and the GPU goes on meanwhile with
-    what it was given before."""
+    """A tensor on ``device``. To a GPU from pinned memory, so that the GPU goes on meanwhile with what it was given
+    before."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)

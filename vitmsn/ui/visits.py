@@ -360,4 +360,5 @@ def keep_picture(visit: Visit, picture: Picture, example: str = "") -> None:
 
 def remove_picture(visit: Visit) -> None:
     """Without a picture, by the visitor's own choice: the first example does not come back by itself."""
-    visit.picture, visit.own, visit.example, visit.begun = None, None, "", True
+    with visit.lock:
+        visit.picture, visit.own, visit.example, visit.begun = None, None, "", True

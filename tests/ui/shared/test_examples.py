@@ -28,7 +28,7 @@ def test_all_listed_photographs_are_installed_and_credited() -> None:
     assert [example.name for example in found] == [name for name, *_ in examples.PHOTOGRAPHS]
     for example in found:
         assert min(example.picture.rgb.size) >= 256 and example.picture.rgb.mode == "RGB"
-        assert re.search(r"CC0|CC BY|public domain|Apache", example.credit)
+        assert re.search(r"CC0|CC BY|public domain|from \w+.* \((Apache-2\.0|BSD-3-Clause)\)", example.credit)
 
 
 def test_the_strip_has_a_button_and_credit_for_each_example() -> None:

@@ -34,13 +34,13 @@ STRIP_SIDE = 96  # pixels of the thumbnails under a picture
 PHOTOGRAPHS = (
     ("coffee", "skimage", "data/coffee.png", later("A cup of espresso"), "Rachel Michetti, CC0, from scikit-image"),
     ("cat", "skimage", "data/chelsea.png", later("A tabby cat"), "Stéfan van der Walt, CC0, from scikit-image"),
-    ("lion", "gradio", "media_assets/images/lion.jpg", later("A lion"), "Apache-2.0, from Gradio"),
+    ("lion", "gradio", "media_assets/images/lion.jpg", later("A lion"), "from Gradio (Apache-2.0)"),
     (
         "motorcycle",
         "skimage",
         "data/motorcycle_left.png",
         later("A motorcycle"),
-        "Middlebury stereo dataset, CC0, from scikit-image",
+        "Middlebury 2014 stereo dataset, from scikit-image (BSD-3-Clause)",
     ),
     ("flower", "sklearn", "datasets/images/flower.jpg", later("A dahlia"), "vultilion, CC BY 2.0, from scikit-learn"),
     (

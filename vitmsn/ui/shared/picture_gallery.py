@@ -40,7 +40,7 @@ SOURCES = (
     ("gradio", "media_assets/images/cheetah.jpg", later("running cheetah"), "from gradio"),
     ("gradio", "media_assets/images/tower.jpg", later("Eiffel Tower"), "from gradio"),
     ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg", later("Grace Hopper"), "U.S. Navy, public domain"),
-    ("skimage", "data/motorcycle_left.png", later("motorcycle"), "Middlebury stereo dataset, CC0"),
+    ("skimage", "data/motorcycle_left.png", later("motorcycle"), "Middlebury 2014 stereo dataset"),
     ("skimage", "data/brick.png", later("brick wall"), "CC0Textures, CC0"),
     ("skimage", "data/grass.png", later("grass"), "LinoLafett, CC0"),
     ("skimage", "data/gravel.png", later("gravel"), "CC0Textures, CC0"),
