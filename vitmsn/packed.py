@@ -1,9 +1,10 @@
 """The backbone's forward on a CPU, with weights packed for its matrix kernels. For inference only.
 
 The plain forward gives oneDNN each weight as it lies in memory, and it is rearranged in every call. Here that is done
-once, and what follows a product is computed by its kernel: the activation after the first layer of an MLP, the
-addition to the residual after a projection. Pictures go through the network a few at a time, so that what one layer
-makes is still in the cache when the next one reads it.
+once, and what follows a product is computed by its kernel: the activation after the first layer of an MLP, and in
+float32 the addition to the tokens after a projection. In bfloat16 the products are rounded, but the tokens that they
+are added to stay in float32, which takes as long and halves the error. Pictures go through the network a few at a time,
+so that what one layer makes is still in the cache when the next one reads it.
 
 The operators are private to torch, so nothing relies on them: :func:`pack` compares the result with the plain forward
 and says why where it cannot be used. Packed weights take as much memory as those that they are made of.
@@ -55,15 +56,28 @@ class _Linear:
         name, variant = activation
         return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, name, [], variant)
 
-    def plus(self, x: Tensor, other: Tensor) -> Tensor:
-        return torch.ops.mkldnn._linear_pointwise.binary(x, other, self.weight, self.bias, "add")
+    def added_to(self, tokens: Tensor, x: Tensor) -> Tensor:
+        """``tokens`` in float32, which may be written over, plus the product of ``x``."""
+        if x.dtype == tokens.dtype:
+            return torch.ops.mkldnn._linear_pointwise.binary(x, tokens, self.weight, self.bias, "add")
+        return tokens.add_(self(x))
+
+
+class _Norm:
+    """A LayerNorm of tokens in float32, rounded to what the next product takes."""
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        self.weight, self.bias, self.eps = norm.weight.detach().float(), norm.bias.detach().float(), norm.eps
+
+    def __call__(self, tokens: Tensor, dtype: torch.dtype) -> Tensor:
+        return F.layer_norm(tokens, self.weight.shape, self.weight, self.bias, self.eps).to(dtype)
 
 
 class _PackedLayer:
     def __init__(self, layer: Layer, activation: tuple[str, str]) -> None:
         attention = layer.attention
         self.heads, self.activation = attention.heads, activation
-        self.norms = layer.layernorm_before, layer.layernorm_after
+        self.before, self.after = _Norm(layer.layernorm_before), _Norm(layer.layernorm_after)
         weight, bias = attention.qkv.weight.detach().clone(), attention.qkv.bias
         query = slice(None, attention.heads * attention.head_dim)
         weight[query] *= attention.scale
@@ -75,15 +89,10 @@ class _PackedLayer:
         self.fc1 = _Linear(layer.mlp.fc1.weight, layer.mlp.fc1.bias)
         self.fc2 = _Linear(layer.mlp.fc2.weight, layer.mlp.fc2.bias)
 
-    def __call__(self, x: Tensor, tokens: int) -> Tensor:
-        """(B T, D) -> (B T, D), of pictures of T ``tokens``."""
-        before, after = self.norms
-        x = self.output.plus(_attention(self.qkv(_norm(before, x)), tokens, self.heads), x)
-        return self.fc2.plus(self.fc1(_norm(after, x), self.activation), x)
-
-
-def _norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
-    return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+    def __call__(self, x: Tensor, tokens: int, dtype: torch.dtype) -> Tensor:
+        """(B T, D) -> (B T, D) float32, of pictures of T ``tokens``; products in ``dtype``."""
+        x = self.output.added_to(x, _attention(self.qkv(self.before(x, dtype)), tokens, self.heads))
+        return self.fc2.added_to(x, self.fc1(self.after(x, dtype), self.activation))
 
 
 def _attention(qkv: Tensor, tokens: int, heads: int) -> Tensor:
@@ -116,7 +125,7 @@ class PackedModel:
         self.model = model
         projection = model.embeddings.patch_embeddings.projection
         self.patches = _Linear(projection.weight.flatten(1), projection.bias)
-        activation = _ACTIVATIONS[model.config.hidden_act]
+        self.norm, activation = _Norm(model.layernorm), _ACTIVATIONS[model.config.hidden_act]
         self.layers = [_PackedLayer(layer, activation) for layer in model.layers if isinstance(layer, Layer)]
 
     def __call__(
@@ -127,38 +136,39 @@ class PackedModel:
         *,
         watch: Callable[[int, Tensor], object] | None = None,
     ) -> ViTMSNOutput:
-        """As the plain forward with ``interpolate_pos_encoding``; without mask tokens and attention maps.
+        """As the plain forward with ``interpolate_pos_encoding``, but float32; no mask tokens, no attention maps.
 
-        ``watch`` is called with each layer's number and the tokens (b, T, D) before it, of a few pictures at a time.
+        ``watch`` is called with each layer's number and the tokens (b, T, D) before it, of a few pictures at a time;
+        they are written over afterwards.
         """
-        pixel_values = pixel_values.to(self.model.dtype)
+        dtype = self.model.dtype
         grid = self.model.checked_grid(pixel_values, None, keep_indices, interpolate=True)
         batch = len(pixel_values)
         tokens = 1 + (grid[0] * grid[1] if keep_indices is None else keep_indices.shape[1])
         width, depth = self.model.config.hidden_size, len(self.layers)
-        last = pixel_values.new_empty(batch, tokens, width)
-        states = pixel_values.new_empty(1 + depth, batch, tokens, width) if output_hidden_states else None
+        last = torch.empty(batch, tokens, width)
+        states = torch.empty(1 + depth, batch, tokens, width) if output_hidden_states else None
         together = max(1, TOKENS // tokens)  # pictures
         for start in range(0, batch, together):
             part = slice(start, start + together)
-            x = self._embed(pixel_values[part], grid, None if keep_indices is None else keep_indices[part])
+            x = self._embed(pixel_values[part].to(dtype), grid, None if keep_indices is None else keep_indices[part])
             for place, layer in enumerate(self.layers):
                 if states is not None:
                     states[place, part] = x.unflatten(0, (-1, tokens))
                 if watch is not None:
                     watch(place, x.unflatten(0, (-1, tokens)))
-                x = layer(x, tokens)
+                x = layer(x, tokens, dtype)
             if states is not None:
                 states[depth, part] = x.unflatten(0, (-1, tokens))
-            last[part] = _norm(self.model.layernorm, x).unflatten(0, (-1, tokens))
+            last[part] = self.norm(x, torch.float32).unflatten(0, (-1, tokens))
         return ViTMSNOutput(last, grid, keep_indices, hidden_states=None if states is None else tuple(states))
 
     def _embed(self, pixel_values: Tensor, grid: tuple[int, int], keep_indices: Tensor | None) -> Tensor:
-        """Pictures -> tokens (B T, D)."""
+        """Pictures -> tokens (B T, D) float32."""
         embeddings = self.model.embeddings
         positions, chosen = embeddings.kept(grid, keep_indices)
         positions = positions.expand(len(pixel_values), -1, -1)
-        x = pixel_values.new_empty(len(pixel_values), 1 + positions.shape[1], positions.shape[2])
+        x = torch.empty(len(pixel_values), 1 + positions.shape[1], positions.shape[2])
         x[:, 0] = (embeddings.cls_token + embeddings.position_embeddings[:, :1])[0, 0]
         cut = embeddings.patch_embeddings.cut(pixel_values, chosen)
         torch.add(self.patches(cut).view_as(positions), positions, out=x[:, 1:])
