@@ -601,6 +601,13 @@ def together(encoder: Encoder, asks: list[tuple[Image.Image, dict[str, Any]]]) -
         return [each.result() for each in coming], ran
 
 
+def test_pictures_that_look_alike_to_the_model_need_one_forward(encoder: Encoder, forwards: list[int]) -> None:
+    small, large = (Image.new("RGB", (side, side), (200, 30, 30)) for side in (20, 90))
+    one, other = encoder.embed(small), encoder.embed(large)
+    assert np.array_equal(one, other) and forwards == [1]
+    assert encoder.embed([large, small, picture(7)]).shape[0] == 3 and forwards == [1, 1]
+
+
 def test_pictures_that_wait_for_a_forward_go_through_the_next_one_together(encoder: Encoder) -> None:
     alone = copy.deepcopy(encoder)
     asks: list[tuple[Image.Image, dict[str, Any]]] = [(picture(seed), {}) for seed in range(4)]

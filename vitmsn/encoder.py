@@ -1,8 +1,8 @@
 """Pictures -> embeddings, tokens, classes, prototype assignments: one model behind one lock and one cache.
 
 Everything that needs a model's view of a picture asks an :class:`Encoder`. A picture is encoded once for each input
-size and mask; results are cached, up to ``limits.CACHE_BYTES``, by (fingerprint, size, content of the picture, patches
-kept).
+size and mask; results are cached, up to ``limits.CACHE_BYTES``, by (fingerprint, size, what the model sees of the
+picture, patches kept).
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import torch
 from cachetools import LRUCache
-from PIL import Image
 from torch import Tensor, nn
 
 from vitmsn import checkpoint, limits, pickled
@@ -30,7 +29,18 @@ from vitmsn.classification import MULTI, REGRESSION, SINGLE, Classification
 from vitmsn.config import VARIANTS, ViTMSNConfig, pair
 from vitmsn.devices import choose_device, choose_dtype, short_of_memory
 from vitmsn.errors import InputError, MissingHeadError
-from vitmsn.image import Batch, ImageSource, Picture, ViTMSNImageProcessor, ahead, batches, decode, listed
+from vitmsn.image import (
+    Batch,
+    ImageSource,
+    Picture,
+    SeenPicture,
+    SeenPictures,
+    ViTMSNImageProcessor,
+    ahead,
+    batches,
+    decode,
+    listed,
+)
 from vitmsn.masking import Keep, keep_rows
 from vitmsn.model import ViTMSNModel
 from vitmsn.msn_head import MSNHead, log_assignment
@@ -43,17 +53,16 @@ from vitmsn.timing import Timing, record, timings
 Progress = Callable[[int, int], None]
 _Key = tuple[str, tuple[int, int], str, bytes]
 
-VIEWS = 16  # of the last pictures, resized, kept for other masks of them
+SEEN = 16  # of the last pictures, kept for other masks of them
 
 
 @dataclass(frozen=True)
 class _Ready:
-    """A batch before its forward: its place among all pictures, their names in the cache, and what the model will see
-    of each; the picture itself where the answer seems to be in the cache."""
+    """A batch before its forward: its place among all pictures, their names in the cache, and what the model sees."""
 
     part: slice
     keys: list[_Key]
-    seen: list[Image.Image | Picture]
+    seen: list[SeenPicture]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +71,7 @@ class _Wanted:
 
     key: _Key
     size: tuple[int, int]
-    picture: Picture
+    seen: SeenPicture
     row: np.ndarray | None  # the patches kept
 
 
@@ -112,8 +121,7 @@ class Encoder(PictureTransformer):
         choose_backend(backend, self.device, dtype)  # what is not there is said now
         self._lock = threading.RLock()
         self._waiting: list[_Wanted] = []
-        self._views: LRUCache[tuple[str, str, tuple[int, int]], Image.Image] = LRUCache(VIEWS)
-        self._views_lock = threading.Lock()
+        self._seen = SeenPictures(processor, SEEN)
         self._made: Forward | None = None
         self._cache: LRUCache[_Key, np.ndarray | ViTMSNOutput] = LRUCache(limits.CACHE_BYTES, getsizeof=_bytes)
 
@@ -203,6 +211,7 @@ class Encoder(PictureTransformer):
     def processor(self, processor: ViTMSNImageProcessor) -> None:
         with self._lock:
             self._processor, self.fingerprint = processor, _fingerprint(self.model, processor)
+            self._seen = SeenPictures(processor, SEEN)
 
     @property
     def device(self) -> torch.device:
@@ -463,7 +472,7 @@ class Encoder(PictureTransformer):
         """
         where = self._size(size)
         rows = keep_rows(keep_indices, 1, math.prod(self.grid(where)))
-        pixels = self._pixels(decode(image), where)
+        pixels = self._pixels([self._seen.take(decode(image), where)])
         with timings() as forwards:
             for _ in range(int(warm_up) + repeats):
                 with self._lock:
@@ -489,20 +498,9 @@ class Encoder(PictureTransformer):
         tokens = 1 + (math.prod(self.grid(size)) if rows is None else len(rows[0]))
         return max(8, 2 * TOKENS // tokens)
 
-    def _view(self, picture: Picture, size: tuple[int, int]) -> Image.Image:
-        """What the model sees of a picture; resized once for many masked views of it."""
-        key = self.fingerprint, picture.digest, size
-        with self._views_lock:
-            view = self._views.get(key)
-        if view is None:
-            view = self.processor.view(picture, size)
-            with self._views_lock:
-                self._views[key] = view
-        return view
-
-    def _pixels(self, picture: Picture, size: tuple[int, int]) -> Tensor:
-        """The input of one picture, (1, 3, H, W)."""
-        return torch.from_numpy(self.processor.normalized([self._view(picture, size)]))
+    def _pixels(self, seen: list[SeenPicture]) -> Tensor:
+        """The input of the network, (B, 3, H, W)."""
+        return torch.from_numpy(self.processor.normalized([one.image for one in seen]))
 
     def _ready(
         self, batch: Batch[int], size: tuple[int, int], rows: list[np.ndarray] | None, layernorm: bool
@@ -511,12 +509,8 @@ class Encoder(PictureTransformer):
         part = slice(batch.keys[0], batch.done)
         before = "" if layernorm else "before the final LayerNorm "
         masks: Sequence[np.ndarray | None] = [None] * len(batch.pictures) if rows is None else rows[part]
-        keys = [self._key(size, picture, row, before) for picture, row in zip(batch.pictures, masks, strict=True)]
-        # A guess without the lock, which a forward may hold: what is gone by then is resized there
-        seen: list[Image.Image | Picture] = [
-            picture if key in self._cache else self._view(picture, size)
-            for key, picture in zip(keys, batch.pictures, strict=True)
-        ]
+        seen = [self._seen.take(picture, size) for picture in batch.pictures]
+        keys = [self._key(size, one, row, before) for one, row in zip(seen, masks, strict=True)]
         return _Ready(part, keys, seen)
 
     def _embed_batch(
@@ -526,9 +520,7 @@ class Encoder(PictureTransformer):
             found = [self._cache.get(key) for key in batch.keys]
             missing = [i for i, entry in enumerate(found) if entry is None]
             if missing:
-                seen = [batch.seen[i] for i in missing]
-                views = [self._view(one, size) if isinstance(one, Picture) else one for one in seen]
-                pixels = torch.from_numpy(self.processor.normalized(views))
+                pixels = self._pixels([batch.seen[i] for i in missing])
                 masks = None if rows is None else [rows[batch.part][i] for i in missing]
                 out = self._forward(pixels, masks, not layernorm)
                 for row, i in zip(_cls(out, layernorm), missing, strict=True):
@@ -539,7 +531,8 @@ class Encoder(PictureTransformer):
     def _tokens(self, picture: Picture, size: tuple[int, int], row: np.ndarray | None) -> ViTMSNOutput:
         """Every layer's tokens of a picture. Threads that wait for one another's forward go through the next together:
         whoever comes first computes for all, and the others find theirs in the cache."""
-        wanted = _Wanted(self._key(size, picture, row), size, picture, row)
+        seen = self._seen.take(picture, size)
+        wanted = _Wanted(self._key(size, seen, row), size, seen, row)
         self._waiting.append(wanted)
         try:
             with self._lock:
@@ -547,7 +540,7 @@ class Encoder(PictureTransformer):
                 if isinstance(known, ViTMSNOutput):
                     return known
                 group = self._with_those_waiting(wanted)
-                pixels = torch.cat([self._pixels(one.picture, size) for one in group])
+                pixels = self._pixels([one.seen for one in group])
                 out = self._forward(pixels, [one.row for one in group if one.row is not None] or None, hidden=True)
                 found = [_one_of(out, place, one.row) for place, one in enumerate(group)]
                 for one, its in zip(group, found, strict=True):
@@ -661,8 +654,8 @@ class Encoder(PictureTransformer):
             )
         return height, width
 
-    def _key(self, size: tuple[int, int], picture: Picture, row: np.ndarray | None, what: str = "") -> _Key:
-        return self.fingerprint, size, what + picture.digest, b"" if row is None else row.tobytes()
+    def _key(self, size: tuple[int, int], seen: SeenPicture, row: np.ndarray | None, what: str = "") -> _Key:
+        return self.fingerprint, size, what + seen.digest, b"" if row is None else row.tobytes()
 
     def _classification(self, probabilities: np.ndarray, top_k: int) -> Classification:
         best = np.argsort(-probabilities, kind="stable")[:top_k]

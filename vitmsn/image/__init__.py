@@ -8,6 +8,7 @@ from vitmsn.image.decode import WHITE, ImageSource, Picture, decode, listed
 from vitmsn.image.formats import SNIFFED, SUPPORTED, is_picture
 from vitmsn.image.pixels import Budget, check_total, counted
 from vitmsn.image.processor import IMAGENET_MEAN, IMAGENET_STD, RECIPES, ImageInputs, Size, ViTMSNImageProcessor
+from vitmsn.image.seen import SeenPicture, SeenPictures
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -21,6 +22,8 @@ __all__ = [
     "ImageInputs",
     "ImageSource",
     "Picture",
+    "SeenPicture",
+    "SeenPictures",
     "Size",
     "ViTMSNImageProcessor",
     "ahead",

@@ -237,9 +237,13 @@ class ViTMSNImageProcessor:
             raise InputError("there are no pictures: give at least one.")
         if len({view.size for view in views}) > 1:
             raise InputError("the pictures differ in size and do_resize is off: resize them or give them one by one.")
-        pixels = np.stack([np.asarray(view) for view in views])  # (N, H, W, 3) uint8
         table = self._table()
-        return np.stack([table[channel][pixels[..., channel]] for channel in range(3)], axis=1)
+        found = np.empty((len(views), 3, views[0].height, views[0].width), np.float32)
+        for view, channels in zip(views, found, strict=True):
+            pixels = np.asarray(view)  # (H, W, 3) uint8
+            for channel, values in enumerate(channels):
+                np.take(table[channel], pixels[..., channel], out=values, mode="clip")  # clips nothing; it is faster
+        return found
 
     def _with(self, settings: dict[str, Any]) -> ViTMSNImageProcessor:
         """A copy of this processor with some settings of ``preprocessor_config.json`` changed."""
