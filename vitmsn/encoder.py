@@ -39,6 +39,7 @@ from vitmsn.image import (
     ahead,
     batches,
     decode,
+    decoding_threads,
     listed,
 )
 from vitmsn.masking import Keep, keep_rows
@@ -340,7 +341,8 @@ class Encoder(PictureTransformer):
                 progress(1, 1)
             return _cls(out, layernorm).copy()  # not a view of what the cache holds
         found = np.empty((len(sources), self.config.hidden_size), np.float32)
-        decoded = batches(enumerate(sources), size=batch_size or self._together((height, width), rows))
+        together = batch_size or self._together((height, width), rows)
+        decoded = batches(enumerate(sources), size=together, threads=decoding_threads())
         for batch in ahead(self._ready(batch, (height, width), rows, layernorm) for batch in decoded):
             found[batch.part] = self._embed_batch(batch, (height, width), rows, layernorm)
             if progress is not None:

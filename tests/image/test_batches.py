@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from vitmsn import limits
 from vitmsn.errors import ImageError
-from vitmsn.image import Budget, ahead, batches, counted
+from vitmsn.image import Budget, Picture, ahead, batches, counted
 
 
 def png(side: int = 10) -> bytes:
@@ -65,6 +67,59 @@ def test_the_next_picture_is_read_when_its_batch_is_asked_for() -> None:
     running = batches(sources(), size=2)
     next(running)
     assert read == [0, 1]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_several_threads_give_the_same_batches_and_tell_of_errors_in_their_place(threads: int) -> None:
+    sources = [(number, b"no picture" if number % 4 == 3 else png(5 + number)) for number in range(23)]
+    told: list[int] = []
+
+    def refused(key: int, _: ImageError) -> None:
+        assert threading.current_thread() is threading.main_thread()
+        told.append(key)
+
+    found = list(batches(sources, refused, size=4, threads=threads))
+    assert [batch.keys for batch in found] == [[0, 1, 2, 4], [5, 6, 8, 9], [10, 12, 13, 14], [16, 17, 18, 20], [21, 22]]
+    assert [picture.rgb.width - 5 for batch in found for picture in batch.pictures] == [
+        k for b in found for k in b.keys
+    ]
+    assert told == [3, 7, 11, 15, 19]
+    with pytest.raises(ImageError):
+        list(batches(sources, threads=threads))
+
+
+def test_several_threads_decode_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules[batches.__module__]  # its name in the package is the function's
+    meet, real = threading.Barrier(2, timeout=60), module.decode
+
+    def decode(source: bytes, **more: Any) -> Picture:
+        if source[-1:] == b"!":
+            meet.wait()  # until another one is here
+        return real(source, **more)
+
+    monkeypatch.setattr(module, "decode", decode)
+    sources = [(0, png()), (1, png() + b"!"), (2, png() + b"!")]
+    assert [batch.keys for batch in batches(sources, threads=2)] == [[0, 1, 2]]
+
+
+def test_threads_keep_no_more_large_pictures_than_a_batch_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "BATCH_PIXELS", 250)
+    read: list[int] = []
+
+    def sources() -> Iterator[tuple[int, bytes]]:
+        for number in range(9):
+            read.append(number)
+            yield number, png(10)  # two together are under the bound
+
+    before = [len(read) - batch.done for batch in batches(sources(), size=1, threads=4)]
+    assert max(before) == 1 and len(before) == 9
+
+
+def test_leaving_the_loop_ends_the_threads() -> None:
+    running = batches(((number, png()) for number in range(50)), size=2, threads=3)
+    next(running)
+    running.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
 
 
 def test_the_next_item_is_made_while_one_is_used() -> None:

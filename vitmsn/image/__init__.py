@@ -3,7 +3,7 @@
 bytes, path or PIL -> decode -> Picture (upright, sRGB, 8 bit) -> ViTMSNImageProcessor -> pixel_values (N, 3, H, W)
 """
 
-from vitmsn.image.batches import Batch, ahead, batches
+from vitmsn.image.batches import Batch, ahead, batches, decoding_threads
 from vitmsn.image.decode import WHITE, ImageSource, Picture, decode, listed
 from vitmsn.image.formats import SNIFFED, SUPPORTED, is_picture
 from vitmsn.image.pixels import Budget, check_total, counted
@@ -31,6 +31,7 @@ __all__ = [
     "check_total",
     "counted",
     "decode",
+    "decoding_threads",
     "is_picture",
     "listed",
 ]

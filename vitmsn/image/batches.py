@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar, cast
 
 from vitmsn import limits
@@ -14,6 +18,8 @@ from vitmsn.image.decode import ImageSource, Picture, decode
 
 Key = TypeVar("Key")
 Item = TypeVar("Item")
+
+MOST_THREADS = 8  # that decode; beyond, Python's own share of the work is what they wait for
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,7 @@ def batches(
     name: Callable[[Key], str] | None = None,
     size: int | None = None,
     most: int | None = None,
+    threads: int = 1,
 ) -> Iterator[Batch[Key]]:
     """Decode pictures in their order, ``size`` together, or fewer when they exceed ``limits.BATCH_PIXELS``.
 
@@ -41,6 +48,8 @@ def batches(
         name: gives the name of a key's picture in messages; by default as ``decode`` does.
         most: longer side in pixels to which larger pictures are reduced, as by ``decode``.
         size: at most, and by default, ``limits.MAX_BATCH``.
+        threads: that decode; several are ahead of the caller, by no more pictures as large as those so far than a batch
+            may have.
 
     Yields:
         Batches; the last has no picture where only refused ones were left.
@@ -52,9 +61,13 @@ def batches(
     keys: list[Key] = []
     pictures: list[Picture] = []
     done = told = pixels = 0
-    for done, (key, source) in enumerate(sources, start=1):
+
+    def decoded(key: Key, source: ImageSource) -> Picture:
+        return decode(source, name=None if name is None else name(key), most=most)
+
+    for done, (key, give) in enumerate(_begun(sources, decoded, threads), start=1):
         try:
-            picture = decode(source, name=None if name is None else name(key), most=most)
+            picture = give()
         except ImageError as error:
             if refused is None:
                 raise
@@ -68,6 +81,36 @@ def batches(
             keys, pictures, told, pixels = [], [], done, 0
     if done > told:
         yield Batch(keys, pictures, done)
+
+
+def _begun(
+    sources: Iterable[tuple[Key, ImageSource]], decoded: Callable[[Key, ImageSource], Picture], threads: int
+) -> Iterator[tuple[Key, Callable[[], Picture]]]:
+    """Each key, and what gives its picture or raises why there is none; several threads are ahead of the caller."""
+    if threads == 1:
+        for key, source in sources:
+            yield key, partial(decoded, key, source)
+        return
+    pool, coming = ThreadPoolExecutor(threads, thread_name_prefix="decode"), deque[tuple[Key, Future[Picture]]]()
+    together, largest = 1, 1  # pictures in memory, and pixels of one: as many as a batch may have, or fewer
+    try:
+        for key, source in sources:
+            coming.append((key, pool.submit(copy_context().run, decoded, key, source)))
+            while len(coming) >= together:
+                first, future = coming.popleft()
+                yield first, future.result
+                if future.exception() is None:
+                    largest = max(largest, math.prod(future.result().rgb.size))
+                    together = max(1, min(2 * threads, limits.BATCH_PIXELS // largest))
+        for key, future in coming:
+            yield key, future.result
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def decoding_threads() -> int:
+    """Half of the cores: where there are two, a second thread would take from the forward what it gives."""
+    return max(1, min((os.cpu_count() or 1) // 2, MOST_THREADS))
 
 
 def ahead(items: Iterable[Item]) -> Iterator[Item]:

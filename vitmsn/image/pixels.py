@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from PIL import Image
 
@@ -25,14 +25,17 @@ Size = tuple[int, int]
 
 @dataclass
 class Budget:
-    """The pixels that one request may still decode."""
+    """The pixels that one request may still decode, in all its threads."""
 
     left: int
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def spend(self, pixels: int) -> None:
         """Raise InputError when the request asks for more than was left."""
-        self.left -= pixels
-        if self.left < 0:
+        with self._lock:
+            self.left -= pixels
+            left = self.left
+        if left < 0:
             raise InputError(TOO_MANY.format(limits.REQUEST_PIXELS / 1e6))
 
 
