@@ -15,7 +15,15 @@ import torch
 import benchmarks
 
 CLAIMS = (
-    *("packed_forward", "openvino_forward", "onnxruntime_forward", "masked_forward", "attention_maps", "masking"),
+    *(
+        "packed_forward",
+        "openvino_forward",
+        "onnxruntime_forward",
+        "masked_forward",
+        "attention_maps",
+        "masking",
+        "bfloat16",
+    ),
     *("gpu_forward", "train_speed", "jpeg_folder", "fewshot_refit", "umap_map", "classify_request"),
     *("waiting_visitors", "busy_machine", "growth"),
 )

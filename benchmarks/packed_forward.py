@@ -15,18 +15,13 @@ import numpy as np
 import torch
 
 from benchmarks import Figure, Row, in_turn, rate, small, speedup
-from vitmsn.packed import TOKENS, _Linear
-
-PRODUCT = (TOKENS, 1536, 1536)  # rows, inputs, outputs
 
 
 def rows(quick: bool = False) -> Iterator[Row]:
     with torch.inference_mode():
         for dtype in reversed(small.DTYPES):
             plain, packed, theirs = small.plain(dtype), small.packed(dtype), small.theirs()
-            many, inputs, outputs = PRODUCT
-            x = torch.randn(many, inputs).to(small.DTYPES[dtype])
-            product = _Linear(torch.randn(outputs, inputs).to(small.DTYPES[dtype]), None)
+            product = small.product(small.DTYPES[dtype])
             for batch, rounds in small.batches(quick).items():
                 pixels = small.pictures(batch)
                 what = f"ViT-S/16, batch {batch}, {dtype}"
@@ -34,7 +29,7 @@ def rows(quick: bool = False) -> Iterator[Row]:
                     "packed": partial(packed, pixels),
                     "plain": partial(plain, pixels),
                     "theirs": partial(theirs, pixels),
-                    "product": partial(product, x),
+                    "product": product,
                 }
                 if quick:  # the slow ones are measured at one batch
                     calls = {name: call for name, call in calls.items() if batch == 8 or name in ("packed", "product")}
@@ -47,7 +42,7 @@ def rows(quick: bool = False) -> Iterator[Row]:
                     yield Row(
                         f"{what}: packed over transformers float32", ours, rate(times, "theirs", batch), ratio, 1.0
                     )
-                reached = batch * small.operations(197) / times["packed"]
-                limit = 2 * float(np.prod(PRODUCT)) / times["product"]
+                reached = batch * 1e9 * small.CONFIG.gigaflops() / times["packed"]
+                limit = small.limit(times["product"])
                 said = (f"{np.median(values) / 1e9:.0f} GFLOP/s" for values in (reached, limit))
                 yield Row(f"{what}: share of the matrix limit", *said, Figure.of(reached / limit), 0.8)

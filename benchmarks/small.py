@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks import has_bfloat16, peer
@@ -15,10 +18,11 @@ from vitmsn import extras
 from vitmsn.backend import prepare
 from vitmsn.config import VARIANTS
 from vitmsn.model import ViTMSNModel
-from vitmsn.packed import NotPacked, PackedModel, pack
+from vitmsn.packed import TOKENS, NotPacked, PackedModel, _Linear, pack
 
 CONFIG = VARIANTS["small-16"]
 SIDE = 224
+PRODUCT = (TOKENS, 1536, 1536)  # rows, inputs, outputs of the matrix product that no forward can be faster than
 DTYPES = {"float32": torch.float32, **({"bfloat16": torch.bfloat16} if has_bfloat16() else {})}
 
 
@@ -47,6 +51,18 @@ def packed(dtype: str) -> PackedModel:
     return found
 
 
+def product(dtype: torch.dtype) -> Callable[[], Tensor]:
+    """A packed product alone, of ``PRODUCT``'s size."""
+    rows, inputs, outputs = PRODUCT
+    x = torch.randn(rows, inputs).to(dtype)
+    return partial(_Linear(torch.randn(outputs, inputs).to(dtype), None), x)
+
+
+def limit(seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Operations a second, of the times of :func:`product`."""
+    return 2 * math.prod(PRODUCT) / seconds
+
+
 def backends() -> list[str]:
     """What can compute here."""
     return ["torch", *(["openvino"] if extras.installed("openvino") else [])]
@@ -67,12 +83,3 @@ def theirs() -> torch.nn.Module:
     transformers = peer("transformers")
     model = transformers.ViTMSNModel(transformers.ViTMSNConfig(**CONFIG.to_dict())).eval()
     return model
-
-
-def operations(tokens: int) -> float:
-    """Multiplications and additions of one picture's forward, those of matrices."""
-    width, depth, patch = CONFIG.hidden_size, CONFIG.num_hidden_layers, CONFIG.patch_size
-    linear = 2 * tokens * width * (4 * width + 2 * CONFIG.intermediate_size)
-    attention = 4 * tokens**2 * width
-    assert isinstance(patch, int)
-    return depth * (linear + attention) + 2 * (tokens - 1) * 3 * patch**2 * width

@@ -8,11 +8,15 @@ from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import pytest
+import torch
 import transformers
+from torch.utils.flop_counter import FlopCounterMode
 
+from tests.support.models import small
 from vitmsn.config import OFFICIAL, VARIANTS, ViTMSNConfig, msn_head_shapes, pair
 from vitmsn.errors import ConfigError
 from vitmsn.layers import ACTIVATIONS
+from vitmsn.model import ViTMSNModel
 from vitmsn.msn_head import MSNHead
 
 
@@ -163,6 +167,16 @@ def test_published_variants(name: str) -> None:
 def test_official_checkpoints_are_variants() -> None:
     assert set(OFFICIAL.values()) <= set(PUBLISHED)
     assert all(name.startswith("facebook/vit-msn-") for name in OFFICIAL)
+
+
+@pytest.mark.parametrize("kept", [None, 3])
+def test_operations_are_those_that_torch_counts(kept: int | None) -> None:
+    config = small(image_size=(8, 24), patch_size=(2, 4), num_channels=1)
+    keep = None if kept is None else torch.arange(kept)[None]
+    with FlopCounterMode(display=False) as counted, torch.no_grad():
+        ViTMSNModel(config)(torch.zeros(1, 1, 8, 24), keep_indices=keep, output_attentions=True)
+    assert config.gigaflops(kept) == pytest.approx(counted.get_total_flops() / 1e9)
+    assert VARIANTS["base-16"].gigaflops() == pytest.approx(35.1, abs=0.1)  # as published: 17.6 multiply-adds
 
 
 def test_every_activation_named_exists() -> None:

@@ -21,6 +21,7 @@ from tests.support import models
 from tests.support.app import until
 from vitmsn import checkpoint, devices, limits
 from vitmsn.classification import Classification
+from vitmsn.config import VARIANTS
 from vitmsn.devices import choose_device, choose_dtype
 from vitmsn.encoder import Encoder
 from vitmsn.errors import ImageError, InputError, MissingHeadError, ViTMSNError
@@ -556,6 +557,21 @@ def test_auto_precision_is_what_the_processor_is_fast_in(
     monkeypatch.setattr(devices, "_has_bfloat16", lambda: has_it)
     monkeypatch.setattr(devices, "_bfloat16_gain", lambda: gain)
     assert choose_dtype("auto", torch.device("cpu")) == chosen
+
+
+def test_a_small_model_has_the_same_precision_on_every_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VITMSN_DTYPE")
+    monkeypatch.setattr(devices, "_has_bfloat16", lambda: True)
+    monkeypatch.setattr(devices, "_bfloat16_gain", lambda: 2.0)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **_: True)
+    embedded, small = (VARIANTS[name].gigaflops() for name in ("tiny-8-64", "small-16"))
+    for device in (torch.device("cpu"), torch.device("cuda")):
+        assert choose_dtype("auto", device, embedded) == torch.float32
+        assert choose_dtype("auto", device, small) == torch.bfloat16
+        assert choose_dtype("bfloat16", device, embedded) == torch.bfloat16  # asked for by name
+    assert Encoder.from_pretrained(None, device="cpu").dtype == torch.float32
+    monkeypatch.setenv("VITMSN_DTYPE", "bfloat16")
+    assert Encoder.from_pretrained(None, device="cpu").dtype == torch.bfloat16
 
 
 def test_the_gain_of_bfloat16_is_measured_once_and_spares_the_random_numbers() -> None:

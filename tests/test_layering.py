@@ -200,7 +200,7 @@ ALLOWED: dict[str, set[str]] = {
     "ui": set(),
     "ui.locale": set(),
     "ui.locale.middleware": {"ui.locale"},
-    "ui.zero_gpu": {"config", "encoder", "model", "outputs"},
+    "ui.zero_gpu": {"encoder", "model", "outputs"},
     "ui.models": {"checkpoint", "encoder", "ui.shared.html", "ui.zero_gpu"},
     "ui.visits": {"image", "encoder", "timing", "ui.models", "ui.shared.html"},
     "ui.shared": set(),

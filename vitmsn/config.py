@@ -139,6 +139,14 @@ class ViTMSNConfig:
     def num_patches(self) -> int:
         return self.grid[0] * self.grid[1]
 
+    def gigaflops(self, patches: int | None = None) -> float:
+        """10^9 multiplications and additions of one picture's forward with so many patches kept; None: all."""
+        tokens, width = 1 + (self.num_patches if patches is None else patches), self.hidden_size
+        linear = 2 * tokens * width * (4 * width + 2 * self.intermediate_size)
+        attention = 4 * tokens**2 * width
+        embedding = 2 * (tokens - 1) * self.num_channels * math.prod(pair(self.patch_size)) * width
+        return (self.num_hidden_layers * (linear + attention) + embedding) / 1e9
+
     def shapes(self, mask_token: bool = False) -> dict[str, tuple[int, ...]]:
         """Key -> shape of every tensor that a backbone of this architecture holds."""
         dim, inner = self.hidden_size, self.intermediate_size

@@ -35,9 +35,13 @@ def choose_device(device: str = "auto") -> torch.device:
     return chosen
 
 
-def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+def choose_dtype(dtype: str | torch.dtype, device: torch.device, gigaflops: float | None = None) -> torch.dtype:
     """A name -> a precision; "auto" is VITMSN_DTYPE where that is set, bfloat16 where ``device`` is faster in it, else
     float32.
+
+    Args:
+        gigaflops: of one forward of one picture. With few of them "auto" is float32 on every device: there is little
+            time to gain, and the same answers everywhere to lose.
 
     Raises:
         InputError: a name that is none of these, here or in VITMSN_DTYPE.
@@ -52,6 +56,8 @@ def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
         return named[dtype]
     if dtype != "auto":
         raise InputError(f"{what} is {dtype!r}; choose auto, {', '.join(named)}.")
+    if gigaflops is not None and gigaflops < FEW_GIGAFLOPS:
+        return torch.float32
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
@@ -67,6 +73,7 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device, non_blocking=True)
 
 
+FEW_GIGAFLOPS = 1.0  # the embedded model has half of that, ViT-S/16 at 224 pixels nine times as many
 BFLOAT16_GAIN = 1.2  # of speed, from which its fewer digits are worth it
 _ROWS, _NARROW, _WIDE = 394, 384, 1536  # of the product that is timed: two pictures in an MLP of ViT-S/16
 

@@ -138,7 +138,8 @@ class Encoder(PictureTransformer):
 
         Args:
             device: "auto" takes CUDA where there is one, else the CPU.
-            dtype: "auto" takes bfloat16 where the device is faster in it, else float32.
+            dtype: "auto" takes float32 for a small model, like the embedded one, and for a larger one bfloat16 where
+                the device is faster in it.
             backend: what computes: "torch", "compile" (``torch.compile``, for many pictures of one size), "openvino",
                 or "auto", which takes OpenVINO on a CPU where it is installed, else torch.
 
@@ -170,7 +171,7 @@ class Encoder(PictureTransformer):
             feature_mean=None if loaded.feature_mean is None else loaded.feature_mean.numpy(),
             card=loaded.card,
             device=chosen,
-            dtype=choose_dtype(dtype, chosen),
+            dtype=choose_dtype(dtype, chosen, loaded.config.gigaflops()),
             backend=backend,
         )
         encoder.reference = Reference(loaded.reference, device, str(dtype).removeprefix("torch."), backend)
@@ -594,7 +595,7 @@ class Encoder(PictureTransformer):
         if not on_device:
             raise self._too_large(pixels)
         warnings.warn(f"{self.device} has not enough memory for {self.name}; it continues on the CPU.", stacklevel=2)
-        self.dtype = choose_dtype("auto", torch.device("cpu"))
+        self.dtype = choose_dtype("auto", torch.device("cpu"), self.config.gigaflops())
         self.model.to("cpu", self.dtype)
         for head in (self._classifier, self._msn_head):
             if head is not None:

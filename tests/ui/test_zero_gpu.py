@@ -149,9 +149,6 @@ def test_a_space_serves_the_page_and_says_when_no_gpu_can_be_borrowed(zero: Sche
 
 
 def test_work_is_counted_and_paid_in_short_durations() -> None:
-    tiny, large = VARIANTS["tiny-8-64"], VARIANTS["large-7"]
-    assert 0.3 < zero_gpu.gflops(tiny, 64) < 1
-    assert 600 < zero_gpu.gflops(large, 1024) < 900
     assert zero_gpu.seconds(1) == 6
-    assert zero_gpu.seconds(64 * zero_gpu.gflops(large, 1024)) < 20
+    assert zero_gpu.seconds(64 * VARIANTS["large-7"].gigaflops()) < 20
     assert not zero_gpu.ACTIVE  # here, where no Space runs

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from vitmsn import limits
-from vitmsn.config import ViTMSNConfig
 from vitmsn.encoder import Encoder
 from vitmsn.errors import InputError
 from vitmsn.model import ViTMSNModel
@@ -100,7 +99,7 @@ class BorrowingEncoder(Encoder):
     def _compute(self, pixels: Tensor, keep: Tensor | None, hidden: bool) -> ViTMSNOutput:
         grid = self.grid((pixels.shape[-2], pixels.shape[-1]))
         kept = math.prod(grid) if keep is None else keep.shape[-1]
-        work = len(pixels) * gflops(self.config, kept)
+        work = len(pixels) * self.config.gigaflops(kept)
         if work < limits.ZERO_GPU_GFLOPS:
             return super()._compute(pixels, keep, hidden)
         rows = None if keep is None else keep.numpy()
@@ -134,14 +133,6 @@ def borrowing(opener: Callable[..., Encoder], *args: Any) -> Encoder:
 def keep_resident(encoder: Encoder) -> None:
     """Put the model on the GPU now, at the start of the app: `spaces` packs it, and moves it when a GPU is borrowed."""
     _resident[encoder.fingerprint] = copy.deepcopy(encoder.model).to(DEVICE, torch.float32)
-
-
-def gflops(config: ViTMSNConfig, patches: int) -> float:
-    """10^9 operations of one forward of one picture with so many patches: linear layers and attention."""
-    tokens, width, inner = patches + 1, config.hidden_size, config.intermediate_size
-    linear = 2 * tokens * width * (4 * width + 2 * inner)
-    attention = 4 * tokens * tokens * width
-    return config.num_hidden_layers * (linear + attention) / 1e9
 
 
 def _reason(error: Exception) -> str:
