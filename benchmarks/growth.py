@@ -123,7 +123,7 @@ def growths(quick: bool) -> list[Growth]:
             kept_bytes,
             "B",
         ),
-        Growth("few-shot refit: time over examples", (1000, 2000, 4000, 8000, 16000)[cut], _refit, 0.5, 1.2, seconds),
+        Growth("few-shot refit: time over examples", (1000, 2000, 4000, 8000, 16000)[cut], _refit, 0.2, 1.2, seconds),
         Growth(
             "few-shot refit: memory over examples",
             (1000, 2000, 4000, 8000, 16000)[cut],
@@ -142,7 +142,7 @@ def growths(quick: bool) -> list[Growth]:
             seconds,
         ),
         Growth(
-            "32 nearest pictures: time over the gallery", (8000, 16000, 32000, 64000)[cut], _search, 0.7, 1.2, seconds
+            "32 nearest pictures: time over the gallery", (8000, 16000, 32000, 64000)[cut], _search, 0.7, 1.4, seconds
         ),
     ]
 

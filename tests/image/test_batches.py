@@ -13,7 +13,7 @@ from PIL import Image
 
 from vitmsn import limits
 from vitmsn.errors import ImageError
-from vitmsn.image import Budget, Picture, ahead, batches, counted
+from vitmsn.image import Budget, Picture, ahead, batches, counted, decoding_threads
 
 
 def png(side: int = 10) -> bytes:
@@ -113,6 +113,12 @@ def test_threads_keep_no_more_large_pictures_than_a_batch_may_have(monkeypatch: 
 
     before = [len(read) - batch.done for batch in batches(sources(), size=1, threads=4)]
     assert max(before) == 1 and len(before) == 9
+
+
+@pytest.mark.parametrize(("threads", "decoding"), [(1, 1), (2, 1), (3, 1), (8, 4), (64, 8)])
+def test_as_many_threads_decode_as_are_of_use(threads: int, decoding: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+    assert decoding_threads() == decoding
 
 
 def test_leaving_the_loop_ends_the_threads() -> None:

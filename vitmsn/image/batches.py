@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,6 +10,8 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar, cast
+
+import torch
 
 from vitmsn import limits
 from vitmsn.errors import ImageError
@@ -109,8 +110,8 @@ def _begun(
 
 
 def decoding_threads() -> int:
-    """Half of the cores: where there are two, a second thread would take from the forward what it gives."""
-    return max(1, min((os.cpu_count() or 1) // 2, MOST_THREADS))
+    """Half of those that torch computes with: of two, a second one would take from the forward what it gives."""
+    return max(1, min(torch.get_num_threads() // 2, MOST_THREADS))
 
 
 def ahead(items: Iterable[Item]) -> Iterator[Item]:
