@@ -197,7 +197,8 @@ ALLOWED: dict[str, set[str]] = {
     "training.soft_labels": {"training.calibration"},
     "training.head": {"checkpoint", "data", "encoder", "lowshot", "training.calibration", "training.card"},
     "training.live": {"lowshot", "training.trainer"},  # kNN while it learns
-    "ui": set(),
+    "ui.gradio_stubs": set(),
+    "ui": {"ui.gradio_stubs"},
     "ui.locale": set(),
     "ui.locale.middleware": {"ui.locale"},
     "ui.zero_gpu": {"encoder", "model", "outputs"},
