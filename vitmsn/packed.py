@@ -171,7 +171,7 @@ class PackedModel:
         x = torch.empty(len(pixel_values), 1 + positions.shape[1], positions.shape[2])
         x[:, 0] = (embeddings.cls_token + embeddings.position_embeddings[:, :1])[0, 0]
         cut = embeddings.patch_embeddings.cut(pixel_values, chosen)
-        torch.add(self.patches(cut).view_as(positions), positions, out=x[:, 1:])
+        torch.add(self.patches(cut).view_as(positions).float(), positions, out=x[:, 1:])
         return x.flatten(0, 1)
 
 

@@ -121,11 +121,19 @@ def test_as_many_threads_decode_as_are_of_use(threads: int, decoding: int, monke
     assert decoding_threads() == decoding
 
 
-def test_leaving_the_loop_ends_the_threads() -> None:
+def test_leaving_the_loop_and_an_error_end_the_threads() -> None:
     running = batches(((number, png()) for number in range(50)), size=2, threads=3)
     next(running)
+    assert decoders()
     running.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+    assert not decoders()
+    with pytest.raises(ImageError) as held:  # its traceback holds the frames
+        list(batches(((number, png() if number < 9 else b"no picture") for number in range(50)), threads=3))
+    assert held.value and not decoders()
+
+
+def decoders() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("decode")]
 
 
 def test_the_next_item_is_made_while_one_is_used() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
@@ -66,27 +67,28 @@ def batches(
     def decoded(key: Key, source: ImageSource) -> Picture:
         return decode(source, name=None if name is None else name(key), most=most)
 
-    for done, (key, give) in enumerate(_begun(sources, decoded, threads), start=1):
-        try:
-            picture = give()
-        except ImageError as error:
-            if refused is None:
-                raise
-            refused(key, error)
-            continue
-        keys.append(key)
-        pictures.append(picture)
-        pixels += picture.rgb.width * picture.rgb.height
-        if len(pictures) == size or pixels > limits.BATCH_PIXELS:
-            yield Batch(keys, pictures, done)
-            keys, pictures, told, pixels = [], [], done, 0
+    with closing(_begun(sources, decoded, threads)) as begun:
+        for done, (key, give) in enumerate(begun, start=1):
+            try:
+                picture = give()
+            except ImageError as error:
+                if refused is None:
+                    raise
+                refused(key, error)
+                continue
+            keys.append(key)
+            pictures.append(picture)
+            pixels += picture.rgb.width * picture.rgb.height
+            if len(pictures) == size or pixels > limits.BATCH_PIXELS:
+                yield Batch(keys, pictures, done)
+                keys, pictures, told, pixels = [], [], done, 0
     if done > told:
         yield Batch(keys, pictures, done)
 
 
 def _begun(
     sources: Iterable[tuple[Key, ImageSource]], decoded: Callable[[Key, ImageSource], Picture], threads: int
-) -> Iterator[tuple[Key, Callable[[], Picture]]]:
+) -> Generator[tuple[Key, Callable[[], Picture]], None, None]:
     """Each key, and what gives its picture or raises why there is none; several threads are ahead of the caller."""
     if threads == 1:
         for key, source in sources:
