@@ -25,7 +25,7 @@ CLAIMS = (
         "bfloat16",
     ),
     *("gpu_forward", "train_speed", "jpeg_folder", "fewshot_refit", "umap_map", "classify_request"),
-    *("waiting_visitors", "busy_machine", "growth"),
+    *("waiting_visitors", "busy_machine", "first_page", "growth"),
 )
 
 

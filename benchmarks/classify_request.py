@@ -41,10 +41,11 @@ def served() -> Iterator[str]:
     environment = {**os.environ, "GRADIO_ANALYTICS_ENABLED": "False"}
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) as server:
         try:
-            for _ in range(PATIENCE * 5):
-                time.sleep(0.2)
+            for _ in range(PATIENCE * 50):
+                time.sleep(0.02)
                 try:
-                    urllib.request.urlopen(address, timeout=5).close()
+                    with urllib.request.urlopen(address, timeout=5) as page:
+                        page.read()
                     break
                 except OSError:
                     if server.poll() is not None:

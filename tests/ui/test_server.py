@@ -14,12 +14,15 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import httpx
 import pytest
 from gradio import networking
+from gradio.routes import App as WebApp
 
 from tests.support import async_calls
 from tests.support.app import PATIENCE, ROOT, Served, answers, free_port
@@ -110,6 +113,19 @@ def test_the_page_is_built_inside_an_event_loop_the_one_of_a_notebook_too() -> N
 
     assert async_calls.call(notebook)
     assert not async_calls.call(asyncio.to_thread, lambda: server._inside_a_loop(asyncio.get_running_loop).is_running())
+
+
+def test_no_web_app_is_made_before_the_page_is_served() -> None:
+    made = WebApp.create_app
+    with server._without_web_apps(), gr.Blocks() as page:
+        gr.Textbox()
+    assert page.app is None and WebApp.create_app is made
+    with suppress(ZeroDivisionError), server._without_web_apps():
+        raise ZeroDivisionError
+    assert WebApp.create_app is made
+    with gr.Blocks() as page:
+        gr.Textbox()
+    assert isinstance(page.app, WebApp)
 
 
 def test_agents_are_asked_for_by_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:

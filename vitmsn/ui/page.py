@@ -116,7 +116,7 @@ def build(models: Models | None = None, room: Room | None = None, host: str = ""
                 min_width=240,
             )
             door = classroom.door() if room is not None else None
-            about = gr.HTML(_about(models, models.default), js_on_load=ABOUT, elem_id="about", min_width=0)
+            about = gr.HTML(js_on_load=ABOUT, elem_id="about", min_width=0)
         top = gr.HTML(html.notice(models.warning), elem_classes="msn-notice-line")
         status = gr.HTML(elem_classes="msn-foot", render=False)
         with gr.Tabs(elem_id="work", elem_classes="msn-tabs", selected=TABS[0][0], overflow_behavior="wrap") as tabs:
@@ -128,6 +128,7 @@ def build(models: Models | None = None, room: Room | None = None, host: str = ""
         status.render()
         app.connect()
         _answer_first(app)
+        about.value = _about(models, models.default)  # what computes is known once the first answer was made
         _wire_model(app, top, about)
         _wire_forget(app, about)
         _wire_load(page, app, top)

@@ -12,12 +12,13 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
 import gradio as gr
+from gradio.routes import App as WebApp
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -146,14 +147,27 @@ def sweep_uploads(page: gr.Blocks, visitors: Visitors, folder: Path) -> None:
 
 def in_all_languages(models: Models, room: Room | None, host: str) -> App:
     """The page as `build` makes it, which also knows its texts in the other languages."""
-    app = build(models, room, host)
-    for language in LANGUAGES:
-        if language != ENGLISH:
-            with speaking(language):
-                other = build(models, room, host)
-            assert isinstance(app.page, Page) and isinstance(other.page, Page)
-            app.page.offer(language, other.page)
+    with _without_web_apps():
+        app = build(models, room, host)
+        for language in LANGUAGES:
+            if language != ENGLISH:
+                with speaking(language):
+                    other = build(models, room, host)
+                assert isinstance(app.page, Page) and isinstance(other.page, Page)
+                app.page.offer(language, other.page)
     return app
+
+
+@contextmanager
+def _without_web_apps() -> Iterator[None]:
+    """Gradio makes the web app of each page when it is begun and when it is built, and anew when it is served. Only
+    that last one is used; the others would cost each start a third of a second."""
+    made = WebApp.create_app
+    WebApp.create_app = staticmethod(lambda *_, **__: None)  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        WebApp.create_app = staticmethod(made)  # type: ignore[method-assign]
 
 
 def prepare(

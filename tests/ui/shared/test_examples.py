@@ -71,6 +71,15 @@ def test_starter_sets_teach_and_test_with_different_pictures(
     assert made.credit
 
 
+def test_a_starter_set_is_made_when_its_pictures_are_asked_for(fresh: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    draw = examples.shapes.draw
+    monkeypatch.setattr(examples.shapes, "draw", lambda *given, **more: drawn.append(1) or draw(*given, **more))
+    made = examples.starter_set("shapes")
+    assert made.title and made.credit and not drawn
+    assert made.support and made.queries and drawn == [1]
+
+
 def test_digits_are_dark_on_light() -> None:
     for pictures in examples.starter_set("digits").support.values():
         pixels = np.asarray(pictures[0].rgb)

@@ -7,9 +7,9 @@ are listed; a file that a future wheel leaves out is not offered.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +59,9 @@ LABELS = (
     *(later("striped disk"), later("checked disk"), later("dotted square"), later("ringed square")),
     *(later("striped triangle"), later("checked triangle"), later("dotted ring"), later("ringed star")),
 )
+Support = dict[str, list[Picture]]  # examples of each class
+Queries = list[tuple[str, Picture]]  # others, and their classes
+
 TEXTURES = (
     ("brick", "data/brick.png"),
     ("grass", "data/grass.png"),
@@ -78,13 +81,25 @@ class ExamplePhoto:
 
 @dataclass(frozen=True)
 class StarterSet:
-    """A small labelled set to learn from, and pictures of the same classes to test it."""
+    """A small labelled set to learn from, and pictures of the same classes to test it, read or drawn when first asked
+    for: the first page names the sets and shows none."""
 
     name: str
     title: str
     credit: str
-    support: dict[str, list[Picture]] = field(repr=False)
-    queries: list[tuple[str, Picture]] = field(repr=False)
+    make: Callable[[], tuple[Support, Queries]] = field(repr=False)
+
+    @cached_property
+    def _pictures(self) -> tuple[Support, Queries]:
+        return self.make()
+
+    @property
+    def support(self) -> Support:
+        return self._pictures[0]
+
+    @property
+    def queries(self) -> Queries:
+        return self._pictures[1]
 
 
 def installed(package: str, name: str) -> Path | None:
@@ -198,54 +213,71 @@ def _tiles(picture: Image.Image, rows: int, columns: int, name: str) -> Iterator
             yield image.decode(picture.crop(box), name=f"{name} {row + 1}.{column + 1}")
 
 
-def _textures() -> StarterSet | None:
-    support, queries = {}, []
-    for seed, (label, file) in enumerate(TEXTURES):
-        path = installed("skimage", file)
-        if path is None:
-            return None
-        tiles = list(_tiles(image.decode(path).rgb, 4, 4, label))
-        support[label], held_out = _split(label, tiles, seed, shots=8)
+def _cut(pictures: Iterable[tuple[str, Image.Image]], side: int, shots: int) -> tuple[Support, Queries]:
+    """Each picture cut into ``side`` x ``side`` tiles of its class."""
+    support: Support = {}
+    queries: Queries = []
+    for seed, (label, picture) in enumerate(pictures):
+        tiles = list(_tiles(picture, side, side, label))
+        support[label], held_out = _split(label, tiles, seed, shots)
         queries += held_out
+    return support, queries
+
+
+def _textures() -> StarterSet | None:
+    files = {label: path for label, file in TEXTURES if (path := installed("skimage", file)) is not None}
+    if len(files) < len(TEXTURES):
+        return None
     credit = "CC0Textures (brick, gravel) and LinoLafett (grass), CC0, from scikit-image"
-    return StarterSet("textures", later("Textures: brick, grass, gravel"), credit, support, queries)
+
+    def make() -> tuple[Support, Queries]:
+        return _cut(((label, image.decode(path).rgb) for label, path in files.items()), 4, shots=8)
+
+    return StarterSet("textures", later("Textures: brick, grass, gravel"), credit, make)
 
 
 def _crops() -> StarterSet | None:
-    support, queries, credits = {}, [], []
-    for seed, example in enumerate(e for e in photographs() if e.name in ("cat", "coffee", "flower", "temple")):
-        tiles = list(_tiles(example.picture.rgb, 3, 3, example.name))
-        support[example.name], held_out = _split(example.name, tiles, seed, shots=6)
-        queries += held_out
-        credits.append(f"{example.name}: {example.credit}")
-    if len(support) < 2:
+    chosen = [example for example in photographs() if example.name in ("cat", "coffee", "flower", "temple")]
+    if len(chosen) < 2:
         return None
-    return StarterSet("photographs", later("Pieces of photographs"), "; ".join(credits), support, queries)
+    credit = "; ".join(f"{example.name}: {example.credit}" for example in chosen)
+
+    def make() -> tuple[Support, Queries]:
+        return _cut(((example.name, example.picture.rgb) for example in chosen), 3, shots=6)
+
+    return StarterSet("photographs", later("Pieces of photographs"), credit, make)
 
 
-def _digits(shots: int = 6, held_out: int = 2) -> StarterSet | None:
+def _digits() -> StarterSet | None:
+    if importlib.util.find_spec("sklearn") is None:
+        return None
+    credit = "E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, CC BY 4.0, from scikit-learn"
+    return StarterSet("digits", later("Handwritten digits"), credit, _make_digits)
+
+
+def _make_digits(shots: int = 6, held_out: int = 2) -> tuple[Support, Queries]:
     """scikit-learn's 8 x 8 handwritten digits, dark on light, enlarged eight times."""
-    try:
-        values, target = _digit_table()
-    except (ImportError, OSError):
-        return None
-    support: dict[str, list[Picture]] = {}
-    queries: list[tuple[str, Picture]] = []
+    values, target = _digit_table()
+    support: Support = {}
+    queries: Queries = []
     for digit in range(10):
         rows = np.flatnonzero(target == digit)[: shots + held_out]
         pictures = [_digit(values[row], f"digit {digit} no. {number + 1}") for number, row in enumerate(rows)]
         support[str(digit)] = pictures[:shots]
         queries += [(str(digit), picture) for picture in pictures[shots:]]
-    credit = "E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, CC BY 4.0, from scikit-learn"
-    return StarterSet("digits", later("Handwritten digits"), credit, support, queries)
+    return support, queries
 
 
-def _shapes(shots: int = 6, held_out: int = 4) -> StarterSet:
+def _shapes() -> StarterSet:
+    return StarterSet("shapes", later("Drawn shapes"), DRAWN_HERE, _make_shapes)
+
+
+def _make_shapes(shots: int = 6, held_out: int = 4) -> tuple[Support, Queries]:
     """The shapes that Learn trains on, larger and on a calm light ground."""
     kinds = np.repeat(np.arange(len(shapes.KINDS)), shots + held_out)
     drawn = shapes.draw(kinds, 64, np.random.default_rng(0), behind=(0.75, 1.0), place=0.3).permute(0, 2, 3, 1).numpy()
-    support: dict[str, list[Picture]] = {name: [] for name in shapes.KINDS}
-    queries: list[tuple[str, Picture]] = []
+    support: Support = {name: [] for name in shapes.KINDS}
+    queries: Queries = []
     for number, (kind, pixels) in enumerate(zip(kinds, drawn, strict=True)):
         name, place = shapes.KINDS[kind], number % (shots + held_out)
         picture = image.decode(Image.fromarray(pixels), name=f"{name} no. {place + 1}")
@@ -253,7 +285,7 @@ def _shapes(shots: int = 6, held_out: int = 4) -> StarterSet:
             support[name].append(picture)
         else:
             queries.append((name, picture))
-    return StarterSet("shapes", later("Drawn shapes"), DRAWN_HERE, support, queries)
+    return support, queries
 
 
 def _digit_table() -> tuple[np.ndarray, np.ndarray]:
