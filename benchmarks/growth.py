@@ -123,6 +123,7 @@ def growths(quick: bool) -> list[Growth]:
             kept_bytes,
             "B",
         ),
+        # less than their number: where there are more, fewer of them choose the temperature
         Growth("few-shot refit: time over examples", (1000, 2000, 4000, 8000, 16000)[cut], _refit, 0.2, 1.2, seconds),
         Growth(
             "few-shot refit: memory over examples",
@@ -141,7 +142,7 @@ def growths(quick: bool) -> list[Growth]:
             1.1,
             seconds,
         ),
-        Growth(
+        Growth(  # a little more than its number: a large one is not in the processor's cache
             "32 nearest pictures: time over the gallery", (8000, 16000, 32000, 64000)[cut], _search, 0.7, 1.4, seconds
         ),
     ]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from itertools import product as pairs
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ def rows(quick: bool = False) -> Iterator[Row]:
     with torch.inference_mode():
         for dtype in reversed(small.DTYPES):
             yield from _products(dtype, small.batches(quick)[1])
-        for dtype, backend in pairs(reversed(small.DTYPES), small.backends()):
+        for dtype, backend in product(reversed(small.DTYPES), small.backends()):
             forward = small.forward(dtype, backend)
             for batch, rounds in small.batches(quick).items():
                 pixels, generator = small.pictures(batch), torch.Generator().manual_seed(0)

@@ -31,10 +31,10 @@ from vitmsn.devices import choose_device, choose_dtype, short_of_memory
 from vitmsn.errors import InputError, MissingHeadError
 from vitmsn.image import (
     Batch,
+    CachedView,
     ImageSource,
     Picture,
-    SeenPicture,
-    SeenPictures,
+    ViewCache,
     ViTMSNImageProcessor,
     ahead,
     batches,
@@ -54,7 +54,7 @@ from vitmsn.timing import Timing, record, timings
 Progress = Callable[[int, int], None]
 _Key = tuple[str, tuple[int, int], str, bytes]
 
-SEEN = 16  # of the last pictures, kept for other masks of them
+VIEWS = 16  # of the last pictures, kept for other masks of them
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class _Ready:
 
     part: slice
     keys: list[_Key]
-    seen: list[SeenPicture]
+    views: list[CachedView]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ class _Wanted:
 
     key: _Key
     size: tuple[int, int]
-    seen: SeenPicture
+    view: CachedView
     row: np.ndarray | None  # the patches kept
 
 
@@ -122,7 +122,7 @@ class Encoder(PictureTransformer):
         choose_backend(backend, self.device, dtype)  # what is not there is said now
         self._lock = threading.RLock()
         self._waiting: list[_Wanted] = []
-        self._seen = SeenPictures(processor, SEEN)
+        self._views = ViewCache(processor, VIEWS)
         self._made: Forward | None = None
         self._cache: LRUCache[_Key, np.ndarray | ViTMSNOutput] = LRUCache(limits.CACHE_BYTES, getsizeof=_bytes)
 
@@ -213,7 +213,7 @@ class Encoder(PictureTransformer):
     def processor(self, processor: ViTMSNImageProcessor) -> None:
         with self._lock:
             self._processor, self.fingerprint = processor, _fingerprint(self.model, processor)
-            self._seen = SeenPictures(processor, SEEN)
+            self._views = ViewCache(processor, VIEWS)
 
     @property
     def device(self) -> torch.device:
@@ -475,7 +475,7 @@ class Encoder(PictureTransformer):
         """
         where = self._size(size)
         rows = keep_rows(keep_indices, 1, math.prod(self.grid(where)))
-        pixels = self._pixels([self._seen.take(decode(image), where)])
+        pixels = self._pixels([self._views.take(decode(image), where)])
         with timings() as forwards:
             for _ in range(int(warm_up) + repeats):
                 with self._lock:
@@ -501,9 +501,9 @@ class Encoder(PictureTransformer):
         tokens = 1 + (math.prod(self.grid(size)) if rows is None else len(rows[0]))
         return max(8, 2 * TOKENS // tokens)
 
-    def _pixels(self, seen: list[SeenPicture]) -> Tensor:
+    def _pixels(self, views: list[CachedView]) -> Tensor:
         """The input of the network, (B, 3, H, W)."""
-        return torch.from_numpy(self.processor.normalized([one.image for one in seen]))
+        return torch.from_numpy(self.processor.normalized([view.image for view in views]))
 
     def _ready(
         self, batch: Batch[int], size: tuple[int, int], rows: list[np.ndarray] | None, layernorm: bool
@@ -512,9 +512,9 @@ class Encoder(PictureTransformer):
         part = slice(batch.keys[0], batch.done)
         before = "" if layernorm else "before the final LayerNorm "
         masks: Sequence[np.ndarray | None] = [None] * len(batch.pictures) if rows is None else rows[part]
-        seen = [self._seen.take(picture, size) for picture in batch.pictures]
-        keys = [self._key(size, one, row, before) for one, row in zip(seen, masks, strict=True)]
-        return _Ready(part, keys, seen)
+        views = [self._views.take(picture, size) for picture in batch.pictures]
+        keys = [self._key(size, view, row, before) for view, row in zip(views, masks, strict=True)]
+        return _Ready(part, keys, views)
 
     def _embed_batch(
         self, batch: _Ready, size: tuple[int, int], rows: list[np.ndarray] | None, layernorm: bool
@@ -523,7 +523,7 @@ class Encoder(PictureTransformer):
             found = [self._cache.get(key) for key in batch.keys]
             missing = [i for i, entry in enumerate(found) if entry is None]
             if missing:
-                pixels = self._pixels([batch.seen[i] for i in missing])
+                pixels = self._pixels([batch.views[i] for i in missing])
                 masks = None if rows is None else [rows[batch.part][i] for i in missing]
                 out = self._forward(pixels, masks, not layernorm)
                 for row, i in zip(_cls(out, layernorm), missing, strict=True):
@@ -534,8 +534,8 @@ class Encoder(PictureTransformer):
     def _tokens(self, picture: Picture, size: tuple[int, int], row: np.ndarray | None) -> ViTMSNOutput:
         """Every layer's tokens of a picture. Threads that wait for one another's forward go through the next together:
         whoever comes first computes for all, and the others find theirs in the cache."""
-        seen = self._seen.take(picture, size)
-        wanted = _Wanted(self._key(size, seen, row), size, seen, row)
+        view = self._views.take(picture, size)
+        wanted = _Wanted(self._key(size, view, row), size, view, row)
         self._waiting.append(wanted)
         try:
             with self._lock:
@@ -543,7 +543,7 @@ class Encoder(PictureTransformer):
                 if isinstance(known, ViTMSNOutput):
                     return known
                 group = self._with_those_waiting(wanted)
-                pixels = self._pixels([one.seen for one in group])
+                pixels = self._pixels([one.view for one in group])
                 out = self._forward(pixels, [one.row for one in group if one.row is not None] or None, hidden=True)
                 found = [_one_of(out, place, one.row) for place, one in enumerate(group)]
                 for one, its in zip(group, found, strict=True):
@@ -657,8 +657,8 @@ class Encoder(PictureTransformer):
             )
         return height, width
 
-    def _key(self, size: tuple[int, int], seen: SeenPicture, row: np.ndarray | None, what: str = "") -> _Key:
-        return self.fingerprint, size, what + seen.digest, b"" if row is None else row.tobytes()
+    def _key(self, size: tuple[int, int], view: CachedView, row: np.ndarray | None, what: str = "") -> _Key:
+        return self.fingerprint, size, what + view.digest, b"" if row is None else row.tobytes()
 
     def _classification(self, probabilities: np.ndarray, top_k: int) -> Classification:
         best = np.argsort(-probabilities, kind="stable")[:top_k]

@@ -8,7 +8,7 @@ from vitmsn.image.decode import WHITE, ImageSource, Picture, decode, listed
 from vitmsn.image.formats import SNIFFED, SUPPORTED, is_picture
 from vitmsn.image.pixels import Budget, check_total, counted
 from vitmsn.image.processor import IMAGENET_MEAN, IMAGENET_STD, RECIPES, ImageInputs, Size, ViTMSNImageProcessor
-from vitmsn.image.seen import SeenPicture, SeenPictures
+from vitmsn.image.view_cache import CachedView, ViewCache
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -19,13 +19,13 @@ __all__ = [
     "WHITE",
     "Batch",
     "Budget",
+    "CachedView",
     "ImageInputs",
     "ImageSource",
     "Picture",
-    "SeenPicture",
-    "SeenPictures",
     "Size",
     "ViTMSNImageProcessor",
+    "ViewCache",
     "ahead",
     "batches",
     "check_total",

@@ -67,8 +67,8 @@ def batches(
     def decoded(key: Key, source: ImageSource) -> Picture:
         return decode(source, name=None if name is None else name(key), most=most)
 
-    with closing(_begun(sources, decoded, threads)) as begun:
-        for done, (key, give) in enumerate(begun, start=1):
+    with closing(_decoding(sources, decoded, threads)) as coming:
+        for done, (key, give) in enumerate(coming, start=1):
             try:
                 picture = give()
             except ImageError as error:
@@ -86,7 +86,7 @@ def batches(
         yield Batch(keys, pictures, done)
 
 
-def _begun(
+def _decoding(
     sources: Iterable[tuple[Key, ImageSource]], decoded: Callable[[Key, ImageSource], Picture], threads: int
 ) -> Generator[tuple[Key, Callable[[], Picture]], None, None]:
     """Each key, and what gives its picture or raises why there is none; several threads are ahead of the caller."""

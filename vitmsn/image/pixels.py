@@ -28,7 +28,7 @@ class Budget:
     """The pixels that one request may still decode, in all its threads."""
 
     left: int
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
     def spend(self, pixels: int) -> None:
         """Raise InputError when the request asks for more than was left."""

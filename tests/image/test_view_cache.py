@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.support.pictures import noise
-from vitmsn.image import Picture, SeenPictures, ViTMSNImageProcessor, decode
+from vitmsn.image import Picture, ViewCache, ViTMSNImageProcessor, decode
 
 PROCESSOR = ViTMSNImageProcessor(16)
 
@@ -31,37 +31,37 @@ def resized(monkeypatch: pytest.MonkeyPatch) -> list[Picture]:
 
 
 def test_it_is_what_the_processor_gives_and_made_once_for_each_size(resized: list[Picture]) -> None:
-    seen, picture = SeenPictures(PROCESSOR, 4), decode(noise(40, 30))
-    one = seen.take(picture, (16, 16))
-    assert seen.take(picture, (16, 16)) is one and len(resized) == 1
-    wide = seen.take(picture, (16, 32))
+    views, picture = ViewCache(PROCESSOR, 4), decode(noise(40, 30))
+    one = views.take(picture, (16, 16))
+    assert views.take(picture, (16, 16)) is one and len(resized) == 1
+    wide = views.take(picture, (16, 32))
     assert wide.image.size == (32, 16) and wide.digest != one.digest and len(resized) == 2
     assert np.array_equal(one.image, PROCESSOR.view(picture))
 
 
 def test_the_digest_is_of_what_is_seen() -> None:
-    seen = SeenPictures(PROCESSOR, 4)
+    views = ViewCache(PROCESSOR, 4)
     small, large, other = (decode(Image.new("RGB", (side, side), color)) for side, color in ((8, 1), (90, 1), (8, 2)))
-    digests = [seen.take(picture, (16, 16)).digest for picture in (small, large, other)]
+    digests = [views.take(picture, (16, 16)).digest for picture in (small, large, other)]
     assert digests[0] == digests[1] != digests[2]
 
 
 def test_a_picture_that_takes_the_place_of_another_in_memory_is_seen_anew() -> None:
-    seen = SeenPictures(PROCESSOR, 4)
+    views = ViewCache(PROCESSOR, 4)
     first = decode(noise(20, 20, seed=1))
     place = id(first)
-    before = seen.take(first, (16, 16))
+    before = views.take(first, (16, 16))
     del first
     gc.collect()
     second = decode(noise(20, 20, seed=2))
-    seen._known[id(second), (16, 16)] = seen._known.pop((place, (16, 16)))  # as where its id is the same
-    assert seen.take(second, (16, 16)).digest != before.digest
+    views._known[id(second), (16, 16)] = views._known.pop((place, (16, 16)))  # as where its id is the same
+    assert views.take(second, (16, 16)).digest != before.digest
 
 
 def test_only_the_last_ones_are_kept_and_no_picture_is_held(resized: list[Picture]) -> None:
-    seen, pictures = SeenPictures(PROCESSOR, 2), [decode(noise(20, 20, seed=seed)) for seed in range(3)]
+    views, pictures = ViewCache(PROCESSOR, 2), [decode(noise(20, 20, seed=seed)) for seed in range(3)]
     for picture in (*pictures, pictures[2], pictures[0]):
-        seen.take(picture, (16, 16))
+        views.take(picture, (16, 16))
     assert [pictures.index(picture) for picture in resized] == [0, 1, 2, 0]
     resized.clear()
     held = [weakref.ref(picture) for picture in pictures]

@@ -15,7 +15,7 @@ from vitmsn.image.processor import ViTMSNImageProcessor
 
 
 @dataclass(frozen=True)
-class SeenPicture:
+class CachedView:
     """A picture as a model sees it: RGB, resized and cropped. ``digest`` (SHA-256, hex) is of its pixels.
 
     What a network gives follows from these pixels alone, and they are far fewer than the picture's own: answers are
@@ -26,14 +26,14 @@ class SeenPicture:
     digest: str
 
 
-class SeenPictures:
+class ViewCache:
     """What is seen of pictures through one preprocessing; the last ``most`` of them are kept. Threads may share it."""
 
     def __init__(self, processor: ViTMSNImageProcessor, most: int) -> None:
         self._processor, self._lock = processor, threading.Lock()
-        self._known: LRUCache[tuple[int, tuple[int, int]], tuple[weakref.ref[Picture], SeenPicture]] = LRUCache(most)
+        self._known: LRUCache[tuple[int, tuple[int, int]], tuple[weakref.ref[Picture], CachedView]] = LRUCache(most)
 
-    def take(self, picture: Picture, size: tuple[int, int]) -> SeenPicture:
+    def take(self, picture: Picture, size: tuple[int, int]) -> CachedView:
         """``picture`` at an input of ``size``, (height, width)."""
         key = id(picture), size
         with self._lock:
@@ -41,7 +41,7 @@ class SeenPictures:
         if known is not None and known[0]() is picture:  # else the id was that of a picture that is gone
             return known[1]
         image = self._processor.view(picture, size)
-        seen = SeenPicture(image, hashlib.sha256(image.tobytes()).hexdigest())
+        view = CachedView(image, hashlib.sha256(image.tobytes()).hexdigest())
         with self._lock:
-            self._known[key] = weakref.ref(picture), seen
-        return seen
+            self._known[key] = weakref.ref(picture), view
+        return view
