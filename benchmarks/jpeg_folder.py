@@ -45,7 +45,7 @@ def rows(quick: bool = False) -> Iterator[Row]:
         for dtype, precision in reversed(small.DTYPES.items()):
             encoder.model.to(precision)
             parts = encoder.processor(files)["pixel_values"].split(2 * TOKENS // 197)
-            bare = partial(_forwards, encoder._prepared().compute, parts)
+            bare = partial(_forwards, encoder.runner.forward().compute, parts)
             times = in_turn({"ours": partial(_embed, encoder, files), "bare": bare}, 3 if quick else 8)
             claim = f"ViT-S/16, {dtype}, {encoder.backend}, JPEGs of {size / 1000:.0f} kB: folder over the bare model"
             said = (rate(times, name, count) for name in ("ours", "bare"))
@@ -59,5 +59,5 @@ def _forwards(model: Any, parts: Sequence[torch.Tensor]) -> None:
 
 
 def _embed(encoder: Encoder, files: list[Path]) -> None:
-    encoder._cache.clear()
+    encoder._encodings.clear()
     encoder.embed(files)

@@ -70,7 +70,7 @@ def encoder(dtype: str, backend: str) -> Callable[..., Any]:
     made = Encoder(small.plain(dtype), processor, name="small", dtype=small.DTYPES[dtype], backend=backend)
     if made.engine not in ("packed", "openvino"):
         raise SystemExit(f"Nothing to measure: {made.engine}.")
-    return made._timed
+    return made.runner.run
 
 
 def first() -> Row:
@@ -88,7 +88,7 @@ def single(dtype: str, rounds: int) -> Row:
         for name in ("torch", "openvino")
     }
     pixels = torch.randn(1, 3, *made["torch"].input_size, generator=torch.Generator().manual_seed(0))
-    calls = {name: partial(encoder._timed, pixels, None, False) for name, encoder in made.items()}
+    calls = {name: partial(encoder.runner.run, pixels, None, False) for name, encoder in made.items()}
     times = in_turn(calls, rounds, apart=True)
     said = (milliseconds(times, name) for name in calls)
     claim = f"embedded model, batch 1, {dtype}: packed over the backend OpenVINO"

@@ -17,21 +17,25 @@ import numpy as np
 import torch
 
 from benchmarks import Row, in_turn, rate, small, speedup
-from vitmsn.encoder import Encoder, _Wanted
+from vitmsn.encoder import Encoder
+from vitmsn.encodings import Encodings, _Wanted
 from vitmsn.image import ViTMSNImageProcessor, decode
 
 VISITORS, PICTURES = 8, 4  # of each visitor, one after another
 
 
-class _OneByOne(Encoder):
+class _OneByOne(Encodings):
     def _with_those_waiting(self, wanted: _Wanted) -> list[_Wanted]:
         return [wanted]
 
 
-def made(kind: type[Encoder], embedded: bool) -> Encoder:
+def made(kind: type[Encodings], embedded: bool) -> Encoder:
     if embedded:
-        return kind.from_pretrained(None, device="cpu", dtype="float32")
-    return kind(small.plain(), ViTMSNImageProcessor(small.SIDE), name="small", dtype=torch.float32)
+        encoder = Encoder.from_pretrained(None, device="cpu", dtype="float32")
+    else:
+        encoder = Encoder(small.plain(), ViTMSNImageProcessor(small.SIDE), name="small", dtype=torch.float32)
+    encoder._encodings = kind(encoder.runner, encoder.processor)
+    return encoder
 
 
 def visit(encoder: Encoder, side: int, seeds: Iterator[int], visitors: ThreadPoolExecutor) -> None:
@@ -52,7 +56,7 @@ def rows(quick: bool = False) -> Iterator[Row]:
             seeds = count()
             calls = {
                 what: partial(visit, made(kind, embedded), side, seeds, visitors)
-                for what, kind in (("together", Encoder), ("one by one", _OneByOne))
+                for what, kind in (("together", Encodings), ("one by one", _OneByOne))
             }
             times = in_turn(calls, 3 if quick else 8, wall=True)
             said = (rate(times, what, VISITORS * PICTURES) for what in calls)

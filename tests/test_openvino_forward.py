@@ -127,7 +127,7 @@ def test_an_encoder_gives_the_same_in_all_that_it_does() -> None:
 def test_threads_share_it() -> None:
     one, found = encoder(), dict[int, np.ndarray]()
     wanted = encoder("torch").embed(pictures(6))
-    compute = one._prepared().compute
+    compute = one.runner.forward().compute
     views = one.processor(pictures(6))["pixel_values"]
 
     def work(number: int) -> None:
@@ -149,7 +149,7 @@ def test_weights_that_change_are_compiled_again() -> None:
     before = one.embed(pictures())
     with torch.inference_mode(False), torch.no_grad():
         one.model.layers[0].mlp.fc1.weight.mul_(3)
-    one._cache.clear()
+    one._encodings.clear()
     after = one.embed(pictures())
     wanted = one.model(one.processor(pictures())["pixel_values"]).last_hidden_state[:, 0].numpy()
     assert after == pytest.approx(wanted, abs=1e-4)
@@ -161,7 +161,7 @@ def test_it_has_as_many_threads_as_torch() -> None:
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            forward = one._prepared().compute
+            forward = one.runner.forward().compute
             assert isinstance(forward, OpenVINOModel)
             assert forward._networks[False]._compiled.get_property("INFERENCE_NUM_THREADS") == threads
     finally:
@@ -192,7 +192,7 @@ def test_torch_computes_where_openvino_is_damaged(error: Exception, monkeypatch:
 
 def test_too_little_memory_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     one = encoder()
-    forward = one._prepared().compute
+    forward = one.runner.forward().compute
 
     class Full:
         def infer(self, *_: Any, **__: Any) -> None:
@@ -236,7 +236,7 @@ def test_only_the_graph_that_is_wanted_is_made() -> None:
     for hidden in (True, False):
         one = encoder()
         one.tokens(pictures()[0]) if hidden else one.embed(pictures())
-        forward = one._prepared().compute
+        forward = one.runner.forward().compute
         assert isinstance(forward, OpenVINOModel) and list(forward._networks) == [hidden]
 
 

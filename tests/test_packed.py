@@ -127,7 +127,7 @@ def test_weights_that_change_are_packed_again() -> None:
     before = one.embed(pictures())
     with torch.inference_mode(False), torch.no_grad():
         one.model.layers[0].mlp.fc1.weight.mul_(3)
-    one._cache.clear()
+    one._encodings.clear()
     after = one.embed(pictures())
     wanted = one.model(one.processor(pictures())["pixel_values"]).last_hidden_state[:, 0].numpy()
     assert after == pytest.approx(wanted, abs=1e-4)

@@ -122,6 +122,6 @@ def test_a_deep_copy_has_weights_lock_and_cache_of_its_own(folder: Path) -> None
     assert twin.reference == encoder.reference
     with torch.no_grad():
         next(twin.model.parameters()).add_(1)
-    twin._cache.clear()
+    twin._encodings.clear()
     assert not np.array_equal(twin.embed(PICTURES), encoder.embed(PICTURES))
     assert copy.copy(encoder).model is encoder.model

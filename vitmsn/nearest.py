@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from vitmsn.encoder import Encoder, Progress
+from vitmsn.encoder import Encoder
+from vitmsn.encodings import Progress
 from vitmsn.errors import InputError, MissingHeadError
 from vitmsn.image import ImageSource, ahead, batches, listed
 

@@ -77,7 +77,7 @@ def parts(encoder: Encoder) -> dict[str, Any]:
         "card": copy.deepcopy(encoder.card),
         "device": str(encoder.device),
         "dtype": encoder.dtype,
-        "backend": encoder._backend,
+        "backend": encoder.runner.asked_backend,
     }
 
 

@@ -18,12 +18,13 @@ import torch
 from tests.support.app import free_port
 from tests.support.visitor import Answer, Refused, Visitor, png
 from vitmsn.encoder import Encoder
+from vitmsn.runner import ModelRunner
 from vitmsn.ui import faults, guard, uploads
 from vitmsn.ui.models import EMBEDDED, Models, open_model
 from vitmsn.ui.page import build
 from vitmsn.ui.server import launch
 
-COMPUTE = Encoder._compute
+COMPUTE = ModelRunner.compute
 
 
 @dataclass
@@ -73,12 +74,12 @@ class Device:
     def __init__(self, room: int, cpu: bool = True) -> None:
         self.room, self.cpu = room, cpu
 
-    def compute(self, encoder: Encoder, pixels: torch.Tensor, keep: Any, hidden: bool) -> Any:
+    def compute(self, runner: ModelRunner, pixels: torch.Tensor, keep: Any, hidden: bool) -> Any:
         if len(pixels) > self.room:
             if len(pixels) == 1 and self.cpu:
                 self.room = 1  # the next try is on the CPU
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return COMPUTE(encoder, pixels, keep, hidden)
+        return COMPUTE(runner, pixels, keep, hidden)
 
 
 @pytest.mark.parametrize(
@@ -89,8 +90,8 @@ def test_out_of_memory_smaller_batches_then_the_cpu_then_a_sentence(
 ) -> None:
     pictures = [site.picture(seed) for seed in range(3)]
     expected = site.ask("embed", pictures)
-    tiny._cache.clear()
-    monkeypatch.setattr(Encoder, "_compute", lambda self, *given: device.compute(self, *given))
+    tiny._encodings.clear()
+    monkeypatch.setattr(ModelRunner, "compute", lambda self, *given: device.compute(self, *given))
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         found = site.ask("embed", pictures)
@@ -100,7 +101,7 @@ def test_out_of_memory_smaller_batches_then_the_cpu_then_a_sentence(
         np.testing.assert_allclose(found.values[0]["embeddings"], expected.values[0]["embeddings"], atol=1e-3)
         return
     assert not found.done and "There is not enough memory for " in found.text
-    monkeypatch.setattr(Encoder, "_compute", COMPUTE)
+    monkeypatch.setattr(ModelRunner, "compute", COMPUTE)
     assert site.ask("embed", pictures).done  # the next visitor's
 
 
@@ -114,7 +115,7 @@ def test_no_memory_on_the_cpu_is_a_sentence(
         raise error
 
     picture = site.picture(7)
-    monkeypatch.setattr(Encoder, "_compute", compute)
+    monkeypatch.setattr(ModelRunner, "compute", compute)
     assert "There is not enough memory for " in site.ask("classify", picture, 5).text
     assert "There is not enough memory for " in site.ask("embed", [picture]).text
 

@@ -54,7 +54,7 @@ def visit():
         limits.ZERO_GPU_GFLOPS = 10**9
         here = Encoder.embed(open, pictures)
         tokens = open.tokens(pictures[3])
-        open._cache.clear()
+        open._encodings.clear()
         limits.ZERO_GPU_GFLOPS = 0.001
         keep = np.arange(30)
         borrowed, hidden = open.embed(pictures), open.tokens(pictures[3])

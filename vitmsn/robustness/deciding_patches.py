@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from vitmsn import attention, image
-from vitmsn.encoder import Encoder, Progress
+from vitmsn.encoder import Encoder
+from vitmsn.encodings import Progress
 from vitmsn.errors import InputError
 from vitmsn.image import ImageSource
 from vitmsn.robustness.prediction import Predictions, predict

@@ -21,10 +21,12 @@ import torch
 from torch import Tensor
 
 from vitmsn import limits
+from vitmsn.config import pair
 from vitmsn.encoder import Encoder
 from vitmsn.errors import InputError
 from vitmsn.model import ViTMSNModel
 from vitmsn.outputs import ViTMSNOutput
+from vitmsn.runner import ModelRunner
 
 try:
     import spaces
@@ -91,17 +93,23 @@ def forward(
     return tuple(state.float().cpu().numpy() for state in (out.last_hidden_state, *(out.hidden_states or ())))
 
 
-class BorrowingEncoder(Encoder):
-    """An encoder on the CPU whose large forwards run on a borrowed GPU; see :func:`borrowing`."""
+class BorrowingRunner(ModelRunner):
+    """A model on the CPU whose large forwards run on a borrowed GPU.
 
+    Attributes:
+        fingerprint, reopen: as :func:`forward` takes them.
+    """
+
+    fingerprint: str
     reopen: Callable[[], Encoder]
 
-    def _compute(self, pixels: Tensor, keep: Tensor | None, hidden: bool) -> ViTMSNOutput:
-        grid = self.grid((pixels.shape[-2], pixels.shape[-1]))
+    def compute(self, pixels: Tensor, keep: Tensor | None, hidden: bool) -> ViTMSNOutput:
+        height, width = pair(self.model.config.patch_size)
+        grid = (pixels.shape[-2] // height, pixels.shape[-1] // width)
         kept = math.prod(grid) if keep is None else keep.shape[-1]
-        work = len(pixels) * self.config.gigaflops(kept)
+        work = len(pixels) * self.model.config.gigaflops(kept)
         if work < limits.ZERO_GPU_GFLOPS:
-            return super()._compute(pixels, keep, hidden)
+            return super().compute(pixels, keep, hidden)
         rows = None if keep is None else keep.numpy()
         try:
             last, *states = forward(work, self.fingerprint, self.reopen, pixels.float().numpy(), rows, hidden)
@@ -119,6 +127,12 @@ class BorrowingEncoder(Encoder):
         )
 
 
+class BorrowingEncoder(Encoder):
+    """An encoder on the CPU whose large forwards run on a borrowed GPU; see :func:`borrowing`."""
+
+    runner_class = BorrowingRunner
+
+
 def borrowing(opener: Callable[..., Encoder], *args: Any) -> Encoder:
     """The encoder of ``opener(*args, device=...)``, which borrows a GPU where its forwards are large.
 
@@ -126,7 +140,8 @@ def borrowing(opener: Callable[..., Encoder], *args: Any) -> Encoder:
         opener: a class method of :class:`Encoder`: `from_pretrained` or `random`.
     """
     made: BorrowingEncoder = getattr(BorrowingEncoder, opener.__name__)(*args, device="cpu")
-    made.reopen = functools.partial(opener, *args, device="cpu")
+    runner: Any = made.runner
+    runner.fingerprint, runner.reopen = made.fingerprint, functools.partial(opener, *args, device="cpu")
     return made
 
 

@@ -129,7 +129,7 @@ def test_a_model_without_a_mean_shows_the_plain_similarity_and_says_so(call: Cal
 def test_the_sentence_says_whether_the_answer_stays(call: Callable[..., Call], monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = call().encoder
     kept = np.arange(16).reshape(4, 4) < 5
-    weight = encoder._classifier.weight.detach().numpy()  # type: ignore[union-attr]
+    weight = encoder.classifier.weight.detach().numpy()  # type: ignore[union-attr]
     cat, fish = 9 * weight[:1], 9 * weight[2:3]
     said = tab.sentence(encoder, Comparison(kept, cat, cat, 0.871), (8.4, 3.1))
     assert said == ("With 5 of 16 patches left it still says tabby (similarity 0.87). 2.7\N{NO-BREAK SPACE}× faster.")
@@ -153,7 +153,7 @@ def test_nothing_hidden_says_what_to_do(call: Callable[..., Call]) -> None:
 
 def test_bars_are_paired_and_include_the_new_answer(call: Callable[..., Call]) -> None:
     encoder = call().encoder
-    weight = encoder._classifier.weight.detach().numpy()  # type: ignore[union-attr]
+    weight = encoder.classifier.weight.detach().numpy()  # type: ignore[union-attr]
     found = Comparison(np.ones((4, 4), bool), 9 * weight[:1], 9 * weight[3:4], 0.5)
     html = tab.pairs(encoder, found, "tiny")
     labels = [piece.split("<")[0] for piece in html.split('msn-bar-label">')[1:]]

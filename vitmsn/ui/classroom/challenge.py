@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from vitmsn import image, robustness
-from vitmsn.encoder import Encoder, Progress
+from vitmsn.encoder import Encoder
+from vitmsn.encodings import Progress
 from vitmsn.errors import InputError
 from vitmsn.ui.locale import tr
 

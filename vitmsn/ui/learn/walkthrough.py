@@ -14,7 +14,8 @@ import torch
 from PIL import Image, ImageEnhance
 
 from vitmsn import attention, image, masking, robustness
-from vitmsn.encoder import Encoder, Progress
+from vitmsn.encoder import Encoder
+from vitmsn.encodings import Progress
 from vitmsn.image import Picture
 from vitmsn.nearest import NearPicture, PictureIndex
 from vitmsn.outputs import ViTMSNOutput

@@ -11,7 +11,8 @@ from markupsafe import Markup
 from PIL import Image
 
 from vitmsn import limits, robustness
-from vitmsn.encoder import Encoder, Progress
+from vitmsn.encoder import Encoder
+from vitmsn.encodings import Progress
 from vitmsn.errors import ImageError, InputError
 from vitmsn.image import Picture
 from vitmsn.ui.locale import later, tr, tr_html, tr_said

@@ -9,7 +9,8 @@ import numpy as np
 from markupsafe import Markup
 
 from vitmsn import look, robustness
-from vitmsn.encoder import Encoder, Progress
+from vitmsn.encoder import Encoder
+from vitmsn.encodings import Progress
 from vitmsn.image import Picture
 from vitmsn.ui.locale import later, tr, tr_count, tr_html, tr_said
 from vitmsn.ui.shared import html, patch_grid
