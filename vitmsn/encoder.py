@@ -70,7 +70,7 @@ class Encoder(PictureTransformer):
     ) -> None:
         super().__init__()
         self.source = source or name
-        self._processor, self.config = processor, model.config
+        self._processor = processor
         self.feature_mean, self.card = feature_mean, card or {}
         self.fingerprint = _fingerprint(model, processor)  # before weights are rounded to dtype
         self.runner = self.runner_class(name, model, device, dtype, backend)
@@ -177,6 +177,10 @@ class Encoder(PictureTransformer):
     @property
     def model(self) -> ViTMSNModel:
         return self.runner.model
+
+    @property
+    def config(self) -> ViTMSNConfig:
+        return self.runner.model.config
 
     @property
     def device(self) -> torch.device:

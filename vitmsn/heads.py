@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vitmsn.classification import MULTI, REGRESSION, SINGLE, Classification
+from vitmsn.config import ViTMSNConfig
 from vitmsn.errors import InputError, MissingHeadError
 from vitmsn.msn_head import MSNHead, log_assignment
 from vitmsn.runner import ModelRunner
@@ -35,12 +36,16 @@ class Heads:
         msn_head: MSNHead | None,
         card: dict[str, Any],
     ) -> None:
-        self._runner, self._config, self._card = runner, runner.model.config, card
+        self._runner, self._card = runner, card
         self.classifier, self.msn_head = classifier, msn_head
         self.labels = list(self._config.id2label.values()) if classifier is not None else []
         for head in (classifier, msn_head):
             if head is not None:
                 runner.companions.append(head.to(runner.device).eval().requires_grad_(False))
+
+    @property
+    def _config(self) -> ViTMSNConfig:
+        return self._runner.model.config
 
     @property
     def problem_type(self) -> str | None:

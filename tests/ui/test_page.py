@@ -76,7 +76,7 @@ def test_every_job_has_a_named_queue(app: App) -> None:
 
 def test_the_sidebar_says_what_runs_and_what_happens_to_pictures(app: App) -> None:
     said = text_of(app)
-    assert EMBEDDED in said and "16 × 16 px, patches of 4 px" in said and "float32" in said
+    assert EMBEDDED in said and "16\xa0×\xa016 px, patches of 4 px" in said and "float32" in said
     assert f"deleted {limits.UPLOAD_SECONDS // 60} minutes after it was read" in said
     assert "Nothing is kept" in said
 

@@ -114,7 +114,7 @@ def test_the_sentence_has_numbers(call: Callable[..., Call]) -> None:
     values[2, 1] = 0.25
     found = map_view.Sight(AttentionControls("cls", 2, 1), values, np.stack([[values], [values]]), tokens)
     assert map_view.sentence(found, 1.0) == (
-        "In layer 2, head 1, CLS looks most at row 3, column 2: 25\xa0% of its attention, 7 × the average patch."
+        "In layer 2, head 1, CLS looks most at row 3, column 2: 25\xa0% of its attention, 7\xa0× the average patch."
     )
     assert map_view.sentence(found, 0.4).endswith("; 40\xa0% of the attention on patches is on 1 of 16 patches.")
     patch = replace(found, ask=AttentionControls("patch", 1, 0, row=4, column=2))

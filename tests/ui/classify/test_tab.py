@@ -53,7 +53,7 @@ def test_the_answer_is_the_encoders(call: Maker, tiny: Encoder, picture: Picture
     widths = [float(width) for width in re.findall(r"width:([\d.]+)%", bars)]
     np.testing.assert_allclose(widths, np.array(result.probabilities) * 100, atol=0.01)
     assert "msn-quiet" not in bars
-    assert "sees 16 × 16 pixels, so expect mistakes" in about and "middle" not in about
+    assert "sees 16\xa0×\xa016 pixels, so expect mistakes" in about and "middle" not in about
     assert "Encoder.from_pretrained()" in code and "gradient.png" in code
 
 
@@ -69,7 +69,7 @@ def test_an_unsure_answer_is_shown_as_not_sure(call: Maker, tiny: Encoder, monke
 
 
 def asking(tiny: Encoder, problem_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiny, "config", replace(tiny.config, problem_type=problem_type))
+    monkeypatch.setattr(tiny.model, "config", replace(tiny.config, problem_type=problem_type))
 
 
 def test_multi_label_answers_name_several_classes(

@@ -42,7 +42,7 @@ def test_a_phone_has_a_button_for_every_square() -> None:
     assert re.findall(r'data-cell="(\d)"', game) == list("012345")
     assert game.count('tabindex="0"') == 1 and 'aria-label="Row 2, column 3"' in game
     assert "6 of 6 left: &lt;i&gt;espresso&lt;/i&gt;, 88\xa0%." in game and "Each square" not in game
-    assert "Each square is 2 × 2 patches." in view.game(replace(CHALLENGE, patches=2))
+    assert "Each square is 2\xa0×\xa02 patches." in view.game(replace(CHALLENGE, patches=2))
     assert "a random choice needs 4 patches." in view.screen(CHALLENGE)
 
 

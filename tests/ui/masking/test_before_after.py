@@ -22,7 +22,7 @@ from vitmsn.ui.visits import Call
 def with_prototypes(call: Callable[..., Call], monkeypatch: pytest.MonkeyPatch) -> Encoder:
     torch.manual_seed(0)
     encoder = call().encoder
-    monkeypatch.setattr(encoder, "_msn_head", MSNHead(16, 8, 6, 12).eval().requires_grad_(False))
+    monkeypatch.setattr(encoder._heads, "msn_head", MSNHead(16, 8, 6, 12).eval().requires_grad_(False))
     return encoder
 
 

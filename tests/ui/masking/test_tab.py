@@ -398,7 +398,7 @@ def test_a_mask_that_hides_nothing_has_no_time_of_its_own(tiny: Encoder, call: C
 
 def test_a_time_that_could_not_be_measured_is_left_out(tiny: Encoder, call: Callable[..., Call]) -> None:
     found = tab.compare(tiny, call().picture, np.arange(16).reshape(4, 4) < 8)
-    assert "2.0 ×" in tab.figures(found, (8.0, 4.0)) and "faster" in tab.sentence(tiny, found, (8.0, 4.0))
+    assert "2.0\xa0×" in tab.figures(found, (8.0, 4.0)) and "faster" in tab.sentence(tiny, found, (8.0, 4.0))
     without = tab.figures(found, None)
     assert "8 of 16" in without and "as fast" not in without
     assert "faster" not in tab.sentence(tiny, found, None)

@@ -142,8 +142,10 @@ def tr_number(text: str) -> str:
 
 
 def _unbroken(text: str) -> str:
-    """The same with a space before each "%" after a number, or after a field for one, that does not break a line."""
-    return BEFORE_PERCENT.sub(NO_BREAK if current() == ENGLISH else NARROW, text)
+    """The same with spaces that do not break a line, before each "%" and around each "×" of numbers or of fields for
+    them."""
+    text = BEFORE_PERCENT.sub(NO_BREAK if current() == ENGLISH else NARROW, text)
+    return AROUND_TIMES.sub(NO_BREAK, text)
 
 
 def scripts() -> dict[str, str]:
@@ -215,6 +217,7 @@ def _patterns(language: str) -> tuple[tuple[re.Pattern[str], str], ...]:
     )
 
 
+AROUND_TIMES = re.compile(r"(?<=[\d}]) (?=×)|(?<=×) (?=[\d{])")
 BEFORE_PERCENT = re.compile(r"(?<=[\d}]) (?=%)")
 TAGS = re.compile(r"(<[^>]*>)")
 ATTRIBUTES = re.compile(rf"""((?:{"|".join(SPOKEN)})=(["']))(.*?)(\2)""", re.DOTALL)
