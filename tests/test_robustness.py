@@ -262,6 +262,8 @@ def test_results_are_plain_json(encoder: Encoder, picture: Picture) -> None:
     assert json.loads(json.dumps(told)) == told
     assert [(row - 1) * 3 + column - 1 for row, column in told["keeps"]] == found.keep.tolist()
     assert told["patches"] == 9 and told["changes_to"] == found.changes_to
+    assert told["changes_to_sure"] == (None if found.flip is None else found.flip_steps[-1].sure)
+    assert told["keeps_sure"] == (found.keep_steps[-1].probability >= encoder.threshold)
 
 
 # Search for the patches that change the prediction

@@ -222,6 +222,11 @@ class Encoder(PictureTransformer):
         return self._heads.problem_type
 
     @property
+    def threshold(self) -> float:
+        """The probability from which a class is sure."""
+        return self._heads.threshold
+
+    @property
     def has_classifier(self) -> bool:
         """Whether it names classes, with probabilities; a regression does not."""
         return self.problem_type in (SINGLE, MULTI)

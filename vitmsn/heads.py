@@ -56,6 +56,11 @@ class Heads:
             return REGRESSION
         return MULTI if self._config.problem_type == MULTI or self._config.num_labels == 1 else SINGLE
 
+    @property
+    def threshold(self) -> float:
+        """The probability from which a class is sure; it was chosen on held-out pictures."""
+        return float(self._card.get("not_sure_below", 0.5))
+
     def classify(self, embeddings: np.ndarray, top_k: int) -> list[Classification]:
         """Embeddings (N, D) -> what is named, a regression's numbers."""
         if top_k < 1:
@@ -125,7 +130,7 @@ class Heads:
     def named(self, scores: np.ndarray, top_k: int) -> Classification:
         """The scores of one picture (labels,) in words: what is named, or that it is not sure."""
         best = np.argsort(-scores, kind="stable")[:top_k]
-        threshold = float(self._card.get("not_sure_below", 0.5))
+        threshold = self.threshold
         problem = self.problem_type or SINGLE
         right = int((scores[best] >= threshold).sum()) if problem == MULTI else 1
         sure = problem == REGRESSION or bool(scores[best[0]] >= threshold)

@@ -310,7 +310,7 @@ def _description(
         "attention": ["batch", config.num_hidden_layers, config.num_attention_heads, rows * columns],
     }
     if sure_from is None and head is None and encoder.has_classifier:
-        sure_from = float(encoder.card.get("not_sure_below", 0.5))
+        sure_from = encoder.threshold
     return {
         "file": file,
         "model": encoder.name,

@@ -22,13 +22,15 @@ STEPS = 64  # mask sizes that a search tries before it goes patch by patch
 
 @dataclass(frozen=True)
 class SearchStep:
-    """One mask on the way: patches hidden, the answer then, its probability, and that of the first answer."""
+    """One mask on the way: patches hidden, the answer then, its probability, that of the first answer, whether the
+    answer is the ``same``, and whether the model is ``sure`` of it."""
 
     hidden: np.ndarray
     answer: str
     probability: float
     first: float
     same: bool
+    sure: bool
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,9 @@ class Search:
             "patches": self.patches,
             "changes": None if self.flip is None else places(self.flip),
             "changes_to": self.changes_to,
+            "changes_to_sure": None if self.flip is None else self.flip_steps[-1].sure,
             "keeps": places(self.keep),
+            "keeps_sure": self.keep_steps[-1].sure,
             "changes_random": self.flip_random,
             "keeps_random": self.keep_random,
         }
@@ -159,8 +163,15 @@ class _Look:
         kept = np.stack([np.setdiff1d(self.all, one) for one in hidden])
         told = predict(self._encoder, self._encoder.embed([self._picture] * len(kept), keep_indices=kept))
         return [
-            SearchStep(one, told.name(n), float(told.probability[n]), float(told.probabilities[n, self._first]), same)
-            for n, (one, same) in enumerate(zip(hidden, (told.index == self._first).tolist(), strict=True))
+            SearchStep(
+                hidden=one,
+                answer=told.name(n),
+                probability=float(told.probability[n]),
+                first=float(told.probabilities[n, self._first]),
+                same=bool(told.index[n] == self._first),
+                sure=bool(told.probability[n] >= told.threshold),
+            )
+            for n, one in enumerate(hidden)
         ]
 
 

@@ -18,11 +18,12 @@ PROMINENT = 5  # prototypes of the target that are listed, and of the anchor as 
 @dataclass(frozen=True)
 class Predictions:
     """What a model says of N embeddings: ``kind`` is class or prototype, ``index`` (N,) the most probable of
-    ``names``, ``probabilities`` (N, names)."""
+    ``names``, ``probabilities`` (N, names). From ``threshold`` on a class is sure; a prototype always is."""
 
     kind: str
     names: Sequence[str]
     probabilities: np.ndarray
+    threshold: float = 0.0
 
     @property
     def index(self) -> np.ndarray:
@@ -45,7 +46,7 @@ def predict(encoder: Encoder, embeddings: np.ndarray) -> Predictions:
         MissingHeadError: the model has neither, so there is no answer that could change.
     """
     if encoder.has_classifier:
-        return Predictions("class", encoder.labels, encoder.class_probabilities(embeddings))
+        return Predictions("class", encoder.labels, encoder.class_probabilities(embeddings), encoder.threshold)
     if encoder.has_msn_head:
         shares = encoder.assign_embeddings(embeddings)
         return Predictions("prototype", [f"prototype {number + 1}" for number in range(shares.shape[1])], shares)

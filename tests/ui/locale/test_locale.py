@@ -7,7 +7,7 @@ import time
 import pytest
 from markupsafe import Markup
 
-from vitmsn.classification import Classification
+from vitmsn.classification import MULTI, Classification
 from vitmsn.ui.locale import (
     NARROW,
     NO_BREAK,
@@ -102,6 +102,14 @@ def test_html_is_translated_in_its_texts_and_spoken_attributes_alone() -> None:
     ("said", "german"),
     [
         ("Not sure. Closest match: pretzel (8.4 %).", f"Unsicher. Am ehesten: pretzel (8,4{NARROW}%)."),
+        (
+            Classification(["espresso"], [0.998], True).sentence(),
+            f"Das sieht aus wie: espresso (über 99{NARROW}%).",
+        ),
+        (
+            Classification(["cat", "sofa"], [0.998, 0.084], True, problem_type=MULTI, right=2).sentence(),
+            f"Das zeigt: cat über 99{NARROW}%, sofa 8,4{NARROW}%.",
+        ),
         (
             Classification(["lakeside", "pier"], [0.38, 0.1], False, "landscape", 0.47).sentence(),
             f"Wahrscheinlich: landscape (47{NARROW}%). Am ehesten: lakeside (38{NARROW}%).",

@@ -6,6 +6,7 @@ import html
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -29,13 +30,16 @@ def test_every_step_can_be_scrubbed_to(call: Callable[..., Call], by: str) -> No
         for told, step in zip(way, steps, strict=True):
             bits = np.array([[int(bit) for bit in f"{int(digit, 16):04b}"] for digit in told["hidden"]]).ravel()
             assert np.flatnonzero(bits).tolist() == sorted(step.hidden.tolist())
-            assert told["said"].startswith(f"{len(step.hidden)} of 16 hidden: {'still' if step.same else 'now'} ")
+            doubt = "" if step.sure else "not sure, closest match "
+            assert told["said"].startswith(
+                f"{len(step.hidden)} of 16 hidden: {doubt}{'still' if step.same else 'now'} {step.answer} "
+            )
     assert shown.count("msn-gone") == sum(len(steps[-1].hidden) for steps in expected)
 
 
 def test_the_sentence_states_certainty_and_counts(call: Callable[..., Call]) -> None:
     encoder, picture = call().encoder, call().picture
-    step = robustness.SearchStep(np.array([1, 2]), "goldfish", 0.4, 0.2, False)
+    step = robustness.SearchStep(np.array([1, 2]), "goldfish", 0.8, 0.2, same=False, sure=True)
     found = robustness.Search(
         "tabby", "class", (4, 4), np.array([1, 2]), np.array([3]), [step], [step], [5, None, 9], [2, 3, 4]
     )
@@ -44,6 +48,10 @@ def test_the_sentence_states_certainty_and_counts(call: Callable[..., Call]) -> 
     assert ("Not sure" in said) == (not sure)
     assert "Hiding 2 patches of 16 changes it to goldfish (in random order: 5, never and 9)." in said
     assert "1 patch alone can keep it (in random order: 2, 3 and 4)." in said
+    doubt = replace(step, probability=0.3, sure=False)
+    said = deciding_patches.sentence(encoder, picture, replace(found, flip_steps=[doubt], keep_steps=[doubt]))
+    assert "Hiding 2 patches of 16 makes goldfish the closest match, not sure (in random order" in said
+    assert "1 patch alone can keep it the closest match, not sure (in random order" in said
     nothing = robustness.Search("prototype 4", "prototype", (4, 4), None, np.array([3]), [], [step], [1], [1])
     said = deciding_patches.sentence(encoder, picture, nothing)
     assert "nearest prototype: prototype 4. Hiding all patches but one does not change it." in said

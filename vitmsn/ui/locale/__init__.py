@@ -184,7 +184,10 @@ class _Form(string.Formatter):
 
 
 def _value(text: str) -> str:
-    return tr_number(text) if re.fullmatch(r"(< )?[\d.,\N{EN DASH}]+( %)?", text) else text
+    """A number, or a list of names with a percentage each, as the current language writes numbers."""
+    if re.fullmatch(r"(< )?[\d.,\N{EN DASH}]+( %)?", text):
+        return tr_number(text)
+    return SHARES.sub(lambda found: f" {_matched(found[1], current()) or tr_number(found[1])}", text)
 
 
 # ----------------------------------------------------------------------------------------------------------- catalogues
@@ -219,6 +222,7 @@ def _patterns(language: str) -> tuple[tuple[re.Pattern[str], str], ...]:
 
 AROUND_TIMES = re.compile(r"(?<=[\d}]) (?=×)|(?<=×) (?=[\d{])")
 BEFORE_PERCENT = re.compile(r"(?<=[\d}]) (?=%)")
+SHARES = re.compile(r" ((?:over )?[\d.]+ %)(?=, |$)")
 TAGS = re.compile(r"(<[^>]*>)")
 ATTRIBUTES = re.compile(rf"""((?:{"|".join(SPOKEN)})=(["']))(.*?)(\2)""", re.DOTALL)
 SENTENCES = re.compile(r"(?<=[.!?]) (?=\S)")

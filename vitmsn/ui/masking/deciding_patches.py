@@ -41,15 +41,23 @@ def sentence(encoder: Encoder, picture: Picture, found: robustness.Search) -> st
     if found.flip is None:
         said += tr(" Hiding all patches but one does not change it.")
     else:
-        said += tr(
-            " Hiding {count} of {patches} changes it to {other}{chance}.",
+        changes = (
+            tr(" Hiding {count} of {patches} changes it to {other}{chance}.")
+            if found.flip_steps[-1].sure
+            else tr(" Hiding {count} of {patches} makes {other} the closest match, not sure{chance}.")
+        )
+        said += changes.format(
             count=_count(len(found.flip)),
             patches=found.patches,
             other=tr_said(found.changes_to or ""),
             chance=_chance(found.flip_random),
         )
-    said += tr(" {count} alone can keep it{chance}.", count=_count(len(found.keep)), chance=_chance(found.keep_random))
-    return said
+    keeps = (
+        tr(" {count} alone can keep it{chance}.")
+        if found.keep_steps[-1].sure
+        else tr(" {count} alone can keep it the closest match, not sure{chance}.")
+    )
+    return said + keeps.format(count=_count(len(found.keep)), chance=_chance(found.keep_random))
 
 
 def _chance(sizes: Sequence[int | None]) -> str:
@@ -101,11 +109,12 @@ def _way(title: str, photo: str, steps: list[robustness.SearchStep], grid: tuple
 
 
 def _said(step: robustness.SearchStep, patches_in_all: int, answer: str) -> str:
-    told = (
-        tr("{hidden} of {total} hidden: still {answer}; {answer} {left}")
-        if step.same
-        else tr("{hidden} of {total} hidden: now {now} ({share}); {answer} {left}")
-    )
+    told = {
+        (True, True): tr("{hidden} of {total} hidden: still {answer} ({share})"),
+        (True, False): tr("{hidden} of {total} hidden: not sure, closest match still {answer} ({share})"),
+        (False, True): tr("{hidden} of {total} hidden: now {now} ({share}); {answer} {left}"),
+        (False, False): tr("{hidden} of {total} hidden: not sure, closest match now {now} ({share}); {answer} {left}"),
+    }[step.same, step.sure]
     return told.format(
         hidden=len(step.hidden),
         total=patches_in_all,

@@ -250,6 +250,7 @@ def mask_search(
         Answer: `answer`, the first class even where the model is not sure, or the nearest prototype without a
             classifier; `changes`, the patches whose hiding changes it (null when hiding all but one, in this order,
             does not) and what it `changes_to`; `keeps`, the patches that alone keep it, as [row, column] from 1;
+            `changes_to_sure` and `keeps_sure`, whether the model is sure of its answer then;
             `changes_random` and `keeps_random`, the same counts in random orders; and `patches`, how many there are.
     """
     picture, encoder = patch_grid.sent(image), call.encoder
