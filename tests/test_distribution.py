@@ -122,12 +122,13 @@ def test_the_metadata_describe_the_package(metadata: Message) -> None:
 def test_the_wheel_works_in_an_empty_environment(built: tuple[Path, Path], tmp_path: Path) -> None:
     """With the libraries of this environment, but for those of the extras, which seem not to be installed."""
     home = tmp_path / "environment"
-    venv.create(home, with_pip=False, symlinks=True)
-    places = {"base": str(home), "platbase": str(home)}
-    site = Path(sysconfig.get_path("purelib", scheme="venv", vars=places))
+    builder = venv.EnvBuilder(with_pip=False, symlinks=True)
+    builder.create(home)
+    python = Path(builder.ensure_directories(home).env_exe)
+    ask = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    site = Path(subprocess.run(ask, check=True, capture_output=True, text=True).stdout.strip())
     (site / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     (site / "sitecustomize.py").write_text(HIDE, encoding="utf-8")
-    python = Path(sysconfig.get_path("scripts", scheme="venv", vars=places)) / "python"
     install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index"]
     subprocess.run([*install, str(built[1])], check=True, capture_output=True)
     Image.fromarray(np.full((80, 100, 3), 90, np.uint8)).save(tmp_path / "cat.jpg")
