@@ -66,7 +66,7 @@ def test_classes_are_renamed_merged_moved_and_removed() -> None:
     made = gallery(10, 11, 12)
     assert made.rename("even", "  Even ") == "Even" and made.classes == ["Even", "odd"]
     assert made.rename("odd", "strange") == "strange" and made.y.tolist() == ["Even", "strange", "Even"]
-    with pytest.raises(GalleryError, match="there is a class Even already: merge the two"):
+    with pytest.raises(GalleryError, match="There is a class Even already: merge the two"):
         made.rename("strange", "EVEN")
     with pytest.raises(GalleryError, match="there is no class cat: the classes are Even, strange"):
         made.rename("cat", "dog")
@@ -87,7 +87,7 @@ def test_classes_are_renamed_merged_moved_and_removed() -> None:
     [
         ("MAX_EXAMPLES", 3, "at most 3 examples; this would make 4: remove some first"),
         ("MAX_CLASSES", 2, "at most 2 classes"),
-        ("GALLERY_BYTES", 1500, "a gallery holds at most"),
+        ("GALLERY_BYTES", 1500, "A gallery holds at most"),
     ],
 )
 def test_a_full_gallery_adds_nothing(bound: str, value: int, message: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,7 +91,7 @@ ALLOWED: dict[str, set[str]] = {
     "pickled": set(),
     "runner": {"backend", "config", "devices", "model", "outputs", "timing"},
     "encodings": {"image", "outputs", "packed", "runner"},
-    "heads": {"classification", "config", "msn_head", "runner"},
+    "heads": {"checkpoint", "classification", "config", "msn_head", "runner"},
     "encoder": {
         *("classification", "config", "checkpoint", "devices", "encodings", "heads", "image", "masking"),
         *("model", "msn_head", "outputs", "pickled", "runner", "scikit", "timing"),

@@ -189,5 +189,5 @@ def test_undecodable_names_keep_every_byte() -> None:
 
 
 def test_non_text_names_are_refused() -> None:
-    with pytest.raises(GalleryError, match="a name must be a text, not a value of type NoneType"):
+    with pytest.raises(GalleryError, match="A name must be a text, not a value of type NoneType"):
         clean_name(None)  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ from vitmsn.config import VARIANTS, ViTMSNConfig, pair
 from vitmsn.devices import choose_device, choose_dtype
 from vitmsn.encodings import Encodings, Progress, cls_tokens
 from vitmsn.errors import InputError
-from vitmsn.heads import Heads
+from vitmsn.heads import Heads, opened
 from vitmsn.image import ImageSource, ViTMSNImageProcessor, decode, listed
 from vitmsn.masking import Keep, keep_rows
 from vitmsn.model import ViTMSNModel
@@ -100,14 +100,7 @@ class Encoder(PictureTransformer):
         """
         loaded = checkpoint.load(checkpoint.embedded() if name_or_path is None else name_or_path)
         name = Path(loaded.source).name if name_or_path is None else str(name_or_path)
-        classifier = None
-        if loaded.classifier:
-            labels, dim = loaded.classifier["weight"].shape
-            classifier = nn.Linear(dim, labels)
-            classifier.load_state_dict(loaded.classifier)
-        msn_head = None
-        if "prototypes" in loaded.msn_head and len(loaded.msn_head) > 1:
-            msn_head = MSNHead.from_tensors(loaded.msn_head, loaded.temperature, loaded.sharpening)
+        classifier, msn_head = opened(loaded)
         height, width = pair(loaded.config.image_size)
         chosen = choose_device(device)
         encoder = cls(

@@ -186,7 +186,7 @@ class Gallery:
         """Make sure that there is a class of this name; returns it as it is spelt here."""
         label = clean_name(name)
         if name_key(label) not in self._classes and len(self._classes) >= limits.MAX_CLASSES:
-            raise GalleryError(f"a gallery holds at most {limits.MAX_CLASSES} classes: remove or merge some first.")
+            raise GalleryError(f"A gallery holds at most {limits.MAX_CLASSES} classes: remove or merge some first.")
         return self._classes.setdefault(name_key(label), label)
 
     def remove_class(self, name: str) -> None:
@@ -199,7 +199,7 @@ class Gallery:
         """Give a class another name, or another spelling, in its place. Returns the new name."""
         before, label = self.label(old), clean_name(new)
         if name_key(label) in self._classes and name_key(label) != name_key(before):
-            raise GalleryError(f"there is a class {self.label(label)} already: merge the two, or choose another name.")
+            raise GalleryError(f"There is a class {self.label(label)} already: merge the two, or choose another name.")
         self._classes = dict(
             (name_key(label), label) if name == before else (key, name) for key, name in self._classes.items()
         )
@@ -401,8 +401,8 @@ def check_room(examples: int, nbytes: int) -> None:
     """Raise GalleryError when a gallery may not hold so many examples, or so many bytes of them."""
     if examples > limits.MAX_EXAMPLES:
         raise GalleryError(
-            f"a gallery holds at most {limits.MAX_EXAMPLES} examples; this would make {examples}: remove some first."
+            f"A gallery holds at most {limits.MAX_EXAMPLES} examples; this would make {examples}: remove some first."
         )
     if nbytes > limits.GALLERY_BYTES:
         most = limits.GALLERY_BYTES / limits.MIB
-        raise GalleryError(f"a gallery holds at most {most:g} MiB: remove some examples first.")
+        raise GalleryError(f"A gallery holds at most {most:g} MiB: remove some examples first.")

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vitmsn.checkpoint import Checkpoint
 from vitmsn.classification import MULTI, REGRESSION, SINGLE, Classification
 from vitmsn.config import ViTMSNConfig
 from vitmsn.errors import InputError, MissingHeadError
@@ -153,3 +154,15 @@ class Heads:
                 f"{self._config.hidden_size})."
             )
         return rows
+
+
+def opened(loaded: Checkpoint) -> tuple[nn.Linear | None, MSNHead | None]:
+    """The classifier and the MSN head of a checkpoint, as far as it has them."""
+    classifier, msn_head = None, None
+    if loaded.classifier:
+        labels, dim = loaded.classifier["weight"].shape
+        classifier = nn.Linear(dim, labels)
+        classifier.load_state_dict(loaded.classifier)
+    if "prototypes" in loaded.msn_head and len(loaded.msn_head) > 1:
+        msn_head = MSNHead.from_tensors(loaded.msn_head, loaded.temperature, loaded.sharpening)
+    return classifier, msn_head

@@ -36,7 +36,7 @@ def clean_name(text: str, most: int | None = None) -> str:
     left.
     """
     if not isinstance(text, str):
-        raise GalleryError(f"a name must be a text, not a value of type {type(text).__name__}: type a word.")
+        raise GalleryError(f"A name must be a text, not a value of type {type(text).__name__}: type a word.")
     letters: list[str] = []
     marks, joined, size = 0, 0, 0
     for character in _visible(" ".join(unicodedata.normalize("NFC", text).split())):
@@ -57,7 +57,7 @@ def clean_name(text: str, most: int | None = None) -> str:
             break
     name = " ".join("".join(letters).split())
     if not name:
-        raise GalleryError("a name needs at least one visible character: type a word.")
+        raise GalleryError("A name needs at least one visible character: type a word.")
     return name
 
 

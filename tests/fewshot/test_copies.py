@@ -84,7 +84,7 @@ def test_near_copies_are_reported():
     lesson = learn(X, y, feature_mean=np.zeros(40))
     assert lesson.near_copies() == (
         "38 of the 40 pictures of a are near-copies of one another and count as 1; 38 of the 40 pictures of b are "
-        "near-copies of one another and count as 1; move the camera between pictures."
+        "near-copies of one another and count as 1; take pictures that differ more."
     )
     assert learn(*mixed(0, 5), feature_mean=np.zeros(40)).near_copies() == ""
     burst = learn(*mixed(10, 0), feature_mean=np.zeros(40))

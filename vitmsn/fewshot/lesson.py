@@ -185,7 +185,7 @@ class Lesson:
         said.sort(key=lambda one: -one[0])
         more = f", and so in {len(said) - 3} more classes" if len(said) > 3 else ""
         text = "; ".join(words for _, words in said[:3]) + more
-        advice = "; move the camera between pictures" if 2 * (~alone).sum() >= len(self.groups) else ""
+        advice = "; take pictures that differ more" if 2 * (~alone).sum() >= len(self.groups) else ""
         return f"{text[0].upper()}{text[1:]}{advice}."
 
     def to_dict(self) -> dict[str, Any]:

@@ -61,6 +61,18 @@ def test_overlap_counts_only_patches_visible_in_both(call: Callable[..., Call]) 
     assert "too few to compare" in said
 
 
+def test_the_other_picture_is_another_one(call: Callable[..., Call]) -> None:
+    visit = call()
+    shown, second, *_ = compare.names()
+    visit.visit.example = shown
+    ask = AttentionControls(beside="picture", other=shown)
+    assert compare.another(visit, ask).other == second
+    for stays in (replace(ask, other=second), replace(ask, beside=""), replace(ask, other=compare.OWN)):
+        assert compare.another(visit, stays) == stays
+    visit.visit.example = ""  # the visitor's own picture
+    assert compare.another(visit, ask) == ask
+
+
 def test_the_visitors_own_second_picture(call: Callable[..., Call]) -> None:
     visit = call()
     assert "no longer here" in compared(visit, AttentionControls(beside="picture", other=compare.OWN))

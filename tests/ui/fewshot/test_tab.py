@@ -213,7 +213,7 @@ def test_files_skipped_for_one_reason_are_reported_once(call: Calls, tmp_path: P
     (tmp_path / "many.zip").write_bytes(zipped(shades))
     tab.unzip(made, str(tmp_path / "many.zip"))
     assert len(workspace_of(made).gallery.classes) == limits.MAX_CLASSES
-    assert made.message == "5 files, 50.png among them: a gallery holds at most 50 classes: remove or merge some first."
+    assert made.message == "5 files, 50.png among them: A gallery holds at most 50 classes: remove or merge some first."
 
 
 def test_stop_keeps_the_old_set(own: Call, sent: Callable[..., list[str]]) -> None:

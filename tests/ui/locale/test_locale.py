@@ -120,8 +120,8 @@ def test_html_is_translated_in_its_texts_and_spoken_attributes_alone() -> None:
             f"50{NARROW}%, das kann also Glück sein.",
         ),
         (
-            "The 6 pictures of a are near-copies of one another and count as 2; move the camera between pictures.",
-            "Die 6 Bilder von a sind fast gleich und zählen als 2; bewege die Kamera zwischen den Bildern.",
+            "The 6 pictures of a are near-copies of one another and count as 2; take pictures that differ more.",
+            "Die 6 Bilder von a sind fast gleich und zählen als 2; nimm Bilder, die sich mehr unterscheiden.",
         ),
         ("note.txt is empty: save or download it again.", "note.txt ist leer: speichere oder lade es noch einmal."),
         ("Nothing of the kind is in a catalogue.", "Nothing of the kind is in a catalogue."),

@@ -38,7 +38,8 @@ def test_rows_are_measured_ranked_and_refused_by_name(call: Callable[..., Call],
     np.testing.assert_allclose(rows[2].views.similarity, expected.similarity)
     html = batch_table.table(rows, "tiny")
     assert "<b>no" not in html and html.index("msn-refused") > html.index("flat.png")
-    assert "survives best" in html and html.count("<th ") == 9
+    assert "survives best" in html and html.count("<th ") == 7
+    assert f'data-value="{round(float(expected.similarity.mean()), 6)}"' in html
     data = re.search(r"base64,([^\"]*)\">Download as CSV", html)
     assert data
     table = list(csv.reader(io.StringIO(base64.b64decode(data[1]).decode("utf-8-sig"))))
@@ -63,6 +64,7 @@ def test_a_model_with_a_mean_ranks_by_the_centered_similarity(call: Callable[...
         np.testing.assert_allclose(row.views.centered, expected, atol=1e-5)
         values = batch_table._values(row)
         assert values[4:6] == pytest.approx([expected.mean(), expected.min()], abs=1e-5)
+        assert f'data-value="{round(float(expected.mean()), 6)}"' in html, "what is shown is centered"
         assert batch_table._rank(row)[1] == pytest.approx(expected.mean(), abs=1e-5)
     assert "0 = unrelated" in html and html.count('data-value=""') == 2  # no prototypes in both rows
 

@@ -84,3 +84,18 @@ def test_digits_are_dark_on_light() -> None:
     for pictures in examples.starter_set("digits").support.values():
         pixels = np.asarray(pictures[0].rgb)
         assert pixels.shape == (64, 64, 3) and np.median(pixels) > 128 and pixels.min() < 80
+
+
+@pytest.mark.parametrize(
+    ("title", "words"),
+    [
+        ("A photographer", "a photographer"),
+        ("An astronaut", "an astronaut"),
+        ("A Chinese temple", "a Chinese temple"),
+        ("Eine Tasse Espresso", "eine Tasse Espresso"),
+        ("Stripes", "Stripes"),
+        ("A", "A"),
+    ],
+)
+def test_a_title_inside_a_sentence(title: str, words: str) -> None:
+    assert examples.inside(title) == words

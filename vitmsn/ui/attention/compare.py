@@ -68,6 +68,13 @@ def ranges(ask: AttentionControls) -> dict[str, dict[str, Any]]:
     return {"other": other, "ratio": masks, "seed": masks}
 
 
+def another(call: Call, ask: AttentionControls) -> AttentionControls:
+    """The controls with another example where the chosen one is the picture that is shown."""
+    if ask.beside != "picture" or ask.other != call.visit.example:
+        return ask
+    return replace(ask, other=next((name for name in names() if name != ask.other), ask.other))
+
+
 def _choices(own: bool) -> list[tuple[str, str]]:
     choices = [(tr(example.title), example.name) for example in examples.photographs()]
     return [(tr("The picture you uploaded"), OWN), *choices] if own else choices

@@ -115,7 +115,7 @@ def _of_a_patch(ask: AttentionControls) -> str:
 def _answer(call: Call, asked: AttentionControls, wanted: AttentionControls) -> dict[str, Any]:
     """The answer to the controls `wanted`; the page still shows the controls `asked`."""
     encoder, picture = call.encoder, call.picture
-    ask = _fitted(call, wanted)
+    ask = compare.another(call, _fitted(call, wanted))
     found = see(encoder, picture, ask)
     mass = whole(ask.keep, "keep", 5, 100) / 100
     choice(ask.order, "order", head_grid.ORDERS)

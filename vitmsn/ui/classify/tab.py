@@ -17,6 +17,7 @@ from vitmsn.encoder import Encoder
 from vitmsn.errors import ImageError, InputError, MissingHeadError
 from vitmsn.image import Picture
 from vitmsn.ui.app import App
+from vitmsn.ui.classify.kinds import in_words, spoken
 from vitmsn.ui.locale import ENGLISH, Retold, current, later, tr, tr_html, tr_number, tr_said
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.checks import whole
@@ -77,7 +78,7 @@ def answer(call: Call) -> ClassifyPage:
     [result] = encoder.classify([picture], top_k=SHOWN)
     rows = list(zip(result.labels, result.probabilities, strict=True))
     bars = html.bars(rows, quiet=not result.sure) if encoder.has_classifier else ""  # a number has no bar
-    return ClassifyPage(html.sentence(tr_said(result.sentence())), bars, modesty(call), code, table, known)
+    return ClassifyPage(html.sentence(tr_said(spoken(result).sentence())), bars, modesty(call), code, table, known)
 
 
 def _call(picture: Picture, example: str) -> str:
@@ -136,13 +137,11 @@ def classes(encoder: Encoder, name: str) -> Markup:
     """The searchable list of what the model can recognize, with the kind beside each class."""
     if not encoder.has_classifier:
         return html.hint(tr("{name} has no classifier, so it recognizes nothing by name.", name=name))
-    kinds: dict[str, list[str]] = {}
+    wider: dict[str, list[str]] = {}
     for kind, labels in encoder.card.get("kinds", {}).items():
         for label in labels:
-            kinds.setdefault(label, []).append(kind)
-    items = Markup().join(
-        _class(label, ", ".join(kinds.get(label, []))) for label in sorted(encoder.labels, key=str.casefold)
-    )
+            wider.setdefault(label, []).append(kind)
+    items = Markup().join(_class(label, wider.get(label, [])) for label in sorted(encoder.labels, key=str.casefold))
     nobody = not any(PEOPLE & set(label.lower().split()) for label in encoder.labels)
     note = tr("There is no class for a person: a face gets whatever looks closest, or 'not sure'.") if nobody else ""
     total = len(encoder.labels)
@@ -153,9 +152,13 @@ def classes(encoder: Encoder, name: str) -> Markup:
     ).format(total, total, total, html.hint(note), items)
 
 
-def _class(label: str, kind: str) -> Markup:
-    words = html.text(f"{label} {kind}".lower())
-    return Markup('<li data-words="{}">{}<small>{}</small></li>').format(words, html.text(label), html.text(kind))
+def _class(label: str, kinds: list[str]) -> Markup:
+    """A class and its kinds; both languages find it."""
+    here = list(map(in_words, kinds))
+    words = " ".join([label, *dict.fromkeys(kinds + here)]).lower()
+    return Markup('<li data-words="{}">{}<small>{}</small></li>').format(
+        html.text(words), html.text(label), html.text(", ".join(here))
+    )
 
 
 # -------------------------------------------------------------------------------------------------- several pictures
@@ -231,7 +234,7 @@ def _row(name: str, picture: Image.Image | None, result: Classification | None, 
     return Markup("<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>").format(
         html.img(picture, name),
         html.text(name, 40),
-        html.text(tr_said(result.named())),
+        html.text(tr_said(spoken(result).named())),
         f"{result.labels[0]} ({figure})",
     )
 

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from vitmsn import fewshot
 from vitmsn.gallery import Example
 from vitmsn.ui.fewshot import cards
-from vitmsn.ui.locale import later, tr, tr_html, tr_number, tr_said
+from vitmsn.ui.locale import later, tr, tr_html, tr_said
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.workspace import Workspace
 
@@ -130,11 +130,10 @@ def _said(one: Prediction, numbers: dict[str, int], truth: str | None) -> str:
 
 
 def _neighbor(workspace: Workspace, example: Example, similarity: float) -> Markup:
-    title = tr(
-        "{name} in {label}, similarity {similarity:.2f}", name=example.name, label=example.label, similarity=similarity
-    )
+    alike = html.similar(similarity)
+    title = tr("{name} in {label}, similarity {similarity}", name=example.name, label=example.label, similarity=alike)
     return Markup('<li title="{}">{}<small>{}</small></li>').format(
-        html.text(title), cards.picture(workspace, example, title), tr_number(f"{similarity:.2f}")
+        html.text(title), cards.picture(workspace, example, title), alike
     )
 
 

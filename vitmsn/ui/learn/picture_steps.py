@@ -141,7 +141,7 @@ def embeddings(encoder: Encoder, lesson: Walk) -> Markup:
                 near=NEAR,
                 masked=counts[0],
                 close=found,
-                title=title.lower() if current() == ENGLISH else title,
+                title=examples.inside(title),
                 other=counts[-1],
             )
         )
@@ -295,7 +295,7 @@ def loss(encoder: Encoder, lesson: Walk) -> Markup:
                 surprise=nats(surprise.mean()),
                 weight=lesson.ask.weight,
                 spread=nats(spread),
-                loss=nats(lesson.loss),
+                loss=nats(round(float(surprise.mean()), 2) - lesson.ask.weight * round(float(spread), 2)),  # as shown
                 worst=worst,
             )
         )

@@ -17,7 +17,7 @@ from vitmsn.errors import ImageError, InputError
 from vitmsn.image import Picture
 from vitmsn.ui.locale import later, tr, tr_html, tr_said
 from vitmsn.ui.masking import similarity
-from vitmsn.ui.shared import html
+from vitmsn.ui.shared import examples, html
 from vitmsn.ui.shared.photo import check_total, read_picture
 from vitmsn.ui.shared.scripts import script
 
@@ -25,10 +25,8 @@ DRAWS = 8
 HEADER = (
     later("File"),
     later("Answer"),
-    later("Plain similarity"),
+    later("Similarity"),
     later("Lowest"),
-    later("Centered"),
-    later("Lowest centered"),
     later("Answer kept"),
     later("Cross-entropy"),
 )
@@ -128,7 +126,7 @@ def sentence(rows: list[Row]) -> str:
         "{best} survives best ({best_words}), {worst} worst ({worst_words}).",
         best=rows[0].title,
         best_words=_words(rows[0]),
-        worst=rows[-1].title,
+        worst=examples.inside(rows[-1].title) if rows[-1].example else rows[-1].title,
         worst_words=_words(rows[-1]),
     )
 
@@ -156,13 +154,15 @@ def _row(row: Row) -> Markup:
             cells, len(HEADER) - 1, html.text(tr_said(row.refused))
         )
     cells = Markup("<td>{}</td>").format(html.img(row.picture, ""))
-    for value, said in zip([row.title, *_values(row)[1:]], _shown(row), strict=True):
+    answer, plain, least, centered, least_centered, *others = _values(row)[1:]
+    alike = [plain, least] if centered == "" else [centered, least_centered]  # what is subtracted, the note says
+    for value, said in zip([row.title, answer, *alike, *others], _shown(row, alike), strict=True):
         cells += Markup('<td data-value="{}">{}</td>').format(html.text(value), html.text(said, 60))
     return Markup("<tr>{}</tr>").format(cells)
 
 
 def _values(row: Row) -> list[str | float]:
-    """Values to sort by and to write as CSV, in the order of HEADER; "" where this model has no such number."""
+    """Values to sort by and to write as CSV; "" where this model has no such number."""
     assert row.views is not None
     views = row.views
     return [
@@ -177,8 +177,8 @@ def _values(row: Row) -> list[str | float]:
     ]
 
 
-def _shown(row: Row) -> list[str]:
-    _, answer, *similarities, _, surprise = _values(row)
+def _shown(row: Row, similarities: list[str | float]) -> list[str]:
+    _, answer, *_, surprise = _values(row)
     kept = (
         ""
         if row.views is None or row.views.same is None
@@ -186,7 +186,7 @@ def _shown(row: Row) -> list[str]:
     )
     unsure = "" if row.sure or not answer else tr(" (not sure)")
     loss = "" if surprise == "" else tr("{value:.2f} nats", value=surprise)
-    alike = ["" if one == "" else html.similar(float(one)) for one in similarities]
+    alike = [html.similar(float(one)) for one in similarities]
     return [row.title, f"{tr_said(str(answer))}{unsure}", *alike, kept, loss]
 
 

@@ -123,7 +123,7 @@ def chart(
     return charts.chart(
         lines,
         HIDDEN,
-        Axis(low, 1, [(value, tr_number(f"{value:g}")) for value in marks]),
+        Axis(low, 1, [(value, tr_number(f"{value:g}".replace("-", "−"))) for value in marks]),
         alt=tr("Similarity to the full picture by mask ratio: {told}", told=told),
         caption=f"{said}.",
     )

@@ -126,6 +126,12 @@ def photographs() -> tuple[ExamplePhoto, ...]:
     return tuple(found) or (ExamplePhoto("stripes", later("Stripes"), DRAWN_HERE, _stripes()),)
 
 
+def inside(title: str) -> str:
+    """A title as it stands inside a sentence: "a photographer"; in German "ein Fotograf"."""
+    article, _, rest = title.partition(" ")
+    return f"{article.lower()} {rest}" if article in ("A", "An", "Ein", "Eine") and rest else title
+
+
 def embed(encoder: Encoder) -> None:
     """Embed the photographs, so that an answer to one of them needs no forward as long as the encoder remembers it."""
     encoder.embed([example.picture for example in photographs()])
