@@ -38,16 +38,14 @@ VIEWS = (
 
 
 def tools() -> Markup:
-    """What stands above the map: the search, the views, the order of the list."""
+    """What stands above the map: the search, the views, the size of the pictures."""
     view = Markup('<button type="button" class="msn-button" data-view="{}" title="{}" aria-label="{}">{}</button>')
     views = Markup().join(view.format(name, tr(words), tr(words), tr(sign)) for name, words, sign in VIEWS)
     return tr_html(
         '<div class="msn-tools"><input type="search" class="msn-select" data-search aria-label="Search by class or '
         'file name" placeholder="Class or file name"><span role="status" data-found></span>'
         '<span class="msn-zoom" role="group" aria-label="Zoom and move the map">{}</span>'
-        '<label>Picture size <input type="range" data-size min="8" max="40" value="16"></label>'
-        '<select class="msn-select" data-order aria-label="Order of the list"><option value="">As added</option>'
-        '<option value="doubt">Most uncertain first</option></select></div>'
+        '<label>Picture size <input type="range" data-size min="8" max="40" value="16"></label></div>'
     ).format(views)
 
 
@@ -245,4 +243,8 @@ def pictures(workspace: Workspace, shown: Sequence[Example]) -> Markup:
         if len(shown) > PICTURES
         else ""
     )
-    return tr_html('<div><ul class="msn-gallery" aria-label="Pictures on the map">{}</ul>{}</div>').format(items, more)
+    return tr_html(
+        '<div><div class="msn-tools"><select class="msn-select" data-order aria-label="Order of the list">'
+        '<option value="">As added</option><option value="doubt">Most uncertain first</option></select></div>'
+        '<ul class="msn-gallery" aria-label="Pictures on the map">{}</ul>{}</div>'
+    ).format(items, more)
