@@ -147,3 +147,19 @@ def test_the_longest_figure_of_a_bar_is_on_one_line(page: Page, tab: str) -> Non
     fits = """(one) => one.scrollWidth <= one.clientWidth
       && one.clientHeight < 1.7 * parseFloat(getComputedStyle(one).fontSize)"""
     assert figure.evaluate(fits)
+
+
+@pytest.mark.parametrize(("width", "height", "touch"), SIZES, ids=["desk", "phone"])
+@pytest.mark.parametrize("tab", ["attention", "masking"])
+def test_a_pictures_icons_are_whole_and_cover_no_patch(
+    visit: Visit, tab: str, width: int, height: int, touch: bool
+) -> None:
+    page = filled(visit(width=width, height=height, touch=touch, address=f"?tab={tab}"), tab)
+    for place in (page.locator(f"#picture-{tab}"), page.locator(f"#tab-{tab} .msn-map")):
+        expect(place.locator("img")).to_be_visible()
+        whole, tools, image = (box(one) for one in (place, place.locator(".icon-button-wrapper"), place.locator("img")))
+        assert whole["y"] <= tools["y"]
+        assert tools["bottom"] <= image["y"] + (4 if place.get_attribute("id") == f"picture-{tab}" else 0)
+    page.mouse.wheel(0, 400)
+    page.wait_for_function("window.scrollY > 300")
+    assert box(page.locator(f"#tab-{tab} .msn-map .icon-button-wrapper button").first)["y"] >= 0

@@ -107,6 +107,7 @@ class App:
             elem_id=f"picture-{tab}",
             alt_text=tr(first.title),
         )
+        gr.HTML(examples.said(), elem_id=f"said-{tab}", elem_classes="msn-said")
         notice = self.notice()
         strip = gr.HTML(examples.strip(), js_on_load=examples.SCRIPT, elem_classes="msn-strip")
         self.panels[tab] = Panel(shown, strip, notice)

@@ -153,7 +153,7 @@ element.addEventListener("click", (event) => {
     picked.clear();
     showPicked();
   }
-  if (button.dataset.camera !== undefined) photograph(around(button).dataset.drop, button.dataset.camera);
+  if (button.dataset.camera !== undefined) photographs(around(button).dataset.drop, button.dataset.camera);
 });
 // After an answer, name fields show the class's current name: a refused name is reset.
 watch("value", () => {
@@ -201,59 +201,19 @@ element.addEventListener("paste", (event) => {
   send(target.dataset.drop, files);
 });
 
-// The camera dialog, outside `element` so that answers do not remove it. Click for one picture, hold for more.
-async function photograph(name, title) {
-  const dialog = document.createElement("dialog");
-  dialog.className = "msn-camera";
-  dialog.setAttribute("aria-label", title);
-  dialog.innerHTML = `<video autoplay playsinline muted></video><p role="status"></p>
-    <div><button type="button" data-take>${tr("Take (hold for more)")}</button><button type="button" data-done>${tr("Done")}</button></div>`;
-  const video = dialog.querySelector("video"), line = dialog.querySelector("p"), take = dialog.querySelector("[data-take]");
-  element.parentElement.append(dialog);
-  const shots = [];
-  let stream = null, timer = 0;
-  const release = () => clearInterval(timer);
-  dialog.addEventListener("close", () => {
-    release();
-    stream?.getTracks().forEach((track) => track.stop());
-    dialog.remove();
-    if (shots.length) send(name, shots);
+// The camera, outside `element` so that answers do not remove it.
+async function photographs(name, title) {
+  const shots = await photograph({
+    title,
+    into: element.parentElement,
+    side: 640,
+    most: 100,
+    take: tr("Take (hold for more)"),
+    done: tr("Done"),
+    instead: {
+      denied: tr("The camera was not allowed or there is none; allow it in the address bar, or add files instead."),
+      insecure: tr("Browsers give the camera to https pages only; add files instead."),
+    },
   });
-  dialog.querySelector("[data-done]").addEventListener("click", () => dialog.close());
-  line.textContent = tr("Asking for the camera …");
-  take.disabled = true;
-  dialog.showModal();
-  try {
-    stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" }, audio: false });
-  } catch {
-    line.textContent = window.isSecureContext
-      ? tr("The camera was not allowed or there is none; allow it in the address bar, or add files instead.")
-      : tr("Browsers give the camera to https pages only; add files instead.");
-    return;
-  }
-  if (!dialog.open) return stream.getTracks().forEach((track) => track.stop());
-  video.srcObject = stream;
-  line.textContent = title;
-  take.disabled = false;
-  const shoot = () => {
-    if (!video.videoWidth || shots.length >= 100) return;
-    const canvas = document.createElement("canvas");
-    const scale = Math.min(1, 640 / Math.max(video.videoWidth, video.videoHeight));
-    canvas.width = video.videoWidth * scale;
-    canvas.height = video.videoHeight * scale;
-    canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
-    canvas.toBlob((blob) => {
-      shots.push(new File([blob], `camera-${shots.length + 1}.jpg`, { type: "image/jpeg" }));
-      line.textContent = tr("{many} taken", { many: shots.length });
-    }, "image/jpeg", 0.92);
-  };
-  take.addEventListener("pointerdown", () => {
-    shoot();
-    release();
-    timer = setInterval(shoot, 250);
-  });
-  for (const end of ["pointerup", "pointerleave", "pointercancel"]) take.addEventListener(end, release);
-  take.addEventListener("click", (event) => {
-    if (event.detail === 0) shoot(); // by keyboard or a screen reader
-  });
+  if (shots.length) send(name, shots);
 }

@@ -25,7 +25,7 @@ from vitmsn.ui.locale import current, later, tr, tr_html
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.scripts import script
 
-SCRIPT = script(__file__, "examples.js", "own_picture.js")
+SCRIPT = script(__file__, "examples.js", "camera_dialog.js", "upload_progress.js", "own_picture.js")
 DRAWN_HERE = later("drawn by this program")  # a credit
 STRIP_SIDE = 96  # pixels of the thumbnails under a picture
 
@@ -169,10 +169,16 @@ def _strip(language: str) -> Markup:
         )
         for e in photographs()
     )
+    return tr_html('<div class="msn-strip-row" role="group" aria-label="Example pictures">{}</div>').format(buttons)
+
+
+def said() -> Markup:
+    """The line under a picture that says how far a new one is, or why none came; empty at first."""
     return tr_html(
-        '<p class="msn-hint" role="status" data-said></p>'
-        '<div class="msn-strip-row" role="group" aria-label="Example pictures">{}</div>'
-    ).format(buttons)
+        '<p class="msn-hint"><span role="status" data-said></span> <span data-left aria-hidden="true"></span></p>'
+        '<progress max="1" aria-label="Sent" data-sent hidden></progress>'
+        '<button type="button" class="msn-button" data-stop hidden>Stop</button>'
+    )
 
 
 def credit() -> str:

@@ -1,5 +1,6 @@
-// Upload the visitor's own picture: by drop anywhere on the page, by paste, or by the upload button. The shown picture
-// is replaced only when the server has the new one; Gradio's own component would delete it before.
+// Take the visitor's own picture: by drop anywhere on the page, by paste, or by the buttons under the picture (a file,
+// the camera, the clipboard). The shown picture is replaced only when the server has the new one; Gradio's own
+// component would delete it before. What happens is said under the picture (`#said-TAB`).
 const picture = () => document.querySelector(`#picture-${window.msnTab}`);
 const here = () => element.isConnected && element.offsetParent !== null && picture() !== null;
 // Whether an element belongs to another place that takes files: several pictures, a zip.
@@ -7,34 +8,133 @@ const elsewhere = (node) => {
   const block = node instanceof Element ? node.closest("[data-drop], .block:has(input[type=file])") : null;
   return block !== null && block !== picture();
 };
+const part = (name) => document.querySelector(`#said-${window.msnTab} [data-${name}]`);
 const say = (words) => {
-  const line = element.querySelector("[data-said]");
+  const line = part("said");
   if (line) line.textContent = words;
 };
+
+const SOON = 250; // milliseconds: a faster upload shows nothing
+const LONG = 2000; // milliseconds after which it says how long, and can be stopped
+let sending = null; // the request that runs
+
+// Upload a file: `told` gets its progress. Resolves to its path on the server; Gradio's `upload` tells no progress.
+function post(file, told) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest(), form = new FormData(), { root, api_prefix } = window.gradio_config;
+    form.append("files", file);
+    sending = request;
+    request.upload.addEventListener("progress", told);
+    request.addEventListener("load", () => {
+      if (request.status === 200) resolve(request.response[0]);
+      else reject(Error(`HTTP ${request.status}`));
+    });
+    for (const kind of ["error", "abort", "timeout"]) request.addEventListener(kind, () => reject(Error(kind)));
+    request.responseType = "json";
+    request.open("POST", `${root}${api_prefix}/upload`);
+    request.send(form);
+  });
+}
 
 async function take(files) {
   const [file] = files;
   if (!file) return;
-  picture().classList.add("msn-sending");
-  const { name } = file;
-  say(files.length > 1 ? tr("Sending the first of {many} pictures …", { many: files.length }) : tr("Sending {name} …", { name }));
+  sending?.abort(); // the last chosen picture counts
+  const box = picture(), line = part("said"), bar = part("sent"), left = part("left"), stop = part("stop");
+  const { name } = file, begun = performance.now();
+  let stopped = false;
+  const show = () => {
+    if (request !== sending) return;
+    line.textContent = files.length > 1 ? tr("Sending the first of {many} pictures …", { many: files.length }) : tr("Sending {name} …", { name });
+    bar.hidden = false;
+  };
+  const told = ({ loaded, total }) => {
+    const elapsed = performance.now() - begun, { share, left: seconds } = uploadProgress(loaded, total, elapsed);
+    if (share < 1) bar.value = share;
+    else bar.removeAttribute("value"); // all bytes left; moving until the server has them
+    const percent = trNumber(`${Math.round(share * 100)} %`);
+    if (elapsed < LONG) left.textContent = "";
+    else left.textContent = seconds ? tr("{percent}, {seconds} s left", { percent, seconds }) : percent;
+  };
+  box.classList.add("msn-sending");
+  bar.removeAttribute("value");
+  const sent = post(file, told), request = sending;
+  stop.onclick = () => {
+    stopped = true;
+    request.abort();
+  };
+  const clocks = [setTimeout(show, SOON), setTimeout(() => {
+    stop.hidden = request !== sending;
+  }, LONG)];
+  let words = "", path = "";
   try {
-    trigger("files", { paths: [(await upload(file)).path] });
-    say("");
+    path = await sent;
   } catch {
-    say(tr("{name} could not be sent: it is larger than 200 MB, or the connection broke. Try again.", { name }));
+    words = stopped
+      ? tr("Stopped; the picture stays as it was.")
+      : tr("{name} could not be sent: it is larger than 200 MB, or the connection broke. Try again.", { name });
   }
-  picture()?.classList.remove("msn-sending");
+  clocks.forEach(clearTimeout);
+  if (request !== sending) return; // another picture is on its way
+  sending = null;
+  if (path) trigger("files", { paths: [path] });
+  if (stop === document.activeElement) box.querySelector(".source-selection button")?.focus();
+  bar.hidden = stop.hidden = true;
+  left.textContent = "";
+  line.textContent = words;
+  box.classList.remove("msn-sending");
 }
 
-const chooser = document.createElement("input");
-chooser.type = "file";
-chooser.accept = "image/*,.heic,.heif,.avif,.tif,.tiff";
-chooser.addEventListener("change", () => {
-  const files = [...chooser.files];
-  chooser.value = ""; // so that the same file can be chosen again
-  take(files);
-});
+function chooser(accept, capture = "") {
+  const input = document.createElement("input");
+  input.type = "file";
+  input.accept = accept;
+  if (capture) input.setAttribute("capture", capture);
+  input.addEventListener("change", () => {
+    const files = [...input.files];
+    input.value = ""; // so that the same file can be chosen again
+    take(files);
+  });
+  return input;
+}
+const file = chooser("image/*,.heic,.heif,.avif,.tif,.tiff");
+const phone = chooser("image/*", "environment"); // opens the camera of a phone; it needs no permission
+
+async function camera() {
+  if (window.matchMedia("(pointer: coarse)").matches) return phone.click();
+  const shots = await photograph({
+    title: tr("The picture is sent when you take it."),
+    into: element.parentElement,
+    side: 1920,
+    most: 1,
+    take: tr("Take the picture"),
+    done: tr("Cancel"),
+    instead: {
+      denied: tr("The camera was not allowed or there is none; allow it in the address bar, or choose pictures instead."),
+      insecure: tr("Browsers give the camera to https pages only; choose pictures instead."),
+    },
+    refused: say,
+  });
+  await take(shots);
+}
+
+async function clipboard() {
+  if (!navigator.clipboard?.read) {
+    return say(tr("This browser does not give the clipboard to a button here; press Ctrl+V (⌘V), or choose a picture instead."));
+  }
+  let items;
+  try {
+    items = await navigator.clipboard.read();
+  } catch {
+    return say(tr("The clipboard was not allowed; allow it in the address bar, press Ctrl+V (⌘V), or choose a picture instead."));
+  }
+  for (const item of items) {
+    const type = item.types.find((one) => one.startsWith("image/"));
+    if (!type) continue;
+    return take([new File([await item.getType(type)], `clipboard.${type.slice(6).split("+")[0]}`, { type })]);
+  }
+  say(tr("There is no picture in the clipboard; copy one first, or choose a file."));
+}
 
 // In the capture phase: before Gradio's listeners, which would clear the picture.
 for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
@@ -54,10 +154,36 @@ document.addEventListener("paste", (event) => {
   take(files);
 }, true);
 document.addEventListener("click", (event) => {
-  if (!here() || !(event.target instanceof Element)) return;
-  const button = event.target.closest("button[aria-label='Upload file'], button.upload-container");
-  if (!button || !picture().contains(button)) return;
+  if (!here() || !(event.target instanceof Element) || !picture().contains(event.target)) return;
+  const button = event.target.closest(".source-selection button, button.upload-container");
+  if (!button) return;
   event.preventDefault();
   event.stopPropagation();
-  chooser.click();
+  if (!sending) say("");
+  const place = [...picture().querySelectorAll(".source-selection button")].indexOf(button); // in the order of app.py
+  if (place === 1) camera();
+  else if (place === 2) clipboard();
+  else file.click();
 }, true);
+
+// Gradio names the buttons of a picture in English or in words of its own; the page does it in its language.
+const NAMES = {
+  "Upload file": () => tr("Upload file"),
+  "Capture from camera": () => tr("Capture from camera"),
+  "Paste from clipboard": () => tr("Paste from clipboard"),
+  Fullscreen: () => tr("Fullscreen"),
+  "Exit fullscreen mode": () => tr("Exit fullscreen mode"),
+  "Remove Image": () => tr("Remove Image"),
+  Download: () => tr("Download"),
+};
+const panel = element.closest(".tabitem") ?? element.parentElement;
+function name() {
+  for (const button of panel.querySelectorAll(".msn-picture button[aria-label], .msn-map button[aria-label]")) {
+    const is = button.getAttribute("aria-label"), place = button.matches(".upload-container");
+    const words = place ? tr("Drop a picture here, or press to choose one") : NAMES[is]?.();
+    if (words && words !== is) button.setAttribute("aria-label", words);
+    if (words && !place && button.title !== words) button.title = words;
+  }
+}
+name();
+new MutationObserver(name).observe(panel, { subtree: true, childList: true, attributes: true, attributeFilter: ["aria-label"] });

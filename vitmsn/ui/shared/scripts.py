@@ -18,3 +18,6 @@ def script(beside: str, *names: str) -> str:
 def run(function: str, *given: str) -> str:
     """JavaScript for an event: the arrow function `function`, called with `given`, then the event's arguments."""
     return f"(...values) => ({function})({', '.join([*map(json.dumps, given), '...values'])})"
+
+
+CAMERA_DIALOG = script(__file__, "camera_dialog.js")  # a function for other scripts
