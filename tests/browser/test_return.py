@@ -200,6 +200,48 @@ def test_back_and_forward_walk_through_tabs_and_steps(page: Page) -> None:
     assert query(page)["tab"] == ["learn"] and query(page)["step"] == ["2"]
 
 
+def test_back_leads_to_where_one_was_also_after_a_reload(page: Page) -> None:
+    page.get_by_role("tab", name="Masking", exact=True).click()
+    expect(page.locator("#tab-masking .msn-sentence").first).to_be_visible()
+    page.reload()
+    opened(page).go_back()
+    expect(page.get_by_role("tab", name="Classify", exact=True)).to_have_attribute("aria-selected", "true")
+    assert query(page)["tab"] == ["classify"]
+    page.get_by_role("tab", name="Learn", exact=True).click()
+    for step in (2, 3, 4):
+        page.locator("#learn-next").click()
+        expect(page).to_have_url(re.compile(f"step={step}"))
+    page.reload()
+    expect(opened(page).locator("#step-4")).to_be_visible()
+    for step in (3, 2, 1):
+        page.go_back()
+        expect(page.locator(f"#step-{step}")).to_be_visible()
+        expect(page).to_have_url(re.compile(f"step={step}"))
+    page.go_back()
+    expect(page.get_by_role("tab", name="Classify", exact=True)).to_have_attribute("aria-selected", "true")
+    page.go_forward()
+    expect(page.locator("#step-1")).to_be_visible()
+
+
+def test_back_from_the_other_language_leads_to_the_page_before(page: Page) -> None:
+    page.get_by_role("tab", name="Masking", exact=True).click()
+    expect(page.locator("#tab-masking .msn-sentence").first).to_be_visible()
+    page.get_by_role("link", name="Deutsch").click()
+    expect(page.get_by_role("tab", name="Maskieren")).to_have_attribute("aria-selected", "true")
+    opened(page).get_by_role("tab", name="Lernen").click()
+    expect(page.locator("#step-1 .msn-sentence")).to_be_visible()
+    page.go_back()
+    expect(page.get_by_role("tab", name="Maskieren")).to_have_attribute("aria-selected", "true")
+    page.go_back()
+    expect(opened(page).get_by_role("tab", name="Masking", exact=True)).to_have_attribute("aria-selected", "true")
+    expect(page.locator("#tab-masking .msn-sentence").first).to_be_visible()
+    page.get_by_label("Block").check()  # answers come in this language, too
+    expect(page.locator("#masked-view img")).to_have_attribute("alt", re.compile("^Block mask: .* patches are left"))
+    page.go_back()
+    expect(page.get_by_role("tab", name="Classify", exact=True)).to_have_attribute("aria-selected", "true")
+    assert query(page)["lang"] == ["en"]
+
+
 def test_a_tab_that_is_opened_before_the_page_has_loaded_stays_open(page: Page) -> None:
     held: list[Route] = []
     page.route("**/gradio_api/run/predict*", lambda route: held.append(route))

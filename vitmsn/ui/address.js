@@ -1,9 +1,12 @@
 // The address says what the page shows: the tab, the step of Learn, the example, the settings. Another tab or step is a
-// new entry of the browser's history, so Back and Forward walk through them; a setting only changes the entry.
+// new entry of the browser's history, so Back and Forward walk through them; a setting only changes the entry. Each
+// entry keeps its own tab and step in its state, because its address need not say them, and a reload forgets the rest.
 const STEPS = ["tab", "step"];
 const settings = () => new URL(window.location).searchParams;
-const first = {}; // of entries whose address does not say it
 let latest = settings();
+
+// The state of an entry that shows this tab and step.
+const entry = (tab, step) => ({ ...window.history.state, msn: { tab, step } });
 
 // Write a setting into the address; one without a value goes from it.
 function write(name, value, how) {
@@ -13,7 +16,8 @@ function write(name, value, how) {
   else latest.set(name, value);
   const url = new URL(window.location);
   url.search = latest;
-  window.history[how](window.history.state, "", url);
+  const state = window.msnTab ? entry(window.msnTab, latest.get("step") ?? "1") : window.history.state;
+  window.history[how](state, "", url);
   tellSpace();
 }
 
@@ -40,8 +44,7 @@ window.msnAddress = {
     write("tab", tab, "pushState");
   },
   begin(tab) {
-    first.tab = tab;
-    first.step = settings().get("step") ?? "1";
+    window.history.replaceState(entry(tab, settings().get("step") ?? "1"), "");
   },
 };
 
@@ -54,7 +57,7 @@ addEventListener("click", (event) => {
 // The entry that came back holds old settings: it gets those of now, and the page follows its tab and step.
 addEventListener("popstate", () => {
   if (!window.msnTab) return;
-  const there = Object.fromEntries(STEPS.map((name) => [name, settings().get(name) ?? first[name]]));
+  const there = { tab: window.msnTab, step: "1", ...window.history.state?.msn };
   for (const name of STEPS) latest.set(name, there[name]);
   const url = new URL(window.location);
   url.search = latest;
