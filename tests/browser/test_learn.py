@@ -156,7 +156,14 @@ def test_runs_stand_side_by_side_also_after_a_reload(visit: Visit, watch: Any) -
     expect(runs.nth(1)).to_have_attribute("aria-pressed", "true")
     runs.nth(0).click()
     expect(runs.nth(0)).to_have_attribute("aria-pressed", "true")
+    masking = page.get_by_role("checkbox", name="Masking")
+    expect(masking).to_be_checked()  # the boxes are those of the run that is shown
+    runs.nth(1).click()
+    expect(masking).not_to_be_checked()
     page.reload()
     expect(runs).to_have_count(2)
-    expect(runs.nth(0)).to_have_attribute("aria-pressed", "true")
+    expect(runs.nth(1)).to_have_attribute("aria-pressed", "true")
+    expect(said).to_contain_text("without masking, Sinkhorn and me-max")
     expect(said).to_contain_text("Stopped.")
+    for off in ("Masking", "Sinkhorn", "me-max"):
+        expect(page.get_by_role("checkbox", name=off)).not_to_be_checked()

@@ -11,6 +11,7 @@ import pytest
 from vitmsn import limits
 from vitmsn.ui.learn import live_training
 from vitmsn.ui.learn.training_process import Run, Switches
+from vitmsn.ui.locale import speaking
 from vitmsn.ui.visits import Visit
 
 ABOUT = {"pictures": 1440, "held_out": 360, "steps": 100, "prototypes": 64, "raw": 0.986, "labels": [3, 7]}
@@ -35,6 +36,22 @@ def test_the_sentence_of_a_run_has_numbers() -> None:
     assert said.startswith("After 50 of 100 steps in 5 s (about 5 s left), kNN names 80\xa0% of the test pictures ")
     assert "correctly (random weights: 65\xa0%); " in said
     assert "47 of 64 prototypes are in use." in said and said.endswith("use.")
+
+
+@pytest.mark.parametrize(
+    ("language", "switches", "words"),
+    [
+        ("en", Switches(), "steps in 10 s, kNN"),
+        ("en", Switches(masking=False), "steps in 10 s without masking, kNN"),
+        ("de", Switches(masking=False), "Schritten in 10 s ohne Maskieren benennt kNN"),
+        ("en", Switches(sinkhorn=False, me_max=False), "steps in 10 s without Sinkhorn and me-max, kNN"),
+        ("de", Switches(False, False, False), "in 10 s ohne Maskieren, Sinkhorn und me-max benennt kNN"),
+    ],
+)
+def test_the_sentence_names_what_was_off(language: str, switches: Switches, words: str) -> None:
+    shown = Run(switches, Visit("a", "model"), told=[ABOUT, START, LEARNED], ended="finished")
+    with speaking(language):
+        assert words in live_training.sentence(shown)
 
 
 @pytest.mark.parametrize(

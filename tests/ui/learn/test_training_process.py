@@ -148,8 +148,10 @@ def test_a_run_ends_soon_after_its_visitor_left(desk: Callable[[str], Desk], mon
 def test_a_page_that_is_loaded_again_keeps_its_run_and_its_place(desk: Callable[[str], Desk]) -> None:
     one, first, second = desk(FOREVER), visitor("a"), visitor("b")
     for visit in (first, second):
-        one.ask(visit, Switches())
+        one.ask(visit, Switches(masking=visit is first))
     until(lambda: run_of(first).frames)
+    assert one.switches(first) == Switches() and one.switches(second) == Switches(masking=False)
+    assert one.switches(visitor("c")) is None
     for visit in (first, second):
         visit.left, visit.key = True, visit.key + " again"
     one.look(second)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -71,11 +71,12 @@ def sentence(run: Run) -> str:
         return begun + (over if run.ended else tr(" Training starts."))
     left = "" if run.ended else f" ({html.time_left(run.seconds_left)})"
     said = tr(
-        "After {step} of {steps} steps in {seconds:.0f} s{left}, kNN names {share} of the test pictures correctly "
+        "After {step} of {steps} steps in {seconds:.0f} s{without}{left}, kNN names {share} of the test pictures correctly "
         "(random weights: {random}); {used:.0f} of {prototypes} prototypes are in use.",
         step=last["step"],
         steps=about["steps"],
         seconds=last["seconds"],
+        without=run.switches.without(),
         left=left,
         share=share(last["knn"]),
         random=share(first["knn"]),
@@ -290,8 +291,16 @@ def build(app: App) -> tuple[gr.Timer, Callable[[Call], bool]]:
         return kept.opened, desk.waiting(visit), run and (run.began, len(run.told), run.ended)
 
     def look(call: Call) -> Any:
-        """Called once a second: update what changed."""
-        return SKIP if call.visit.on_page(OnPage).news == news(call.visit) else shown(call)
+        """Called once a second: update what changed. On a page that was loaded again the boxes are those of the run."""
+        last = call.visit.on_page(OnPage).news
+        if last == news(call.visit):
+            return SKIP
+        return shown(call) | ({} if last else boxes(call.visit))
+
+    def boxes(visit: Visit) -> dict[str, Any]:
+        """The boxes as they were for the run that the page shows."""
+        switches = desk.switches(visit)
+        return {} if switches is None else {name: gr.update(value=on) for name, on in asdict(switches).items()}
 
     def shown(call: Call) -> dict[str, Any]:
         """What the page shows of this visitor's runs. What it showed before, the recording at first, stays until a
@@ -334,9 +343,9 @@ def build(app: App) -> tuple[gr.Timer, Callable[[Call], bool]]:
         return shown(call)
 
     def open_run(call: Call) -> dict[str, Any]:
-        """A card was clicked: show that run."""
+        """A card was clicked: show that run, and the boxes as they were for it."""
         call.visit.state(TrainingState).opened = choice(call.chosen("letter"), "run", LETTERS)
-        return shown(call)
+        return shown(call) | boxes(call.visit)
 
     def comes_back(call: Call) -> bool:
         fresh = not call.visit.on_page(OnPage).news
@@ -369,6 +378,9 @@ def build(app: App) -> tuple[gr.Timer, Callable[[Call], bool]]:
         "clock": clock,
         "begin": begin,
         "end": end,
+        "masking": masking,
+        "sinkhorn": sinkhorn,
+        "me_max": me_max,
     }
     quiet: dict[str, Any] = {"notice": notice, "show_progress": "hidden", "queue": False}
     app.on(begin.click, start, [masking, sinkhorn, me_max], outputs, **quiet)

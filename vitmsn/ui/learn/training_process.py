@@ -57,6 +57,13 @@ class Switches:
         off = {tr("no masking"): self.masking, tr("no Sinkhorn"): self.sinkhorn, tr("no me-max"): self.me_max}
         return ", ".join(name for name, wanted in off.items() if not wanted) or tr("everything on")
 
+    def without(self) -> str:
+        """The same inside a sentence: " without Sinkhorn and me-max", "" for everything on."""
+        on = {tr("masking"): self.masking, "Sinkhorn": self.sinkhorn, "me-max": self.me_max}
+        *first, last = [name for name, wanted in on.items() if not wanted] or [""]
+        off = tr("{first} and {last}", first=", ".join(first), last=last) if first else last
+        return tr(" without {off}", off=off) if off else ""
+
     def arguments(self) -> list[str]:
         on = {"mask_ratio": self.masking, "sinkhorn_iterations": self.sinkhorn, "me_max_weight": self.me_max}
         off = [f"{name}=0" for name, wanted in on.items() if not wanted]
@@ -184,6 +191,14 @@ class Desk:
             ahead = list(self._line).index(visit.ticket)
             left = self._now.seconds_left if self._now else 0.0
             return ahead + (self._now is not None), left + ahead * limits.LIVE_SECONDS
+
+    def switches(self, visit: Visit) -> Switches | None:
+        """Those of the run that this visitor waits for, or else looks at; None for neither."""
+        with self._lock:
+            if visit.ticket in self._line:
+                return self._line[visit.ticket][1]
+            shown = visit.state(TrainingState).shown
+            return shown.switches if shown is not None else None
 
     def busy(self) -> bool:
         """Whether a run is going on."""
