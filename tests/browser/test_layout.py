@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -163,3 +164,47 @@ def test_a_pictures_icons_are_whole_and_cover_no_patch(
     page.mouse.wheel(0, 400)
     page.wait_for_function("window.scrollY > 300")
     assert box(page.locator(f"#tab-{tab} .msn-map .icon-button-wrapper button").first)["y"] >= 0
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+@pytest.mark.parametrize("width", [390, 1280, 1920])
+def test_words_and_figures_stay_inside_their_tiles_and_columns(visit: Visit, width: int, language: str) -> None:
+    address = f"?tab=masking&lang={language}"
+    page = filled(visit(width=width, touch=width < 500, address=address), "masking")
+    page.locator("#tab-masking button.label-wrap").filter(has_text="rototyp").first.click()
+    expect(page.locator(".msn-wall small").first).to_be_visible()
+    outside = """() => [...document.querySelectorAll(".msn-wall button, .msn-protos dl > div")].flatMap((box) =>
+      [...box.querySelectorAll("b, small, dd, dt, span:not(.msn-tiles)")].filter((one) => {
+        const words = document.createRange();
+        words.selectNodeContents(one);
+        const edge = box.getBoundingClientRect(), its = words.getBoundingClientRect();
+        return one.offsetParent && its.width && (its.right > edge.right || its.left < edge.left);
+      }).map((one) => one.textContent))"""
+    assert page.evaluate(outside) == []
+    page.goto(page.url.partition("?")[0] + f"?tab=learn&step=7&lang={language}")
+    expect(page.locator("#step-7 .msn-protos").first).to_be_visible()
+    assert page.evaluate(outside) == []
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+@pytest.mark.parametrize("width", [1280, 1440, 1920])
+def test_the_names_of_the_models_that_are_here_fit_their_menu(visit: Visit, width: int, language: str) -> None:
+    page = filled(visit(width=width, address=f"?tab=classify&lang={language}"), "classify")
+    menu = page.get_by_role("combobox").first
+    menu.click()
+    page.get_by_role("option").nth(1).click()
+    expect(menu).to_have_value(re.compile("MSN"))
+    assert menu.evaluate("one => one.scrollWidth <= one.clientWidth")
+
+
+def test_a_click_opens_a_menu_again_that_escape_has_closed(page: Page) -> None:
+    menu, options = page.get_by_role("combobox", name="Model"), page.get_by_role("option")
+    for _ in range(3):
+        menu.click()
+        expect(options.first).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(options).to_have_count(0)
+        expect(menu).to_be_focused()
+    menu.click()
+    options.nth(1).click()
+    expect(menu).to_have_value(re.compile("MSN only"))

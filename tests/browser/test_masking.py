@@ -151,6 +151,35 @@ def test_painting_by_keyboard_alone(masking: Page) -> None:
     expect(masking.locator(".msn-notice:visible")).to_have_count(0)
 
 
+def test_patches_are_painted_with_arrow_keys_and_space(masking: Page) -> None:
+    masking.get_by_label("Painted", exact=True).check()
+    expect(words(masking)).not_to_have_value("")
+    hold(masking.get_by_role("button", name="Show all"))
+    masking.keyboard.press("Enter")
+    expect(said(masking)).to_contain_text("Nothing is hidden")
+    view, heard = masking.locator("#masked-view button:has(img)"), masking.locator("#msn-announcer")
+    cursor = view.locator(".msn-patch-cursor")
+    masking.get_by_role("button", name="Download").filter(visible=True).focus()
+    masking.keyboard.press("Tab")
+    expect(view).to_be_focused()
+    expect(view).to_have_attribute("aria-description", re.compile("Arrow keys"))
+    expect(cursor).to_be_visible()
+    for key in ("End", "ArrowUp", "ArrowLeft"):
+        masking.keyboard.press(key)
+    expect(heard).to_have_text("Row 7, column 7: shown")
+    image, box = shown(masking).bounding_box(), cursor.bounding_box()
+    assert image and box
+    assert [box["x"] - image["x"], box["y"] - image["y"], box["width"], box["height"]] == pytest.approx(
+        [image["width"] * 6 / 8, image["height"] * 6 / 8, image["width"] / 8, image["height"] / 8], abs=1.5
+    )
+    for key in ("Space", "Enter"):
+        masking.keyboard.press(key)
+        expect(said(masking)).to_contain_text("63 of 64" if key == "Space" else "Nothing is hidden")
+        expect(words(masking)).to_have_value("7.7" if key == "Space" else "")
+        expect(view).to_be_focused()
+        expect(cursor).to_be_visible()
+
+
 def test_a_link_restores_the_controls(visit: Callable[..., Page]) -> None:
     page = visit(address="?tab=masking&mask=block&hidden=50&seed=3")
     expect(shown(page)).to_have_attribute("alt", "Block mask: 32 of 64 patches are left")

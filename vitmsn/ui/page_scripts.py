@@ -7,7 +7,9 @@ from vitmsn.ui.visits import OWN
 
 HEADER, ABOUT = (
     script(
-        __file__, "address.js", "skip_link.js", "next_tab.js", "tab_keys.js", "unheard.js", "announce.js", "folds.js"
+        __file__,
+        *("address.js", "skip_link.js", "next_tab.js", "tab_keys.js"),
+        *("unheard.js", "announce.js", "folds.js", "menus.js"),
     ),
     script(__file__, "about.js", "language.js"),
 )

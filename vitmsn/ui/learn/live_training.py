@@ -71,8 +71,8 @@ def sentence(run: Run) -> str:
         return begun + (over if run.ended else tr(" Training starts."))
     left = "" if run.ended else f" ({html.time_left(run.seconds_left)})"
     said = tr(
-        "After {step} of {steps} steps in {seconds:.0f} s{without}{left}, kNN names {share} of the test pictures correctly "
-        "(random weights: {random}); {used:.0f} of {prototypes} prototypes are in use.",
+        "After {step} of {steps} steps in {seconds:.0f} s{without}{left}, kNN names {share} of the test pictures "
+        "correctly (random weights: {random}); {used:.0f} of {prototypes} prototypes are in use.",
         step=last["step"],
         steps=about["steps"],
         seconds=last["seconds"],

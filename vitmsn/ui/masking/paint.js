@@ -3,11 +3,11 @@
 // the page can still be scrolled.
 let stroke = null;
 
-const grid = () => element.querySelector("[data-rows]")?.dataset;
+const paintedGrid = () => element.querySelector("[data-rows]")?.dataset;
 const painting = () => document.querySelector("#mask-kind input[value=painted]")?.checked;
 
 function mark(image, [row, column]) {
-  const box = image.getBoundingClientRect(), {rows, columns} = grid(), cell = document.createElement("i");
+  const box = image.getBoundingClientRect(), {rows, columns} = paintedGrid(), cell = document.createElement("i");
   cell.className = "msn-stroke";
   Object.assign(cell.style, {
     left: `${box.left + (box.width * column) / columns}px`, top: `${box.top + (box.height * row) / rows}px`,
@@ -21,9 +21,9 @@ const picture = (event) => (event.target.matches?.("#masked-view img") ? event.t
 
 document.addEventListener("pointerdown", (event) => {
   const image = picture(event);
-  if (!image || event.button !== 0 || !grid()) return;
+  if (!image || event.button !== 0 || !paintedGrid()) return;
   if (event.pointerType !== "mouse" && !painting()) return;
-  stroke = {image, at: event, cells: [patchAt(event.clientX, event.clientY, image.getBoundingClientRect(), grid())]};
+  stroke = {image, at: event, cells: [patchAt(event.clientX, event.clientY, image.getBoundingClientRect(), paintedGrid())]};
 });
 document.addEventListener("pointermove", (event) => {
   if (!stroke) return;
@@ -31,7 +31,7 @@ document.addEventListener("pointermove", (event) => {
   stroke.at = event;
   // a fast drag sends few events, so fill in the patches between them
   const box = stroke.image.getBoundingClientRect();
-  for (const here of crossed([from.clientX, from.clientY], [event.clientX, event.clientY], box, grid())) {
+  for (const here of crossed([from.clientX, from.clientY], [event.clientX, event.clientY], box, paintedGrid())) {
     if (stroke.cells.some(([row, column]) => row === here[0] && column === here[1])) continue;
     if (stroke.cells.length === 1) mark(stroke.image, stroke.cells[0]);
     stroke.cells.push(here);

@@ -24,7 +24,7 @@ from vitmsn.ui.masking.controls import draw as draw_mask
 from vitmsn.ui.masking.gallery_sections import GallerySections
 from vitmsn.ui.masking.sections import Sections, results
 from vitmsn.ui.masking.state import MaskingState
-from vitmsn.ui.shared import html, patch_grid
+from vitmsn.ui.shared import html, patch_grid, scripts
 from vitmsn.ui.shared.checks import linked_choice, linked_whole, real, whole
 from vitmsn.ui.shared.controls import bind, changed
 from vitmsn.ui.shared.endpoints import Parameter, PictureFile
@@ -33,11 +33,11 @@ from vitmsn.ui.shared.scripts import script
 from vitmsn.ui.visits import Call
 
 SHOWN = 5  # classes compared
-PAINTING = script(__file__, "stroke.js", "paint.js")
+PAINTING = script(scripts.__file__, "grid_keys.js") + script(__file__, "stroke.js", "paint.js", "patch_cursor.js")
 
 KIND = later(
     "Random: single patches. Focal: all but one rectangle. Block: rectangles. Painted: drag over the masked picture to "
-    "hide or show patches."
+    "hide or show patches; by keyboard, arrow keys and Space."
 )
 RATIO = later("The share of patches hidden.")
 SEED = later("Same number, same mask.")
@@ -247,8 +247,8 @@ def _answer(call: Call, asked: MaskingControls, ask: MaskingControls) -> dict[st
         "code": html.in_python("import torch", f"from vitmsn import {opened}", call.python, *_code(call, ask, found)),
         "prototypes": before_after.prototypes(encoder, found.full, found.masked, call.name),
         "attention": before_after.attention(encoder, picture, found.kept),
-        "brush": Markup('<span data-rows="{}" data-columns="{}"></span>').format(
-            found.kept.shape[0], found.kept.shape[1]
+        "brush": Markup('<span data-rows="{}" data-columns="{}" data-hidden="{}"></span>').format(
+            *found.kept.shape, "".join("01"[int(hidden)] for hidden in ~found.kept.ravel())
         ),
         **gallery_sections.shown(call, ask, found, shown),
         **results(call, ask),
