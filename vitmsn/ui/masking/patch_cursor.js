@@ -7,8 +7,9 @@ const hides = (at) => paintedGrid().hidden[at] === "1";
 
 function tell(at) {
   const { columns } = paintedGrid(), row = Math.floor(at / columns) + 1, column = (at % columns) + 1;
-  const words = hides(at) ? "Row {row}, column {column}: hidden" : "Row {row}, column {column}: shown";
-  document.getElementById("msn-announcer").textContent = tr(words, { row, column });
+  document.getElementById("msn-announcer").textContent = hides(at)
+    ? tr("Row {row}, column {column}: hidden", { row, column })
+    : tr("Row {row}, column {column}: shown", { row, column });
 }
 
 // Draw the cursor; it is seen while the view has the focus (picture_tabs.css).
