@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from vitmsn.ui.shared.scripts import run, script
+from vitmsn.ui.shared.scripts import OF_PICTURES, run, script
 from vitmsn.ui.visits import OWN
 
-HEADER, ABOUT = (
-    script(
-        __file__,
-        *("address.js", "skip_link.js", "next_tab.js", "tab_keys.js"),
-        *("unheard.js", "announce.js", "folds.js", "menus.js"),
-    ),
-    script(__file__, "about.js", "language.js"),
+OWN_SCRIPTS = (
+    *("address.js", "skip_link.js", "next_tab.js", "tab_keys.js"),
+    *("unheard.js", "announce.js", "folds.js", "menus.js"),
 )
+HEADER = "\n".join((script(__file__, *OWN_SCRIPTS), OF_PICTURES))
+ABOUT = script(__file__, "about.js", "language.js")
 KEEP_IN_ADDRESS = script(__file__, "keep_in_address.js")
 OWN_PICTURE = run(KEEP_IN_ADDRESS, "example", OWN)
 NO_PICTURE = "() => window.msnAddress.drop('example')"

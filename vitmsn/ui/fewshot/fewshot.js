@@ -203,7 +203,7 @@ element.addEventListener("paste", (event) => {
 
 // The camera, outside `element` so that answers do not remove it.
 async function photographs(name, title) {
-  const shots = await photograph({
+  const shots = await window.msnPhotograph({
     title,
     into: element.parentElement,
     side: 640,

@@ -26,12 +26,11 @@ from vitmsn.ui.shared.checks import linked_choice, linked_real, linked_whole, wh
 from vitmsn.ui.shared.controls import bind
 from vitmsn.ui.shared.endpoints import Parameter
 from vitmsn.ui.shared.photo import UploadButton, check_total, read_picture, sent
-from vitmsn.ui.shared.scripts import CAMERA_DIALOG, run, script
+from vitmsn.ui.shared.scripts import run, script
 from vitmsn.ui.shared.workspace import METHODS, Workspace, learn, opened, version
 from vitmsn.ui.visits import Call
 
-SCRIPT = "\n".join((CAMERA_DIALOG, script(__file__, "fewshot.js")))
-TRUST = "\n".join((SCRIPT, script(__file__, "large_matrix.js")))
+SCRIPT, TRUST = script(__file__, "fewshot.js"), script(__file__, "fewshot.js", "large_matrix.js")
 NEAREST = 3  # examples shown beside each answer
 SLEPT = later("This page slept so long that your pictures were deleted; start again from here.")
 PRIVACY = later(

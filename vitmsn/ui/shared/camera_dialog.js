@@ -1,7 +1,7 @@
 // The camera in a dialog: a press takes a picture; where several are wanted, holding takes more. Resolves to the taken
 // files once the dialog is closed. When there is no camera, `refused(words)` says so in the place that asked; without
 // it, the dialog does. `into` is an element that no answer replaces; `side`: pixels of a picture's longer side.
-async function photograph({ title, into, side, most, take, done, instead, refused }) {
+window.msnPhotograph = async ({ title, into, side, most, take, done, instead, refused }) => {
   const dialog = document.createElement("dialog");
   dialog.className = "msn-camera";
   dialog.setAttribute("aria-label", title);
@@ -67,4 +67,4 @@ async function photograph({ title, into, side, most, take, done, instead, refuse
     if (most === 1 || event.detail === 0) shoot(); // 0: by keyboard or a screen reader
   });
   return closed;
-}
+};

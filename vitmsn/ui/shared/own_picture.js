@@ -18,24 +18,6 @@ const SOON = 250; // milliseconds: a faster upload shows nothing
 const LONG = 2000; // milliseconds after which it says how long, and can be stopped
 let sending = null; // the request that runs
 
-// Upload a file: `told` gets its progress. Resolves to its path on the server; Gradio's `upload` tells no progress.
-function post(file, told) {
-  return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest(), form = new FormData(), { root, api_prefix } = window.gradio_config;
-    form.append("files", file);
-    sending = request;
-    request.upload.addEventListener("progress", told);
-    request.addEventListener("load", () => {
-      if (request.status === 200) resolve(request.response[0]);
-      else reject(Error(`HTTP ${request.status}`));
-    });
-    for (const kind of ["error", "abort", "timeout"]) request.addEventListener(kind, () => reject(Error(kind)));
-    request.responseType = "json";
-    request.open("POST", `${root}${api_prefix}/upload`);
-    request.send(form);
-  });
-}
-
 async function take(files) {
   const [file] = files;
   if (!file) return;
@@ -58,7 +40,8 @@ async function take(files) {
   };
   box.classList.add("msn-sending");
   bar.removeAttribute("value");
-  const sent = post(file, told), request = sending;
+  const { sent, request } = window.msnUpload(file, told);
+  sending = request;
   stop.onclick = () => {
     stopped = true;
     request.abort();
@@ -102,7 +85,7 @@ const phone = chooser("image/*", "environment"); // opens the camera of a phone;
 
 async function camera() {
   if (window.matchMedia("(pointer: coarse)").matches) return phone.click();
-  const shots = await photograph({
+  const shots = await window.msnPhotograph({
     title: tr("The picture is sent when you take it."),
     into: element.parentElement,
     side: 1920,
@@ -165,25 +148,3 @@ document.addEventListener("click", (event) => {
   else if (place === 2) clipboard();
   else file.click();
 }, true);
-
-// Gradio names the buttons of a picture in English or in words of its own; the page does it in its language.
-const NAMES = {
-  "Upload file": () => tr("Upload file"),
-  "Capture from camera": () => tr("Capture from camera"),
-  "Paste from clipboard": () => tr("Paste from clipboard"),
-  Fullscreen: () => tr("Fullscreen"),
-  "Exit fullscreen mode": () => tr("Exit fullscreen mode"),
-  "Remove Image": () => tr("Remove Image"),
-  Download: () => tr("Download"),
-};
-const panel = element.closest(".tabitem") ?? element.parentElement;
-function name() {
-  for (const button of panel.querySelectorAll(".msn-picture button[aria-label], .msn-map button[aria-label]")) {
-    const is = button.getAttribute("aria-label"), place = button.matches(".upload-container");
-    const words = place ? tr("Drop a picture here, or press to choose one") : NAMES[is]?.();
-    if (words && words !== is) button.setAttribute("aria-label", words);
-    if (words && !place && button.title !== words) button.title = words;
-  }
-}
-name();
-new MutationObserver(name).observe(panel, { subtree: true, childList: true, attributes: true, attributeFilter: ["aria-label"] });

@@ -20,4 +20,5 @@ def run(function: str, *given: str) -> str:
     return f"(...values) => ({function})({', '.join([*map(json.dumps, given), '...values'])})"
 
 
-CAMERA_DIALOG = script(__file__, "camera_dialog.js")  # a function for other scripts
+# once on the page, for the pictures of all tabs
+OF_PICTURES = script(__file__, "camera_dialog.js", "upload.js", "button_names.js")
