@@ -109,7 +109,7 @@ class App:
         )
         gr.HTML(examples.said(), elem_id=f"said-{tab}", elem_classes="msn-said")
         notice = self.notice()
-        strip = gr.HTML(examples.strip(), js_on_load=examples.SCRIPT, elem_classes="msn-strip")
+        strip = gr.HTML(examples.strip(), js_on_load=examples.SCRIPT, elem_id=f"strip-{tab}", elem_classes="msn-strip")
         self.panels[tab] = Panel(shown, strip, notice)
         return shown
 

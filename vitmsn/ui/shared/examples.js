@@ -5,3 +5,5 @@ element.addEventListener("click", (event) => {
   window.msnAddress.keep("example", button.dataset.name);
   trigger("click", {name: button.dataset.name});
 });
+// An own picture is on the server (own_picture.js).
+element.addEventListener("msn-files", (event) => trigger("files", event.detail));

@@ -25,7 +25,7 @@ from vitmsn.ui.locale import current, later, tr, tr_html
 from vitmsn.ui.shared import html
 from vitmsn.ui.shared.scripts import script
 
-SCRIPT = script(__file__, "examples.js", "upload_progress.js", "own_picture.js")
+SCRIPT = script(__file__, "examples.js")
 DRAWN_HERE = later("drawn by this program")  # a credit
 STRIP_SIDE = 96  # pixels of the thumbnails under a picture
 

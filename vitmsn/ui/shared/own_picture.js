@@ -2,7 +2,7 @@
 // the camera, the clipboard). The shown picture is replaced only when the server has the new one; Gradio's own
 // component would delete it before. What happens is said under the picture (`#said-TAB`).
 const picture = () => document.querySelector(`#picture-${window.msnTab}`);
-const here = () => element.isConnected && element.offsetParent !== null && picture() !== null;
+const here = () => Boolean(picture()?.offsetParent);
 // Whether an element belongs to another place that takes files: several pictures, a zip.
 const elsewhere = (node) => {
   const block = node instanceof Element ? node.closest("[data-drop], .block:has(input[type=file])") : null;
@@ -14,15 +14,15 @@ const say = (words) => {
   if (line) line.textContent = words;
 };
 
-const SOON = 250; // milliseconds: a faster upload shows nothing
-const LONG = 2000; // milliseconds after which it says how long, and can be stopped
+const SHOWN_AFTER = 250; // milliseconds: a faster upload shows nothing
+const STOPPABLE_AFTER = 2000; // milliseconds after which it says how long, and can be stopped
 let sending = null; // the request that runs
 
 async function take(files) {
   const [file] = files;
   if (!file) return;
   sending?.abort(); // the last chosen picture counts
-  const box = picture(), line = part("said"), bar = part("sent"), left = part("left"), stop = part("stop");
+  const box = picture(), strip = document.querySelector(`#strip-${window.msnTab} .msn-strip-row`), line = part("said"), bar = part("sent"), left = part("left"), stop = part("stop");
   const { name } = file, begun = performance.now();
   let stopped = false;
   const show = () => {
@@ -35,7 +35,7 @@ async function take(files) {
     if (share < 1) bar.value = share;
     else bar.removeAttribute("value"); // all bytes left; moving until the server has them
     const percent = trNumber(`${Math.round(share * 100)} %`);
-    if (elapsed < LONG) left.textContent = "";
+    if (elapsed < STOPPABLE_AFTER) left.textContent = "";
     else left.textContent = seconds ? tr("{percent}, {seconds} s left", { percent, seconds }) : percent;
   };
   box.classList.add("msn-sending");
@@ -46,9 +46,9 @@ async function take(files) {
     stopped = true;
     request.abort();
   };
-  const clocks = [setTimeout(show, SOON), setTimeout(() => {
+  const clocks = [setTimeout(show, SHOWN_AFTER), setTimeout(() => {
     stop.hidden = request !== sending;
-  }, LONG)];
+  }, STOPPABLE_AFTER)];
   let words = "", path = "";
   try {
     path = await sent;
@@ -60,7 +60,7 @@ async function take(files) {
   clocks.forEach(clearTimeout);
   if (request !== sending) return; // another picture is on its way
   sending = null;
-  if (path) trigger("files", { paths: [path] });
+  if (path) strip.dispatchEvent(new CustomEvent("msn-files", { bubbles: true, detail: { paths: [path] } }));
   if (stop === document.activeElement) box.querySelector(".source-selection button")?.focus();
   bar.hidden = stop.hidden = true;
   left.textContent = "";
@@ -87,7 +87,7 @@ async function camera() {
   if (window.matchMedia("(pointer: coarse)").matches) return phone.click();
   const shots = await window.msnPhotograph({
     title: tr("The picture is sent when you take it."),
-    into: element.parentElement,
+    into: picture().parentElement,
     side: 1920,
     most: 1,
     take: tr("Take the picture"),

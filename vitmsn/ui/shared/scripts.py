@@ -21,4 +21,6 @@ def run(function: str, *given: str) -> str:
 
 
 # once on the page, for the pictures of all tabs
-OF_PICTURES = script(__file__, "camera_dialog.js", "upload.js", "button_names.js")
+OF_PICTURES = script(
+    __file__, "camera_dialog.js", "upload.js", "upload_progress.js", "own_picture.js", "button_names.js"
+)
