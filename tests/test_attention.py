@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,7 +109,23 @@ def test_maps_are_the_same_without_keeping_tokens(
     )
     with pytest.raises(InputError, match="keep_indices runs"):
         attention.cls_maps(maker, pixels, torch.tensor([[3], [16]]))
-    assert not any(block._forward_pre_hooks for block in model.layers), "the model is left as it was"
+
+
+def test_maps_are_right_while_another_thread_uses_the_model(model: ViTMSNModel, pixels: Tensor) -> None:
+    wanted, done = attention.cls_maps(model, pixels), threading.Event()
+
+    def use() -> None:
+        while not done.is_set():
+            run(model, pixels[:1])
+
+    other = threading.Thread(target=use)
+    other.start()
+    try:
+        for _ in range(20):
+            torch.testing.assert_close(attention.cls_maps(model, pixels), wanted)
+    finally:
+        done.set()
+        other.join()
 
 
 def test_other_sizes_and_models_without_qkv_bias() -> None:

@@ -72,6 +72,8 @@ def test_every_form_of_pictures(model: str, expected: np.ndarray, tmp_path: Path
 
 def test_what_is_no_picture_keeps_its_row(model: str, expected: np.ndarray) -> None:
     batch = {"image": [PICTURES[0], b"no picture", "memory://nowhere/1.png", PICTURES[3]], "id": [0, 1, 2, 3]}
+    [row] = embed(model)({"image": ["nosuch://a.png"]})["error"]
+    assert "Protocol not known: nosuch" in row
     found = embed(model, keep=True)(batch)
     assert found["image"] == batch["image"] and found["id"] == [0, 1, 2, 3]
     np.testing.assert_allclose(found["embedding"][[0, 3]], expected[[0, 3]], atol=1e-6)

@@ -160,7 +160,7 @@ ALLOWED: dict[str, set[str]] = {
     "training.distributed": set(),
     "training.log_figure": {"draw"},
     "training.card": {"data"},
-    "training.calibration": {"checkpoint", "data", "encoder", "lowshot", "training.card"},
+    "training.calibration": {"checkpoint", "classification", "data", "encoder", "lowshot", "training.card"},
     "training.loop": {"training.distributed"},
     "training.result": set(),
     "training.picture_store": {"data", "image"},

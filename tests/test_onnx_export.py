@@ -90,6 +90,9 @@ def test_half_precision_is_half_the_file(encoder: Encoder, tmp_path: Path) -> No
     pixels = wide.processor(list(PICTURES), return_tensors="np")["pixel_values"]
     found, expected = run(half.file, pixels)["embedding"], run(whole.file, pixels)["embedding"]
     assert 0 < np.abs(found - expected).max() < 0.02 * np.abs(expected).max()
+    for name in ("no.json", "no"):  # NAME.json is the description's
+        with pytest.raises(InputError, match=rf"{name}; its name must end in \.onnx"):
+            onnx_export.write(tmp_path / name, encoder)
     with pytest.raises(InputError, match="float32 or float16"):
         onnx_export.write(tmp_path / "no.onnx", encoder, dtype=torch.bfloat16)
 

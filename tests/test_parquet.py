@@ -110,6 +110,11 @@ def test_other_files_in_the_folder_are_not_overwritten(files: list[str], encoder
         parquet.embed(files, encoder, tmp_path)
     with pytest.raises(DataError, match="is a file"):
         parquet.embed(files, encoder, files[0])
+    with pytest.raises(DataError, match=r"below cannot be made \(.+\): choose another place"):
+        parquet.embed(files, encoder, f"{files[0]}/below")
+    (out / "part-00001.parquet").rename(out / "part-notes.parquet")
+    with pytest.raises(DataError, match=r"holds part-notes\.parquet, which is no part of it"):
+        parquet.embed(files, encoder, out)
 
 
 def test_a_replaced_or_repaired_picture_is_embedded_again(files: list[str], encoder: Encoder, tmp_path: Path) -> None:

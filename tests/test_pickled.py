@@ -60,6 +60,15 @@ def test_an_opened_model_is_pickled_by_reference(folder: Path, monkeypatch: pyte
     assert found.set_params(size=32) and pickle.loads(data).get_params()["size"] is None
 
 
+class Own(Encoder):
+    """An encoder of somebody else."""
+
+
+def test_a_pickle_is_opened_as_what_it_was(folder: Path) -> None:
+    first, second = (pickle.dumps(kind.from_pretrained(folder, device="cpu")) for kind in (Encoder, Own))
+    assert type(pickle.loads(first)) is Encoder and type(pickle.loads(second)) is Own
+
+
 def test_another_process_opens_it(folder: Path, tmp_path: Path) -> None:
     encoder = models.read(folder)
     (tmp_path / "encoder.pickle").write_bytes(pickle.dumps(encoder))

@@ -221,6 +221,10 @@ def test_a_comparison_matches_the_single_functions(tmp_path: Path, picture: Pict
     encoder = make(tmp_path / "mean", mean=torch.ones(16))
     keep = sample(0.5, 0)
     found = robustness.compare(encoder, picture, keep, top_k=2, timed=True)
+    patches = found.total
+    for wrong in ([0] * patches, range(1, patches + 1), [0, 0, 1]):  # as many as there are, and fewer
+        with pytest.raises(InputError, match="keep_indices"):
+            robustness.compare(encoder, picture, list(wrong))
     full, masked = encoder.embed(picture), encoder.embed(picture, keep_indices=keep)
     np.testing.assert_array_equal(found.keep_indices, keep)
     assert (found.count, found.total, found.kept.shape) == (len(keep), 9, (3, 3))

@@ -109,6 +109,11 @@ def test_timings_are_measured_without_the_cache(encoder: Encoder, forwards: list
     assert [(one.patches, one.size) for one in taken] == [(1, (8, 8))] * 2
 
 
+def test_a_time_needs_a_forward(encoder: Encoder) -> None:
+    with pytest.raises(InputError, match="repeats is 0; it must be at least 1"):
+        encoder.time(picture(), repeats=0)
+
+
 def test_timings_cover_one_block_and_one_thread(encoder: Encoder) -> None:
     with timings() as outer:
         encoder.embed(picture(0))

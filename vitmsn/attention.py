@@ -68,15 +68,11 @@ def cls_maps(
     if isinstance(model, PackedModel):
         model(pixel_values, keep_indices, watch=watch)
     else:
-        hooks = [
-            block.register_forward_pre_hook(lambda _, given, layer=layer: watch(layer, given[0]))
-            for layer, block in enumerate(model.layers)
-        ]
-        try:
-            model(pixel_values, keep_indices=keep_indices, interpolate_pos_encoding=True)
-        finally:
-            for hook in hooks:
-                hook.remove()
+        grid = model.checked_grid(pixel_values, None, keep_indices, interpolate=True)
+        x = model.embeddings(pixel_values.to(model.device, model.dtype), grid, None, keep_indices)
+        for number, layer in enumerate(model.layers):  # no hooks: other threads may use the model now
+            watch(number, x)
+            x = layer(x, False)[0]
     rows = torch.stack([torch.cat(of_layer) for of_layer in found], dim=1)
     return rows if with_cls else rows[..., 1:]
 

@@ -91,7 +91,7 @@ class Embed:
             try:
                 pictures.append(_decoded(value))
                 errors.append("")
-            except (ImageError, OSError) as error:
+            except (ImageError, DataError, OSError) as error:
                 errors.append(str(error))
         columns = {name: values for name, values in batch.items() if self.keep or name != self.column}
         where = np.flatnonzero([not error for error in errors])

@@ -407,6 +407,8 @@ class Encoder(PictureTransformer):
         Args:
             warm_up: one forward more before them, not counted: the first of its size prepares its products.
         """
+        if repeats < 1:
+            raise InputError(f"repeats is {repeats}; it must be at least 1.")
         where = self._size(size)
         rows = keep_rows(keep_indices, 1, math.prod(self.grid(where)))
         keep = torch.from_numpy(np.stack(rows)) if rows else None

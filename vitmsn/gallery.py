@@ -163,8 +163,8 @@ class Gallery:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of thumbnails and embeddings."""
-        return sum(example.nbytes for example in self._examples.values())
+        """Bytes of thumbnails and embeddings; may be asked for while another thread changes the gallery."""
+        return sum(example.nbytes for example in list(self._examples.values()))
 
     def copy(self) -> Gallery:
         """An independent gallery of the same examples; examples are immutable, so they are shared."""

@@ -88,9 +88,11 @@ def write(
         MissingPackageError: onnx, onnxruntime or onnxscript is not installed.
         ExportError: a file that cannot be written, or that gives other numbers than torch.
         FewShotError: a head that was fitted on something else.
-        InputError: a dtype that is neither float32 nor float16.
+        InputError: a name that does not end in .onnx, or a dtype that is neither float32 nor float16.
     """
     target = Path(file)
+    if target.suffix != ".onnx":  # the description goes to NAME.json
+        raise InputError(f"The file would be {target.name}; its name must end in .onnx.")
     if dtype not in DTYPES:
         raise InputError(f"The weights would be {dtype}; ONNX is written in float32 or float16.")
     with extras.named():

@@ -14,6 +14,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ Progress = Callable[[int, int], object]  # (inputs done, inputs in all), of this
 Table = Callable[[list[str], list[Picture]], pyarrow.Table]
 
 PART = 1024  # inputs of one file; an interruption loses at most these
+PART_NAME = re.compile(r"part-(\d{5})\.parquet")
 HEADER = b"vitmsn"
 
 
@@ -152,8 +154,10 @@ class _Parts:
         strange = [path.name for path in self.folder.glob("*") if not path.name.startswith(("part-", ".part-"))]
         if strange:
             raise DataError(f"{out} holds {strange[0]}, which is no part of it: choose an empty or new folder.")
-        for path in self.folder.glob("part-*.parquet"):
-            number = int(path.stem.removeprefix("part-"))
+        for path in self.folder.glob("part-*"):
+            if not (found := PART_NAME.fullmatch(path.name)):
+                raise DataError(f"{out} holds {path.name}, which is no part of it: choose an empty or new folder.")
+            number = int(found[1])
             if number >= self.total or not _same(_header(path), self.header(number, [], "")):
                 raise DataError(
                     f"{out} was made of other files, with another model or other options: choose another name, or "
@@ -221,7 +225,10 @@ def _write(
 ) -> None:
     own = range(index, parts.total, count)
     total = sum(len(parts.files(number)) for number in own)
-    parts.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        parts.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{parts.folder} cannot be made ({error.strerror}): choose another place.") from error
     done = 0
     for number in own:
         target = parts.path(number)

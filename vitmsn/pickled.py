@@ -35,7 +35,7 @@ class Reference:
     backend: str = "auto"
 
 
-_opened: OrderedDict[tuple[Reference, str], Encoder] = OrderedDict()
+_opened: OrderedDict[tuple[Any, Reference, str], Encoder] = OrderedDict()  # by class, too
 _lock = threading.Lock()
 
 
@@ -99,7 +99,7 @@ def opened(kind: Any, kept: dict[str, Any]) -> Encoder:
 def _by_reference(kind: Any, kept: dict[str, Any]) -> Encoder:
     reference, wanted = kept["reference"], kept["checksum"]
     with _lock:
-        known = _opened.get((reference, wanted))
+        known = _opened.get((kind, reference, wanted))
         if known is None:
             try:
                 known = kind.from_pretrained(
@@ -116,8 +116,8 @@ def _by_reference(kind: Any, kept: dict[str, Any]) -> Encoder:
                     f"{reference.place} has changed since this encoder was pickled as a reference to it; restore the "
                     "model, or pickle the encoder again."
                 )
-            _opened[reference, wanted] = known
+            _opened[kind, reference, wanted] = known
             while len(_opened) > KEPT:
                 _opened.popitem(last=False)
-        _opened.move_to_end((reference, wanted))
+        _opened.move_to_end((kind, reference, wanted))
     return known.__sklearn_clone__()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 
-from vitmsn.errors import DataError
+from tests.support import models
+from vitmsn.errors import DataError, InputError
+from vitmsn.training import calibration
 from vitmsn.training.calibration import NEVER, calibrate, fold_temperature, measure, sure_threshold
 
 
@@ -59,3 +64,11 @@ def test_a_classifier_is_measured_on_held_out_pictures() -> None:
 def test_with_too_few_pictures_nothing_is_sure() -> None:
     found = measure(torch.tensor([[2.0, 0], [0, 2.0], [1.0, 0]]), torch.tensor([0, 1, 0]))
     assert found.not_sure_below == NEVER and "always say that it is not sure" in found.notes[0]
+
+
+def test_only_a_classifier_of_one_right_class_is_calibrated(tmp_path: Path) -> None:
+    config = replace(models.small(("cat", "sofa")), problem_type="multi_label_classification")
+    folder = models.write(tmp_path / "model", config)
+    with pytest.raises(InputError, match=r"no classifier of which one class is right \(multi_label_classification\)"):
+        calibration.run(str(folder), tmp_path / "data", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -19,7 +19,7 @@ from vitmsn.training.finetune import (
     logits_of,
     standardize,
 )
-from vitmsn.training.loop import run
+from vitmsn.training.loop import DivergedError, run
 
 SMALL = ViTMSNConfig(
     hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, patch_size=4, image_size=16
@@ -139,3 +139,13 @@ def test_invalid_settings_are_refused() -> None:
 def _names(tuner: Finetuner, group: dict) -> list[str]:
     ours = {id(parameter) for parameter in group["params"]}
     return [name for name, parameter in tuner.model.named_parameters() if id(parameter) in ours]
+
+
+def test_a_loss_that_is_no_number_stops_the_run_before_the_weights_change(tmp_path: Path) -> None:
+    tuner = Finetuner(RECIPE, model(), *striped(64))
+    with torch.no_grad():
+        tuner.model.classifier.weight[0, 0] = float("nan")
+    before = {name: tensor.clone() for name, tensor in tuner.model.vit.state_dict().items()}
+    with pytest.raises(DivergedError, match=r"The loss is nan and its gradient nan at step 0 \(pictures "):
+        run(tuner, tmp_path, say=lambda _: None)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in tuner.model.vit.state_dict().items())

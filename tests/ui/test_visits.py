@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio as gr
+import numpy as np
 import pytest
 from PIL import Image
 
 from vitmsn import image, limits
 from vitmsn.errors import InputError
+from vitmsn.gallery import Example, Gallery
 from vitmsn.image import Picture
 from vitmsn.ui.models import EMBEDDED, Download
 from vitmsn.ui.visits import Call, Stopped, Visit, Visitors, keep_picture
@@ -262,3 +266,30 @@ def test_event_values_are_read_safely(call: Callable[..., Call]) -> None:
     assert one.chosen("index") is None
     one.event = gr.EventData(None, {"index": [3, 4]})
     assert one.chosen("index") == [3, 4] and one.chosen("other") is None
+
+
+def test_bytes_are_counted_while_a_job_changes_what_is_kept(visitors: Visitors) -> None:
+    gallery, done = Gallery(SimpleNamespace(name="model", fingerprint="f")), threading.Event()
+
+    def example(number: int) -> Example:
+        pixels = np.zeros(4, np.uint8)
+        return Example(f"e{number}", "a", "n", f"{number:064x}", b"face", np.zeros(4, np.float32), pixels)
+
+    gallery.add_class("a")
+    gallery.restore(map(example, range(1500)))
+    visitors.of("key").kept[Gallery] = gallery
+
+    def change() -> None:
+        while not done.is_set():
+            gallery._examples["new"] = example(0)
+            del gallery._examples["new"]
+
+    other = threading.Thread(target=change)
+    other.start()
+    try:
+        for _ in range(500):
+            visitors.sweep()
+    finally:
+        done.set()
+        other.join()
+    assert visitors.nbytes == gallery.nbytes > 0

@@ -64,6 +64,8 @@ def low_shot(
     Raises:
         DataError: a class has fewer pictures than asked for.
     """
+    if splits < 1:
+        raise InputError(f"splits is {splits}; it must be at least 1.")
     rows, codes, queries, wanted, classes = checked(train_X, train_y, test_X, test_y)
     accuracies, chosen = [], np.zeros(0, np.int64)
     for split in range(splits):

@@ -14,7 +14,7 @@ from vitmsn import image
 from vitmsn.classification import Classification
 from vitmsn.encoder import Encoder
 from vitmsn.image import ImageSource
-from vitmsn.masking import Keep
+from vitmsn.masking import Keep, keep_rows
 from vitmsn.robustness.prediction import Assignment, Predictions, assignment, cross_entropies, predict
 
 RATIOS = tuple(round(0.05 * step, 2) for step in range(20))  # 0 to 0.95
@@ -137,7 +137,8 @@ def compare(
         InputError: a mask that this model's input does not have.
     """
     grid = encoder.grid()
-    indices = np.asarray(keep_indices).reshape(-1)
+    rows = keep_rows(keep_indices, 1, math.prod(grid))
+    indices = np.arange(math.prod(grid)) if rows is None else rows[0]
     full = encoder.embed(picture)
     masked = full if len(indices) == math.prod(grid) else encoder.embed(picture, keep_indices=indices)
     kept = np.zeros(grid, dtype=bool)

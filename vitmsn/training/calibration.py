@@ -17,9 +17,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vitmsn import checkpoint, lowshot
+from vitmsn.classification import SINGLE
 from vitmsn.data import DataSet, open_data
 from vitmsn.encoder import Encoder
-from vitmsn.errors import DataError
+from vitmsn.errors import DataError, InputError
 from vitmsn.training import card
 
 NEVER = 1.1  # above every probability: no prediction is sure
@@ -83,10 +84,16 @@ def run(
     Raises:
         MissingHeadError: the model has no classifier.
         DataError: no picture of its classes.
+        InputError: a model without a classifier of which one class is right.
     """
     encoder, loaded = Encoder.from_pretrained(source, dtype="float32"), checkpoint.load(source)
     if recipe is not None:
         encoder.processor = encoder.processor.with_recipe(recipe)
+    if encoder.problem_type != SINGLE:
+        raise InputError(
+            f"{encoder.name} is no classifier of which one class is right ({encoder.problem_type}); a temperature fits "
+            "only such a one: choose another model."
+        )
     dataset = data if isinstance(data, DataSet) else open_data(data, split)
     if share < 1:
         dataset = dataset.split(share)[1]

@@ -174,7 +174,8 @@ class Finetuner:
         self.optimizer.zero_grad(set_to_none=True)
         (loss / self.processes.count).backward()
         self.processes.combine_gradients([p.grad for p in self.model.parameters() if p.grad is not None], [])
-        nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
+        loop.check_finite(loss, norm, self.step, indices)
         self.optimizer.step()
         self.step += 1
         # early on the average must not remember the start

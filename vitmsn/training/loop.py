@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from vitmsn.errors import ViTMSNError
 from vitmsn.training.distributed import Processes
@@ -19,6 +20,19 @@ STATE = "state.pt"  # in the folder of a run
 
 class DivergedError(ViTMSNError):
     """The loss is no longer a number."""
+
+
+def check_finite(loss: Tensor, norm: Tensor, step: int, indices: Tensor) -> None:
+    """Called before a step changes the weights, with the loss, the norm of its gradient and the pictures of the batch.
+
+    Raises:
+        DivergedError: one of the two is not finite.
+    """
+    if not (torch.isfinite(loss) and torch.isfinite(norm)):
+        some = ", ".join(map(str, indices[:4].tolist()))
+        raise DivergedError(
+            f"The loss is {loss.item():g} and its gradient {float(norm):g} at step {step} (pictures {some}, ...)"
+        )
 
 
 class Trainable(Protocol):

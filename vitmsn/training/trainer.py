@@ -25,9 +25,8 @@ from vitmsn.errors import ConfigError, DataError
 from vitmsn.image import ViTMSNImageProcessor
 from vitmsn.model import ViTMSNModel
 from vitmsn.msn_head import MSNHead, log_assignment
-from vitmsn.training import augment, loss, schedule
+from vitmsn.training import augment, loop, loss, schedule
 from vitmsn.training.distributed import Processes
-from vitmsn.training.loop import DivergedError
 from vitmsn.training.picture_store import Pictures
 from vitmsn.training.recipe import Recipe, Stage
 
@@ -184,10 +183,7 @@ class Trainer:
             self._set_schedules()
             clipped = head if recipe.clip_prototypes else list(self.head.projector.parameters())
             norm = nn.utils.clip_grad_norm_([*backbone, *clipped], recipe.clip)
-            if not (torch.isfinite(parts.total) and torch.isfinite(norm)):
-                numbers = f"The loss is {parts.total.item():g} and its gradient {float(norm):g}"
-                some = ", ".join(map(str, indices[:4].tolist()))
-                raise DivergedError(f"{numbers} at step {self.step} (pictures {some}, ...)")
+            loop.check_finite(parts.total, norm, self.step, indices)
             self.optimizer.step()
             self._follow()
         self.step += 1

@@ -45,6 +45,7 @@ SPOKEN = {
     ENGLISH: {"common.complete": "Done", "common.progress": "Progress"},
     GERMAN: {"common.complete": "Fertig", "common.progress": "Fortschritt"},
 }
+log = logging.getLogger("vitmsn.ui")
 SWEEP_SECONDS = 30  # between two deletions of old visits and uploads
 ENDING_SECONDS = 4.0  # what still answers when the server ends has so long to finish; then the process ends anyway
 T = TypeVar("T")
@@ -105,10 +106,13 @@ class Server:
                 self._warm_up()
             settle()
             while not self._ended.wait(timeout=SWEEP_SECONDS):
-                self.app.sweep()
-                if self._room is not None:
-                    self._room.sweep()
-                sweep_uploads(self.app.page, self.app.visitors, self._folder)
+                try:
+                    self.app.sweep()
+                    if self._room is not None:
+                        self._room.sweep()
+                    sweep_uploads(self.app.page, self.app.visitors, self._folder)
+                except Exception:  # the next sweep tries again; visitors are served meanwhile
+                    log.exception("a sweep failed")
             self.app.visitors.close()
             idle = _close(self.app.page, ENDING_SECONDS)
         if not idle:  # a normal Python exit would abort while a thread is inside torch

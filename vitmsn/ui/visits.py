@@ -82,7 +82,7 @@ class Visit:
     def nbytes(self) -> int:
         """Bytes that this visit keeps in memory. Examples are shared, so they cost nothing."""
         pixels = self.own.rgb.width * self.own.rgb.height * 3 if self.own else 0
-        return pixels + sum(int(getattr(value, "nbytes", 0)) for value in self.kept.values())
+        return pixels + sum(int(getattr(value, "nbytes", 0)) for value in list(self.kept.values()))
 
 
 class Visitors:

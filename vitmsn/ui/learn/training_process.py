@@ -127,7 +127,7 @@ class TrainingState:
 
     @property
     def nbytes(self) -> int:
-        return sum(run.nbytes for run in self.kept)
+        return sum(run.nbytes for run in list(self.kept))
 
     @property
     def shown(self) -> Run | None:

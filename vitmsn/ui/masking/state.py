@@ -24,7 +24,7 @@ class MaskingState:
 
     @property
     def nbytes(self) -> int:
-        return sum(result.nbytes for result in self.results.values())
+        return sum(result.nbytes for result in list(self.results.values()))
 
 
 @dataclass

@@ -122,8 +122,9 @@ class Workspace:
 
     @property
     def nbytes(self) -> int:
-        before = self._before[0].nbytes + self._before[1].nbytes if self._before else 0
-        return self.gallery.nbytes + self.queries.nbytes + before + sum(map(len, self._urls.values()))
+        before = self._before  # another thread may change it, and what is counted below
+        undo = before[0].nbytes + before[1].nbytes if before else 0
+        return self.gallery.nbytes + self.queries.nbytes + undo + sum(map(len, list(self._urls.values())))
 
     # Changes
 
