@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vitmsn.classification import MULTI, REGRESSION, Classification
+from vitmsn.classification import MULTI, REGRESSION, Classification, percent
 
 
 def test_single_label_output() -> None:
@@ -59,3 +59,11 @@ def test_regression_output() -> None:
     numbers = Classification(["height", "age"], [171.23456, 4.391], sure=True, problem_type=REGRESSION)
     assert numbers.sentence() == "height: 171.2, age: 4.391."
     assert numbers.top() == [{"label": "height", "value": 171.23456}, {"label": "age", "value": 4.391}]
+
+
+@pytest.mark.parametrize(
+    ("probability", "words"),
+    [(0, "< 0.1 %"), (0.0004, "< 0.1 %"), (0.001, "0.1 %"), (0.084, "8.4 %"), (0.994, "99 %"), (0.999, "over 99 %")],
+)
+def test_a_probability_is_never_rounded_to_certainty(probability: float, words: str) -> None:
+    assert percent(probability) == words

@@ -188,6 +188,8 @@ def test_a_share_of_labels_takes_at_least_one() -> None:
 def test_invalid_shots_are_refused(shots: float) -> None:
     with pytest.raises(InputError, match="shots is"):
         lowshot.draw_shots([0, 1], shots)
+    with pytest.raises(InputError, match="splits is 0; it must be at least 1"):
+        lowshot.low_shot(np.eye(2), [0, 1], np.eye(2), [0, 1], 1, splits=0)
 
 
 def test_too_few_pictures_for_the_shots() -> None:

@@ -25,7 +25,7 @@ import torch
 
 from vitmsn import extras, limits
 from vitmsn.errors import DataError, ImageError
-from vitmsn.image import Picture, decode
+from vitmsn.image import EXTENSIONS, Picture, decode
 
 if TYPE_CHECKING:
     from vitmsn.encoder import Encoder
@@ -193,7 +193,7 @@ def webdataset(address: str) -> Iterator[dict[str, Any]]:
         ) from error
 
 
-ENDINGS = ("jpg", "jpeg", "png", "webp", "avif", "heic", "tif", "tiff", "gif", "bmp", "img")
+ENDINGS = (*EXTENSIONS, "img")  # of a picture in a WebDataset
 
 
 def columns(rows: Iterable[Mapping[str, Any]], size: int = limits.MAX_BATCH) -> Iterator[Columns]:

@@ -110,4 +110,7 @@ def with_article(kind: str) -> str:
 
 
 def percent(probability: float) -> str:
-    return f"{100 * probability:.2g} %" if probability < 0.995 else "over 99 %"
+    """A probability with two significant digits, never rounded to certainty: "8.4 %", "< 0.1 %", "over 99 %"."""
+    if probability >= 0.995:
+        return "over 99 %"
+    return "< 0.1 %" if probability < 0.001 else f"{100 * probability:.2g} %"

@@ -25,7 +25,7 @@ import torch
 
 from vitmsn import extras, limits
 from vitmsn.errors import DataError, ImageError, MissingPackageError
-from vitmsn.image import SNIFFED, ViTMSNImageProcessor, decode, is_picture
+from vitmsn.image import EXTENSIONS, SNIFFED, ViTMSNImageProcessor, decode, is_picture
 from vitmsn.names import SPLITS, escaped, litter, litter_in, split_folders
 
 UNLABELLED = -1  # in ``DataSet.labels``; a record says ``None``
@@ -212,9 +212,8 @@ def _choose(splits: Sequence[str], wanted: str | None, text: str) -> str:
 
 # -- Folders ----------------------------------------------------------------------------------------------------------
 
-# Trusted until they are decoded; a file with another ending is a picture if its first bytes are a picture's.
-_EXTENSIONS: tuple[str, ...] = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-_EXTENSIONS += (".heic", ".heif", ".avif")
+# a file with another ending is a picture if its first bytes are a picture's
+_EXTENSIONS = tuple(f".{extension}" for extension in EXTENSIONS)
 
 
 def _open_folder(root: Path, text: str, split: str | None) -> DataSet:

@@ -24,9 +24,8 @@ from vitmsn.model import ViTMSNModel
 from vitmsn.msn_head import MSNHead
 from vitmsn.outputs import ViTMSNOutput
 
-Score = Callable[
-    [Tensor], Tensor
-]  # CLS after the final LayerNorm (B, D) -> the number to explain, of each picture (B,)
+# CLS after the final LayerNorm (B, D) -> the number to explain, of each picture (B,)
+Score = Callable[[Tensor], Tensor]
 
 
 def class_score(classifier: nn.Linear, label: int) -> Score:

@@ -5,12 +5,13 @@ bytes, path or PIL -> decode -> Picture (upright, sRGB, 8 bit) -> ViTMSNImagePro
 
 from vitmsn.image.batches import Batch, ahead, batches, decoding_threads
 from vitmsn.image.decode import WHITE, ImageSource, Picture, decode, listed
-from vitmsn.image.formats import SNIFFED, SUPPORTED, is_picture
+from vitmsn.image.formats import EXTENSIONS, SNIFFED, SUPPORTED, is_picture
 from vitmsn.image.pixels import Budget, check_total, counted
 from vitmsn.image.processor import IMAGENET_MEAN, IMAGENET_STD, RECIPES, ImageInputs, Size, ViTMSNImageProcessor
 from vitmsn.image.view_cache import CachedView, ViewCache
 
 __all__ = [
+    "EXTENSIONS",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "RECIPES",

@@ -7,6 +7,8 @@ import struct
 from vitmsn.errors import ImageError
 
 SUPPORTED = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "HEIC", "AVIF")
+# of the names of such files; trusted until they are decoded
+EXTENSIONS = ("jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff", "heic", "heif", "avif")
 SNIFFED = 1024  # bytes that are enough to tell a picture
 
 _ASK = "save it as JPEG or PNG and try again"

@@ -222,7 +222,7 @@ def _patterns(language: str) -> tuple[tuple[re.Pattern[str], str], ...]:
 
 AROUND_TIMES = re.compile(r"(?<=[\d}]) (?=×)|(?<=×) (?=[\d{])")
 BEFORE_PERCENT = re.compile(r"(?<=[\d}]) (?=%)")
-SHARES = re.compile(r" ((?:over )?[\d.]+ %)(?=, |$)")
+SHARES = re.compile(r" ((?:over |< )?[\d.]+ %)(?=, |$)")
 TAGS = re.compile(r"(<[^>]*>)")
 ATTRIBUTES = re.compile(rf"""((?:{"|".join(SPOKEN)})=(["']))(.*?)(\2)""", re.DOTALL)
 SENTENCES = re.compile(r"(?<=[.!?]) (?=\S)")
