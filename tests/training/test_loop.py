@@ -63,7 +63,7 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path: Path, step: int) -> N
     ) as process:
         assert process.stdout is not None and process.stdout.readline() == "here\n"
         process.send_signal(signal.SIGKILL)
-    (tmp_path / "killed" / "state.part").write_bytes(b"half a state")  # as a kill while writing leaves it
+    (tmp_path / "killed" / ".state.part.pt").write_bytes(b"half a state")  # as a kill while writing leaves it
 
     said: list[str] = []
     resumed = Trainer(LONG, noise())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitmsn.errors import InputError
+from vitmsn.files import replacing
 from vitmsn.names import escaped
 
 if TYPE_CHECKING:
@@ -121,13 +121,8 @@ def write(target: str | Path) -> Path:
 @contextmanager
 def whole(target: str | Path) -> Iterator[Path]:
     """Where to write; it becomes ``target`` when all is there, so that an interrupted command leaves no half of it."""
-    path = write(target)
-    fresh = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
+    with replacing(write(target)) as fresh:
         yield fresh
-        os.replace(fresh, path)
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 def write_table(answer: Result, out: str) -> None:

@@ -20,6 +20,7 @@ from PIL import Image
 
 from vitmsn import checkpoint
 from vitmsn.errors import CheckpointError, InputError
+from vitmsn.files import replacing
 from vitmsn.image.decode import ImageSource, decode, listed
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -321,9 +322,8 @@ class ViTMSNImageProcessor:
         """Write ``preprocessor_config.json`` into ``folder``, which is made when it is not there."""
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
-        partial = path / "preprocessor_config.json.partial"
-        partial.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
-        partial.replace(path / "preprocessor_config.json")
+        with replacing(path / "preprocessor_config.json") as fresh:
+            fresh.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
 
 
 def _type_name(values: Mapping[str, Any]) -> str:

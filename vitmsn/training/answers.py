@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vitmsn.errors import DataError
+from vitmsn.files import replacing
 from vitmsn.training import augment
 
 KEPT = 32  # classes kept of an answer
@@ -176,9 +176,8 @@ def ask(
         if done == total or (done // BATCH) % SAVE_EVERY == 0:
             for store in stores:
                 store.flush()
-            partial = facts_file.with_suffix(".part")
-            partial.write_text(json.dumps({**facts, "done": done}))
-            os.replace(partial, facts_file)
+            with replacing(facts_file) as fresh:
+                fresh.write_text(json.dumps({**facts, "done": done}))
             if progress is not None:
                 progress(done, total)
     return Answers(place)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 
 from vitmsn.draw import class_style
 from vitmsn.errors import DataError
+from vitmsn.files import replacing
 
 # title, unit of the y axis, {column of the log: its name}
 PANELS: tuple[tuple[str, str, dict[str, str]], ...] = (
@@ -57,9 +57,8 @@ def figure(log: Path, file: Path) -> None:
             axes.set_ylim(bottom=0)  # shares, counts and costs: half as high is half as much
         axes.grid(alpha=0.2)
         axes.spines[["top", "right"]].set_visible(False)
-    partial = file.with_suffix(".part")
-    sheet.savefig(partial, format="png")
-    os.replace(partial, file)
+    with replacing(file) as fresh:
+        sheet.savefig(fresh, format="png")
 
 
 def figure_updater(out: Path, steps: int, seconds: float = 60.0) -> Callable[[dict[str, float]], None]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vitmsn.errors import ViTMSNError
+from vitmsn.files import replacing
 from vitmsn.training.distributed import Processes
 
 STATE = "state.pt"  # in the folder of a run
@@ -139,12 +140,10 @@ def resume(trainer: Trainable, folder: Path) -> None:
 
 def save_state(state: dict[str, Any], path: Path) -> None:
     """Write a state atomically: after a kill the file is the old or the new one, never half of one."""
-    partial = path.with_suffix(".part")
-    with partial.open("wb") as file:
+    with replacing(path) as fresh, fresh.open("wb") as file:
         torch.save(state, file)
         file.flush()
         os.fsync(file.fileno())  # before renaming, or a power cut could leave an empty file
-    os.replace(partial, path)
 
 
 def _sentence(row: dict[str, float], steps: int) -> str:
@@ -164,9 +163,7 @@ def _read_log(path: Path, step: int) -> list[dict[str, str]]:
 def _write_log(path: Path, rows: list[dict[str, str]]) -> None:
     """Atomically; a column exists as soon as a row has it, empty where nothing was measured."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    partial = path.with_suffix(".part")
-    with partial.open("w", newline="") as file:
+    with replacing(path) as fresh, fresh.open("w", newline="") as file:
         writer = csv.DictWriter(file, names, restval="")
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(partial, path)
